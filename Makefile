@@ -1,0 +1,48 @@
+# make demo and make test are all that a new machine needs; each installs what is missing first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@# torch alone and first: its pin has a CPU build, any other request fetches gigabytes.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed ## Simulate diffraction, capture it into JSON and TensorBoard, show the table
+	rm -rf $(DEMO)
+	$(BIN)/python examples/simulate_diffraction.py $(DEMO)/diffraction.npz
+	$(BIN)/fno-telemetry capture --input $(DEMO)/diffraction.npz --output $(DEMO)/fno --architecture fno \
+	    --batch-size 4 --max-samples 8 --sink json,tensorboard
+	$(BIN)/fno-telemetry view $(DEMO)/fno
+	@echo "Look further:"
+	@echo "  $(BIN)/fno-telemetry view --tensorboard $(DEMO)/fno    the real TensorBoard, until Ctrl-C"
+	@echo "  $(BIN)/fno-telemetry map --input $(DEMO)/diffraction.npz    how the network was understood"
+	@echo "  less $(DEMO)/fno/activation_report.json    every number"
+
+test: $(VENV)/installed ## Run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed ## Bring the code into the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed ## Measure what a capture costs, side by side with the forward
+	$(BIN)/python benchmarks/capture_cost.py
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,142 @@
+"""See what happens inside neural operators: capture once, look anywhere.
+
+What needs torch, tensorboard or wandb is imported on first use, so that reading reports stays quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fno_telemetry.version import __version__
+
+if TYPE_CHECKING:
+    from fno_telemetry.collector import selected_names
+    from fno_telemetry.errors import (
+        CheckpointError,
+        InputError,
+        MapError,
+        MissingExtra,
+        ModelError,
+        OptionError,
+        PluginNotFound,
+        ReportError,
+        SinkUnavailable,
+        TelemetryError,
+    )
+    from fno_telemetry.map_files import read_map, write_map
+    from fno_telemetry.model_map import GivenRole, MappedModule, ModelMap
+    from fno_telemetry.plugins import list_plugins
+    from fno_telemetry.plugins import load as load_plugin
+    from fno_telemetry.plugins import names as plugin_names
+    from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, TensorRecord
+    from fno_telemetry.report import as_document, json_schema, whole_file, why_unwritable
+    from fno_telemetry.report import dumps as dump_report
+    from fno_telemetry.report import load as load_report
+    from fno_telemetry.session import capture, map_model
+    from fno_telemetry.sinks.contract import RunContext, Sink
+    from fno_telemetry.sinks.fan_out import FanOut
+    from fno_telemetry.sinks.json_file import JsonFile
+    from fno_telemetry.sinks.tensorboard import TensorBoard
+    from fno_telemetry.sources.arrays import Samples, read_samples
+    from fno_telemetry.sources.arrays import batches as split_batches
+    from fno_telemetry.sources.checkpoints import Checkpoint, load_weights, read_checkpoint
+    from fno_telemetry.sources.factories import (
+        Network,
+        build_from_factory,
+        build_network,
+        import_object,
+        parse_settings,
+    )
+
+_HOMES = {
+    "fno_telemetry.collector": ("selected_names",),
+    "fno_telemetry.errors": (
+        *("CheckpointError", "InputError", "MapError", "MissingExtra", "ModelError", "OptionError"),
+        *("PluginNotFound", "ReportError", "SinkUnavailable", "TelemetryError"),
+    ),
+    "fno_telemetry.map_files": ("read_map", "write_map"),
+    "fno_telemetry.model_map": ("GivenRole", "MappedModule", "ModelMap"),
+    "fno_telemetry.plugins": ("list_plugins",),
+    "fno_telemetry.records": ("BlockRecord", "CaptureRecord", "ModuleRecord", "TensorRecord"),
+    "fno_telemetry.report": ("as_document", "json_schema", "whole_file", "why_unwritable"),
+    "fno_telemetry.session": ("capture", "map_model"),
+    "fno_telemetry.sinks.contract": ("RunContext", "Sink"),
+    "fno_telemetry.sinks.fan_out": ("FanOut",),
+    "fno_telemetry.sinks.json_file": ("JsonFile",),
+    "fno_telemetry.sinks.tensorboard": ("TensorBoard",),
+    "fno_telemetry.sources.arrays": ("Samples", "read_samples"),
+    "fno_telemetry.sources.checkpoints": ("Checkpoint", "load_weights", "read_checkpoint"),
+    "fno_telemetry.sources.factories": (
+        *("Network", "build_from_factory", "build_network", "import_object", "parse_settings"),
+    ),
+}
+_WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names} | {
+    "dump_report": ("fno_telemetry.report", "dumps"),
+    "load_plugin": ("fno_telemetry.plugins", "load"),
+    "load_report": ("fno_telemetry.report", "load"),
+    "plugin_names": ("fno_telemetry.plugins", "names"),
+    "split_batches": ("fno_telemetry.sources.arrays", "batches"),
+}
+
+__all__ = [
+    "BlockRecord",
+    "CaptureRecord",
+    "Checkpoint",
+    "CheckpointError",
+    "FanOut",
+    "GivenRole",
+    "InputError",
+    "JsonFile",
+    "MapError",
+    "MappedModule",
+    "MissingExtra",
+    "ModelError",
+    "ModelMap",
+    "ModuleRecord",
+    "Network",
+    "OptionError",
+    "PluginNotFound",
+    "ReportError",
+    "RunContext",
+    "Samples",
+    "Sink",
+    "SinkUnavailable",
+    "TelemetryError",
+    "TensorBoard",
+    "TensorRecord",
+    "__version__",
+    "as_document",
+    "build_from_factory",
+    "build_network",
+    "capture",
+    "dump_report",
+    "import_object",
+    "json_schema",
+    "list_plugins",
+    "load_plugin",
+    "load_report",
+    "load_weights",
+    "map_model",
+    "parse_settings",
+    "plugin_names",
+    "read_checkpoint",
+    "read_map",
+    "read_samples",
+    "selected_names",
+    "split_batches",
+    "whole_file",
+    "why_unwritable",
+    "write_map",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, attribute = _WHERE[name]
+    value = getattr(importlib.import_module(home), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

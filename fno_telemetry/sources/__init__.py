@@ -1,0 +1,1 @@
+"""Where arrays, weights and networks come from."""

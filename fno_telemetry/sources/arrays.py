@@ -1,0 +1,172 @@
+"""Samples from .npz, .npy and .pt files: never unpickled, and only as many read as are run."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from fno_telemetry.errors import InputError, OptionError
+from fno_telemetry.sources import (
+    axis_orders,
+    file_kinds,
+    first_samples,
+    npy_header,
+    tensor_files,
+    zip_members,
+)
+
+
+@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
+class Samples:
+    """The samples that a model is run on, and what they were in the file."""
+
+    values: torch.Tensor  # (N, C, *S), float32, or complex64 where that was allowed
+    path: str
+    key: str | None  # None for a file that holds one array without a name
+    stored_shape: tuple[int, ...]
+    stored_dtype: str
+    axes: str  # one letter per stored axis, as used
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Request:
+    path: str
+    key: str | None
+    axes: str | None
+    max_samples: int
+    allow_complex: bool
+
+
+def read_samples(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    axes: str | None = None,
+    max_samples: int = 8,
+    allow_complex: bool = False,
+) -> Samples:
+    """Read the first samples of an array, at the cost of those samples for plain and stored arrays.
+
+    The kind of file is told by its content. `key` names an array in an archive (default `diffraction`, else
+    `diff3d`); no other member is read. `axes` gives one of N, C, D, H, W, L, T per stored axis (default NHW
+    and NHWC); without N the array is one sample, without C a channel axis of size 1 is added, and T counts as
+    space. Deflated members are read through, in bounded memory. A file with fewer samples gives those it has.
+    Integers and other floats become float32; complex numbers become complex64, if allowed.
+
+    Raises InputError for a file, and OptionError for an option, that cannot be used: one line each.
+    """
+    name = os.fspath(path)
+    if "\0" in name:
+        raise InputError(f"{name!a}: is no path, for it holds a null character; check it.")
+    if max_samples < 1:
+        raise OptionError(f"--max-samples {max_samples} for {name} reads nothing; give 1 or more.")
+    order = None if axes is None else axis_orders.check_order(axes, name)
+    request = _Request(name, key, order, max_samples, allow_complex)
+    try:
+        kind, size = file_kinds.recognise(name)
+        if kind == "pickle":
+            return _from_tensors(request, mapped=False)
+        with Path(name).open("rb", buffering=0) as file:
+            return _from_npy(request, file, size) if kind == "npy" else _from_zip(request, file, size)
+    except FileNotFoundError as cause:
+        raise InputError(f"{name}: there is no such file; check the path.") from cause
+    except OSError as cause:
+        reason = cause.strerror or str(cause)
+        raise InputError(f"{name}: cannot be read ({reason}); check the path and its permissions.") from cause
+
+
+def batches(values: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
+    """Views of the samples in order, every sample in exactly one; the last may be smaller."""
+    if batch_size < 1:
+        raise OptionError(f"--batch-size {batch_size} runs nothing; give 1 or more.")
+    return iter(torch.split(values, batch_size))
+
+
+def _from_npy(request: _Request, file: IO[bytes], size: int) -> Samples:
+    path = request.path
+    if request.key is not None:
+        raise InputError(f"{path}: holds one array without a name; leave --key {request.key!a} out.")
+    header = npy_header.read_header(file, size, path)
+    order, axis, count = _plan(request, header.shape, header.dtype.kind == "c", path)
+    source = first_samples.ValueBytes(file, header.data_bytes, jumps=True)
+    try:
+        values = first_samples.read_first(source, header, axis, count, path)
+    except EOFError as cause:
+        raise InputError(
+            f"{path}: ends too early; is it still being written? Copy or save it again."
+        ) from cause
+    return _finish(request, None, torch.from_numpy(values), header.shape, str(header.dtype), order)
+
+
+def _from_zip(request: _Request, file: IO[bytes], size: int) -> Samples:
+    path = request.path
+    with zip_members.open_archive(file, path) as archive:
+        if zip_members.is_torch_archive(archive):
+            tensor_files.check_archive(archive, path)
+            return _from_tensors(request, mapped=True)
+        key = zip_members.choose_key(zip_members.array_keys(archive), request.key, path)
+        where = _label(path, key)
+        member = archive.getinfo(f"{key}.npy")
+        zip_members.check_member(member, size, where)
+        with zip_members.damage_named(where), archive.open(member) as stream:
+            header = npy_header.read_header(stream, member.file_size, where)
+            order, axis, count = _plan(request, header.shape, header.dtype.kind == "c", where)
+            partly = axis is not None and count < header.shape[axis]
+            with zip_members.member_values(file, member, stream, header, partly=partly) as source:
+                values = first_samples.read_first(source, header, axis, count, where)
+    return _finish(request, key, torch.from_numpy(values), header.shape, str(header.dtype), order)
+
+
+def _from_tensors(request: _Request, *, mapped: bool) -> Samples:
+    tensor, key = tensor_files.load_tensor(request.path, request.key, mapped=mapped)
+    where = _label(request.path, key)
+    tensor_files.check_tensor(tensor, where)
+    shape = tuple(tensor.shape)
+    order, axis, count = _plan(request, shape, tensor.is_complex(), where)
+    values = tensor_files.first_of(tensor, axis, count, where)
+    return _finish(request, key, values, shape, str(tensor.dtype).removeprefix("torch."), order)
+
+
+def _label(path: str, key: str | None) -> str:
+    return path if key is None else f"{path}, array {key!a}"
+
+
+def _plan(
+    request: _Request, shape: tuple[int, ...], is_complex: bool, where: str
+) -> tuple[str, int | None, int]:
+    """The axis order, the position of the sample axis and how many samples to read."""
+    if is_complex and not request.allow_complex:
+        raise InputError(
+            f"{where}: holds complex numbers, but a model of real fields is run; "
+            f"save what it takes, for example the amplitude numpy.abs(array)."
+        )
+    order = axis_orders.choose_order(shape, request.axes, where)
+    axis = axis_orders.sample_axis(order)
+    return order, axis, 1 if axis is None else min(request.max_samples, shape[axis])
+
+
+def _finish(
+    request: _Request, key: str | None, values: torch.Tensor, shape: tuple[int, ...], dtype: str, order: str
+) -> Samples:
+    arranged = axis_orders.arrange(values, order)
+    return Samples(arranged, request.path, key, shape, dtype, order, tuple(_doubts(arranged)))
+
+
+def _doubts(values: torch.Tensor) -> Iterator[str]:
+    """What is likely not meant in the samples that were read; paths stay out, for reports are shared."""
+    nans, infinities = int(torch.isnan(values).sum()), int(torch.isinf(values).sum())
+    if nans or infinities:
+        held = " and ".join(
+            f"{count} {what}" for count, what in ((nans, "NaN"), (infinities, "infinite")) if count
+        )
+        yield f"the input holds {held} among the {values.numel()} values read"
+        return
+    first = values.flatten()[0]
+    if not bool(values.any()):
+        yield f"all {values.numel()} input values read are zero"
+    elif values.numel() > 1 and bool((values == first).all()):
+        yield f"all {values.numel()} input values read are equal ({first.item():.6g})"

@@ -1,0 +1,76 @@
+"""One digest for the numbers fed to a model, however they were split into batches."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+_PIECE = 1 << 20  # values converted at once: 4 MiB
+
+
+class InputDigest:
+    """SHA-256 over values and shape of all batches in order; any split into batches gives the same digest.
+
+    Definition: the values of all batches, in order, as little-endian float32 in C order (complex numbers as
+    complex64: real part, then imaginary part), followed by the shape of the whole in ASCII, where the first
+    sizes of the batches are added up: `8,1,64,64`. Other number types are converted as they would be for the
+    model, to float32 or complex64. Where a batch differs from the one before in any other size, or in being
+    complex, the shape so far is hashed and a new whole begins; a tensor without axes counts as shape `1`.
+
+    Memory is bounded by 4 Mi values, whatever the size and memory layout of a batch.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._first = 0
+        self._rest: tuple[bool, tuple[int, ...]] | None = None  # complex?, sizes after the first
+
+    def update(self, batch: torch.Tensor) -> None:
+        """Add a batch (B, *S), on any device."""
+        values = batch.detach()
+        if values.dim() == 0:
+            values = values.reshape(1)
+        rest = (values.is_complex(), tuple(values.shape[1:]))
+        if self._rest is not None and self._rest != rest:
+            self._hash.update(self._shape())
+            self._first = 0
+        self._rest = rest
+        self._first += values.shape[0]
+        for piece in _pieces(values):
+            self._hash.update(_little_endian(piece))
+
+    def hexdigest(self) -> str:
+        """The digest of what was added so far, 64 hexadecimal digits; more may be added afterwards."""
+        total = self._hash.copy()
+        total.update(self._shape())
+        return total.hexdigest()
+
+    def _shape(self) -> bytes:
+        if self._rest is None:
+            return b""
+        return ",".join(str(size) for size in (self._first, *self._rest[1])).encode("ascii")
+
+
+def _pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The values in C order as one-dimensional pieces, copying no more than a piece at once."""
+    if values.dim() == 1 or values.is_contiguous():
+        yield from torch.split(values.reshape(-1), _PIECE)
+        return
+    row = values.numel() // values.shape[0]
+    if row > _PIECE:
+        for part in values:
+            yield from _pieces(part)
+        return
+    for part in torch.split(values, max(1, _PIECE // row)):
+        yield part.reshape(-1)
+
+
+def _little_endian(piece: torch.Tensor) -> memoryview:
+    if piece.is_complex():
+        single = torch.view_as_real(piece.to("cpu", torch.complex64).resolve_conj())
+    else:
+        single = piece.to("cpu", torch.float32)
+    numbers: npt.NDArray[np.float32] = single.resolve_neg().numpy().astype("<f4", copy=False)
+    return np.ascontiguousarray(numbers).reshape(-1).view(np.uint8).data

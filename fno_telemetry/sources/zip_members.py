@@ -1,0 +1,115 @@
+"""Arrays inside a zip archive: which there are, and the bytes of one of them."""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from fno_telemetry.errors import InputError
+from fno_telemetry.sources.first_samples import ValueBytes
+from fno_telemetry.sources.npy_header import NpyHeader
+
+DEFAULT_KEYS = ("diffraction", "diff3d")
+_LOCAL_HEADER = 30  # bytes before the member's name, whose length and that of the extra field stand at 26
+_DEFLATE_LIMIT = 1032  # no deflate stream holds more bytes per byte [zlib technical details]
+_CHECKED = 64 << 20  # bytes, a fifth of a second of inflating
+_LISTED = 12  # keys named in an error
+
+
+@contextmanager
+def damage_named(where: str) -> Iterator[None]:
+    """Turn whatever a damaged archive makes zipfile raise into one line."""
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        OverflowError,
+        UnicodeDecodeError,
+    ) as cause:
+        seen = str(cause) or type(cause).__name__
+        raise InputError(f"{where}: is damaged ({seen}); copy, download or save the file again.") from cause
+
+
+def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
+    """The archive in an open file, which stays the caller's to close."""
+    try:
+        return zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as cause:
+        raise InputError(
+            f"{path}: begins like a zip archive (.npz, .pt) but its directory, at the end, cannot be read, "
+            f"so it is cut short or damaged; copy, download or save it again."
+        ) from cause
+
+
+def is_torch_archive(archive: zipfile.ZipFile) -> bool:
+    """True when torch.save wrote it."""
+    names = archive.namelist()
+    has_arrays = any(name.endswith(".npy") for name in names)
+    return not has_arrays and any(name == "data.pkl" or name.endswith("/data.pkl") for name in names)
+
+
+def choose_key(known: Iterable[str], key: str | None, path: str) -> str:
+    """The asked key, else the first default that is there; an error lists the keys there are."""
+    known = list(known)
+    if not known:
+        raise InputError(f"{path}: holds no array; save one with numpy.savez(path, diffraction=array).")
+    wanted = DEFAULT_KEYS if key is None else (key,)
+    for name in wanted:
+        if name in known:
+            return name
+    names = [name if name.isprintable() else ascii(name) for name in known[:_LISTED]]
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    asked = "neither diffraction nor diff3d" if key is None else f"no array called {key!a}"
+    raise InputError(f"{path}: holds {asked}; name one of its arrays with --key: {', '.join(names)}{more}.")
+
+
+def array_keys(archive: zipfile.ZipFile) -> list[str]:
+    """Names of the arrays, as numpy.load gives them; nothing of them is read."""
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def check_member(member: zipfile.ZipInfo, file_size: int, where: str) -> None:
+    """Refuse a member that cannot be read, or that claims more than its stored bytes can hold."""
+    if member.flag_bits & 0x1:
+        raise InputError(f"{where}: is encrypted; save it without a password, with numpy.savez.")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(
+            f"{where}: is compressed by zip method {member.compress_type}; "
+            f"save it with numpy.savez or numpy.savez_compressed."
+        )
+    stored = member.compress_type == zipfile.ZIP_STORED
+    largest = member.compress_size if stored else (member.compress_size + 1) * _DEFLATE_LIMIT
+    inside = 0 <= member.header_offset <= file_size - _LOCAL_HEADER - member.compress_size
+    if not inside or member.file_size > largest:
+        raise InputError(
+            f"{where}: the archive claims {member.file_size} bytes for it, more than the file holds; "
+            f"the file is cut short or damaged, copy or save it again."
+        )
+
+
+@contextmanager
+def member_values(
+    file: IO[bytes], member: zipfile.ZipInfo, stream: IO[bytes], header: NpyHeader, *, partly: bool
+) -> Iterator[ValueBytes]:
+    """The bytes of a member's numbers, its header already read from `stream`.
+
+    A stored member that is wanted only in part is jumped through in the file itself. All else goes through
+    the archive, which checks the sum at the end; a remainder of up to 64 MiB is read for that check alone.
+    """
+    if partly and member.compress_type == zipfile.ZIP_STORED:
+        file.seek(member.header_offset)
+        local = file.read(_LOCAL_HEADER)
+        name_length, extra_length = struct.unpack_from("<HH", local, 26)
+        file.seek(member.header_offset + _LOCAL_HEADER + name_length + extra_length + header.length)
+        yield ValueBytes(file, header.data_bytes, jumps=True)
+        return
+    source = ValueBytes(stream, header.data_bytes, jumps=False)
+    yield source
+    if source.left <= _CHECKED:
+        source.finish()
