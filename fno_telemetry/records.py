@@ -1,0 +1,180 @@
+"""What a capture leaves behind: frozen plain data, without torch, that every sink and reader shares.
+
+`None` means undefined; the reason then stands in `reasons` under the same name.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+SCHEMA = 1
+"""Number of the report format that this version writes."""
+
+Value = int | float | None
+"""One statistic: exact integers stay integers; None is undefined, never zero."""
+
+V = TypeVar("V", covariant=True)
+
+
+class FrozenMapping(Mapping[str, V]):
+    """A read-only mapping that compares equal to any mapping with the same items, and can be pickled."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, V] | None = None) -> None:
+        self._items = dict(items or {})
+
+    def __getitem__(self, key: str) -> V:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"FrozenMapping({self._items!r})"
+
+
+def freeze(value: Any) -> Any:
+    """Return `value` with every list a tuple and every dict a read-only mapping, at any depth."""
+    if isinstance(value, list | tuple):
+        return tuple(freeze(item) for item in value)
+    return freeze_mapping(value) if isinstance(value, Mapping) else value
+
+
+def freeze_mapping(items: Mapping[str, Any]) -> "FrozenMapping[Any]":
+    """`freeze` for what is known to be a mapping."""
+    return FrozenMapping({key: freeze(item) for key, item in items.items()})
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of signed values; bin i holds edges[i] <= x < edges[i + 1] to within the sketch's error."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    below: int
+    above: int
+
+
+@dataclass(frozen=True)
+class LogHistogram:
+    """Counts over log10 |x| on edges that are the same in every record; exact zeros stand apart."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    below: int
+    above: int
+    zeros: int
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Shares of energy over frequency, the mean of each field left out; frequencies in cycles per sample.
+
+    `bands` are radial: bin i holds band_edges[i] < |f| <= band_edges[i + 1]. `axis_bands` has one row per
+    spatial axis over |f| along that axis, where the first bin includes zero. Each row sums to 1.
+    """
+
+    sizes: tuple[int, ...]
+    fields: int
+    fields_left_out: int
+    low_cutoff: float
+    high_cutoff: float
+    band_edges: tuple[float, ...]
+    bands: tuple[float, ...]
+    axis_band_edges: tuple[float, ...]
+    axis_bands: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class SketchNote:
+    """How exact the percentiles and histograms are.
+
+    `relative_error` bounds them for magnitudes that float32 holds normally; `underflow` and `overflow`
+    count the finite elements below and above that range.
+    """
+
+    relative_error: float
+    underflow: int
+    overflow: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorRecord:
+    """The statistics of one tensor, merged over all batches.
+
+    `shape` has the number of samples really run in front where the tensor has a sample axis.
+    `values_of` is "x", or "|z|" where the tensor is complex and value statistics are of its magnitude.
+    """
+
+    item: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    spatial_axes: tuple[int, ...]
+    values_of: str
+    stats: FrozenMapping[Value]
+    reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
+    histogram: Histogram | None = None
+    log_histogram: LogHistogram | None = None
+    spectrum: Spectrum | None = None
+    sketch: SketchNote | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleRecord(TensorRecord):
+    """The statistics of what one call of one module returned."""
+
+    name: str
+    call: int
+    order: int
+    parent: str | None
+    class_name: str
+    role: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRecord:
+    """The statistics of one place where a spectral and a local branch meet."""
+
+    name: str
+    call: int
+    spectral: tuple[str, ...]
+    local: tuple[str, ...]
+    stats: FrozenMapping[Value]
+    reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureRecord:
+    """Everything that one capture found; the report's top-level keys are its attributes."""
+
+    summary: FrozenMapping[Any]
+    layers: FrozenMapping[tuple[float | None, ...]]
+    modules: tuple[ModuleRecord, ...]
+    blocks: tuple[BlockRecord, ...]
+    input: TensorRecord | None
+    output: TensorRecord | None
+    outputs: tuple[TensorRecord, ...]
+    not_fired: tuple[FrozenMapping[str], ...] = ()
+    skipped: tuple[FrozenMapping[str], ...] = ()
+    errors: tuple[FrozenMapping[str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    provenance: FrozenMapping[Any] = field(default_factory=FrozenMapping)
+    schema: int = SCHEMA
+
+    @property
+    def step(self) -> int | None:
+        """The training step of the weights, where it is known."""
+        step = self.summary.get("checkpoint_step")
+        return step if isinstance(step, int) else None
+
+    def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
+        """Return the record of one call; KeyError names what there is when it was not recorded."""
+        for record in self.modules:
+            if (record.name, record.call, record.item) == (name, call, item):
+                return record
+        calls = [(record.call, record.item) for record in self.modules if record.name == name]
+        raise KeyError(f"{name!r} call {call} item {item} (recorded (call, item) of that name: {calls})")

@@ -1,0 +1,291 @@
+import contextlib
+import json
+import os
+import runpy
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fno_telemetry import report
+from fno_telemetry.errors import ReportError
+from fno_telemetry.records import SCHEMA, CaptureRecord, FrozenMapping, freeze_mapping
+
+EXAMPLES = runpy.run_path(str(Path(__file__).parent / "sinks" / "example_record.py"))
+
+
+@pytest.fixture(scope="module")
+def record() -> CaptureRecord:
+    return EXAMPLES["example"]()
+
+
+@pytest.fixture
+def document(record: CaptureRecord) -> dict[str, Any]:
+    return report.as_document(record)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "report.json"
+
+
+def strictly_read(path: Path) -> Any:
+    """Read JSON as a browser does: no NaN, no Infinity."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+# --- round trip
+
+
+def test_a_report_read_back_equals_the_record(record, path):
+    report.write(record, path)
+    assert record == report.load(path)
+
+
+def test_a_record_without_input_output_or_modules_is_read_back_too(path):
+    empty = CaptureRecord(
+        summary=freeze_mapping({}),
+        layers=FrozenMapping({}),
+        modules=(),
+        blocks=(),
+        input=None,
+        output=None,
+        outputs=(),
+    )
+    report.write(empty, path)
+    assert empty == report.load(path)
+
+
+def test_numbers_keep_every_digit_and_integers_stay_integers(record, path):
+    exact = EXAMPLES["with_stats"](record, "lifter", count=2**60 + 1, mean=0.1 + 0.2, rms=5e-324)
+    report.write(exact, path)
+    stats = report.load(path).module("lifter").stats
+    assert (stats["count"], stats["mean"], stats["rms"]) == (2**60 + 1, 0.1 + 0.2, 5e-324)
+    assert isinstance(stats["count"], int)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_finite_float_survives(value):
+    [read] = json.loads(report.dumps({"values": [value]}))["values"]
+    assert read == value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_does_not_have_become_null(record, path, value):
+    broken = EXAMPLES["with_stats"](record, "lifter", rms=value)
+    broken = replace(
+        broken,
+        layers=FrozenMapping({"lifter/mean": (1.0, value)}),
+        summary=freeze_mapping({**broken.summary, "nested": {"list": [value]}}),
+    )
+    report.write(broken, path)
+    read = strictly_read(path)
+    assert read["layers"]["lifter/mean"] == [1.0, None]
+    assert read["summary"]["nested"] == {"list": [None]}
+    assert report.load(path).module("lifter").stats["rms"] is None
+
+
+def test_strict_json_is_refused_a_number_that_it_does_not_have():
+    with pytest.raises(ReportError, match="a number that JSON does not have"):
+        report.dumps({"value": float("nan")})
+
+
+@pytest.mark.parametrize(
+    "text", ["Übung 1.npz", "数据", "\u2028", 'quote" and \\', "tab\tand\nline", "not utf-8: \udcff"]
+)
+def test_any_text_survives_even_file_names_that_are_not_utf_8(record, path, text):
+    named = replace(record, provenance=freeze_mapping({"input": text}), warnings=(text,))
+    report.write(named, path)
+    assert named == report.load(path)
+    assert strictly_read(path)["provenance"] == {"input": text}
+
+
+def test_what_a_report_cannot_hold_is_an_error_and_leaves_nothing(record, path):
+    with pytest.raises(ReportError, match="a report cannot hold a PosixPath"):
+        report.write(replace(record, provenance=freeze_mapping({"path": Path("x")})), path)
+    assert list(path.parent.iterdir()) == []
+
+
+# --- whole or not at all
+
+
+@pytest.fixture
+def written(record, path) -> bytes:
+    report.write(record, path)
+    return path.read_bytes()
+
+
+def test_the_folder_is_made(record, tmp_path):
+    report.write(record, tmp_path / "new" / "folder" / "my report.json")
+    assert record == report.load(tmp_path / "new" / "folder" / "my report.json")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, SystemExit])
+def test_an_interrupt_in_the_middle_leaves_the_old_file_and_no_other(path, written, error):
+    with pytest.raises(error), report.whole_file(path) as part:
+        part.write_text('{"schema": ')
+        raise error
+    assert path.read_bytes() == written
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(path, written):
+    expected = f"{path}: cannot be written: No space left"
+    with pytest.raises(ReportError, match=expected), report.whole_file(path) as part:
+        part.write_text('{"schema": ')
+        raise OSError(28, "No space left on device")
+    assert path.read_bytes() == written
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_while_it_is_being_written_the_old_file_is_whole(path, written):
+    with report.whole_file(path) as part:
+        part.write_text("new")
+        assert path.read_bytes() == written
+    assert path.read_text() == "new"
+
+
+def test_who_is_reading_the_old_file_reads_it_whole(record, path, written):
+    with path.open("rb") as reader:
+        report.write(EXAMPLES["at_step"](record, 2000), path)
+        assert reader.read() == written
+    assert report.load(path).step == 2000
+
+
+def test_a_report_has_the_permissions_of_any_new_file(record, path):
+    report.write(record, path)
+    plain = path.with_name("plain")
+    plain.touch()
+    assert stat.S_IMODE(plain.stat().st_mode) == stat.S_IMODE(path.stat().st_mode)
+
+
+@contextlib.contextmanager
+def read_only_folder() -> Iterator[Path]:
+    """Yield a folder in which nobody but the superuser may write, and be somebody else for a while."""
+    folder = Path(tempfile.mkdtemp())
+    user = os.geteuid()
+    try:
+        folder.chmod(0o555)
+        if user == 0:
+            try:
+                os.seteuid(65534)
+            except OSError:
+                pytest.skip("a superuser who cannot be anybody else is never refused")
+        yield folder
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_a_read_only_folder_is_an_error_in_one_line(record):
+    with read_only_folder() as folder:
+        assert "permission" in report.why_unwritable(folder)
+        assert "permission" in report.why_unwritable(folder / "new" / "folder")
+        for target in (folder / "report.json", folder / "new" / "report.json"):
+            with pytest.raises(ReportError) as raised:
+                report.write(record, target)
+            assert str(raised.value) == f"{target}: cannot be written: Permission denied"
+
+
+def test_a_path_through_a_file_is_an_error_in_one_line(record, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ReportError, match=r"file/report\.json: cannot be written: "):
+        report.write(record, tmp_path / "file" / "report.json")
+    assert report.why_unwritable(tmp_path / "file" / "deeper") == f"{tmp_path}/file is not a folder"
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_in_the_way_is_an_error_and_leaves_nothing(record, path):
+    path.mkdir()
+    with pytest.raises(ReportError, match="cannot be written"):
+        report.write(record, path)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_can_be_made_is_writable_and_asking_makes_nothing(tmp_path):
+    assert report.why_unwritable(tmp_path / "new" / "folder") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- what is refused
+
+
+def test_a_newer_schema_is_refused_with_what_to_do(path, document):
+    path.write_text(json.dumps(document | {"schema": f"fno-telemetry/{SCHEMA + 1}"}))
+    with pytest.raises(ReportError, match=r"newer version \(schema 2, this one reads to 1\): update"):
+        report.load(path)
+
+
+def test_an_older_schema_is_read(path, document, record):
+    path.write_text(json.dumps(document | {"schema": "fno-telemetry/0"}))
+    assert replace(record, schema=0) == report.load(path)
+
+
+def test_keys_that_are_not_known_do_not_matter(path, document, record):
+    document["later"] = {"any": "thing"}
+    document["modules"][0]["later"] = 1
+    path.write_text(json.dumps(document))
+    assert record == report.load(path)
+
+
+WRONG_TEXT = {
+    "nothing": "",
+    "truncated": '{"schema": "fno-telemetry/1", "summary": {',
+    "no JSON": "PK\x03\x04",
+    "a list": "[]",
+    "null": "null",
+    "another's": '{"version": 3}',
+    "nested without end": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", WRONG_TEXT.values(), ids=WRONG_TEXT)
+def test_a_file_that_is_no_report_is_an_error_in_one_line_that_names_it(path, text):
+    path.write_text(text)
+    _assert_one_line(path)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_number_that_json_or_float64_does_not_have_is_refused(path, written, number):
+    whole = written.decode()
+    path.write_text(whole.replace('"rms": 0', f'"rms": {number}', 1))
+    assert number in path.read_text()
+    _assert_one_line(path)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe{\x00}\x00", b"\x80\x04\x95", b"\xef\xbb\xbf{}"])
+def test_a_file_that_is_not_utf_8_text_is_an_error_in_one_line(path, data):
+    path.write_bytes(data)
+    _assert_one_line(path)
+
+
+def test_a_missing_file_or_a_folder_is_an_error_in_one_line(path):
+    _assert_one_line(path)
+    path.mkdir()
+    _assert_one_line(path)
+
+
+def test_every_truncation_of_a_report_is_refused(path, written):
+    for length in range(0, len(written) - 2, len(written) // 50):
+        path.write_bytes(written[:length])
+        with pytest.raises(ReportError):
+            report.load(path)
+
+
+def _assert_one_line(path: Path) -> None:
+    with pytest.raises(ReportError) as raised:
+        report.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert len(str(raised.value)) < len(str(path)) + 200

@@ -1,0 +1,134 @@
+"""The JSON Schema that is shipped: what it takes, and what it and reading refuse."""
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from fno_telemetry import report
+from fno_telemetry.errors import ReportError
+from fno_telemetry.records import SCHEMA, CaptureRecord
+
+EXAMPLES = runpy.run_path(str(Path(__file__).parent / "sinks" / "example_record.py"))
+
+
+@pytest.fixture(scope="module")
+def record() -> CaptureRecord:
+    return EXAMPLES["example"]()
+
+
+@pytest.fixture
+def document(record: CaptureRecord) -> dict[str, Any]:
+    return report.as_document(record)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "report.json"
+
+
+Change = Callable[[dict[str, Any]], object]
+
+# Each makes a document wrong; the second says whether reading finds out too, not only the schema.
+WRONG: dict[str, tuple[Change, bool]] = {
+    "no modules": (lambda d: d.pop("modules"), True),
+    "no summary": (lambda d: d.pop("summary"), True),
+    "no provenance": (lambda d: d.pop("provenance"), False),
+    "another's schema": (lambda d: d.update(schema="smdebug/1"), True),
+    "schema a number": (lambda d: d.update(schema=1), True),
+    "modules a mapping": (lambda d: d.update(modules={"a": 1}), True),
+    "modules text": (lambda d: d.update(modules="lifter"), True),
+    "summary a list": (lambda d: d.update(summary=[]), True),
+    "n_samples text": (lambda d: d["summary"].update(n_samples="4"), False),
+    "n_samples negative": (lambda d: d["summary"].update(n_samples=-1), False),
+    "layers of numbers": (lambda d: d["layers"].update({"a/b": 1}), True),
+    "layers of text": (lambda d: d["layers"].update({"a/b": ["x"]}), False),
+    "a layer without statistic": (lambda d: d["layers"].update({"a": [1]}), False),
+    "a key of nobody": (lambda d: d.update(extra=1), False),
+    "a module without name": (lambda d: d["modules"][0].pop("name"), True),
+    "a module without stats": (lambda d: d["modules"][0].pop("stats"), True),
+    "a module with a key of nobody": (lambda d: d["modules"][0].update(extra=1), False),
+    "a role of nobody": (lambda d: d["modules"][0].update(role="attention"), False),
+    "a call before the first": (lambda d: d["modules"][0].update(call=-1), False),
+    "an item that is a number": (lambda d: d["modules"][0].update(item=0), False),
+    "a shape of text": (lambda d: d["modules"][0].update(shape=["4"]), False),
+    "a statistic that is text": (lambda d: d["modules"][0]["stats"].update(rms="1"), False),
+    "a statistic that is a list": (lambda d: d["modules"][0]["stats"].update(mine=[1]), False),
+    "a statistic that is true": (lambda d: d["modules"][0]["stats"].update(mine=True), False),
+    "a negative rms": (lambda d: d["modules"][0]["stats"].update(rms=-1.0), False),
+    "a count with a fraction": (lambda d: d["modules"][0]["stats"].update(count=1.5), False),
+    "a share above 1": (lambda d: d["modules"][0]["stats"].update(zero_fraction=1.5), False),
+    "a reason that is null": (lambda d: d["modules"][0]["reasons"].update(rms=None), False),
+    "a histogram of numbers": (lambda d: d["modules"][0].update(histogram=[1, 2]), True),
+    "a histogram without counts": (lambda d: d["modules"][0]["histogram"].pop("counts"), True),
+    "a histogram with more": (lambda d: d["modules"][0]["histogram"].update(bins=3), True),
+    "a count below none": (lambda d: d["modules"][0]["histogram"].update(below=-1), False),
+    "a spectrum without bands": (lambda d: d["modules"][0]["spectrum"].pop("bands"), True),
+    "a sketch without error": (lambda d: d["modules"][0]["sketch"].pop("relative_error"), True),
+    "a block with a role": (lambda d: d["blocks"][0].update(role="block"), False),
+    "a block without branches": (lambda d: d["blocks"][0].pop("spectral"), True),
+    "an input that is a number": (lambda d: d.update(input=3), True),
+    "an input with a name": (lambda d: d["input"].update(name="input"), False),
+    "outputs with null": (lambda d: d.update(outputs=[None]), True),
+    "a skipped name without reason": (lambda d: d.update(skipped=[{"name": "a"}]), False),
+    "a warning that is a number": (lambda d: d.update(warnings=[1]), False),
+}
+
+
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
+    schema = report.json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def test_what_is_written_satisfies_the_schema(validator, record, path):
+    report.write(record, path)
+    assert list(validator.iter_errors(json.loads(path.read_text()))) == []
+
+
+def test_the_schema_is_of_the_number_that_is_written(validator):
+    assert validator.schema["properties"]["schema"] == {"const": f"fno-telemetry/{SCHEMA}"}
+
+
+def test_the_schema_knows_every_key_that_is_written(validator, document):
+    definitions = validator.schema["$defs"]
+    assert set(document) == set(validator.schema["required"])
+    tensor, module = definitions["tensor_keys"]["properties"], definitions["module"]["properties"]
+    assert set(document["input"]) == set(tensor)
+    assert set(document["modules"][0]) == set(tensor) | set(module)
+    for kind in ("histogram", "log_histogram", "spectrum", "sketch"):
+        assert set(document["modules"][0][kind]) == set(definitions[kind]["properties"])
+    assert set(document["blocks"][0]) == set(definitions["block"]["properties"])
+
+
+@pytest.mark.parametrize("key", ["stats", "reasons", "summary", "provenance"])
+def test_the_schema_is_open_where_plugins_add(validator, document, key):
+    value = "because" if key == "reasons" else 0.5
+    target = document if key in document else document["modules"][0]
+    target[key]["attention_entropy"] = value
+    assert validator.is_valid(document)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_schema_refuses(validator, document, name):
+    assert validator.is_valid(document)
+    WRONG[name][0](document)
+    assert not validator.is_valid(document)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, found) in WRONG.items() if found])
+def test_reading_refuses(document, path, name):
+    WRONG[name][0](document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(ReportError) as raised:
+        report.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_findings_have_a_place_in_the_schema(validator, document):
+    assert validator.is_valid(document | {"findings": [{"id": "1", "rule": "dead"}]})
