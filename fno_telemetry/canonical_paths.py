@@ -3,6 +3,7 @@
 One list of wrapper names serves module paths and checkpoint keys alike.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -21,7 +22,8 @@ def canonical_names(paths: Iterable[str]) -> dict[str, str]:
     """Map every dotted path to its canonical form.
 
     Wrapper names are dropped anywhere; `model`, `generator` and `net` only as a leading sole child.
-    Paths whose canonical forms would collide keep their full path. The empty path (the root) stays empty.
+    Paths whose canonical forms would collide keep their full path. The empty path (the root) stays empty, and
+    what is left of a wrapper around everything is the root too.
     """
     full = list(dict.fromkeys(paths))
     short = {path: without_wrappers(path) for path in full}
@@ -31,7 +33,10 @@ def canonical_names(paths: Iterable[str]) -> dict[str, str]:
         if len(leads) != 1 or not leads <= SOLE_CHILDREN or not any("." in name for name in short.values()):
             break
         short = {path: name.partition(".")[2] for path, name in short.items()}
-    taken: dict[str, list[str]] = {}
-    for path, name in short.items():
-        taken.setdefault(name, []).append(path)
-    return {path: name if len(taken[name]) == 1 or not name else path for path, name in short.items()}
+    while True:
+        taken = Counter(name for name in short.values() if name)
+        colliding = [path for path, name in short.items() if taken[name] > 1 and name != path]
+        # A full path may in turn be the short form of another one.
+        if not colliding:
+            return short
+        short |= {path: path for path in colliding}

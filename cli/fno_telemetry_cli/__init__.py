@@ -1,0 +1,1 @@
+"""The command `fno-telemetry`: parses, calls the public names of `fno_telemetry`, prints."""

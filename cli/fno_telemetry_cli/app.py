@@ -1,0 +1,103 @@
+"""The application: its commands, its exit codes, and errors as one line."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import fno_telemetry as ft
+from fno_telemetry_cli import capture, mapping, output, plugins, view
+from fno_telemetry_cli.invocation import Invocation
+
+EXIT_UNUSABLE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fno-telemetry",
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("capture")(capture.capture)
+app.command("view")(view.view)
+app.command("map")(mapping.map_command)
+app.command("plugins")(plugins.plugins)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fno-telemetry {ft.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _application(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            metavar="",
+            help="Print the version and stop.",
+        ),
+    ] = False,
+) -> None:
+    """See what happens inside neural operators: capture once, look anywhere.
+
+    Example: fno-telemetry capture --input train.npz --output out
+    """
+    if context.invoked_subcommand is None:
+        context.get_help()  # which prints it
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with its code; an error is one line on stderr, with --json also on stdout."""
+    invocation = Invocation() if arguments is None else Invocation(list(arguments))
+    output.make_streams_usable()
+    try:
+        code = _run(invocation)
+    except output.ReaderLeft:
+        # Whoever read our output has seen enough, as `head` does; that is no error.
+        output.drop_stdout()
+        code = 0
+    except OSError as error:
+        # Standard output on a full disk, for one.
+        output.drop_stdout()
+        output.print_error(f"{error.filename or 'the output'}: {error.strerror or error}")
+        code = EXIT_UNUSABLE
+    if arguments is None:
+        # What imported code prints while the interpreter ends is no result either.
+        output.point_stdout_at_stderr()
+    sys.exit(code)
+
+
+def _run(invocation: Invocation) -> int:
+    try:
+        code = app(
+            args=invocation.arguments, prog_name="fno-telemetry", standalone_mode=False, obj=invocation
+        )
+    except (ft.TelemetryError, typer.TyperException) as error:
+        _report(_advice(error), invocation)
+        return EXIT_UNUSABLE
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
+        _report("interrupted", invocation)
+    return code or 0
+
+
+def _advice(error: Exception) -> str:
+    if not isinstance(error, typer.TyperException):
+        return str(error)
+    context = getattr(error, "ctx", None)  # of errors in how options are used
+    advice = f" See: {context.command_path} --help" if context is not None else ""
+    return f"{error.format_message().rstrip('. ')}.{advice}"
+
+
+def _report(message: str, invocation: Invocation) -> None:
+    output.print_error(message)
+    if invocation.as_json:
+        output.print_json({"schema": "fno-telemetry-error/1", "error": output.one_line(message)})

@@ -1,0 +1,153 @@
+"""Options that several commands share, and what they say about the model and its input."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import fno_telemetry as ft
+
+_INPUT, _MODEL = "Input", "Model"
+
+
+def names_of(kind: str) -> Callable[[str], list[str]]:
+    """Return what completes the names of this kind of plug-in, also at the end of a comma list."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + name for name in ft.plugin_names(kind) if name.startswith(last)]
+
+    return complete
+
+
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", metavar="FILE", help="A .npz, .npy or .pt file.", rich_help_panel=_INPUT),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Array inside the NPZ. Default: diffraction, else diff3d.",
+        rich_help_panel=_INPUT,
+    ),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ORDER",
+        help="Order of the axes: NHW, NHWC, NCHW, HWN, NCL, NCDHW, … Default: NHW or NHWC.",
+        rich_help_panel=_INPUT,
+    ),
+]
+Batches = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PKG.MOD:FUNCTION",
+        help="Instead of --input: yields batches; a tuple is positional arguments, a dict keywords.",
+        rich_help_panel=_INPUT,
+    ),
+]
+BatchSize = Annotated[
+    int | None, typer.Option(metavar="N", help="Samples per forward. Default: 1.", rich_help_panel=_INPUT)
+]
+MaxSamples = Annotated[
+    int,
+    typer.Option(metavar="N", help="The first N samples are run, all of them.", rich_help_panel=_INPUT),
+]
+ArchitectureName = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        metavar="NAME",
+        help="fno, hybrid, stable_hybrid, fno_vanilla, … Default: the checkpoint's, else fno.",
+        rich_help_panel=_MODEL,
+        autocompletion=names_of("architectures"),
+    ),
+]
+ModelFactory = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="PKG.MOD:FACTORY",
+        help="Any nn.Module or callable returning one, instead of --architecture.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Constructor argument, repeatable; the value is a TOML literal.",
+        rich_help_panel=_MODEL,
+    ),
+]
+CheckpointPath = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", metavar="FILE", help="File with the weights.", rich_help_panel=_MODEL),
+]
+TrustCheckpoint = Annotated[
+    bool,
+    typer.Option(
+        "--trust-checkpoint",
+        metavar="",
+        help="Unpickle the checkpoint, which can run any code in it.",
+        rich_help_panel=_MODEL,
+    ),
+]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing",
+        metavar="",
+        help="Accept that parameters are missing in the checkpoint.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps, …", rich_help_panel=_MODEL)
+]
+Seed = Annotated[
+    int,
+    typer.Option(metavar="N", help="Draws the weights when there is no checkpoint.", rich_help_panel=_MODEL),
+]
+MapFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", metavar="FILE", help="TOML file with roles and axes given by hand.", rich_help_panel=_MODEL
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", metavar="", help="No progress, no hints: results and errors only.")
+]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user said about the model and its input."""
+
+    input: Path | None
+    key: str | None
+    axes: str | None
+    batches: str | None
+    batch_size: int | None
+    max_samples: int
+    architecture: str | None
+    model: str | None
+    settings: tuple[str, ...]
+    checkpoint: Path | None
+    trust_checkpoint: bool
+    allow_missing: bool
+    device: str
+    seed: int
+    map_file: Path | None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Source":
+        """Take the fields out of a command's arguments, which go by the same names."""
+        values = {name: given[name] for name in cls.__dataclass_fields__}
+        return cls(**values | {"settings": tuple(values["settings"] or ())})

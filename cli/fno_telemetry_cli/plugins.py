@@ -1,0 +1,33 @@
+"""`fno-telemetry plugins`: what can be used here, and what is missing to use it."""
+
+from itertools import groupby
+
+from rich.table import Table
+from rich.text import Text
+
+import fno_telemetry as ft
+from fno_telemetry_cli.options import AsJson, Quiet
+from fno_telemetry_cli.output import print_json, print_notes, print_results, stdout_kept_clean
+
+
+def plugins(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List sinks, statistics and architectures, built in and installed.
+
+    Example: fno-telemetry plugins --json
+    """
+    with stdout_kept_clean():
+        found = ft.list_plugins()
+    if as_json:
+        entries = [{"kind": p.kind, "name": p.name, "origin": p.origin, "missing": p.missing} for p in found]
+        print_json({"schema": "fno-telemetry-plugins/1", "plugins": entries})
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("name", "from", "missing to use it"):
+        table.add_column(column, overflow="fold")
+    for kind, members in groupby(found, key=lambda plugin: plugin.kind):
+        table.add_row(Text(kind, style="bold"))
+        for plugin in members:
+            table.add_row(f"  {plugin.name}", plugin.origin, plugin.missing or "nothing")
+    print_results(table)
+    if not quiet:
+        print_notes(["packages add their own by the entry points fno_telemetry.sinks, .statistics, …"])

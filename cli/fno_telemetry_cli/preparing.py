@@ -1,0 +1,188 @@
+"""From options to a model on its device and the batches to run: everything that can be refused is, here."""
+
+# Annotations name classes whose modules import torch; they are not evaluated.
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import fno_telemetry as ft
+from fno_telemetry_cli import batches as batches_of
+from fno_telemetry_cli.invocation import without_secret
+from fno_telemetry_cli.options import Source
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a capture needs."""
+
+    model: nn.Module
+    batches: list[Any]
+    samples: int
+    given: Mapping[str, ft.GivenRole]
+    summary: dict[str, Any]
+    provenance: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+def prepare(source: Source) -> Prepared:
+    """Read input and weights and build the model; TelemetryError in one line for whatever cannot be used."""
+    _check(source)
+    settings = ft.parse_settings(source.settings)
+    device = _device(source.device)
+    given = ft.read_map(source.map_file) if source.map_file else {}
+    checkpoint = None
+    if source.checkpoint is not None:
+        checkpoint = ft.read_checkpoint(source.checkpoint, trust=source.trust_checkpoint)
+    samples, batches = _input(source)
+    first = batches_of.first_tensor(batches)
+    if source.model is not None:
+        network = _from_factory(source, settings, checkpoint)
+    else:
+        network = _from_name(source, settings, checkpoint, first)
+    model, moved = _moved(network.model, batches, device)
+    summary = {
+        "architecture": network.architecture,
+        "channels": first.shape[1] if first is not None and first.ndim > 1 else None,
+        "weights": network.weights,
+        "checkpoint_step": checkpoint.step if checkpoint else None,
+        "step_kind": checkpoint.step_kind if checkpoint else None,
+    }
+    return Prepared(
+        model,
+        moved,
+        sum(map(batches_of.length, batches)),
+        given,
+        summary,
+        _provenance(source, network, samples, checkpoint),
+        (*(samples.warnings if samples else ()), *network.warnings),
+    )
+
+
+def _check(source: Source) -> None:
+    if (source.input is None) == (source.batches is None):
+        raise ft.OptionError("give --input FILE or --batches package.module:function, one of the two")
+    if source.model is not None and source.architecture is not None:
+        raise ft.OptionError("give --architecture or --model, not both")
+    for option, value in (("--batch-size", source.batch_size), ("--max-samples", source.max_samples)):
+        if value is not None and value < 1:
+            raise ft.OptionError(f"{option} {value}: at least 1 was expected")
+    if source.batches is not None and source.batch_size is not None:
+        raise ft.OptionError("--batch-size is for --input; the function of --batches makes its own batches")
+    if source.batches is not None and (source.key or source.axes):
+        raise ft.OptionError("--key and --axes are for --input; leave them out with --batches")
+    if source.checkpoint is None and (source.trust_checkpoint or source.allow_missing):
+        raise ft.OptionError("--trust-checkpoint and --allow-missing need --checkpoint FILE")
+    if not 0 <= source.seed < 2**63:
+        raise ft.OptionError(f"--seed {source.seed}: a number from 0 to 2^63 - 1 was expected")
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ft.OptionError(f"--device {name!r}: not a device; expected cpu, cuda, cuda:1, mps, …") from None
+    try:
+        torch.empty(1, device=device).cpu()
+    except Exception as error:  # backends raise what they like for a device that is not there
+        raise ft.OptionError(
+            f"--device {name!r} is not available here ({_first_line(error)}); --device cpu is everywhere"
+        ) from error
+    return device
+
+
+def _input(source: Source) -> tuple[ft.Samples | None, list[Any]]:
+    if source.input is None:
+        return None, batches_of.from_function(source.batches or "", source.max_samples)
+    samples = ft.read_samples(
+        source.input,
+        key=source.key,
+        axes=source.axes,
+        max_samples=source.max_samples,
+        allow_complex=source.model is not None,
+    )
+    return samples, list(ft.split_batches(samples.values, source.batch_size or 1))
+
+
+def _from_factory(
+    source: Source, settings: Mapping[str, object], checkpoint: ft.Checkpoint | None
+) -> ft.Network:
+    model = ft.build_from_factory(source.model or "", settings, source.seed)
+    name = type(model).__name__
+    if checkpoint is None:
+        # A factory may load weights itself, so nothing more can be said of them.
+        return ft.Network(model, name, settings, f"as made by {source.model}, seed {source.seed}")
+    match = ft.load_weights(model, checkpoint, allow_missing=source.allow_missing)
+    return ft.Network(model, name, settings, "checkpoint", match.warnings, match)
+
+
+def _from_name(
+    source: Source,
+    settings: Mapping[str, object],
+    checkpoint: ft.Checkpoint | None,
+    first: torch.Tensor | None,
+) -> ft.Network:
+    if first is None or first.ndim != 4:
+        shape = None if first is None else tuple(first.shape)
+        raise ft.InputError(
+            f"{source.input or source.batches}: gives batches of shape {shape}, the built-in networks take "
+            "(samples, channels, height, width); choose --axes, or another network by --model"
+        )
+    architectures = {name: ft.load_plugin("architectures", name) for name in ft.plugin_names("architectures")}
+    return ft.build_network(
+        architectures,
+        source.architecture,
+        checkpoint=checkpoint,
+        settings=settings,
+        channels=first.shape[1],
+        size=min(first.shape[2:]),
+        seed=source.seed,
+        allow_missing=source.allow_missing,
+    )
+
+
+def _moved(model: nn.Module, batches: list[Any], device: torch.device) -> tuple[nn.Module, list[Any]]:
+    try:
+        return model.to(device), [batches_of.on_device(batch, device) for batch in batches]
+    except Exception as error:  # backends raise what they like when memory runs out
+        raise ft.OptionError(
+            f"--device {device}: model and input cannot be moved there ({_first_line(error)}); "
+            "lower --max-samples, or use --device cpu"
+        ) from error
+
+
+def _provenance(
+    source: Source, network: ft.Network, samples: ft.Samples | None, checkpoint: ft.Checkpoint | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"seed": source.seed, "arguments": _plain(network.arguments)}
+    if samples is None:
+        found["input"] = {"batches": source.batches}
+    else:
+        stored = {"shape": list(samples.stored_shape), "dtype": samples.stored_dtype}
+        named = {"path": samples.path, "key": samples.key, "axes": samples.axes}
+        found["input"] = named | {"stored": stored}
+    if checkpoint is not None:
+        found["checkpoint"] = {"path": checkpoint.path, "sha256": checkpoint.sha256}
+    return found
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """Return arguments as a report can hold them: anything but plain values by its repr, secrets masked."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part, str(name)) for name, part in value.items()}
+    if without_secret(f"{key}=?") != f"{key}=?":
+        return "***"
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, str | int | float | None) else repr(value)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,41 @@
+"""A log of the run, kept in memory and written whole beside the report."""
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import fno_telemetry as ft
+from fno_telemetry_cli.tables import headline, notes
+
+
+class RunLog:
+    """Lines with the time at which they were noted."""
+
+    def __init__(self, command: str) -> None:
+        self._lines: list[str] = []
+        self.note(f"fno-telemetry {ft.__version__}: {command}")
+
+    def note(self, text: str) -> None:
+        """Add a line."""
+        time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        self._lines.append(f"{time} {' '.join(text.split())}")
+
+    def note_capture(self, record: ft.CaptureRecord, sinks: Mapping[str, str]) -> None:
+        """Note what was captured, how long it took, how sinks fared and what a reader should know."""
+        provenance = ft.as_document(record)["provenance"]
+        self.note(headline(record).plain)
+        self.note(f"{len(record.modules)} modules, {len(record.blocks)} blocks")
+        for key in ("versions", "input", "checkpoint", "arguments", "overhead"):
+            if key in provenance:
+                self.note(f"{key}: {json.dumps(provenance[key])}")
+        for line in notes(record):
+            self.note(line)
+        self.note(f"sinks: {json.dumps(sinks)}")
+
+    def write(self, path: Path) -> None:
+        """Write all lines to `path`, whole or not at all."""
+        with ft.whole_file(path) as part:
+            # File names that are not UTF-8 arrive as lone surrogates, which UTF-8 cannot hold.
+            text = "\n".join(self._lines) + "\n"
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")

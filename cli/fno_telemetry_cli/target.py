@@ -1,0 +1,79 @@
+"""Where a capture's report goes, and the log beside it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import fno_telemetry as ft
+from fno_telemetry_cli.run_log import RunLog
+
+_LONGEST_NAME = 200  # bytes; most file systems take 255, and a temporary file has a longer name
+
+
+@dataclass(frozen=True)
+class Target:
+    """A folder, the report's name in it, and what the run is called in dashboards."""
+
+    folder: Path
+    name: str
+    experiment: str
+
+    @classmethod
+    def of(
+        cls, folder: Path | None, name: str, experiment: str | None, force: bool, writes: bool
+    ) -> "Target":
+        """Return where to write; OptionError when that cannot be, unless nothing is to be written."""
+        if folder is None:
+            raise ft.OptionError("--output DIR is required: the folder that the report goes to")
+        if Path(name).name != name or not Path(name).stem or Path(name).suffix != ".json":
+            raise ft.OptionError(
+                f"--output-json-name {name!r}: expected a file name that ends in .json; "
+                "the folder is that of --output"
+            )
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            raise ft.OptionError(
+                f"--output-json-name: longer than {_LONGEST_NAME} bytes; choose a shorter name"
+            )
+        target = cls(folder, name, experiment or folder.resolve().name)
+        if writes:
+            target._check(force)
+        return target
+
+    @property
+    def report(self) -> Path:
+        """The path of the report."""
+        return self.folder / self.name
+
+    @property
+    def log(self) -> Path:
+        """The path of the log."""
+        return self.report.with_suffix(".log")
+
+    @property
+    def run(self) -> ft.RunContext:
+        """What sinks are told of the run."""
+        return ft.RunContext(self.folder, self.name, self.experiment)
+
+    def replace_log(self, log: RunLog | None) -> list[str]:
+        """Write the log, or with None remove that of an earlier report; return what went wrong, in lines."""
+        try:
+            if log is None:
+                self.log.unlink(missing_ok=True)
+            else:
+                log.write(self.log)
+        except (ft.ReportError, OSError) as error:
+            return [f"warning: the report is written, its log is not: {error}"]
+        return []
+
+    def _check(self, force: bool) -> None:
+        if (reason := ft.why_unwritable(self.folder)) is not None:
+            raise ft.OptionError(
+                f"--output {self.folder}: cannot be written: {reason}; choose another folder"
+            )
+        for path in (self.report, self.log):
+            if path.is_dir():
+                raise ft.OptionError(f"--output {self.folder}: {path.name} is a folder in it; move it away")
+        if self.report.exists() and not force:
+            raise ft.OptionError(
+                f"{self.report} exists; add --force to replace it, or choose --output-json-name"
+            )

@@ -1,0 +1,172 @@
+"""Puts a record together from what a capture's collector holds."""
+
+import datetime
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fno_telemetry.collector import Collector
+from fno_telemetry.model_map import ModelMap
+from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
+from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping
+from fno_telemetry.sources.digests import InputDigest
+from fno_telemetry.statistics.activation import dtype_name
+from fno_telemetry.version import __version__
+
+# Often only iterated over, so that it says nothing when they are not called.
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass
+class Tally:
+    """What is counted while a capture runs."""
+
+    samples: int = 0
+    batch_size: int = 0
+    model_seconds: float = 0.0
+    telemetry_seconds: float = 0.0
+    observation_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    _digests: list[InputDigest] = field(default_factory=list)
+    _undigested: bool = False
+
+    def note_inputs(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Take the tensors of one batch into the digest, each position on its own."""
+        before, self._undigested = self._undigested, True
+        self._digests += [InputDigest() for _ in tensors[len(self._digests) :]]
+        for digest, tensor in zip(self._digests, tensors, strict=False):
+            digest.update(tensor)
+        self._undigested = before
+
+    def digest(self) -> str | None:
+        """Return the digest of all that went in; with several inputs, the SHA-256 over their digests.
+
+        None where a tensor could not be digested.
+        """
+        if self._undigested:
+            return None
+        digests = [digest.hexdigest() for digest in self._digests]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def assemble(
+    model: nn.Module,
+    model_map: ModelMap,
+    collector: Collector,
+    tally: Tally,
+    summary: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    warnings: tuple[str, ...],
+) -> CaptureRecord:
+    """Return the record; `summary` and `provenance` win over what is found here."""
+    record_input = collector.input.record(None) if collector.input.states else None
+    variation = record_input.stats.get("sample_variation") if record_input else None
+    outputs = tuple(
+        accumulator.record(item, variation) for (_, _, item), accumulator in collector.outputs.items()
+    )
+    modules = tuple(
+        accumulator.module_record(item, variation) for (_, _, item), accumulator in collector.modules.items()
+    )
+    return CaptureRecord(
+        summary=freeze_mapping(_summary(model, tally) | dict(summary)),
+        layers=FrozenMapping(_layers(collector)),
+        modules=modules,
+        blocks=tuple(block.record() for block in collector.blocks.values()),
+        input=record_input,
+        output=outputs[0] if outputs else None,
+        outputs=outputs,
+        not_fired=_not_fired(model, collector, model_map),
+        skipped=_with_reasons(collector.skipped),
+        errors=_with_reasons(collector.failures()),
+        warnings=warnings,
+        provenance=freeze_mapping(_merged(_provenance(collector, tally, record_input), provenance)),
+    )
+
+
+def _summary(model: nn.Module, tally: Tally) -> dict[str, Any]:
+    parameters = [p for p in model.parameters() if not nn.parameter.is_lazy(p)]
+    return {
+        "architecture": type(unwrapped(model)).__name__,
+        "n_samples": tally.samples,
+        "batch_size": tally.batch_size,
+        "channels": None,
+        "n_modules": sum(1 for _ in model.modules()),
+        "n_parameters": sum(p.numel() for p in parameters),
+        "device": str(parameters[0].device) if parameters else "cpu",
+        "dtype": dtype_name(parameters[0].dtype) if parameters else None,
+        "weights": None,
+        "checkpoint_step": None,
+        "step_kind": None,
+    }
+
+
+def _provenance(collector: Collector, tally: Tally, record_input: TensorRecord | None) -> dict[str, Any]:
+    return {
+        "versions": {
+            "fno_telemetry": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "input": {"shape": record_input.shape if record_input else None, "digest": tally.digest()},
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "wall_seconds": tally.wall_seconds,
+        "overhead": {
+            "telemetry_seconds": tally.telemetry_seconds,
+            "model_seconds": tally.model_seconds,
+            "observation_seconds": tally.observation_seconds,
+            "mean_field_bytes": collector.budget.used,
+        },
+    }
+
+
+def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both; where both have a mapping under a key, the entries of both."""
+    both = {**own, **given}
+    for key in own.keys() & given.keys():
+        if isinstance(own[key], Mapping) and isinstance(given[key], Mapping):
+            both[key] = {**own[key], **given[key]}
+    return both
+
+
+def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:
+    layers: dict[str, tuple[float | None, ...]] = {}
+    for (name, call, item), module in collector.modules.items():
+        place = _place(name, call, item)
+        if module.rows is not None:
+            layers |= {f"{place}/{key}": values for key, values in module.rows.columns().items()}
+    for (name, call), block in collector.blocks.items():
+        if any(ratio is not None for ratio in block.earlier_ratios):
+            layers[f"{_place(name, call, None)}/spectral_local_ratio"] = block.earlier_column()
+    return layers
+
+
+def _place(name: str, call: int, item: str | None) -> str:
+    return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
+
+
+def _not_fired(model: nn.Module, collector: Collector, model_map: ModelMap) -> tuple[FrozenMapping[str], ...]:
+    found: dict[str, str] = {}
+    paths = paths_by_module(model)
+    for module in model.modules():
+        names = paths.get(id(module), ())
+        if not names or any(name in collector.fired for name in names):
+            continue
+        if not takes_hooks(module):
+            found[names[0]] = "TorchScript runs without hooks"
+        elif type(module).forward is not nn.Module.forward and not isinstance(module, _CONTAINERS):
+            found[names[0]] = "its forward was not called"
+    for mapped in model_map.modules:
+        if mapped.name not in collector.fired:
+            found[mapped.name] = "called in the observed forward, not in the capture"
+    return _with_reasons(found)
+
+
+def _with_reasons(found: Mapping[str, str]) -> tuple[FrozenMapping[str], ...]:
+    return tuple(FrozenMapping({"name": name, "reason": reason}) for name, reason in found.items())

@@ -1,0 +1,84 @@
+"""Which axes of a tensor are sample, channel and space, from what was seen of the model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from fno_telemetry.statistics.activation import Layout
+
+
+@dataclass(frozen=True)
+class AxesGuide:
+    """What is known about space.
+
+    `by_rank`: the axes that Fourier transforms or convolutions ran over, by the number of dimensions;
+    `sizes`: the sizes of those axes; `given`, `given_channels`: axes stated by hand, by module path.
+    """
+
+    by_rank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    sizes: frozenset[tuple[int, ...]] = frozenset()
+    given: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    given_channels: Mapping[str, int] = field(default_factory=dict)
+
+    def layout(
+        self, path: str, module: nn.Module | None, shape: tuple[int, ...], batch_size: int | None
+    ) -> Layout:
+        """Return the layout of a tensor of this shape that the module at `path` returned."""
+        sample = 0 if shape and shape[0] == batch_size else None
+        space = self.given.get(path)
+        if space is None or any(axis >= len(shape) for axis in space):
+            space = self._space(module, shape, sample)
+        channel = self.given_channels.get(path)
+        if channel is None or channel >= len(shape) or channel in space:
+            channel = _channel(module, len(shape), sample, space)
+        return Layout(sample, channel, space)
+
+    def _space(self, module: nn.Module | None, shape: tuple[int, ...], sample: int | None) -> tuple[int, ...]:
+        rank = len(shape)
+        convolved = _convolved_dimensions(module)
+        if convolved and rank >= convolved + 1:
+            return tuple(range(rank - convolved, rank))
+        usual, first, end = self.by_rank.get(rank, ()), 0 if sample is None else 1, rank
+        if _has_channels_last(module):
+            end -= 1
+            if usual and usual[-1] == end and usual[0] > first:
+                usual = tuple(axis - 1 for axis in usual)
+        if usual and tuple(shape[axis] for axis in usual) in self.sizes:
+            return usual
+        runs = self._runs_of_known_size(shape, first, end)
+        if len(runs) == 1:
+            return runs[0]
+        # Resolution changes inside a network, so axes of unknown size count when their number is usual.
+        return usual
+
+    def _runs_of_known_size(self, shape: tuple[int, ...], first: int, end: int) -> list[tuple[int, ...]]:
+        runs = []
+        for sizes in sorted(self.sizes):
+            for start in range(first, end - len(sizes) + 1):
+                if shape[start : start + len(sizes)] == sizes:
+                    runs.append(tuple(range(start, start + len(sizes))))
+        return runs
+
+
+def _channel(module: nn.Module | None, rank: int, sample: int | None, space: tuple[int, ...]) -> int | None:
+    free = [axis for axis in range(rank) if axis != sample and axis not in space]
+    if not free:
+        return None
+    if _has_channels_last(module):
+        return free[-1]
+    return 1 if 1 in free else free[0]
+
+
+def _has_channels_last(module: nn.Module | None) -> bool:
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return len(module.normalized_shape) == 1
+    return isinstance(module, nn.Linear | nn.Embedding)
+
+
+def _convolved_dimensions(module: nn.Module | None) -> int:
+    """Return over how many trailing axes a module of torch works by its class, 0 where that says nothing."""
+    name = type(module).__name__ if type(module).__module__.startswith("torch.nn") else ""
+    if name.startswith(("Conv", "LazyConv", "InstanceNorm", "MaxPool", "AvgPool", "Adaptive", "Upsampling")):
+        return next((int(digit) for digit in "123" if f"{digit}d" in name), 0)
+    return 0

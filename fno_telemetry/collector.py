@@ -1,0 +1,254 @@
+"""Measures while a model runs: listens to a trace and feeds accumulators. Shared by all sinks."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from fno_telemetry.accumulators import BlockAccumulator, MemoryBudget, ModuleAccumulator, TensorAccumulator
+from fno_telemetry.errors import MapError
+from fno_telemetry.measured import MeasuredTensors
+from fno_telemetry.model_map import ModelMap, block_name
+from fno_telemetry.module_calls import Call, distinct_paths
+from fno_telemetry.outputs import items, tensors_in
+from fno_telemetry.statistics.activation import Activation, unmeasurable
+from fno_telemetry.statistics.branches import Branches, Gains, Updates
+from fno_telemetry.statistics.contract import Statistic, Undefined
+
+Key = tuple[str, int, str | None]
+
+
+def selected_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
+    """Return the names to measure: by role, or those that match `layers`; never those matching `exclude`.
+
+    Patterns are of fnmatch on the whole canonical path, `*` crosses dots. MapError when nothing is left.
+    """
+    by_role = [m.name for m in model_map.modules if m.leaf or m.role != "other"]
+    names = [m.name for m in model_map.modules]
+    for option, patterns in (("--layers", layers), ("--exclude", exclude)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise MapError(f"{option} {pattern!r} matches no module; near it: {_nearest(pattern, names)}")
+    chosen = [name for name in names if _any(name, layers)] if layers else by_role
+    kept = frozenset(name for name in chosen if not _any(name, exclude))
+    if names and not kept:
+        raise MapError("no module is left to measure; `fno-telemetry map` shows what there is")
+    return kept
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _nearest(pattern: str, names: Sequence[str]) -> str:
+    return ", ".join(get_close_matches(pattern, names, n=4, cutoff=0.0)) or "there are no modules"
+
+
+class Collector:
+    """A trace's listener that measures each output once and keeps states, never tensors."""
+
+    def __init__(
+        self,
+        model_map: ModelMap,
+        statistics: Sequence[Statistic],
+        names: frozenset[str],
+        memory_limit: int,
+    ) -> None:
+        self.budget = MemoryBudget(memory_limit)
+        self.modules: dict[Key, ModuleAccumulator] = {}
+        self.outputs: dict[Key, TensorAccumulator] = {}
+        self.blocks: dict[tuple[str, int], BlockAccumulator] = {}
+        self.input = TensorAccumulator(statistics, self.budget, keeps_earlier=False)
+        self.fired: set[str] = set()
+        self.skipped: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
+        self._map = model_map
+        self._statistics = statistics
+        self._names = names
+        self._measured = MeasuredTensors()
+        self._batch_size: int | None = None
+        self._order = 0
+        self._sums: dict[int, int] = {}  # how many sums a running frame has made, by its call's index
+        self._block_of: dict[int, BlockAccumulator] = {}  # by spectral call's index, in this batch
+        self._framed: dict[int, BlockAccumulator] = {}  # by frame's index: blocks that are a module's forward
+
+    def end_batch(self) -> None:
+        """Let go of whatever hangs on the batch's tensors."""
+        self._measured.clear()
+
+    def start_batch(self, inputs: object, batch_size: int | None) -> None:
+        """Get ready for a batch and measure the first tensor of what goes in."""
+        self._batch_size = batch_size
+        self._sums.clear()
+        self._block_of.clear()
+        self._framed.clear()
+        first = next(tensors_in(inputs), None)
+        if first is None:
+            return
+        if (reason := unmeasurable(first)) is not None:
+            self.skipped.setdefault("input", reason)
+            return
+        layout = self._map.axes.layout("", None, tuple(first.shape), batch_size)
+        self.input.add(first, self._measured.activation(first, layout))
+
+    def call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
+        """Measure what a module returned."""
+        self.fired.add(call.path)
+        if (block := self._framed.get(call.index)) is not None:
+            self._gain(block, call, inputs, output)
+        if call.parent is not None and call.parent.index == 0 and not call.path:
+            self._model_ended(call, output)
+        if call.path not in self._names:
+            return
+        found = False
+        for item, tensor in items(output):
+            found = True
+            accumulator = self._measure((call.path, call.number, item), call.module, _parent_of(call), tensor)
+            if accumulator is not None and accumulator.role == "spectral":
+                self._truncation(accumulator, call, inputs)
+        if not found and output is not None:
+            self.skipped.setdefault(call.path, f"returned {type(output).__name__}, which holds no tensor")
+
+    def activation_called(self, frame: Call, name: str, number: int, output: torch.Tensor) -> None:
+        """Measure what an activation function returned."""
+        path = f"{frame.path}#{name}"
+        self.fired.add(path)
+        if path in self._names:
+            self._measure((path, number, None), None, frame.path or None, output)
+
+    def branches_met(
+        self,
+        spectral: tuple[Call, ...],
+        local: tuple[Call, ...],
+        frame: Call,
+        s: torch.Tensor,
+        t: torch.Tensor,
+    ) -> None:
+        """Measure the two operands of a sum."""
+        block = self._block(frame, spectral, local)
+        shape = torch.broadcast_shapes(s.shape, t.shape)  # type: ignore[no-untyped-call]
+        s, t = s.expand(shape), t.expand(shape)
+        first = spectral[0]
+        layout = self._map.axes.layout(first.path, first.module, tuple(shape), self._batch_size)
+        block.add("branches", Branches().measure(Activation(s, layout), Activation(t, layout)))
+        magnitudes = []
+        for call in (*spectral[:1], *local[:1]):
+            accumulator = self.modules.get((call.path, call.number, None))
+            magnitudes.append(accumulator.batch_magnitude if accumulator else None)
+        above, below = (*magnitudes, None)[:2]
+        block.earlier_ratios.append(above / below if above is not None and below is not None else None)
+
+    def residual_added(
+        self, spectral: tuple[Call, ...], frame: Call, before: torch.Tensor, after: torch.Tensor
+    ) -> None:
+        """Measure how far a block moved its input."""
+        block = self._block_of.get(spectral[-1].index) or self._block(frame, spectral, ())
+        layout = self._map.axes.layout(block.name, None, tuple(after.shape), self._batch_size)
+        if before.shape != after.shape:
+            before = before.expand_as(after)
+        sides = (self._measured.activation(tensor, layout) for tensor in (before, after))
+        block.add("updates", Updates().measure(*sides))
+
+    def overwriting(self, target: torch.Tensor) -> None:
+        """What was measured in this memory holds no longer."""
+        self._measured.forget(target)
+
+    def failed(self, where: str, error: BaseException) -> None:
+        """Remember the first failure at each place."""
+        self.errors.setdefault(where or "the model", f"{type(error).__name__}: {error}")
+
+    def failures(self) -> dict[str, str]:
+        """Return everything that went wrong, by where: a module, or a statistic of a tensor."""
+        places = [("input", self.input), *(("output", output) for output in self.outputs.values())]
+        places += [(name, module) for (name, _, _), module in self.modules.items()]
+        found = dict(self.errors)
+        for place, accumulator in places:
+            for statistic, failure in accumulator.failures.items():
+                found.setdefault(f"{place}/{statistic}", failure)
+        return found
+
+    def _measure(
+        self, key: Key, module: nn.Module | None, parent: str | None, tensor: torch.Tensor
+    ) -> ModuleAccumulator | None:
+        """Measure one tensor; None when it cannot be."""
+        name, number, item = key
+        if (reason := unmeasurable(tensor)) is not None:
+            self.skipped.setdefault(name if item is None else f"{name}[{item}]", reason)
+            return None
+        mapped = self._map.get(name)
+        accumulator = self.modules.get(key)
+        if accumulator is None:
+            accumulator = ModuleAccumulator(
+                self._statistics,
+                self.budget,
+                rectifying=isinstance(module, nn.ReLU | nn.GELU),
+                name=name,
+                call=number,
+                order=self._order,
+                parent=parent,
+                class_name=mapped.class_name if mapped else type(module).__name__,
+                role=mapped.role if mapped else "other",
+            )
+        layout = self._map.axes.layout(name, module, tuple(tensor.shape), self._batch_size)
+        accumulator.add(tensor, self._measured.activation(tensor, layout))
+        if key not in self.modules:
+            self.modules[key] = accumulator
+            self._order += 1
+        return accumulator
+
+    def _truncation(self, accumulator: ModuleAccumulator, call: Call, inputs: Any) -> None:
+        entered = next(tensors_in(inputs), None)
+        if call.input_overwritten or entered is None or unmeasurable(entered) is not None:
+            accumulator.truncation = Undefined("what went in is no tensor that can be measured, or is gone")
+            return
+        layout = self._map.axes.layout(call.path, call.module, tuple(entered.shape), self._batch_size)
+        # The modes of this very call: a mode that the data did not excite has no energy to cut off either.
+        accumulator.add_input(self._measured.activation(entered, layout), call.modes)
+
+    def _model_ended(self, call: Call, output: Any) -> None:
+        for item, tensor in items(output):
+            if (reason := unmeasurable(tensor)) is not None:
+                self.skipped.setdefault("output" if item is None else f"output[{item}]", reason)
+                continue
+            key = ("", call.number, item)
+            if key not in self.outputs:
+                self.outputs[key] = TensorAccumulator(self._statistics, self.budget, keeps_earlier=False)
+            layout = self._map.axes.layout("", None, tuple(tensor.shape), self._batch_size)
+            self.outputs[key].add(tensor, self._measured.activation(tensor, layout))
+
+    def _block(self, frame: Call, spectral: tuple[Call, ...], local: tuple[Call, ...]) -> BlockAccumulator:
+        number = self._sums.get(frame.index, 0)
+        self._sums[frame.index] = number + 1
+        name = block_name(frame.path, self._map.numbered, number)
+        block = self.blocks.get((name, frame.number))
+        if block is None:
+            block = self.blocks[name, frame.number] = BlockAccumulator(
+                name,
+                frame.number,
+                distinct_paths(spectral),
+                distinct_paths(local),
+            )
+        self._block_of[spectral[-1].index] = block
+        if name == frame.path:
+            self._framed[frame.index] = block
+        return block
+
+    def _gain(self, block: BlockAccumulator, call: Call, inputs: Any, output: Any) -> None:
+        before, after = next(tensors_in(inputs), None), next(tensors_in(output), None)
+        if before is None or after is None or unmeasurable(before) or unmeasurable(after):
+            return
+        if call.input_overwritten:
+            block.add("gains", Undefined("the block works in place: its input is gone"))
+            return
+        sides = []
+        for tensor in (before, after):
+            layout = self._map.axes.layout(block.name, None, tuple(tensor.shape), self._batch_size)
+            sides.append(self._measured.activation(tensor, layout))
+        block.add("gains", Gains().measure(*sides))
+
+
+def _parent_of(call: Call) -> str | None:
+    return (call.parent.path or None) if call.parent is not None else None

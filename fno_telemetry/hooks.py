@@ -1,0 +1,41 @@
+"""Hooks that do not go along when a model is copied or saved while they are on it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+class Hook:
+    """A hook that calls `body` and returns None, so that it never replaces what a module takes or returns.
+
+    In a copy or a pickle of the model a function stands in its place that does nothing but remove itself.
+    """
+
+    def __init__(self, body: Callable[..., None]) -> None:
+        self._body = body
+
+    def __call__(self, *arguments: Any) -> None:
+        """Call the body with what a hook gets."""
+        self._body(*arguments)
+
+    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
+        return _left_behind, ()
+
+
+def remove_itself(module: nn.Module, *_: Any) -> None:
+    """Remove what `Hook`s left behind in a copy of a module and in all modules below it."""
+    for one in module.modules():
+        flags = (
+            one._forward_pre_hooks_with_kwargs,
+            one._forward_hooks_with_kwargs,
+            one._forward_hooks_always_called,
+        )
+        for hooks in (one._forward_pre_hooks, one._forward_hooks):
+            for key in [key for key, hook in hooks.items() if hook is remove_itself]:
+                for table in (hooks, *flags):
+                    table.pop(key, None)
+
+
+def _left_behind() -> Callable[..., None]:
+    return remove_itself

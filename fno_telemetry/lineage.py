@@ -1,0 +1,112 @@
+"""What a tensor descends from, kept beside the tensors and gone with them."""
+
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Lineage(NamedTuple):
+    """Sets as bit masks: bit i of `calls` and `makers` is the module call with index i.
+
+    `calls` are all calls that a tensor descends from; `makers` are the last calls with parameters of their
+    own on the way to it, where bit 0 stands for the model's input. `value` is a bit of its own, the same for
+    views and copies; `values` are those of everything on the way.
+    """
+
+    calls: int = 0
+    makers: int = 0
+    values: int = 0
+    value: int = 0
+
+    def joined(self, other: "Lineage") -> "Lineage":
+        """Return the lineage of something made from both, without a value of its own yet."""
+        return Lineage(self.calls | other.calls, self.makers | other.makers, self.values | other.values)
+
+
+UNKNOWN = Lineage()
+MODEL_INPUT = Lineage(makers=1)
+
+
+class TensorTable(Generic[T]):
+    """Something by tensor object. Holds weak references only: no tensor lives longer by being a key."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[torch.Tensor], T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, tensor: torch.Tensor) -> T | None:
+        """Return what stands beside this very tensor object."""
+        entry = self._entries.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def set(self, tensor: torch.Tensor, thing: T) -> None:
+        """Remember `thing` until the tensor object goes."""
+        key = id(tensor)
+        entries = self._entries
+
+        def forget(gone: "weakref.ref[torch.Tensor]") -> None:
+            entry = entries.get(key)
+            # The address may belong to another tensor by now.
+            if entry is not None and entry[0] is gone:
+                del entries[key]
+
+        entries[key] = (weakref.ref(tensor, forget), thing)
+
+    def pop(self, tensor: torch.Tensor) -> T | None:
+        """Return what stands beside the tensor, and forget it."""
+        thing = self.get(tensor)
+        if thing is not None:
+            del self._entries[id(tensor)]
+        return thing
+
+    def items(self) -> list[tuple[torch.Tensor, T]]:
+        """Return the tensors that are still there, each with what stands beside it, oldest first."""
+        found = [(reference(), thing) for reference, thing in list(self._entries.values())]
+        return [(tensor, thing) for tensor, thing in found if tensor is not None]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
+
+class LineageTable(TensorTable[Lineage]):
+    """Lineages by tensor object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values = 0
+
+    def set_made(self, tensor: torch.Tensor, lineage: Lineage) -> None:
+        """Remember the lineage of a value that was not there before."""
+        value = 1 << self._values
+        self._values += 1
+        self.set(tensor, lineage._replace(values=lineage.values | value, value=value))
+
+    def union(self, tensors: Iterable[torch.Tensor]) -> Lineage | None:
+        """Return the joined lineage of those tensors of which something is known, None if of none."""
+        found = [lineage for lineage in map(self.get, tensors) if lineage is not None]
+        if not found:
+            return None
+        joined = found[0]
+        for lineage in found[1:]:
+            joined = joined.joined(lineage)
+        return joined
+
+    def clear(self) -> None:
+        """Forget everything; values are counted from 0 again."""
+        super().clear()
+        self._values = 0
+
+
+def members(mask: int) -> Iterator[int]:
+    """Yield the positions of the bits that are set, lowest first."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest

@@ -1,0 +1,44 @@
+"""The tensors in whatever a forward takes or returns, each with the item name that reports use."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import torch
+
+_DEPTH = 4
+
+
+def items(output: object) -> Iterator[tuple[str | None, torch.Tensor]]:
+    """Yield (item, tensor): item is None for a lone tensor, else "0", "amp" or "0.amp" for nested ones.
+
+    Tuples, lists, dicts, named tuples and dataclasses are looked into; anything else holds no tensor.
+    """
+    if isinstance(output, torch.Tensor):
+        yield None, output
+    else:
+        yield from _nested(output, (), _DEPTH)
+
+
+def tensors_in(value: object) -> Iterator[torch.Tensor]:
+    """Yield the tensors of `items` without their names."""
+    for _, tensor in items(value):
+        yield tensor
+
+
+def _nested(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield ".".join(path), value
+    elif depth:
+        for name, part in _parts(value):
+            yield from _nested(part, (*path, name), depth - 1)
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        yield from ((str(key), part) for key, part in value.items())
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
+    elif isinstance(value, tuple | list):
+        yield from ((str(index), part) for index, part in enumerate(value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))

@@ -1,0 +1,106 @@
+"""Names to objects: a table of what is built in, then the entry points of installed packages.
+
+Nothing is imported before it is asked for.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from fno_telemetry.errors import PluginNotFound
+
+SINKS = {
+    "json": "fno_telemetry.sinks.json_file:JsonFile",
+    "tensorboard": "fno_telemetry.sinks.tensorboard:TensorBoard",
+}
+STATISTICS = {
+    "values": "fno_telemetry.statistics.values:Values",
+    "channels": "fno_telemetry.statistics.channels:Channels",
+    "samples": "fno_telemetry.statistics.samples:Samples",
+    "spectrum": "fno_telemetry.statistics.spectrum:Spectrum",
+}
+ARCHITECTURES = {
+    "fno": "fno_telemetry.architectures.fno:FNO",
+    "hybrid": "fno_telemetry.architectures.hybrid:HYBRID",
+    "stable_hybrid": "fno_telemetry.architectures.stable_hybrid:STABLE_HYBRID",
+    "fno_vanilla": "fno_telemetry.architectures.fno_vanilla:FNO_VANILLA",
+}
+KINDS: Mapping[str, Mapping[str, str]] = {
+    "sinks": SINKS,
+    "statistics": STATISTICS,
+    "architectures": ARCHITECTURES,
+}
+_PACKAGES = {"tensorboard": "tensorboard"}  # what a built-in plug-in imports that may not be installed
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One name that can be used, where it comes from, and what is missing to use it (None: nothing)."""
+
+    kind: str
+    name: str
+    origin: str
+    missing: str | None
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of this kind, the built-in ones first."""
+    return list(dict.fromkeys([*KINDS[kind], *_installed(kind)]))
+
+
+def load(kind: str, name: str) -> Any:
+    """Return the object of that name; a built-in one wins over an installed one of the same name.
+
+    PluginNotFound names what there is, or says why an installed one could not be imported.
+    """
+    if name in KINDS[kind]:
+        module, _, attribute = KINDS[kind][name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    installed = _installed(kind)
+    if name not in installed:
+        singular = kind.removesuffix("s")
+        raise PluginNotFound(f"No {singular} is called {name!r}. Known: {', '.join(names(kind))}.")
+    try:
+        return installed[name].load()
+    except (Exception, SystemExit) as error:
+        raise PluginNotFound(
+            f"{name!r} is installed by {_origin(installed[name])} but cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def list_plugins() -> list[Plugin]:
+    """Return every plug-in, built in and installed, with what is missing to use each."""
+    found = []
+    for kind, table in KINDS.items():
+        found += [Plugin(kind, name, "built in", _missing_package(name)) for name in table]
+        for name, entry in _installed(kind).items():
+            if name not in table:
+                found.append(Plugin(kind, name, _origin(entry), _missing_import(kind, name)))
+    return found
+
+
+def _installed(kind: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=f"fno_telemetry.{kind}")}
+
+
+def _origin(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.value
+
+
+def _missing_package(name: str) -> str | None:
+    package = _PACKAGES.get(name)
+    if package is None or importlib.util.find_spec(package) is not None:
+        return None
+    return f"pip install 'fno-telemetry[{name}]'"
+
+
+def _missing_import(kind: str, name: str) -> str | None:
+    try:
+        load(kind, name)
+    except PluginNotFound as error:
+        return str(error)
+    return None

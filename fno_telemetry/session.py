@@ -1,0 +1,232 @@
+"""Captures: a model runs over batches with the hooks on, and a record comes out."""
+
+import contextlib
+import difflib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map_only
+
+from fno_telemetry import plugins
+from fno_telemetry.assembly import Tally, assemble
+from fno_telemetry.collector import Collector, selected_names
+from fno_telemetry.errors import InputError, MapError, ModelError
+from fno_telemetry.forward_trace import ForwardTrace
+from fno_telemetry.model_map import GivenRole, ModelMap
+from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
+from fno_telemetry.observation import observe
+from fno_telemetry.outputs import tensors_in
+from fno_telemetry.preservation import eager, preserved
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.statistics.contract import Statistic
+
+MEMORY_LIMIT = 2**30
+"""Bytes that the mean fields of all modules may take together."""
+
+
+def map_model(
+    model: nn.Module,
+    batches: object,
+    *,
+    forward: Callable[[Any], object] | None = None,
+    given: Mapping[str, GivenRole] | None = None,
+) -> ModelMap:
+    """Follow one forward over the first sample and say what each module is; the model stays as it was.
+
+    `batches` and `forward` are those of `capture`; `given` states roles or axes by canonical path.
+    """
+    first = next(iter(_batches(batches)), None)
+    if first is None:
+        raise InputError("there is no batch to run the model on")
+    _require_values(model)
+    with preserved(model), eager(), torch.no_grad():
+        model.eval()
+        return _observed(model, first, _runner(model, forward), given)
+
+
+def capture(
+    model: nn.Module,
+    batches: object,
+    *,
+    forward: Callable[[Any], object] | None = None,
+    given: Mapping[str, GivenRole] | None = None,
+    layers: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    statistics: Sequence[Statistic] | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    summary: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
+) -> CaptureRecord:
+    """Run `model` over `batches` in eval mode without gradients and record what its modules returned.
+
+    A tensor is one batch; a list or iterator yields batches; in it a tuple is positional arguments and a dict
+    keywords. `forward(batch)` runs anything else. Outputs are as without a capture; parameters, buffers,
+    training flags and random states are bit-identical afterwards, and no hook is left on any way out.
+
+    Args:
+        model: Any module; it and the batches must be on the same device already.
+        batches: What to run, see above.
+        forward: Called with each batch instead of the model.
+        given: Roles and axes stated by hand, by canonical path.
+        layers: fnmatch patterns on canonical paths; only what matches is measured. Empty: by role.
+        exclude: fnmatch patterns of what is not measured.
+        statistics: What to measure; all that are known by default.
+        memory_limit: Bytes that the mean fields of `sample_variation` may take together.
+        summary: Added to the record's summary, over what is found here.
+        provenance: Added to the record's provenance.
+        warnings: Put in front of the record's warnings.
+        progress: Called with the number of samples done so far, after each batch.
+
+    Raises:
+        InputError: there is no batch.
+        ModelError: a parameter or buffer has no values yet.
+        MapError: a pattern matches nothing, or the model was never called.
+    """
+    started = time.perf_counter()
+    run = _runner(model, forward)
+    queue = iter(_batches(batches))
+    first = next(queue, None)
+    if first is None:
+        raise InputError("there is no batch to run the model on")
+    problems: list[str] = []
+    if statistics is None:
+        statistics, problems = _all_statistics()
+    _require_values(model)
+    counted = Tally()
+    with preserved(model), eager(), torch.no_grad():
+        model.eval()
+        model_map = _observed(model, first, run, given)
+        counted.observation_seconds = time.perf_counter() - started
+        names = selected_names(model_map, layers, exclude)
+        collector = Collector(model_map, statistics, names, memory_limit)
+        with ForwardTrace(model, collector, model_map.roles) as trace:
+            for batch in chain([first], queue):
+                _run_batch(batch, run, trace, collector, counted)
+                if progress is not None:
+                    progress(counted.samples)
+        counted.telemetry_seconds = trace.seconds
+        if not collector.fired:
+            raise MapError("the model was never called: forward= must call it")
+        counted.wall_seconds = time.perf_counter() - started
+        return assemble(
+            model, model_map, collector, counted, summary or {}, provenance or {}, (*warnings, *problems)
+        )
+
+
+def _all_statistics() -> tuple[list[Statistic], list[str]]:
+    """Return every statistic that can be used, and a line for each installed one that cannot."""
+    found: list[Statistic] = []
+    problems = []
+    for name in plugins.names("statistics"):
+        try:
+            found.append(plugins.load("statistics", name)())
+        except Exception as error:
+            # One broken package may not end every capture.
+            if name in plugins.STATISTICS:
+                raise
+            problems.append(f"the statistic {name!r} is left out: {error}")
+    return found, problems
+
+
+def _run_batch(
+    batch: Any,
+    run: Callable[[Any], object],
+    trace: ForwardTrace,
+    collector: Collector,
+    counted: Tally,
+) -> None:
+    size = _batch_size(batch)
+    trace.aside("input", lambda: counted.note_inputs(list(tensors_in(batch))))
+    trace.aside("input", lambda: collector.start_batch(batch, size))
+    started, measured = time.perf_counter(), trace.seconds
+    with trace.batch():
+        run(batch)
+    collector.end_batch()
+    counted.model_seconds += time.perf_counter() - started - (trace.seconds - measured)
+    counted.samples += size or 1
+    counted.batch_size = max(counted.batch_size, size or 1)
+
+
+def _batches(batches: object) -> Iterable[Any]:
+    if isinstance(batches, torch.Tensor | tuple | dict):
+        return [batches]
+    if not isinstance(batches, Iterable) or isinstance(batches, np.ndarray | str):
+        raise InputError(
+            f"batches is a {type(batches).__name__}; a tensor, or a list or iterator of batches was expected"
+        )
+    return batches
+
+
+def _runner(model: nn.Module, forward: Callable[[Any], object] | None) -> Callable[[Any], object]:
+    if forward is not None:
+        return forward
+
+    def run(batch: Any) -> object:
+        if isinstance(batch, tuple | list):
+            return model(*batch)
+        return model(**batch) if isinstance(batch, dict) else model(batch)
+
+    return run
+
+
+def _batch_size(batch: object) -> int | None:
+    first = next(tensors_in(batch), None)
+    return first.shape[0] if first is not None and first.ndim else None
+
+
+def _observed(
+    model: nn.Module,
+    batch: Any,
+    run: Callable[[Any], object],
+    given: Mapping[str, GivenRole] | None,
+) -> ModelMap:
+    """Observe on one sample where a batch can be cut, which costs a fraction of a batch."""
+    model_map = None
+    if isinstance(batch, torch.Tensor) and batch.ndim > 1 and batch.shape[0] > 1:
+        # Some models take whole batches only; then one is used.
+        with contextlib.suppress(Exception):
+            model_map = _observed_once(model, batch[:1], 1, run, given)
+    if model_map is None:
+        model_map = _observed_once(model, batch, _batch_size(batch), run, given)
+    known = {mapped.name for mapped in model_map.modules}
+    known |= {name for names in paths_by_module(model).values() for name in names}
+    for name in given or ():
+        if name not in known:
+            near = ", ".join(difflib.get_close_matches(name, known, 3, 0.0))
+            raise MapError(f"a role is given for {name!r}, which the model does not have; near it: {near}")
+    return model_map
+
+
+def _observed_once(
+    model: nn.Module,
+    batch: Any,
+    batch_size: int | None,
+    run: Callable[[Any], object],
+    given: Mapping[str, GivenRole] | None,
+) -> ModelMap:
+    """Observe so that nothing is left of it: no state, no random number drawn, the batch untouched."""
+    copied = tree_map_only(torch.Tensor, _copied, batch)
+    with preserved(model):
+        return observe(model, lambda: run(copied), batch_size, given)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def _require_values(model: nn.Module) -> None:
+    """Refuse a model that running would give values, which nothing could take back, or that cannot run."""
+    if not takes_hooks(unwrapped(model)):
+        raise ModelError("TorchScript runs without hooks: capture the model that it was made from")
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise ModelError(f"{name!r} has no shape yet, as in lazy modules: run the model once before")
+        if tensor.is_meta:
+            raise ModelError(f"{name!r} is on the meta device and holds no values: load weights before")

@@ -1,0 +1,210 @@
+"""A tensor as the statistics see it: laid out, in a precision that can be summed, non-finite set apart.
+
+What several statistics need is computed once here and kept only as long as this object lives.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+_WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+
+_UNMEASURABLE = ("float4_e2m1fn_x2",)
+"""Floating point by name, but torch cannot convert it to anything."""
+
+_SAFE = 1e12
+"""Magnitudes in [1/_SAFE, _SAFE] can be squared, transformed and summed in float32 without loss."""
+
+_HOST_BLOCK, _DEVICE_BLOCK = 1 << 17, 1 << 22
+"""Elements worked on at a time: float64 copies of a block stay in the cache and are never large."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which axes of a tensor are which: sample (0 or None), channel (or None) and space."""
+
+    sample: int | None
+    channel: int | None
+    space: tuple[int, ...] = ()
+
+
+def unmeasurable(tensor: torch.Tensor) -> str | None:
+    """Return the reason why no statistic can be taken of this tensor, None when it can."""
+    if tensor.is_nested:
+        return "nested tensors are not measured"
+    if tensor.layout is not torch.strided:
+        return f"{tensor.layout} tensors are not measured"
+    if tensor.is_meta:
+        return "a meta tensor holds no values"
+    name = dtype_name(tensor.dtype)
+    if not (tensor.is_floating_point() or tensor.is_complex()) or name in _UNMEASURABLE:
+        return f"{name} values are not measured"
+    return None
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return "float32" for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+class Activation:
+    """One tensor (any shape, real or complex floating point), seen as samples x channels x extra x space.
+
+    `field` has the shape (B, C, E, *S): B is 1 without a sample axis, C is 1 without a channel axis, E holds
+    all axes that are neither. Non-finite elements are 0 in it; `finite` marks the others, and may be None
+    when all are finite. `field` may share memory with the tensor: nothing writes to it.
+    """
+
+    def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
+        source = tensor.detach()
+        self.dtype = source.dtype
+        self.device = source.device
+        self.layout = layout
+        self.accumulator = torch.float32 if source.device.type == "mps" else torch.float64
+        self.count = source.numel()
+        self.kept: dict[str, object] = {}  # what statistics share with one another, by name
+        self.complex = source.is_complex()
+        raw = self._laid_out(source)
+        self.sizes = tuple(raw.shape[3:])
+        self._ends: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.finite, self.field = self._set_apart(raw)
+
+    @property
+    def samples(self) -> int:
+        """Size of the sample axis; 1 without one."""
+        return self.field.shape[0]
+
+    @cached_property
+    def values(self) -> torch.Tensor:
+        """What value statistics are of: x, or |z| by hypot; the shape of `field`, real."""
+        if not self.complex:
+            return self.field
+        real, imaginary = self.field.real, self.field.imag
+        magnitude = torch.hypot(real, imaginary)
+        if magnitude.dtype == self.accumulator or magnitude.numel() == 0:
+            return magnitude
+        if self.on_host and torch.isfinite(magnitude.amax()):
+            return magnitude
+        # |z| of a finite z can leave float32; float64 holds it. Element by element, so that no value
+        # depends on what else is in the batch.
+        wide = torch.hypot(real.to(self.accumulator), imaginary.to(self.accumulator))
+        return torch.where(torch.isfinite(magnitude), magnitude.to(self.accumulator), wide)
+
+    @cached_property
+    def on_host(self) -> bool:
+        """Whether looking at a value costs nothing: true on the CPU, a synchronisation elsewhere."""
+        return self.device.type == "cpu"
+
+    @cached_property
+    def flat(self) -> torch.Tensor:
+        """The values in one dimension; on the host only the finite ones, elsewhere see `flat_finite`."""
+        flat = self.values.reshape(-1)
+        return flat[self.finite.reshape(-1)] if self.on_host and self.finite is not None else flat
+
+    @cached_property
+    def flat_finite(self) -> torch.Tensor | None:
+        """Which of `flat` are finite; None when all are."""
+        return None if self.on_host or self.finite is None else self.finite.reshape(-1)
+
+    @cached_property
+    def finite_count(self) -> torch.Tensor:
+        """How many elements are finite, int64."""
+        if self.finite is None:
+            return torch.tensor(self.count, dtype=torch.int64, device=self.device)
+        return torch.count_nonzero(self.finite)
+
+    @cached_property
+    def extremes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Smallest and largest finite value; (inf, -inf) when there is none."""
+        if self._ends is not None:
+            return self._ends
+        flat, finite = self.flat, self.flat_finite
+        if flat.numel() == 0:
+            inf = torch.tensor(torch.inf, device=self.device, dtype=self.values.dtype)
+            return inf, -inf
+        if finite is None:
+            low, high = torch.aminmax(flat)
+            return low, high
+        return torch.where(finite, flat, torch.inf).amin(), torch.where(finite, flat, -torch.inf).amax()
+
+    @cached_property
+    def scale(self) -> torch.Tensor | None:
+        """A power of two that brings the largest magnitude near 1; None when squares are safe as they are."""
+        if self.count == 0:
+            return None
+        low, high = self.extremes
+        peak = torch.maximum(low.abs(), high.abs()).to(self.accumulator)
+        extreme = torch.isfinite(peak) & (peak > 0) & ((peak >= _SAFE) | (peak <= 1 / _SAFE))
+        if self.on_host and not extreme:
+            return None
+        # Beyond the largest exponent of a normal number the inverse would leave the precision itself.
+        exponent = 1022 if self.field.dtype in (torch.float64, torch.complex128) else 126
+        return torch.exp2(torch.where(extreme, torch.log2(peak), 0.0).floor().clamp(-exponent, exponent))
+
+    @cached_property
+    def scaled(self) -> torch.Tensor:
+        """`field` divided by `scale`."""
+        return self.field if self.scale is None else self.field * (1 / self.scale).to(self.values.dtype)
+
+    @property
+    def unit(self) -> torch.Tensor:
+        """`scale` as a number that is always there."""
+        one = torch.ones((), dtype=self.accumulator, device=self.device)
+        return one if self.scale is None else self.scale
+
+    @cached_property
+    def block_elements(self) -> int:
+        """How many elements to work on at a time."""
+        return _HOST_BLOCK if self.on_host else _DEVICE_BLOCK
+
+    def field_blocks(self, elements: int | None = None) -> Iterator[tuple[slice, slice]]:
+        """Yield the samples and channels of one block of whole fields after the other."""
+        limit = elements or self.block_elements
+        batch, channels = self.field.shape[:2]
+        per_sample = max(self.count // max(batch, 1), 1)
+        if per_sample <= limit:
+            step = limit // per_sample
+            for start in range(0, batch, step):
+                yield slice(start, start + step), slice(None)
+            return
+        step = max(limit * channels // per_sample, 1)
+        for sample in range(batch):
+            for start in range(0, channels, step):
+                yield slice(sample, sample + 1), slice(start, start + step)
+
+    def _laid_out(self, source: torch.Tensor) -> torch.Tensor:
+        known = (self.layout.sample, self.layout.channel, *self.layout.space)
+        extra = [axis for axis in range(source.ndim) if axis not in known]
+        head = [axis for axis in (self.layout.sample, self.layout.channel) if axis is not None]
+        batch = 1 if self.layout.sample is None else source.shape[self.layout.sample]
+        channels = 1 if self.layout.channel is None else source.shape[self.layout.channel]
+        rest = 1
+        for axis in extra:
+            rest *= source.shape[axis]
+        sizes = [source.shape[axis] for axis in self.layout.space]
+        # What is measured in memory order is measured several times as fast: one copy pays for itself.
+        dtype = torch.float32 if source.dtype.itemsize == 1 else _WIDER.get(source.dtype, source.dtype)
+        laid = source.permute((*head, *extra, *self.layout.space))
+        laid = laid.to(dtype, memory_format=torch.contiguous_format).contiguous()
+        return laid.resolve_conj().resolve_neg().reshape(batch, channels, rest, *sizes)
+
+    def _set_apart(self, raw: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        if self.on_host and self._all_finite(raw):
+            self.nan_count = torch.zeros((), dtype=torch.int64, device=raw.device)
+            return None, raw
+        self.nan_count = torch.count_nonzero(torch.isnan(raw))
+        finite = torch.isfinite(raw)
+        return finite, torch.where(finite, raw, 0)
+
+    def _all_finite(self, raw: torch.Tensor) -> bool:
+        if raw.numel() == 0:
+            return True
+        # One fused pass: aminmax carries NaN through, and infinities are extremes.
+        low, high = torch.aminmax(torch.view_as_real(raw) if self.complex else raw)
+        if not (torch.isfinite(low) & torch.isfinite(high)):
+            return False
+        if not self.complex:
+            self._ends = low, high
+        return True

@@ -1,0 +1,102 @@
+"""The bins of a sketch on the host: order statistics are read off them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fno_telemetry.statistics.sketch import MAGNITUDE_BITS, ROUNDING, Sketch
+
+_SMALLEST_NORMAL = 2.0**-126
+
+
+@dataclass(frozen=True)
+class Bins:
+    """A sketch in the order of its values, empty bins left out; zeros are a bin of their own.
+
+    `lower`, `upper` are the smallest and largest value that a bin can hold (float64), `counts` int64.
+    """
+
+    lower: npt.NDArray[np.float64]
+    upper: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.int64]
+    below: int
+    above: int
+    rounded: bool = False
+
+    @property
+    def middle(self) -> npt.NDArray[np.float64]:
+        """The value that stands for each bin."""
+        return (self.lower + self.upper) / 2
+
+    @property
+    def relative_error(self) -> float:
+        """Largest relative distance of any value from the one that stands for it, in normal float32."""
+        nearest = np.minimum(np.abs(self.lower), np.abs(self.upper))
+        normal = nearest >= _SMALLEST_NORMAL
+        half_widths = (self.upper - self.lower)[normal] / 2
+        return float(np.max(half_widths / nearest[normal], initial=0.0)) + (ROUNDING if self.rounded else 0.0)
+
+    @property
+    def underflow(self) -> int:
+        """Elements, zeros excepted, too small for float32 to hold with its full precision."""
+        largest = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        return int(self.counts[(largest > 0) & (largest < _SMALLEST_NORMAL)].sum())
+
+    def magnitudes(self) -> "Bins":
+        """Return the bins of |x|: negative bins mirrored and merged in order."""
+        lower = np.where(self.upper < 0, -self.upper, self.lower)
+        upper = np.where(self.upper < 0, -self.lower, self.upper)
+        order = np.lexsort((upper, lower))
+        return Bins(lower[order], upper[order], self.counts[order], 0, self.above + self.below, self.rounded)
+
+    def order_statistic(self, numerator: int, denominator: int = 100) -> float | None:
+        """Return the value of rank ceil(n * numerator / denominator), as NumPy's inverted_cdf does.
+
+        None when there is no element or that one lies beyond float32.
+        """
+        at = self.index(numerator, denominator)
+        return float(self.middle[at]) if 0 <= at < self.counts.size else None
+
+    def index(self, numerator: int, denominator: int) -> int:
+        """Return which bin holds the element of that rank; -1 below and the number of bins above them."""
+        cumulative = np.cumsum(self.counts)
+        total = int(self.counts.sum()) + self.below + self.above
+        rank = max(-(-total * numerator // denominator), 1) - self.below
+        return int(np.searchsorted(cumulative, rank)) if rank > 0 else -1
+
+
+def bins(sketch: Sketch, zero_count: int) -> Bins:
+    """Return the non-empty bins of a sketch on the host, with `zero_count` exact zeros set apart."""
+    shift, start = int(sketch.shift), int(sketch.start)
+    counts = sketch.counts.numpy()
+    filled = np.flatnonzero(counts)
+    first = (filled + start) << shift
+    last = first + (1 << shift) - 1
+    # Spare bits are zero in the value, hence one in the ordered pattern of a negative one.
+    slack = (1 << min(max(sketch.spare, 0), shift)) - 1
+    lowest = np.where(first < 0, first + slack, first)
+    # The ordered pattern -1 is that of -0.0, which is counted as 0.0.
+    highest = np.where(first < 0, np.minimum(last, -2), last - slack)
+    taken = counts[filled].astype(np.int64)
+    home = np.flatnonzero(first == 0)
+    if home.size:
+        # The bin of zero also holds the smallest positive subnormals: they become a bin of their own.
+        at = int(home[0])
+        zeros = min(zero_count, int(taken[at]))
+        split = [(0, 0, zeros), (1, max(highest[at], 1), int(taken[at]) - zeros)]
+        rows = np.array([row for row in split if row[2]]).T
+        lowest, highest, taken = (
+            np.concatenate((column[:at], row, column[at + 1 :]))
+            for column, row in zip((lowest, highest, taken), rows, strict=True)
+        )
+    # The extremes are known exactly; no bin reaches beyond them.
+    lower = _decode(np.maximum(lowest, int(sketch.low)))
+    upper = _decode(np.minimum(highest, int(sketch.high)))
+    return Bins(lower, upper, taken, int(sketch.below), int(sketch.above), sketch.spare < 0)
+
+
+def _decode(ordered: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    narrow = ordered.astype(np.int32)
+    patterns = narrow ^ ((narrow >> 31) & np.int32(MAGNITUDE_BITS))
+    return patterns.view(np.float32).astype(np.float64)

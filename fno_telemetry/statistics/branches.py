@@ -1,0 +1,237 @@
+"""Statistics of a block: its two branches where they are added, and what the block does to its input."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from fno_telemetry.records import Value
+from fno_telemetry.statistics.activation import Activation
+from fno_telemetry.statistics.contract import Empty, Summary, Undefined
+from fno_telemetry.statistics.spectrum import NO_ENERGY, whole_fields
+
+
+@dataclass(frozen=True)
+class BranchState:
+    """Energies of the spectral operand s and the local operand l, the mean of every field removed."""
+
+    fields: torch.Tensor  # how many are finite everywhere in both
+    spectral: torch.Tensor
+    local: torch.Tensor
+    both: torch.Tensor  # of s + l
+    product: torch.Tensor  # sum of Re(conj(s) l)
+    spectral_dc: torch.Tensor
+    local_dc: torch.Tensor
+
+    def merge(self, other: "BranchState") -> "BranchState":
+        """Return the sums over both data sets."""
+        return BranchState(
+            self.fields + other.fields,
+            self.spectral + other.spectral,
+            self.local + other.local,
+            self.both + other.both,
+            self.product + other.product,
+            self.spectral_dc + other.spectral_dc,
+            self.local_dc + other.local_dc,
+        )
+
+
+class Branches:
+    """How a spectral and a local branch share the sum, measured on the operands of that sum."""
+
+    name = "branches"
+    keys = ("spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence")
+
+    def measure(self, spectral: Activation, local: Activation) -> BranchState | Undefined | Empty:
+        """Measure two operands of equal shape; fields where either is not finite are left out."""
+        if not spectral.sizes:
+            return Undefined("no spatial axes are known where the branches meet")
+        if spectral.field.shape != local.field.shape:
+            return Undefined("the branches differ in shape where they meet")
+        if spectral.count == 0:
+            return Empty()
+        space = tuple(range(3, spectral.field.ndim))
+        points = math.prod(spectral.sizes)
+        finite = _both(spectral.finite, local.finite)
+        whole_ones = None if finite is None else whole_fields(finite)
+        sums = []
+        for samples, channels in spectral.field_blocks():
+            whole = None if whole_ones is None else whole_ones[samples, channels]
+            s, s_mean = _centred(_parts(spectral, local, samples, channels), whole, space)
+            t, t_mean = _centred(_parts(local, spectral, samples, channels), whole, space)
+            sums.append(
+                torch.stack(
+                    (
+                        _energy(s),
+                        _energy(t),
+                        _energy(s + t),
+                        s.reshape(-1).dot(t.reshape(-1)),
+                        _energy(s_mean) * points,
+                        _energy(t_mean) * points,
+                    )
+                )
+            )
+        number = torch.tensor(math.prod(spectral.field.shape[:3]), device=spectral.device)
+        fields = number if whole_ones is None else torch.count_nonzero(whole_ones)
+        return BranchState(fields, *torch.stack(sums).sum(0))
+
+    def summarize(self, state: BranchState, known: Mapping[str, Value]) -> Summary:
+        """Return the shares; an operand that is constant in space counts as having no energy."""
+        s = _clean(float(state.spectral), float(state.spectral_dc))
+        t = _clean(float(state.local), float(state.local_dc))
+        stats: dict[str, Value] = dict.fromkeys(self.keys)
+        if int(state.fields) == 0:
+            return Summary(stats, dict.fromkeys(self.keys, "every field holds a non-finite element"))
+        if not math.isfinite(s + t + float(state.both)):
+            return Summary(stats, dict.fromkeys(self.keys, "the square leaves float64"))
+        if s == 0 and t == 0:
+            return Summary(stats, dict.fromkeys(self.keys, "both branches are constant in space"))
+        stats["spectral_share"] = s / (s + t)
+        coherence = math.sqrt(float(state.both)) / (math.sqrt(s) + math.sqrt(t))
+        stats["branch_coherence"] = min(coherence, 1.0)
+        reasons = {}
+        if t == 0:
+            reasons["spectral_local_ratio"] = "the local branch is constant in space"
+        else:
+            stats["spectral_local_ratio"] = math.sqrt(s) / math.sqrt(t)
+        if s == 0 or t == 0:
+            reasons["branch_cosine"] = "one branch is constant in space"
+        else:
+            cosine = float(state.product) / (math.sqrt(s) * math.sqrt(t))
+            stats["branch_cosine"] = max(-1.0, min(cosine, 1.0))
+        return Summary(stats, reasons)
+
+
+@dataclass(frozen=True)
+class UpdateState:
+    """Energies of the change y - x and of x, and of how many elements they are."""
+
+    number: torch.Tensor
+    change: torch.Tensor
+    before: torch.Tensor
+
+    def merge(self, other: "UpdateState") -> "UpdateState":
+        """Return the sums over both data sets."""
+        return UpdateState(self.number + other.number, self.change + other.change, self.before + other.before)
+
+
+class Updates:
+    """How far a residual block moves its input, as it happened in the block's own precision."""
+
+    name = "updates"
+    keys = ("update_ratio",)
+
+    def measure(self, before: Activation, after: Activation) -> UpdateState | Undefined | Empty:
+        """Measure what went into and came out of a residual sum, over elements finite in both."""
+        if before.field.shape != after.field.shape:
+            return Undefined("the residual sum changed the shape")
+        if before.count == 0:
+            return Empty()
+        finite = _both(before.finite, after.finite)
+        sums = []
+        for samples, channels in before.field_blocks():
+            x = _parts(before, after, samples, channels)
+            change = _parts(after, before, samples, channels) - x
+            if finite is not None:
+                kept = finite[samples, channels].unsqueeze(-1)
+                x, change = torch.where(kept, x, 0), torch.where(kept, change, 0)
+            sums.append(torch.stack((_energy(change), _energy(x))))
+        number = before.finite_count if finite is None else torch.count_nonzero(finite)
+        return UpdateState(number, *torch.stack(sums).sum(0))
+
+    def summarize(self, state: UpdateState, known: Mapping[str, Value]) -> Summary:
+        """Return ||y - x|| / ||x||."""
+        if int(state.number) == 0:
+            return Summary({"update_ratio": None}, {"update_ratio": "no element is finite in both"})
+        return _root_ratio("update_ratio", float(state.change), float(state.before))
+
+
+@dataclass(frozen=True)
+class GainState:
+    """Energies and numbers of elements on both sides of a block."""
+
+    before: torch.Tensor
+    before_count: torch.Tensor
+    after: torch.Tensor
+    after_count: torch.Tensor
+
+    def merge(self, other: "GainState") -> "GainState":
+        """Return the sums over both data sets."""
+        return GainState(
+            self.before + other.before,
+            self.before_count + other.before_count,
+            self.after + other.after,
+            self.after_count + other.after_count,
+        )
+
+
+class Gains:
+    """How much larger or smaller a block's output is than its input."""
+
+    name = "gains"
+    keys = ("gain",)
+
+    def measure(self, before: Activation, after: Activation) -> GainState:
+        """Measure a block's input and output, which may differ in shape."""
+        return GainState(_total(before), before.finite_count, _total(after), after.finite_count)
+
+    def summarize(self, state: GainState, known: Mapping[str, Value]) -> Summary:
+        """Return rms(y) / rms(x)."""
+        before, after = int(state.before_count), int(state.after_count)
+        if not before or not after:
+            return Summary({"gain": None}, {"gain": "no element is finite"})
+        return _root_ratio("gain", float(state.after) / after, float(state.before) / before)
+
+
+def _root_ratio(key: str, above: float, below: float) -> Summary:
+    if not math.isfinite(above) or not math.isfinite(below):
+        return Summary({key: None}, {key: "the square leaves float64"})
+    if below == 0:
+        return Summary({key: None}, {key: "the block's input is zero, or its square leaves float64"})
+    return Summary({key: math.sqrt(above) / math.sqrt(below)})
+
+
+def _clean(energy: float, dc: float) -> float:
+    return energy if energy > NO_ENERGY * (energy + dc) else 0.0
+
+
+def _parts(activation: Activation, other: Activation, samples: slice, channels: slice) -> torch.Tensor:
+    """Return a block in the precision of sums, with the real and imaginary parts in a last axis.
+
+    Float64 holds the squares of all that float32 holds, so nothing is scaled.
+    """
+    block = activation.field[samples, channels]
+    wide = block.to(torch.promote_types(block.dtype, activation.accumulator))
+    if other.complex and not activation.complex:
+        wide = torch.complex(wide, torch.zeros_like(wide))
+    return torch.view_as_real(wide) if wide.is_complex() else wide.unsqueeze(-1)
+
+
+def _energy(parts: torch.Tensor) -> torch.Tensor:
+    flat = parts.reshape(-1)
+    return flat.dot(flat)
+
+
+def _total(activation: Activation) -> torch.Tensor:
+    blocks = [_energy(_parts(activation, activation, *place)) for place in activation.field_blocks()]
+    zero = torch.zeros((), dtype=activation.accumulator, device=activation.device)
+    return torch.stack([zero, *blocks]).sum()
+
+
+def _both(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+def _centred(
+    parts: torch.Tensor, whole: torch.Tensor | None, space: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return fields without their means, and the means; zero where a field is not whole."""
+    mean = parts.mean(space, keepdim=True)
+    rest = parts - mean
+    if whole is not None:
+        kept = whole.unsqueeze(-1)
+        rest, mean = torch.where(kept, rest, 0), torch.where(kept, mean, 0)
+    return rest, mean

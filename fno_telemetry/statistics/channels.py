@@ -1,0 +1,96 @@
+"""Statistics of the channels: which are dead, which never change."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from fno_telemetry.records import Value
+from fno_telemetry.statistics.activation import Activation
+from fno_telemetry.statistics.contract import Empty, Summary, Undefined
+
+THRESHOLD = 1e-6
+"""Below this share of the layer's rms a channel is dead; below this share of its peak its range is none."""
+
+
+@dataclass(frozen=True)
+class ChannelState:
+    """Extremes per channel over samples and space; both parts of complex values stand in a last axis."""
+
+    low: torch.Tensor  # (C, parts)
+    high: torch.Tensor  # (C, parts)
+    peak: torch.Tensor  # (C,) largest |x|, -inf where no element is finite
+    elements: int  # per channel
+
+    def merge(self, other: "ChannelState") -> "ChannelState | Undefined":
+        """Return the extremes of both data sets."""
+        if self.low.shape != other.low.shape:
+            return Undefined("the number of channels changed between batches")
+        return ChannelState(
+            torch.minimum(self.low, other.low),
+            torch.maximum(self.high, other.high),
+            torch.maximum(self.peak, other.peak),
+            self.elements + other.elements,
+        )
+
+
+class Channels:
+    """Shares of channels that are dead, or constant over all samples and positions."""
+
+    name = "channels"
+    keys = ("dead_channel_fraction", "constant_channel_fraction")
+
+    def measure(self, activation: Activation) -> ChannelState | Undefined | Empty:
+        """Measure the extremes of every channel; Undefined without a channel axis or without elements."""
+        if activation.layout.channel is None:
+            return Undefined("the tensor has no channel axis")
+        if activation.count == 0:
+            return Empty()
+        field, finite = activation.field, activation.finite
+        if activation.complex:
+            parts = torch.view_as_real(field)
+            low, high = _channel_extremes(parts, _with_last(finite))
+            peak = _channel_extremes(activation.values.unsqueeze(-1), _with_last(finite))[1].squeeze(-1)
+        else:
+            low, high = _channel_extremes(field.unsqueeze(-1), _with_last(finite))
+            peak = torch.maximum(high, -low).squeeze(-1)
+        precision = activation.accumulator
+        return ChannelState(
+            low.to(precision), high.to(precision), peak.to(precision), activation.count // field.shape[1]
+        )
+
+    def summarize(self, state: ChannelState, known: Mapping[str, Value]) -> Summary:
+        """Return both shares over the channels that hold a finite element."""
+        peak = state.peak
+        filled = torch.isfinite(peak)
+        number = int(filled.sum())
+        if number == 0:
+            reason = "no channel holds a finite element"
+            return Summary(dict.fromkeys(self.keys), dict.fromkeys(self.keys, reason))
+        stats: dict[str, Value] = dict.fromkeys(self.keys)
+        reasons = {}
+        rms = known.get("rms")
+        if rms is None:
+            reasons["dead_channel_fraction"] = "the layer has no rms"
+        else:
+            stats["dead_channel_fraction"] = int((filled & (peak <= THRESHOLD * rms)).sum()) / number
+        if state.elements < 2:
+            reasons["constant_channel_fraction"] = "a channel has only one element"
+        else:
+            spread = (state.high - state.low).amax(-1)
+            stats["constant_channel_fraction"] = int((filled & (spread <= THRESHOLD * peak)).sum()) / number
+        return Summary(stats, reasons)
+
+
+def _with_last(finite: torch.Tensor | None) -> torch.Tensor | None:
+    return None if finite is None else finite.unsqueeze(-1)
+
+
+def _channel_extremes(parts: torch.Tensor, finite: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the extremes (C, parts) of fields (B, C, E, *S, parts); (inf, -inf) where none is finite."""
+    lows, highs = parts, parts
+    if finite is not None:
+        lows, highs = torch.where(finite, parts, torch.inf), torch.where(finite, parts, -torch.inf)
+    # Samples first, and space last: reductions that run along memory are several times as fast.
+    low, high = (end.flatten(1, -2).transpose(1, 2).contiguous() for end in (lows.amin(0), highs.amax(0)))
+    return low.amin(2), high.amax(2)

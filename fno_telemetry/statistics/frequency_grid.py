@@ -1,0 +1,86 @@
+"""The frequencies of a discrete Fourier transform: where each coefficient stands and what it counts."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+LOW_CUTOFF = 1 / 8  # cycles per sample; 1/2 is Nyquist
+HIGH_CUTOFF = 1 / 4
+BAND_WIDTH = 1 / 32
+AXIS_EDGES = tuple(index * BAND_WIDTH for index in range(17))
+
+
+@dataclass(frozen=True)
+class FrequencyGrid:
+    """The coefficients of `rfftn` (real fields) or `fftn` (complex ones) over axes of these sizes.
+
+    Tensors have the shape of the coefficients. `weight` is 2 where a coefficient also stands for its
+    conjugate partner, which `rfftn` leaves out; weights sum to the number of points.
+    """
+
+    sizes: tuple[int, ...]
+    weight: torch.Tensor  # 1 or 2
+    radius: torch.Tensor  # Euclidean |f|
+    low: torch.Tensor  # bool: max |f_i| <= LOW_CUTOFF
+    high: torch.Tensor  # bool: max |f_i| > HIGH_CUTOFF
+    side: torch.Tensor  # -1, 0, +1: which side of the first axis counts for one-sidedness
+    band: torch.Tensor  # radial band
+    axis_band: tuple[torch.Tensor, ...]  # per axis: band along that axis, one entry per coefficient row
+
+    @property
+    def band_edges(self) -> tuple[float, ...]:
+        """Edges of the radial bands, up to the corner of the spectrum."""
+        return band_edges(len(self.sizes))
+
+
+def band_edges(dimensions: int) -> tuple[float, ...]:
+    """Return the edges of the radial bands in this many dimensions; the last covers the corner."""
+    corner = dimensions**0.5 / 2
+    count = 1
+    while count * BAND_WIDTH < corner:
+        count += 1
+    return tuple(index * BAND_WIDTH for index in range(count + 1))
+
+
+@lru_cache(maxsize=32)
+def frequency_grid(sizes: tuple[int, ...], real: bool, device: torch.device) -> FrequencyGrid:
+    """Return the grid for fields of these sizes (at least one axis, each of at least one point)."""
+    lengths = [*sizes[:-1], sizes[-1] // 2 + 1 if real else sizes[-1]]
+    shape = tuple(lengths)
+    axes = []  # signed frequency along each axis, shaped to broadcast
+    for axis, (size, length) in enumerate(zip(sizes, lengths, strict=True)):
+        index = torch.arange(length, dtype=torch.float64, device="cpu")
+        signed = torch.where(index > size // 2, index - size, index)  # Nyquist is counted as positive
+        axes.append((signed / size).reshape([length if a == axis else 1 for a in range(len(sizes))]))
+    magnitude = [axis.abs() for axis in axes]
+    everywhere = torch.stack([axis.expand(shape) for axis in magnitude])
+    widest = everywhere.amax(0)
+    radius = everywhere.square().sum(0).sqrt()
+    weight = torch.ones(shape, dtype=torch.int8, device="cpu")
+    if real:
+        weight = weight * torch.where((axes[-1] == 0) | (axes[-1] == 0.5), 1, 2).to(torch.int8)
+    return FrequencyGrid(
+        sizes=sizes,
+        weight=weight.to(device),
+        radius=radius.to(device, torch.float32 if device.type == "mps" else torch.float64),
+        low=(widest <= LOW_CUTOFF).to(device),
+        high=(widest > HIGH_CUTOFF).to(device),
+        side=_side(axes, shape, real).to(device, torch.int8),
+        band=_band(radius, len(band_edges(len(sizes))) - 1).to(device),
+        axis_band=tuple(_band(axis.flatten(), len(AXIS_EDGES) - 1).to(device) for axis in magnitude),
+    )
+
+
+def _side(axes: list[torch.Tensor], shape: tuple[int, ...], real: bool) -> torch.Tensor:
+    first, last = axes[0], axes[-1]
+    side = torch.sign(first) * (first.abs() < 0.5)
+    if real:
+        # The columns at zero and Nyquist hold both signs of every field, whatever it is.
+        side = side * ((last > 0) & (last < 0.5)) if len(axes) > 1 else torch.zeros_like(side)
+    return side.expand(shape)
+
+
+def _band(frequency: torch.Tensor, count: int) -> torch.Tensor:
+    """Bands are closed above: band i holds edge[i] < f <= edge[i + 1], the first one also zero."""
+    return ((frequency / BAND_WIDTH).ceil() - 1).clamp(0, count - 1).to(torch.int32)

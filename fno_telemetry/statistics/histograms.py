@@ -1,0 +1,71 @@
+"""Histograms read off a sketch: one binning serves the report and every dashboard."""
+
+import numpy as np
+import numpy.typing as npt
+
+from fno_telemetry.records import Histogram, LogHistogram
+from fno_telemetry.statistics.bins import Bins
+
+MOST_BINS = 64
+
+LOG_EDGES = tuple(-8 + index / 4 for index in range(MOST_BINS + 1))
+"""Edges over log10 |x|, a quarter of a decade apart, the same in every record."""
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def linear(bins: Bins) -> Histogram | None:
+    """Return at most 64 bins between the 0.1 % and the 99.9 % quantile, the rest counted below and above.
+
+    The edges are evenly spaced, moved up to the end of a bin of the sketch where they would cut it, so that
+    values which float32 holds are counted exactly. None when no element lies in the range of float32.
+    """
+    if not bins.counts.size:
+        return None
+    first, last = max(bins.index(1, 1000), 0), min(bins.index(999, 1000), bins.counts.size - 1)
+    lower, upper = bins.lower[first : last + 1], bins.upper[first : last + 1]
+    end = float(_next(upper[-1]))
+    targets = np.linspace(lower[0], end, MOST_BINS + 1)[1:-1]
+    # Edges that float32 holds: a value of the tensor lies on the side of it where it is counted.
+    targets = np.minimum(targets, _LARGEST).astype(np.float32).astype(np.float64)
+    # A target within a bin of the sketch moves up to where that bin ends.
+    at = np.searchsorted(lower, targets, side="left")
+    ends = _next(upper[np.maximum(at - 1, 0)])
+    edges = np.unique(np.concatenate(([lower[0]], np.where(targets < ends, ends, targets), [end])))
+    cumulative = np.concatenate(([0], np.cumsum(bins.counts[first : last + 1])))
+    counts = np.diff(cumulative[np.searchsorted(lower, edges, side="left")])
+    return Histogram(
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+        below=bins.below + int(bins.counts[:first].sum()),
+        above=bins.above + int(bins.counts[last + 1 :].sum()),
+    )
+
+
+def logarithmic(magnitudes: Bins) -> LogHistogram | None:
+    """Return the counts over log10 |x| on `LOG_EDGES`; None when there is no element at all.
+
+    A bin of the sketch is counted where its middle lies.
+    """
+    filled = magnitudes.upper > 0
+    decades = np.log10(magnitudes.middle[filled])
+    counts = magnitudes.counts[filled]
+    zeros = int(magnitudes.counts[~filled].sum())
+    if not zeros and not counts.size and not magnitudes.above:
+        return None
+    inside = (decades >= LOG_EDGES[0]) & (decades < LOG_EDGES[-1])
+    places = np.searchsorted(LOG_EDGES, decades[inside], side="right") - 1
+    return LogHistogram(
+        edges=LOG_EDGES,
+        counts=tuple(np.bincount(places, counts[inside], MOST_BINS).astype(np.int64).tolist()),
+        below=int(counts[decades < LOG_EDGES[0]].sum()),
+        above=int(counts[decades >= LOG_EDGES[-1]].sum()) + magnitudes.above,
+        zeros=zeros,
+    )
+
+
+def _next(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the next larger float32 of each; above the largest one stands 2^128."""
+    following = np.nextafter(np.minimum(values, _LARGEST).astype(np.float32), np.float32(_LARGEST))
+    return np.where(values < _LARGEST, following.astype(np.float64), 2.0**128)

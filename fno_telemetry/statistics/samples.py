@@ -1,0 +1,118 @@
+"""How much a layer's output varies from sample to sample: whether it still depends on the input."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from fno_telemetry.records import Value
+from fno_telemetry.statistics.activation import Activation
+from fno_telemetry.statistics.contract import Empty, Summary, Undefined
+
+
+@dataclass(frozen=True)
+class SampleState:
+    """One mean per position (the mean field), what is left around it, and how many samples it is of."""
+
+    number: torch.Tensor  # per position where elements were left out, else ()
+    mean: torch.Tensor  # (P,); real and imaginary parts are positions of their own
+    deviation_energy: torch.Tensor  # (): sum over positions and samples of (x - mean)^2
+    samples: int
+    shape: tuple[int, ...]  # of one sample's parts
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory the state keeps while the capture runs."""
+        return self.mean.nbytes + self.number.nbytes
+
+    def merge(self, other: "SampleState") -> "SampleState | Undefined":
+        """Return the state of both data sets, position by position (Chan's merge)."""
+        if self.shape != other.shape:
+            return Undefined("the shape changed between batches")
+        number = self.number + other.number
+        share = other.number / number.clamp(min=1).to(self.mean.dtype)
+        distance = other.mean - self.mean
+        between = (distance * distance * (self.number * share)).sum()
+        return SampleState(
+            number=number,
+            mean=self.mean + distance * share,
+            deviation_energy=self.deviation_energy + other.deviation_energy + between,
+            samples=self.samples + other.samples,
+            shape=self.shape,
+        )
+
+
+class Samples:
+    """Variation over samples, pooled over all positions, relative to the mean square."""
+
+    name = "samples"
+    keys = ("sample_variation",)
+
+    def measure(self, activation: Activation) -> SampleState | Undefined | Empty:
+        """Measure the mean field in float64; Undefined without a sample axis or without elements."""
+        if activation.layout.sample is None:
+            return Undefined("the tensor has no sample axis")
+        if activation.count == 0:
+            return Empty()
+        field, finite = activation.field, activation.finite
+        # Real and imaginary parts are positions of their own: their variances add up to that of z.
+        parts = torch.view_as_real(field) if activation.complex else field
+        if finite is not None:
+            finite = (finite.unsqueeze(-1).expand(parts.shape) if activation.complex else finite).flatten(1)
+        mean, energy = _mean_and_energy(parts.flatten(1), finite, activation)
+        unit = activation.unit
+        samples = torch.tensor(activation.samples, dtype=torch.int64, device=activation.device)
+        return SampleState(
+            number=samples if finite is None else finite.sum(0),
+            mean=mean * unit,
+            deviation_energy=energy * unit * unit,
+            samples=activation.samples,
+            shape=tuple(parts.shape[1:]),
+        )
+
+    def summarize(self, state: SampleState, known: Mapping[str, Value]) -> Summary:
+        """Return sqrt(variance over samples / mean square), where two samples or more are finite."""
+        energy = float(state.deviation_energy)
+        compared = state.number >= 2
+        # A position with a single finite sample says nothing about variation, and has none in `energy`.
+        total = energy + float((state.number * compared * state.mean.square()).sum())
+        reason = None
+        if not compared.any():
+            reason = "needs at least two samples" + ("" if state.samples < 2 else " that are finite")
+        elif not math.isfinite(total):
+            reason = "the square leaves float64"
+        elif total == 0:
+            reason = "the values are zero, or their squares leave float64"
+        if reason is not None:
+            return Summary(dict.fromkeys(self.keys), dict.fromkeys(self.keys, reason))
+        return Summary({"sample_variation": math.sqrt(energy / total)})
+
+
+def _mean_and_energy(
+    rows: torch.Tensor, finite: torch.Tensor | None, activation: Activation
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean over the first axis, and the energy of what is left around it, in units of `scale`."""
+    samples, positions = rows.shape
+    width = min(max(activation.block_elements // samples, 1), positions)
+    # Two buffers for all blocks: fresh memory costs more than the sums.
+    buffers = torch.empty((2, samples * width), dtype=activation.accumulator, device=rows.device)
+    inverse = None if activation.scale is None else 1 / activation.scale
+    means, energies = [], []
+    for start in range(0, positions, width):
+        block = rows[:, start : start + width]
+        wide, rest = buffers[:, : block.numel()].view(2, *block.shape)
+        wide.copy_(block)
+        if inverse is not None:
+            wide *= inverse
+        if finite is None:
+            mean = wide.mean(0)
+            torch.sub(wide, mean, out=rest)
+        else:
+            kept = finite[:, start : start + width]
+            mean = wide.sum(0) / kept.sum(0).clamp(min=1)
+            torch.sub(wide, mean, out=rest)
+            rest *= kept
+        means.append(mean)
+        energies.append(rest.view(-1).dot(rest.view(-1)))
+    return torch.cat(means), torch.stack(energies).sum()

@@ -1,0 +1,273 @@
+"""Statistics of the values: moments, order statistics, exact counts and both histograms."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from fno_telemetry.records import SketchNote, Value
+from fno_telemetry.statistics import histograms
+from fno_telemetry.statistics.activation import Activation
+from fno_telemetry.statistics.bins import Bins, bins
+from fno_telemetry.statistics.contract import Summary
+from fno_telemetry.statistics.sketch import Sketch, blocks_of, sketch
+
+PERCENTS = (1, 5, 50, 95, 99)
+ABSOLUTE_PERCENTS = (50, 95, 99)
+_MOMENTS = ("mean", "std", "rms", "min", "max", "abs_mean", "abs_std")
+
+_ROW = 4096  # elements whose float32 sum, added pairwise, is as good as exact
+_ROWS_AT_A_TIME = 64  # 1 MiB, which stays in the cache
+_SAFE_SPREAD = 0.1  # of |x|, as a share of the mean square: seven digits of sums are enough from here on
+
+
+@dataclass(frozen=True)
+class ValueState:
+    """Moments about the mean (Chan's merge), sums, extremes, exact counts and the sketch."""
+
+    count: int
+    finite: torch.Tensor
+    nan: torch.Tensor
+    zero: torch.Tensor
+    negative: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    mean: torch.Tensor
+    deviation: torch.Tensor  # root of the sum of (x - mean)^2, which itself may leave float64
+    absolute_sum: torch.Tensor
+    sketch: Sketch
+    complex: bool
+
+    def merge(self, other: "ValueState") -> "ValueState":
+        """Return the state of both data sets together [1].
+
+        [1] Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances.
+        """
+        finite = self.finite + other.finite
+        share = other.finite / finite.clamp(min=1).to(self.mean.dtype)
+        distance = other.mean - self.mean
+        between = distance.abs() * (self.finite * share).sqrt()
+        return ValueState(
+            count=self.count + other.count,
+            finite=finite,
+            nan=self.nan + other.nan,
+            zero=self.zero + other.zero,
+            negative=self.negative + other.negative,
+            low=torch.minimum(self.low, other.low),
+            high=torch.maximum(self.high, other.high),
+            mean=self.mean + distance * share,
+            deviation=torch.hypot(torch.hypot(self.deviation, other.deviation), between),
+            absolute_sum=self.absolute_sum + other.absolute_sum,
+            sketch=self.sketch.merge(other.sketch),
+            complex=self.complex or other.complex,
+        )
+
+
+class Values:
+    """What the values of a tensor look like; of |z| where it is complex."""
+
+    name = "values"
+    keys = (
+        "count",
+        "nan_count",
+        "inf_count",
+        "finite_fraction",
+        *_MOMENTS[:5],
+        *(f"p{percent:02d}" for percent in PERCENTS),
+        *_MOMENTS[5:],
+        *(f"abs_p{percent:02d}" for percent in ABSOLUTE_PERCENTS),
+        "tail_ratio",
+        "zero_fraction",
+        "negative_fraction",
+    )
+
+    def measure(self, activation: Activation) -> ValueState:
+        """Measure all finite elements; an empty tensor has a state too, with counts of 0."""
+        mean, energy, absolute_sum = _sums(activation)
+        low, high = activation.extremes
+        sketched = sketch(activation.flat, activation.flat_finite, activation.dtype, (low, high))
+        unit, precision = activation.unit, activation.accumulator
+        return ValueState(
+            count=activation.count,
+            finite=activation.finite_count,
+            nan=activation.nan_count,
+            zero=_zeros(activation, sketched),
+            negative=sketched.negative_count(),
+            low=low.to(precision),
+            high=high.to(precision),
+            mean=mean * unit,
+            deviation=energy.sqrt() * unit,
+            absolute_sum=absolute_sum * unit,
+            sketch=sketched,
+            complex=activation.complex,
+        )
+
+    def summarize(self, state: ValueState, known: Mapping[str, Value]) -> Summary:
+        """Return the numbers of `keys`, both histograms and the note about the sketch."""
+        finite, nan, zero = int(state.finite), int(state.nan), int(state.zero)
+        stats: dict[str, Value] = {
+            "count": state.count,
+            "nan_count": nan,
+            "inf_count": state.count - finite - nan,
+            "finite_fraction": finite / state.count if state.count else None,
+        }
+        reasons = {} if state.count else {"finite_fraction": "the tensor has no elements"}
+        if finite == 0:
+            undefined = [key for key in self.keys if key not in stats]
+            reason = "the tensor has no elements" if state.count == 0 else "no element is finite"
+            reasons |= dict.fromkeys(undefined, reason)
+            return Summary(stats | dict.fromkeys(undefined), reasons)
+        signed = bins(state.sketch, zero)
+        magnitudes = signed.magnitudes()
+        stats |= _moments(state, finite)
+        stats |= {f"p{percent:02d}": signed.order_statistic(percent) for percent in PERCENTS}
+        stats |= {f"abs_p{p:02d}": magnitudes.order_statistic(p) for p in ABSOLUTE_PERCENTS}
+        stats["tail_ratio"] = _ratio(stats["abs_p99"], stats["abs_p50"])
+        stats["zero_fraction"] = zero / finite
+        stats["negative_fraction"] = None if state.complex else int(state.negative) / finite
+        for key in self.keys:
+            if stats[key] is None:
+                reasons[key] = _why_undefined(key, state)
+        return Summary(
+            {key: stats[key] for key in self.keys},
+            reasons,
+            histogram=histograms.linear(signed),
+            log_histogram=histograms.logarithmic(magnitudes),
+            sketch=_note(signed),
+        )
+
+
+def _sums(activation: Activation) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the mean, the energy of what is left around it and the sum of |x|, in units of `scale`."""
+    low, high = activation.extremes
+    one_sided = activation.on_host and bool((low >= 0) | (high <= 0))
+    flat = activation.flat
+    narrow = activation.on_host and activation.scale is None and flat.dtype == torch.float32
+    if narrow and flat.numel() >= _ROWS_AT_A_TIME * _ROW:
+        in_rows = flat.numel() // _ROW * _ROW
+        rows = _row_sums(flat[:in_rows].view(-1, _ROW), one_sided)
+        mean, energy, absolute = _pooled([rows, _block_sums(activation, flat[in_rows:], None, one_sided)])
+        # Where |x| is nearly constant, its spread is a small difference that needs all of float64.
+        spread = 1 - (absolute / flat.numel()) ** 2 / (energy / flat.numel() + mean.square())
+        if one_sided or spread > _SAFE_SPREAD:
+            return mean, energy, absolute
+    return _pooled([_block_sums(activation, flat, activation.flat_finite, one_sided)])
+
+
+def _pooled(parts: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return mean, energy around it and sum of |x| of all columns of number, mean, energy and sum of |x|."""
+    numbers, means, energies, absolutes = torch.cat(parts, 1)
+    mean = (numbers * means).sum() / numbers.sum().clamp(min=1)
+    between = (numbers * (means - mean).square()).sum()
+    return mean, energies.sum() + between, absolutes.sum()
+
+
+def _block_sums(
+    activation: Activation, flat: torch.Tensor, finite: torch.Tensor | None, one_sided: bool
+) -> torch.Tensor:
+    """Return number, mean, energy around it and sum of |x| of every block, as rows of a float64 tensor."""
+    blocks = blocks_of(flat, activation.block_elements)
+    masks = [None] * len(blocks) if finite is None else blocks_of(finite, activation.block_elements)
+    inverse = None if activation.scale is None else 1 / activation.scale
+    # Two buffers for all blocks: fresh memory costs more than the sums.
+    buffers = torch.empty((2, blocks[0].numel()), dtype=activation.accumulator, device=flat.device)
+    found = []
+    for block, mask in zip(blocks, masks, strict=True):
+        number = _number(block, mask)
+        wide, rest = buffers[:, : block.numel()]
+        wide.copy_(block)
+        if inverse is not None:
+            wide *= inverse
+        mean = wide.sum() / number.clamp(min=1)
+        torch.sub(wide, mean, out=rest)
+        if mask is not None:
+            rest *= mask
+        energy = rest.dot(rest)
+        absolute = (mean * number).abs() if one_sided else torch.abs(wide, out=rest).sum()
+        found.append(torch.stack((number.to(mean.dtype), mean, energy, absolute)))
+    return torch.stack(found, 1)
+
+
+def _row_sums(rows: torch.Tensor, one_sided: bool) -> torch.Tensor:
+    """Return number, mean, energy around it and sum of |x| of every row, as rows of a float64 tensor.
+
+    Sums of so few elements stay in float32, added pairwise, to seven digits: several times as fast as widening
+    every element.
+    """
+    found = []
+    buffer = torch.empty_like(rows[:_ROWS_AT_A_TIME])
+    for start in range(0, rows.shape[0], _ROWS_AT_A_TIME):
+        some = rows[start : start + _ROWS_AT_A_TIME]
+        rest = buffer[: some.shape[0]]
+        sums = some.sum(1)
+        mean = sums.double() / _ROW
+        near = mean.to(some.dtype)
+        torch.sub(some, near.unsqueeze(1), out=rest)
+        # What is left of the mean itself, by which the deviations are off.
+        energy = torch.square(rest, out=rest).sum(1).double() - _ROW * (mean - near).square()
+        absolute = sums.abs() if one_sided else torch.abs(some, out=rest).sum(1)
+        number = torch.full_like(mean, _ROW)
+        found.append(torch.stack((number, mean, energy.clamp(min=0), absolute.double())))
+    return torch.cat(found, 1)
+
+
+def _number(block: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    if mask is None:
+        return torch.tensor(block.numel(), dtype=torch.int64, device=block.device)
+    return torch.count_nonzero(mask)
+
+
+def _zeros(activation: Activation, sketched: Sketch) -> torch.Tensor:
+    """Return how many elements are exactly zero; on the host only where the sketch has any near zero."""
+    if activation.on_host and not sketched.may_hold_zeros():
+        return torch.zeros((), dtype=torch.int64, device=activation.device)
+    flat, number = activation.flat, activation.finite_count
+    # As an integer zero is compared without a branch; adding zero makes -0.0 the pattern of 0.0. Elements set
+    # apart as not finite are 0 where they are still there.
+    whole = torch.int32 if flat.dtype == torch.float32 else torch.int64
+    blocks = blocks_of(flat, activation.block_elements)
+    return number - torch.stack([torch.count_nonzero((block + 0.0).view(whole)) for block in blocks]).sum()
+
+
+def _moments(state: ValueState, finite: int) -> dict[str, Value]:
+    low, high = float(state.low), float(state.high)
+    mean, absolute_mean = float(state.mean), float(state.absolute_sum) / finite
+    std = float(state.deviation) / math.sqrt(finite)
+    if low == high:
+        # All equal: what is left around the mean is rounding.
+        mean, absolute_mean, std = low, abs(low), 0.0
+    rms = math.hypot(std, mean)
+    if low >= 0 or high <= 0:
+        # All of one sign: |x| varies as x does, without the cancellation of the general formula.
+        absolute_std = std
+    else:
+        absolute_std = math.sqrt(max(rms - absolute_mean, 0.0)) * math.sqrt(rms + absolute_mean)
+    moments = {
+        "mean": mean,
+        "std": std,
+        "rms": rms,
+        "min": low,
+        "max": high,
+        "abs_mean": absolute_mean,
+        "abs_std": absolute_std,
+    }
+    return {key: value if math.isfinite(value) else None for key, value in moments.items()}
+
+
+def _ratio(above: Value, below: Value) -> float | None:
+    return above / below if above is not None and below else None
+
+
+def _note(signed: Bins) -> SketchNote:
+    return SketchNote(signed.relative_error, signed.underflow, signed.below + signed.above)
+
+
+def _why_undefined(key: str, state: ValueState) -> str:
+    if key == "negative_fraction":
+        return "complex values have no sign"
+    if key == "tail_ratio":
+        return "abs_p50 is zero or unknown"
+    if key in _MOMENTS:
+        return "it leaves float64"
+    return "that order statistic lies beyond float32"

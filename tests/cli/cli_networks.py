@@ -1,0 +1,100 @@
+"""Networks, batches and loose ends for `--model` and `--batches`."""
+
+import torch
+from torch import nn
+
+
+class Plain(nn.Module):
+    def __init__(self, width: int = 2) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, width, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Scaled(Plain):
+    def forward(self, x, scale):
+        return self.conv(x) * scale
+
+
+class Unused(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(2, 2)
+
+
+class Counting(nn.Module):
+    """Has only a module whose output is no number that could be measured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signs = Signs()
+
+    def forward(self, x):
+        return self.signs(x)
+
+
+class Signs(nn.Module):
+    def forward(self, x):
+        return x > 0
+
+
+class Raising(Plain):
+    def __init__(self, error: str = "RuntimeError") -> None:
+        super().__init__()
+        self.error = {
+            "RuntimeError": RuntimeError("first line\nsecond line"),
+            "EOFError": EOFError(),
+            "SystemExit": SystemExit(0),
+            "KeyboardInterrupt": KeyboardInterrupt(),
+        }[error]
+
+    def forward(self, x):
+        raise self.error
+
+
+def raising():
+    raise ValueError("no weights\nanywhere")
+
+
+def leaving():
+    raise SystemExit(0)
+
+
+def number():
+    return 5
+
+
+def with_path(weights: str):
+    return Plain()
+
+
+def tuples():
+    for _ in range(2):
+        yield torch.rand(2, 1, 8, 8), torch.tensor(3.0)
+
+
+def dicts():
+    yield {"x": torch.rand(2, 1, 8, 8), "scale": torch.tensor(3.0)}
+
+
+def tensors():
+    yield torch.rand(2, 1, 8, 8)
+    yield torch.rand(9, 1, 8, 8)
+
+
+def nothing():
+    return []
+
+
+def arrays():
+    yield [1, 2, 3]
+
+
+def breaking():
+    yield torch.rand(2, 1, 8, 8)
+    raise OSError("the disk is gone")
+
+
+NOT_BATCHES = 7

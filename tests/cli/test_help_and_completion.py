@@ -1,0 +1,58 @@
+"""Help, version and shell completion."""
+
+import pytest
+
+import fno_telemetry as ft
+
+COMMANDS = ("capture", "view", "map", "plugins")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example_and_fits(run, monkeypatch, command, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = run(*command.split(), "--help")
+    assert (result.code, result.err) == (0, "")
+    assert f"Example: fno-telemetry {command}" in result.out
+    assert max(len(line) for line in result.out.splitlines()) <= columns
+    assert "list[str]" not in result.out
+
+
+def test_without_a_command_there_is_help(run):
+    result = run()
+    assert (result.code, result.err) == (0, "")
+    assert all(command in result.out for command in COMMANDS)
+
+
+def test_the_version_is_the_packages(run):
+    assert run("--version").out == f"fno-telemetry {ft.__version__}\n"
+
+
+def test_options_of_later_versions_do_not_exist(run, folder):
+    for option in ("--wandb-project", "--loss", "--diagnose", "--fail-on"):
+        result = run("capture", option, "x")
+        assert (result.code, option in result.err) == (2, True)
+    assert "--html" in run("view", "out", "--html", "x").err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("ca", ["capture"]),
+        ("capture --out", ["--output", "--output-json-name"]),
+        ("capture --architecture h", ["hybrid"]),
+        ("capture --sink json,te", ["json,tensorboard"]),
+    ],
+)
+def test_the_shell_completes(run, monkeypatch, words, expected):
+    monkeypatch.setenv("_FNO_TELEMETRY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"fno-telemetry {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" "))))
+    result = run()
+    assert (result.code, result.out.split(), result.err) == (0, expected, "")
+
+
+def test_the_completion_script_is_for_this_command(run):
+    result = run("--show-completion")
+    assert (result.code, result.err) == (0, "")
+    assert "_FNO_TELEMETRY_COMPLETE=" in result.out

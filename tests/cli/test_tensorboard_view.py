@@ -1,0 +1,93 @@
+"""`view --tensorboard`: the real server, from its start to its end."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fno_telemetry_cli.app import main
+main()
+"""
+
+
+def runs(address: str, wanted: set[str]) -> set[str]:
+    """The runs that the server shows, once it has read them."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end = time.monotonic() + 30
+    while True:
+        with opener.open(f"{address}data/runs", timeout=10) as answer:
+            found = set(json.load(answer))
+        if found == wanted or time.monotonic() > end:
+            return found
+        time.sleep(0.2)
+
+
+def mentions(words: str) -> list[str]:
+    """The command lines of running processes that have these words."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if words in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "events"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_the_server_runs_on_loopback_until_told_to_stop(run, captured, small, folder, number, events):
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    if events:
+        line = ("--force", "--output", "out", "--sink", "tensorboard", "--experiment", "mine")
+        assert run("capture", "--input", "train.npz", *line, *small).code == 0
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "view", "--tensorboard", str(folder / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    with process:
+        try:
+            line = process.stdout.readline()
+            found = re.fullmatch(r"TensorBoard: (http://127\.0\.0\.1:\d+/)#custom_scalars\S*\n", line)
+            assert found, line + process.stderr.read()
+            expected = {"mine"} if events else {"activation_report"}
+            assert runs(found[1], expected) == expected
+            assert mentions(str(folder)) or not Path("/proc").is_dir()
+        finally:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "Ctrl-C stops it.\n")
+    end = time.monotonic() + 10
+    while mentions(str(folder)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert mentions(str(folder)) == []
+    # TensorBoard keeps a note of its address of its own.
+    assert [path.name for path in temporary.iterdir() if path.name != ".tensorboard-info"] == []
+
+
+def test_a_port_in_use_is_one_line(captured, run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = run("view", "--tensorboard", "out", "--port", taken.getsockname()[1])
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("fno-telemetry: TensorBoard did not start: ")
+    assert "port" in result.err
+    assert result.err.count("\n") == 1

@@ -1,0 +1,159 @@
+"""`view`: a report in the terminal, and as JSON."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+import fno_telemetry as ft
+
+WIDTHS = (40, 60, 80, 120, 200)
+
+
+def widths(text: str) -> list[int]:
+    return [len(line.rstrip()) for line in text.splitlines()]
+
+
+def test_the_table_is_in_execution_order_with_the_reports_numbers(run, captured):
+    text = run("view", "out/activation_report.json").out
+    record = ft.load_report("out/activation_report.json")
+    lines = text.splitlines()
+    assert lines[0] == "fno: 1,682 parameters, untrained weights, seed 0; 3 samples in batches of 1"
+    rows = [line.split() for line in lines]
+    names = [module.name for module in record.modules]
+    assert [row[0] for row in rows if row and row[0] in names][: len(names)] == names
+    [row] = [row for row in rows if row and row[0] == "fno_blocks.1.spectral"]
+    stats = record.module("fno_blocks.1.spectral").stats
+    keys = (
+        "rms",
+        "abs_p50",
+        "abs_p99",
+        "low_frequency_fraction",
+        "sample_variation",
+        "dead_channel_fraction",
+    )
+    assert row[1:3] == ["spectral", "3×4×16×16"]
+    assert [float(cell) for cell in row[3:]] == pytest.approx([stats[key] for key in keys], rel=0.01)
+    blocks = [row for row in rows if row and row[0] in {block.name for block in record.blocks}][-4:]
+    assert [float(row[1]) for row in blocks] == pytest.approx(
+        [block.stats["spectral_local_ratio"] for block in record.blocks], rel=0.01
+    )
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize(
+    "line", [("view", "out"), ("plugins",), ("map", "--input", "train.npz")], ids=" ".join
+)
+def test_no_line_of_a_table_is_wider_than_the_terminal(run, captured, monkeypatch, line, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = run(*line)
+    assert result.code == 0
+    assert max(widths(result.out)) <= columns
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("name", ["encoder.stage.block." * 8 + "spectral", "数值网络" * 30])
+def test_a_name_that_is_too_long_is_folded_and_every_number_kept(run, captured, monkeypatch, name, columns):
+    path = Path("out/activation_report.json")
+    path.write_text(path.read_text().replace("fno_blocks.0.act", name))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = run("view", path).out
+    assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= columns
+    assert name in "".join(line.split(" ")[0] for line in text.splitlines())
+    rms = ft.load_report(path).module(name).stats["rms"]
+    assert f" {rms:.3g} " in text
+
+
+@pytest.mark.parametrize(
+    ("columns", "missing"),
+    [
+        (200, None),
+        (120, None),
+        (80, "shape, abs_p50"),
+        (60, "role, shape, abs_p50, abs_p99"),
+    ],
+)
+def test_columns_that_give_way_are_named(run, captured, monkeypatch, columns, missing):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run("view", "out").out.splitlines()
+    found = [line for line in lines if line.startswith("no room at this width for: ")]
+    assert found[:1] == ([] if missing is None else [f"no room at this width for: {missing}"])
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "7", "many", ""])
+def test_an_odd_width_is_no_trouble(run, captured, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run("view", "out").code == 0
+
+
+@pytest.mark.parametrize(("variable", "coloured"), [("FORCE_COLOR", True), ("NO_COLOR", False)])
+def test_colour_follows_the_environment(run, captured, monkeypatch, variable, coloured):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv(variable, "1")
+    text = run("view", "out").out
+    assert ("\x1b[35m" in text) == coloured
+    assert "\x1b[3" not in text or coloured
+
+
+def test_json_is_the_report_with_all_that_is_in_it(run, captured):
+    path = Path("out/activation_report.json")
+    document = json.loads(path.read_text()) | {"written_by_a_later_version": ["ü", None]}
+    path.write_text(json.dumps(document))
+    assert run("view", path, "--json").document == document
+    assert run("view", "out", "--json").document == document
+
+
+def test_a_folder_shows_every_report_in_it(run, captured, small):
+    line = ("capture", "--input", "train.npz", "--output", "out", *small)
+    assert run(*line, "--architecture", "fno_vanilla", "--output-json-name", "b.json").code == 0
+    Path("out/notes.json").write_text('{"my": "own"}')
+    result = run("view", "out")
+    assert [line for line in result.out.splitlines() if line.startswith("out/")] == [
+        "out/activation_report.json",
+        "out/b.json",
+    ]
+    assert "fno: " in result.out
+    assert "fno_vanilla: " in result.out
+    assert result.err == (
+        'left out: out/notes.json: not an fno-telemetry report: its "schema" is not fno-telemetry/N\n'
+    )
+    refused = run("view", "out", "--json")
+    assert refused.code == 2
+    assert "b.json" in refused.document["error"]
+
+
+def test_markup_and_smileys_in_names_are_shown_as_they_are(run, captured):
+    path = Path("out/activation_report.json")
+    path.write_text(path.read_text().replace("fno_blocks.0.act", "blocks[red]:bug:.0"))
+    assert "blocks[red]:bug:.0" in run("view", "out").out
+
+
+def test_what_a_reader_must_know_stands_below_the_tables(run, captured):
+    path = Path("out/activation_report.json")
+    document = json.loads(path.read_text())
+    document["warnings"] = ["the input is odd"]
+    document["not_fired"] = [{"name": "spare", "reason": "its forward was not called"}]
+    document["skipped"] = [{"name": name, "reason": "its output holds no tensor"} for name in "abcde"]
+    document["summary"]["weights"] = "checkpoint"
+    document["summary"] |= {"checkpoint_step": 3, "step_kind": "epoch"}
+    path.write_text(json.dumps(document))
+    lines = run("view", "out/activation_report.json").out.splitlines()
+    assert "weights from the checkpoint, epoch 3;" in lines[0]
+    assert lines[-3:] == [
+        "warning: the input is odd",
+        "not fired: spare: its forward was not called",
+        "skipped: a, b, c and 2 more: its output holds no tensor",
+    ]
+
+
+def test_reading_a_report_does_not_import_torch(captured):
+    program = (
+        "import sys\nfrom fno_telemetry_cli.app import main\n"
+        "try: main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "view", "out"], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

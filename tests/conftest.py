@@ -1,0 +1,85 @@
+"""What many tests need: small built-in networks, inputs with a seed of their own, and a check for hooks."""
+
+import os
+from collections.abc import Callable, Iterator
+
+# Small tensors gain nothing from threads, which wait for one another beside another busy program. It has to
+# be said before torch is imported, and holds for the programs that tests start too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fno_telemetry as ft
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Weights are drawn alike in every test, and no test moves another one's random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def small_network() -> Callable[..., nn.Module]:
+    """Build one of the built-in networks with few channels, two blocks deep."""
+
+    def build(name: str = "fno", **arguments: object) -> nn.Module:
+        blocks = {"fno_blocks": 2, "cnn_blocks": 1} if name == "fno" else {"n_blocks": 2}
+        arguments = {"hidden_channels": 5, "modes": 4, "C": 1, **blocks, **arguments}
+        network = ft.load_plugin("architectures", name).build(**arguments)
+        assert isinstance(network, nn.Module)
+        return network
+
+    return build
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Eight samples of one channel, 12 x 10, from smooth to rough and of different strength."""
+    generator = torch.Generator().manual_seed(7)
+    noise = torch.randn(8, 1, 12, 10, generator=generator)
+    rows, columns = torch.arange(12.0)[:, None], torch.arange(10.0)
+    waves = torch.stack([torch.cos(2 * torch.pi * (k * rows / 12 + columns / 10)) for k in range(8)])
+    strength = torch.linspace(0.5, 2, 8)[:, None, None, None]
+    return strength * (1 + waves[:, None] + 0.3 * noise)
+
+
+@pytest.fixture
+def hooks_of() -> Callable[[nn.Module], list[list[object]]]:
+    """List every hook on every module of a model."""
+
+    def listed(model: nn.Module) -> list[list[object]]:
+        tables = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+        tables += ("_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs")
+        tables += ("_forward_hooks_always_called",)
+        return [[*getattr(m, table).items()] for m in model.modules() for table in tables]
+
+    return listed
+
+
+@pytest.fixture
+def branch_numbers() -> Callable[..., dict[str, float]]:
+    """The definitions of a block's numbers in float64: spectral operand s, local operand t, x and y."""
+
+    def numbers(tensor: torch.Tensor) -> np.ndarray:
+        return tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64).numpy()
+
+    def reference(s: torch.Tensor, t: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
+        s, t, x, y = (numbers(tensor) for tensor in (s, t, x, y))
+        space = tuple(range(2, s.ndim))
+        s, t = s - s.mean(space, keepdims=True), t - t.mean(space, keepdims=True)
+        s_rms, t_rms, x_rms, y_rms = (np.sqrt((abs(field) ** 2).mean()) for field in (s, t, x, y))
+        return {
+            "spectral_local_ratio": s_rms / t_rms,
+            "spectral_share": s_rms**2 / (s_rms**2 + t_rms**2),
+            "branch_cosine": (s.conj() * t).mean().real / (s_rms * t_rms),
+            "branch_coherence": np.linalg.norm(s + t) / (np.linalg.norm(s) + np.linalg.norm(t)),
+            "update_ratio": np.linalg.norm(y - x) / np.linalg.norm(x),
+            "gain": y_rms / x_rms,
+        }
+
+    return reference

@@ -1,0 +1,118 @@
+"""What somebody states about a module overrules what was seen, or is refused."""
+
+import pytest
+import torch
+from torch import nn
+
+import fno_telemetry as ft
+
+
+class Wavelet(nn.Module):
+    """Global, but without a Fourier transform: only a statement can make it spectral."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv2d(4, 4, 7, padding=3)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lift, self.wide, self.local = nn.Conv2d(1, 4, 1), Wavelet(), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        x = self.lift(x)
+        return x + (self.wide(x) + self.local(x)).tanh()
+
+
+def test_a_module_stated_to_be_spectral_takes_part_in_blocks():
+    x = torch.rand(3, 1, 8, 8)
+    assert ft.capture(Network(), x).blocks == ()
+    given = {"wide": ft.GivenRole("spectral")}
+    model_map = ft.map_model(Network(), x, given=given)
+    assert (model_map["wide"].role, model_map["wide"].reason) == ("spectral", "given by hand")
+    assert model_map["local"].role == "local"
+    record = ft.capture(Network(), x, given=given)
+    assert record.module("wide").role == "spectral"
+    assert [(block.spectral, block.local) for block in record.blocks] == [(("wide",), ("local",))]
+    assert record.blocks[0].stats["spectral_share"] > 0
+    truncated = record.module("wide")
+    assert truncated.stats["truncated_energy_fraction"] is None
+    assert (
+        truncated.reasons["truncated_energy_fraction"] == "which modes the layer keeps could not be observed"
+    )
+
+
+def test_a_module_stated_not_to_be_spectral_is_not_and_neither_is_its_parent(small_network, images):
+    given = {"blocks.0.spectral": ft.GivenRole("other")}
+    record = ft.capture(small_network("fno_vanilla"), images, given=given)
+    assert record.module("blocks.0.spectral").role == "other"
+    assert [block.name for block in record.blocks] == ["blocks.1"]
+    assert [m.name for m in record.modules if m.role == "spectral"] == ["blocks.1.spectral"]
+
+
+def test_any_role_can_be_stated_and_is_measured(small_network, images):
+    given = {"cnn_refiner": ft.GivenRole("local"), "lifter.act": ft.GivenRole("norm")}
+    record = ft.capture(small_network(), images, given=given)
+    assert record.module("cnn_refiner").role == "local"
+    assert record.module("lifter.act").role == "norm"
+
+
+def test_axes_can_be_stated_for_one_module(small_network, images):
+    given = {
+        "lifter": ft.GivenRole(spatial_axes=(3,), channel_axis=2),
+        "intermediate": ft.GivenRole(spatial_axes=()),
+    }
+    model_map = ft.map_model(small_network(), images, given=given)
+    assert (model_map["lifter"].spatial_axes, model_map["lifter"].channel_axis) == ((3,), 2)
+    assert model_map["lifter"].role == "lifting"
+    assert model_map["lifter.conv2"].spatial_axes == (2, 3)
+    record = ft.capture(small_network(), images, given=given)
+    assert len(record.module("lifter").spectrum.sizes) == 1
+    assert record.module("intermediate").spectrum is None
+
+
+def test_an_activation_function_can_be_given_a_role():
+    record = ft.capture(Network(), torch.rand(3, 1, 8, 8), given={"#tanh": ft.GivenRole("projection")})
+    assert record.module("#tanh").role == "projection"
+
+
+def test_a_module_that_is_not_called_may_be_named():
+    model = Network()
+    model.spare = nn.Conv2d(4, 4, 1)
+    ft.map_model(model, torch.rand(3, 1, 8, 8), given={"spare": ft.GivenRole("local")})
+
+
+@pytest.mark.parametrize("act", [ft.capture, ft.map_model])
+def test_an_unknown_name_is_an_error_that_names_near_ones(act, small_network, images):
+    given = {"fno_block.0": ft.GivenRole("block")}
+    with pytest.raises(
+        ft.MapError, match=r"'fno_block\.0', which the model does not have; near it: fno_blocks\.0"
+    ) as e:
+        act(small_network(), images, given=given)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"role": "spektral"}, "no role 'spektral'; known: lifting, spectral, local"),
+        ({"spatial_axes": (-1,)}, r"axes are counted from 0, given were \[-1\]"),
+        ({"spatial_axes": (2, 2)}, "named once"),
+        ({"spatial_axes": (2, 3), "channel_axis": 3}, "spatial or the channel"),
+        ({"channel_axis": True}, "counted from 0"),
+        ({"channel_axis": 1.0}, "counted from 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_once(arguments, message):
+    with pytest.raises(ft.MapError, match=message):
+        ft.GivenRole(**arguments)
+
+
+@pytest.mark.parametrize("entry", [ft.GivenRole(spatial_axes=(2, 4)), ft.GivenRole(channel_axis=4)])
+def test_an_axis_that_the_module_does_not_have_is_refused(entry, small_network, images):
+    with pytest.raises(ft.MapError, match=r"'lifter' returns the shape \(.*\), which has no axis 4"):
+        ft.capture(small_network(), images, given={"lifter": entry})
