@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fno_telemetry.report import load as load_report
     from fno_telemetry.session import capture, map_model
     from fno_telemetry.sinks.contract import RunContext, Sink
-    from fno_telemetry.sinks.fan_out import FanOut
+    from fno_telemetry.sinks.fan_out import FanOut, Outcome
     from fno_telemetry.sinks.json_file import JsonFile
     from fno_telemetry.sinks.tensorboard import TensorBoard
     from fno_telemetry.sources.arrays import Samples, read_samples
@@ -60,7 +60,7 @@ _HOMES = {
     "fno_telemetry.report": ("as_document", "json_schema", "whole_file", "why_unwritable"),
     "fno_telemetry.session": ("capture", "map_model"),
     "fno_telemetry.sinks.contract": ("RunContext", "Sink"),
-    "fno_telemetry.sinks.fan_out": ("FanOut",),
+    "fno_telemetry.sinks.fan_out": ("FanOut", "Outcome"),
     "fno_telemetry.sinks.json_file": ("JsonFile",),
     "fno_telemetry.sinks.tensorboard": ("TensorBoard",),
     "fno_telemetry.sources.arrays": ("Samples", "read_samples"),
@@ -94,6 +94,7 @@ __all__ = [
     "ModuleRecord",
     "Network",
     "OptionError",
+    "Outcome",
     "PluginNotFound",
     "ReportError",
     "RunContext",

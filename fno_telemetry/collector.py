@@ -35,7 +35,9 @@ def selected_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence
     chosen = [name for name in names if _any(name, layers)] if layers else by_role
     kept = frozenset(name for name in chosen if not _any(name, exclude))
     if names and not kept:
-        raise MapError("no module is left to measure; `fno-telemetry map` shows what there is")
+        raise MapError(
+            "--layers and --exclude leave no module to measure; `fno-telemetry map` shows what there is"
+        )
     return kept
 
 

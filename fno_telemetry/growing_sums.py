@@ -101,7 +101,7 @@ class GrowingSums:
 
 def overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
     """Return the tensor that a function of this name writes into, None when it makes a new one."""
-    in_place = (name.endswith("_") and not name.startswith("__")) or name == "__setitem__"
+    in_place = name == "__setitem__" or (name.endswith("_") and not name.startswith(("__", "requires_grad")))
     target = args[0] if args and (in_place or kwargs.get("inplace") is True) else kwargs.get("out")
     return target if isinstance(target, torch.Tensor) else None
 

@@ -201,7 +201,7 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_the_nearest_names(optio
 
 
 def test_leaving_nothing_to_measure_is_an_error(small_network, images):
-    with pytest.raises(ft.MapError, match="no module is left to measure"):
+    with pytest.raises(ft.MapError, match="leave no module to measure"):
         ft.capture(small_network(), images, exclude=["*"])
 
 

@@ -72,6 +72,8 @@ def follow(model, *batches, roles=None):
         (lambda m, x: m.spectral(x) + x.clone(), [], 1),
         (lambda m, x: m.spectral(x) + x.view(2, 6).contiguous().to(torch.float32), [], 1),
         (lambda m, x: m.spectral(m.first(x)) + x, [], 1),
+        (lambda m, x: m.spectral(x) + x.requires_grad_(False), [], 1),
+        (lambda m, x: sum([m.spectral(x), x]), [], 1),
         (lambda m, x: x + (m.first(x) + m.spectral(x)).tanh(), [["first"]], 1),
         (lambda m, x: x + m.spectral(x) + m.first(x) + m.second(x), [["first", "second"]], 1),
         (lambda m, x: m.spectral(x) + m.second(m.first(x)), [["first", "second"]], 0),

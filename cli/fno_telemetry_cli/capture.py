@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -238,7 +238,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         print_results(*plan.lines())
 
 
-def _show(record: ft.CaptureRecord, outcome: Any, target: Target, as_json: bool, quiet: bool) -> None:
+def _show(record: ft.CaptureRecord, outcome: ft.Outcome, target: Target, as_json: bool, quiet: bool) -> None:
     if as_json:
         summary = ft.as_document(record)["summary"]
         report = {"path": str(target.report), "step": record.step, "summary": summary}

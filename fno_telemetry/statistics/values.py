@@ -17,9 +17,9 @@ PERCENTS = (1, 5, 50, 95, 99)
 ABSOLUTE_PERCENTS = (50, 95, 99)
 _MOMENTS = ("mean", "std", "rms", "min", "max", "abs_mean", "abs_std")
 
-_ROW = 4096  # elements whose float32 sum, added pairwise, is as good as exact
+_ROW = 4096  # elements whose float32 sum, added pairwise, is right to seven digits
 _ROWS_AT_A_TIME = 64  # 1 MiB, which stays in the cache
-_SAFE_SPREAD = 0.1  # of |x|, as a share of the mean square: seven digits of sums are enough from here on
+_SAFE_SPREAD = 0.1  # variance of x or |x| over the mean square: from here on seven digits are enough
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,11 @@ def _sums(activation: Activation) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
         in_rows = flat.numel() // _ROW * _ROW
         rows = _row_sums(flat[:in_rows].view(-1, _ROW), one_sided)
         mean, energy, absolute = _pooled([rows, _block_sums(activation, flat[in_rows:], None, one_sided)])
-        # Where |x| is nearly constant, its spread is a small difference that needs all of float64.
-        spread = 1 - (absolute / flat.numel()) ** 2 / (energy / flat.numel() + mean.square())
-        if one_sided or spread > _SAFE_SPREAD:
+        square = energy / flat.numel() + mean.square()
+        spread = 1 - mean.square() / square
+        magnitude_spread = spread if one_sided else 1 - (absolute / flat.numel()).square() / square
+        # Where x or |x| is nearly constant, its spread is a small difference that needs all of float64.
+        if spread > _SAFE_SPREAD and magnitude_spread > _SAFE_SPREAD:
             return mean, energy, absolute
     return _pooled([_block_sums(activation, flat, activation.flat_finite, one_sided)])
 
@@ -192,8 +194,8 @@ def _block_sums(
 def _row_sums(rows: torch.Tensor, one_sided: bool) -> torch.Tensor:
     """Return number, mean, energy around it and sum of |x| of every row, as rows of a float64 tensor.
 
-    Sums of so few elements stay in float32, added pairwise, to seven digits: several times as fast as widening
-    every element.
+    Sums of so few elements stay in float32, added pairwise, right to seven digits: faster than widening every
+    element.
     """
     found = []
     buffer = torch.empty_like(rows[:_ROWS_AT_A_TIME])

@@ -213,6 +213,26 @@ def test_tensors_of_several_blocks_equal_the_reference(
         assert math.isclose(float(energy.dc), dc, rel_tol=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [2**18, 2**19 + 5])
+def test_values_of_large_tensors_are_as_good_as_those_of_small_ones(
+    kind: str, count: int, reference: Any, as_array: Any
+) -> None:
+    tensor = _tensor(kind, (count,), torch.float32)
+    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))), {})
+    _assert_values(summary, reference.values(as_array(tensor)), tensor.dtype)
+
+
+@pytest.mark.parametrize("mean", [1e2, 1e4, 1e6])
+def test_a_mean_far_from_zero_takes_no_digits_from_the_spread(mean: float) -> None:
+    tensor = torch.randn(2**18, generator=torch.Generator().manual_seed(0)) + mean
+    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))), {})
+    expected = tensor.double().numpy()
+    assert summary.stats["std"] == pytest.approx(expected.std(), rel=1e-9)
+    assert summary.stats["abs_std"] == pytest.approx(expected.std(), rel=1e-9)
+    assert summary.stats["mean"] == pytest.approx(expected.mean(), rel=1e-12)
+
+
 def test_counts_stay_exact_beyond_what_float32_can_count() -> None:
     count = 2**24 + 1
     tensor = torch.arange(count, dtype=torch.float32).remainder_(1021).sub_(3)
