@@ -84,7 +84,7 @@ def assemble(
         not_fired=_not_fired(model, collector, model_map),
         skipped=_with_reasons(collector.skipped),
         errors=_with_reasons(collector.failures()),
-        warnings=warnings,
+        warnings=(*warnings, *_unmet(collector)),
         provenance=freeze_mapping(_merged(_provenance(collector, tally, record_input), provenance)),
     )
 
@@ -133,6 +133,19 @@ def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(own[key], Mapping) and isinstance(given[key], Mapping):
             both[key] = {**own[key], **given[key]}
     return both
+
+
+def _unmet(collector: Collector) -> tuple[str, ...]:
+    """Return a warning where spectral modules ran and none of their outputs was seen in a sum."""
+    met = {name for block in collector.blocks.values() for name in block.spectral}
+    spectral = dict.fromkeys(m.name for m in collector.modules.values() if m.role == "spectral")
+    unmet = [name for name in spectral if name not in met]
+    if not unmet:
+        return ()
+    more = f" and {len(unmet) - 1} more" if len(unmet) > 1 else ""
+    return (
+        f"{unmet[0]}{more}: spectral, but no sum with another branch was seen, so there are no branch shares",
+    )
 
 
 def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:

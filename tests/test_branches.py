@@ -240,3 +240,20 @@ def test_batches_merge_into_what_all_samples_give(fields, branch_numbers):
     expected = branch_numbers(**model[0].noted)
     agrees(ft.capture(model, list(fields.split(2))).blocks[0].stats, expected)
     agrees(ft.capture(model, list(fields.split(1))).blocks[0].stats, expected)
+
+
+def test_a_spectral_module_whose_sum_is_not_seen_is_told_of(small_network, images):
+    class Lerps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = small_network("fno").fno_blocks[0]
+            self.lift = nn.Conv2d(1, 5, 1)
+
+        def forward(self, x):
+            x = self.lift(x)
+            return torch.lerp(self.block.spectral(x), self.block.local_conv(x), 0.5)
+
+    record = ft.capture(Lerps(), images)
+    assert record.blocks == ()
+    assert [warning.split(":")[0] for warning in record.warnings] == ["block.spectral"]
+    assert ft.capture(small_network("fno"), images).warnings == ()

@@ -19,7 +19,7 @@ _MOMENTS = ("mean", "std", "rms", "min", "max", "abs_mean", "abs_std")
 
 _ROW = 4096  # elements whose float32 sum, added pairwise, is right to seven digits
 _ROWS_AT_A_TIME = 64  # 1 MiB, which stays in the cache
-_SAFE_SPREAD = 0.1  # variance of x or |x| over the mean square: from here on seven digits are enough
+_SAFE_SPREAD = 0.1  # variance of |x| over the mean square: from here on seven digits are enough
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,9 @@ def _sums(activation: Activation) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
         in_rows = flat.numel() // _ROW * _ROW
         rows = _row_sums(flat[:in_rows].view(-1, _ROW), one_sided)
         mean, energy, absolute = _pooled([rows, _block_sums(activation, flat[in_rows:], None, one_sided)])
-        square = energy / flat.numel() + mean.square()
-        spread = 1 - mean.square() / square
-        magnitude_spread = spread if one_sided else 1 - (absolute / flat.numel()).square() / square
-        # Where x or |x| is nearly constant, its spread is a small difference that needs all of float64.
-        if spread > _SAFE_SPREAD and magnitude_spread > _SAFE_SPREAD:
+        # Where |x| is nearly constant, its spread, never above that of x, needs all digits of float64.
+        spread = 1 - (absolute / flat.numel()).square() / (energy / flat.numel() + mean.square())
+        if spread > _SAFE_SPREAD:
             return mean, energy, absolute
     return _pooled([_block_sums(activation, flat, activation.flat_finite, one_sided)])
 

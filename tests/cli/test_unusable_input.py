@@ -116,7 +116,7 @@ CAPTURE: list[tuple[tuple[object, ...], tuple[str, ...], Callable[[], None] | No
     ((*INPUT, "--map", "m.toml"), ("'lift'", "lifter"), text("m.toml", BAD_NAME)),
     ((*INPUT, "--layers", "convs.*"), ("--layers 'convs.*'", "near it"), None),
     ((*INPUT, "--exclude", "convs.*"), ("--exclude 'convs.*'", "near it"), None),
-    ((*INPUT, "--exclude", "*"), ("no module is left",), None),
+    ((*INPUT, "--exclude", "*"), ("leave no module",), None),
     ((*INPUT, "--sink", "tensorbord"), ("'tensorbord'", "json, tensorboard"), None),
     ((*INPUT, "--sink", "json,"), ("--sink 'json,'", "empty"), None),
     ((*INPUT, "--output-json-name", "a/b.json"), ("--output-json-name 'a/b.json'", ".json"), None),
