@@ -10,6 +10,9 @@ from fno_telemetry.version import __version__
 
 if TYPE_CHECKING:
     from fno_telemetry.collector import selected_names
+    from fno_telemetry.comparison.changes import LayerChange
+    from fno_telemetry.comparison.thresholds import Thresholds, read_thresholds
+    from fno_telemetry.comparison.verdicts import Comparison, compare
     from fno_telemetry.errors import (
         CheckpointError,
         InputError,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from fno_telemetry.sinks.fan_out import FanOut, Outcome
     from fno_telemetry.sinks.json_file import JsonFile
     from fno_telemetry.sinks.tensorboard import TensorBoard
+    from fno_telemetry.sinks.wandb_run import WandbRun
     from fno_telemetry.sources.arrays import Samples, read_samples
     from fno_telemetry.sources.arrays import batches as split_batches
     from fno_telemetry.sources.checkpoints import Checkpoint, load_weights, read_checkpoint
@@ -63,6 +67,10 @@ _HOMES = {
     "fno_telemetry.sinks.fan_out": ("FanOut", "Outcome"),
     "fno_telemetry.sinks.json_file": ("JsonFile",),
     "fno_telemetry.sinks.tensorboard": ("TensorBoard",),
+    "fno_telemetry.sinks.wandb_run": ("WandbRun",),
+    "fno_telemetry.comparison.changes": ("LayerChange",),
+    "fno_telemetry.comparison.thresholds": ("Thresholds", "read_thresholds"),
+    "fno_telemetry.comparison.verdicts": ("Comparison", "compare"),
     "fno_telemetry.sources.arrays": ("Samples", "read_samples"),
     "fno_telemetry.sources.checkpoints": ("Checkpoint", "load_weights", "read_checkpoint"),
     "fno_telemetry.sources.factories": (
@@ -82,10 +90,12 @@ __all__ = [
     "CaptureRecord",
     "Checkpoint",
     "CheckpointError",
+    "Comparison",
     "FanOut",
     "GivenRole",
     "InputError",
     "JsonFile",
+    "LayerChange",
     "MapError",
     "MappedModule",
     "MissingExtra",
@@ -104,11 +114,14 @@ __all__ = [
     "TelemetryError",
     "TensorBoard",
     "TensorRecord",
+    "Thresholds",
+    "WandbRun",
     "__version__",
     "as_document",
     "build_from_factory",
     "build_network",
     "capture",
+    "compare",
     "dump_report",
     "import_object",
     "json_schema",
@@ -122,6 +135,7 @@ __all__ = [
     "read_checkpoint",
     "read_map",
     "read_samples",
+    "read_thresholds",
     "selected_names",
     "split_batches",
     "whole_file",

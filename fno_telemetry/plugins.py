@@ -15,6 +15,7 @@ from fno_telemetry.errors import PluginNotFound
 SINKS = {
     "json": "fno_telemetry.sinks.json_file:JsonFile",
     "tensorboard": "fno_telemetry.sinks.tensorboard:TensorBoard",
+    "wandb": "fno_telemetry.sinks.wandb_run:WandbRun",
 }
 STATISTICS = {
     "values": "fno_telemetry.statistics.values:Values",
@@ -33,7 +34,10 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "statistics": STATISTICS,
     "architectures": ARCHITECTURES,
 }
-_PACKAGES = {"tensorboard": "tensorboard"}  # what a built-in plug-in imports that may not be installed
+_PACKAGES = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+}  # what a built-in plug-in imports that may not be installed
 
 
 @dataclass(frozen=True)

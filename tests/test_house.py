@@ -21,6 +21,7 @@ LAYERS = (
     ("plugins",),
     ("report",),
     ("sinks",),
+    ("comparison",),
     ("fourier_calls", "lineage", "outputs", "hooks", "statistics", "architectures"),
     ("sources",),
     ("module_calls", "axes"),

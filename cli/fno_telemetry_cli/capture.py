@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,15 @@ from fno_telemetry_cli.preparing import Prepared, prepare
 from fno_telemetry_cli.redaction import redacted
 from fno_telemetry_cli.run_log import RunLog
 from fno_telemetry_cli.running import errors_in_one_line, progress_bar
+from fno_telemetry_cli.sink_choice import (
+    SinkNames,
+    WandbEntity,
+    WandbLayout,
+    WandbMode,
+    WandbOptions,
+    WandbProject,
+    chosen_sinks,
+)
 from fno_telemetry_cli.tables import counted, headline, notes, some
 from fno_telemetry_cli.target import Target
 
@@ -79,15 +89,7 @@ def capture(
             metavar="DIR", help="Folder for the report; made if missing. Required.", rich_help_panel=_OUTPUT
         ),
     ] = None,
-    sink: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="json, tensorboard or an installed one; comma list or repeated. JSON is always written.",
-            rich_help_panel=_OUTPUT,
-            autocompletion=options.names_of("sinks"),
-        ),
-    ] = None,
+    sink: SinkNames = None,
     output_json_name: Annotated[
         str, typer.Option(metavar="NAME", help="Name of the report in the folder.", rich_help_panel=_OUTPUT)
     ] = "activation_report.json",
@@ -109,6 +111,10 @@ def capture(
             "--redact", metavar="", help="Keep paths out of the report; no log.", rich_help_panel=_OUTPUT
         ),
     ] = False,
+    wandb_project: WandbProject = None,
+    wandb_entity: WandbEntity = None,
+    wandb_mode: WandbMode = None,
+    wandb_layout: WandbLayout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: Annotated[
@@ -128,14 +134,15 @@ def capture(
     source = options.Source.of(command_line_first(context, locals()))
     target = Target.of(output, output_json_name, experiment, force, writes=not dry_run)
     with stdout_kept_clean():
-        fan_out = ft.FanOut(_sinks(sink or []))
+        wandb = WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout)
+        fan_out = ft.FanOut(chosen_sinks(sink or [], wandb))
         prepared = prepare(source)
         if dry_run:
             plan = _plan(prepared, layers or (), exclude or ())
         else:
             command = context.ensure_object(Invocation).command
             log = RunLog(command)
-            with _open(fan_out, target.run):
+            with _open(fan_out, replace(target.run, redact=redact)):
                 record = _record(prepared, command, layers or (), exclude or (), quiet)
                 _refuse_nothing(record)
                 if strict:
@@ -160,27 +167,6 @@ def capture(
             print_notes(["look at it:", *(f"  {line}" for line in outcome.lines)])
     if failed:
         raise typer.Exit(EXIT_SINK_FAILED)
-
-
-def _sinks(given: list[str]) -> list[ft.Sink]:
-    names = [name.strip() for part in given for name in part.split(",")]
-    if not all(names):
-        raise ft.OptionError(
-            f"--sink {','.join(given)!r}: an empty name; expected json,tensorboard or the like"
-        )
-    return [_sink(name) for name in dict.fromkeys(["json", *names])]
-
-
-def _sink(name: str) -> ft.Sink:
-    try:
-        made: ft.Sink = ft.load_plugin("sinks", name)()
-    except ft.TelemetryError:
-        raise
-    except (Exception, SystemExit) as error:  # an installed sink may raise anything
-        raise ft.SinkUnavailable(
-            f"--sink {name}: cannot be made ({type(error).__name__}: {error}); leave it out, or repair it"
-        ) from error
-    return made
 
 
 @contextlib.contextmanager

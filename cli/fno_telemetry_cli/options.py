@@ -86,7 +86,7 @@ Settings = Annotated[
     ),
 ]
 CheckpointPath = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option("--checkpoint", metavar="FILE", help="File with the weights.", rich_help_panel=_MODEL),
 ]
 TrustCheckpoint = Annotated[
@@ -150,4 +150,9 @@ class Source:
     def of(cls, given: Mapping[str, Any]) -> "Source":
         """Take the fields out of a command's arguments, which go by the same names."""
         values = {name: given[name] for name in cls.__dataclass_fields__}
-        return cls(**values | {"settings": tuple(values["settings"] or ())})
+        checkpoints = values["checkpoint"] or [None]
+        if len(checkpoints) > 1:
+            raise ft.OptionError(
+                f"--checkpoint is given {len(checkpoints)} times; a capture takes one: repeat the command"
+            )
+        return cls(**values | {"settings": tuple(values["settings"] or ()), "checkpoint": checkpoints[0]})

@@ -14,6 +14,7 @@ class RunContext:
     folder: Path
     report_name: str = "activation_report.json"
     experiment: str = ""
+    redact: bool = False  # whether no path may leave this machine
 
 
 class Sink(Protocol):

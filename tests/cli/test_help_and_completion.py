@@ -4,7 +4,7 @@ import pytest
 
 import fno_telemetry as ft
 
-COMMANDS = ("capture", "view", "map", "plugins")
+COMMANDS = ("capture", "view", "compare", "map", "plugins")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
@@ -29,7 +29,7 @@ def test_the_version_is_the_packages(run):
 
 
 def test_options_of_later_versions_do_not_exist(run, folder):
-    for option in ("--wandb-project", "--loss", "--diagnose", "--fail-on"):
+    for option in ("--loss", "--diagnose", "--fail-on"):
         result = run("capture", option, "x")
         assert (result.code, option in result.err) == (2, True)
     assert "--html" in run("view", "out", "--html", "x").err
@@ -39,6 +39,7 @@ def test_options_of_later_versions_do_not_exist(run, folder):
     ("words", "expected"),
     [
         ("ca", ["capture"]),
+        ("co", ["compare"]),
         ("capture --out", ["--output", "--output-json-name"]),
         ("capture --architecture h", ["hybrid"]),
         ("capture --sink json,te", ["json,tensorboard"]),

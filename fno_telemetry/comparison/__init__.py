@@ -1,0 +1,1 @@
+"""What changed between reports, where first, since when, and whether it is worse; no torch needed."""

@@ -1,0 +1,55 @@
+"""From where on a difference counts: as one, and as worse. Readable from a TOML file."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from fno_telemetry.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits of `compare`. The defaults tell a step of healthy training from a collapse."""
+
+    distance: float = 0.02
+    """Decades between the distributions of log10 |x|: from here on a layer is different."""
+    share: float = 0.02
+    """Change of a share (signs, zeros, frequencies, branches): from here on a layer is different."""
+    scale: float = 10.0
+    """Factor by which a layer's rms, or a block's gain, grew or shrank: from here on it is worse."""
+    lost: float = 0.1
+    """What is left of a sample variation, an update or a branch: at this share of before it is worse."""
+    dead: float = 0.2
+    """Rise of the share of dead or constant channels: from here on it is worse."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise OptionError(f"threshold {field.name} = {value!r}: a number above 0 was expected")
+
+
+def read_thresholds(path: str | Path) -> Thresholds:
+    """Read `[compare]` of a TOML file; what it leaves out keeps its default. OptionError in one line."""
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OptionError(f"--thresholds {path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"--thresholds {path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(f"--thresholds {path}: not TOML: {error}") from error
+    table = document.get("compare", {})
+    known = {field.name for field in dataclasses.fields(Thresholds)}
+    if not isinstance(table, dict):
+        raise OptionError(f"--thresholds {path}: [compare] must be a table")
+    for name in table:
+        if name not in known:
+            raise OptionError(
+                f"--thresholds {path}: no threshold {name!r}; known: {', '.join(sorted(known))}"
+            )
+    try:
+        return Thresholds(**table)
+    except OptionError as error:
+        raise OptionError(f"--thresholds {path}: {error}") from error

@@ -1,0 +1,157 @@
+"""The W&B runs that the sink starts and finishes itself, and the lines that say how to look at them."""
+
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks import wandb_rows
+from fno_telemetry.sinks.wandb_callers_run import left_out_lines
+from fno_telemetry.sinks.wandb_feed import Feed
+from fno_telemetry.sinks.wandb_start import FLUSH_SECONDS, Mode, Plan, make_id, offline_id, one_line, start
+
+LAYOUTS = ("experiment", "per-checkpoint")
+
+_CONSTANTS = ("n_parameters", "n_modules", "n_samples")
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """What is left of a run: where it is, and what of it could not be uploaded."""
+
+    folder: Path
+    url: str | None
+    project_url: str | None
+    joins: str | None
+    problem: str | None
+
+
+class OwnRuns:
+    """Starts a run when the first record needs it: one for all records with a step, or one for each record.
+
+    `identity` tells experiments of the same name apart.
+    """
+
+    def __init__(self, plan: Plan, mode: Mode, experiment: str, identity: str, layout: str) -> None:
+        self._plan, self._mode = plan, mode
+        self._experiment, self._identity = experiment, identity
+        self._all_apart = layout == "per-checkpoint"
+        self._series: Feed | None = None
+        self._running: dict[Feed, str | None] = {}
+        self._finished: list[_Finished] = []
+        self._left_out: tuple[str, ...] = ()
+        self._is_flushed = True
+        self._count = 0
+
+    def write(self, record: CaptureRecord) -> None:
+        """Write one record, into the experiment's run where it has a place there."""
+        self._count += 1
+        if self._mode.name == "disabled":
+            return
+        apart = self._all_apart or record.step is None
+        if apart:
+            feed = self._start_for(record)
+        else:
+            feed = self._series = self._series or self._start_series(record)
+        self._is_flushed = False
+        feed.write_row(record)
+        self._left_out = feed.left_out
+        if apart:
+            feed.write_depth(record)
+        feed.keep_report(record)
+        if apart:
+            self._finish(feed, ok=True)
+
+    def flush(self) -> None:
+        """Return when what was written is on disk."""
+        if self._is_flushed:
+            return
+        for feed in self._running:
+            feed.wait_until_taken()
+        time.sleep(1.5 * FLUSH_SECONDS)
+        self._is_flushed = True
+
+    def close(self, ok: bool) -> list[str]:
+        """Finish what runs, in bounded time, and say how to look at all of it."""
+        for feed in list(self._running):
+            self._finish(feed, ok)
+        if not self._count:
+            return []
+        lines = [] if self._mode.why is None else [self._mode.why]
+        if self._mode.name == "disabled":
+            return [*lines, "W&B wrote nothing."]
+        return lines + self._how_to_look() + left_out_lines(self._left_out)
+
+    def _start_series(self, record: CaptureRecord) -> Feed:
+        run_id = make_id(self._experiment, self._identity)
+        return self._start(record, self._experiment, run_id, of_experiment=True)
+
+    def _start_for(self, record: CaptureRecord) -> Feed:
+        label = _label(record)
+        # Captured again it is a run of its own: two depth profiles in one run would be one zigzag.
+        run_id = make_id(f"{self._experiment} {label}", self._identity, record.provenance.get("time"))
+        return self._start(record, f"{self._experiment} {label}", run_id, of_experiment=False)
+
+    def _start(self, record: CaptureRecord, name: str, run_id: str, of_experiment: bool) -> Feed:
+        configuration = wandb_rows.config(record, of_experiment)
+        run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
+        feed = Feed(run, self._plan.redacted)
+        # An experiment that was online before goes on in the same run when this part is uploaded.
+        self._running[feed] = run_id if of_experiment and run.id == offline_id(run_id) else None
+        constants = {key: record.summary[key] for key in _CONSTANTS if record.summary.get(key) is not None}
+        run.summary.update(constants)
+        return feed
+
+    def _finish(self, feed: Feed, ok: bool) -> None:
+        run, joins = feed.run, self._running.pop(feed)
+        if feed is self._series:
+            self._series = None
+        url, project_url = (None, None) if run.offline else (run.url, run.project_url)
+        problem = None
+        try:
+            feed.log_reports()
+        except Exception as error:  # noqa: BLE001 - the rows are written, and the run must still be finished
+            problem = f"it has no report: {one_line(str(error))}"
+        try:
+            run.finish(exit_code=0 if ok else 1)
+        except TimeoutError:
+            problem = f"not everything was uploaded in {self._plan.finish_timeout:g} s"
+        finally:
+            folder = self._plan.folder / "wandb" / Path(run.sync_dir).name
+            self._finished.append(_Finished(folder, url, project_url, joins, problem))
+
+    def _how_to_look(self) -> list[str]:
+        online = [run for run in self._finished if run.url]
+        offline = [run for run in self._finished if not run.url]
+        lines = [f"W&B run: {online[0].url}"] if online else []
+        if len(online) > 1:
+            lines = [f"W&B: {len(online)} runs in group {self._plan.group!r}: {online[0].project_url}"]
+        for run in online:
+            if run.problem:
+                sync = f"wandb sync --include-online {_quoted(run.folder)}"
+                lines.append(f"W&B: {run.problem}; to upload the rest: {sync}")
+        if len(offline) == 1:
+            [run] = offline
+            joins = f"--id {run.joins} " if run.joins else ""
+            lines.append(f"wandb leet {_quoted(run.folder)}")
+            lines.append(f"to upload it: wandb sync {joins}{_quoted(run.folder)}")
+        elif offline:
+            parent = _quoted(offline[0].folder.parent)
+            lines.append(f"wandb leet {parent}")
+            lines.append(f"to upload them: wandb sync {parent}/offline-run-*")
+        return lines
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _label(record: CaptureRecord) -> str:
+    """Return what tells this record from others of the experiment: its step, or its checkpoint."""
+    if record.step is not None:
+        return f"{record.summary.get('step_kind') or 'step'} {record.step}"
+    checkpoint = record.provenance.get("checkpoint") or {}
+    if checkpoint.get("path"):
+        return Path(checkpoint["path"]).stem
+    return str(checkpoint.get("sha256") or record.summary.get("weights") or "untrained")[:24]

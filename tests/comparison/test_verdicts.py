@@ -1,0 +1,178 @@
+"""A comparison names what changed, where first, since when, and whether that is worse."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fno_telemetry.comparison.thresholds import Thresholds, read_thresholds
+from fno_telemetry.comparison.verdicts import compare
+from fno_telemetry.errors import OptionError, ReportError
+from fno_telemetry.records import BlockRecord, CaptureRecord, FrozenMapping, ModuleRecord
+
+MakeModule = Callable[..., ModuleRecord]
+MakeRecord = Callable[..., CaptureRecord]
+
+
+def test_a_report_against_itself_is_the_same(make_record: MakeRecord) -> None:
+    found = compare(make_record(), make_record())
+    assert not found.worse
+    assert found.severity is None
+    assert found.first_diverging is None
+    assert "the same" in found.verdict
+
+
+def test_the_first_layer_in_execution_order_that_differs_stands_on_top(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    before = make_record(make_module("z", 0), make_module("a", 1), make_module("m", 2))
+    after = make_record(make_module("m", 2, rms=3.0), make_module("a", 1, rms=2.0), make_module("z", 0))
+    found = compare(before, after)
+    assert found.first_diverging == "a"
+    assert [layer.name for layer in found.modules] == ["z", "a", "m"]
+    assert not found.worse
+    assert found.severity == "note"
+
+
+@pytest.mark.parametrize(
+    ("statistic", "value", "severity"),
+    [
+        ("nan_count", 3, "error"),
+        ("inf_count", 1, "error"),
+        ("sample_variation", 0.001, "warning"),
+        ("dead_channel_fraction", 0.5, "warning"),
+        ("constant_channel_fraction", 0.5, "warning"),
+        ("low_frequency_fraction", 0.9, "note"),
+        ("negative_fraction", 0.9, "note"),
+        ("sample_variation", 0.15, None),
+    ],
+)
+def test_each_statistic_has_its_severity(
+    make_module: MakeModule, make_record: MakeRecord, statistic: str, value: float, severity: str | None
+) -> None:
+    found = compare(
+        make_record(), make_record(make_module("layer0"), make_module("layer1", 1, **{statistic: value}))
+    )
+    assert found.severity == severity
+    assert found.worse == (severity in ("warning", "error"))
+    if severity is not None:
+        assert found.first_diverging == "layer1"
+
+
+@pytest.mark.parametrize(("rms", "worse"), [(5.0, False), (20.0, True), (0.01, True)])
+def test_a_change_of_scale_by_an_order_of_magnitude_is_worse(
+    make_module: MakeModule, make_record: MakeRecord, rms: float, worse: bool
+) -> None:
+    assert compare(make_record(make_module("a")), make_record(make_module("a", rms=rms))).worse == worse
+
+
+def test_a_faded_branch_and_a_lost_update_are_worse(make_record: MakeRecord) -> None:
+    def block(**stats: float) -> tuple[BlockRecord, ...]:
+        healthy = {"spectral_share": 0.5, "update_ratio": 0.3, "gain": 1.0}
+        return (
+            BlockRecord(
+                name="b", call=0, spectral=("s",), local=("l",), stats=FrozenMapping({**healthy, **stats})
+            ),
+        )
+
+    for stats in (
+        {"spectral_share": 0.01},
+        {"spectral_share": 0.99},
+        {"update_ratio": 0.001},
+        {"gain": 50.0},
+    ):
+        found = compare(make_record(blocks=block()), make_record(blocks=block(**stats)))
+        assert found.worse, stats
+        assert found.first_diverging == "b"
+    assert not compare(make_record(blocks=block()), make_record(blocks=block(spectral_share=0.4))).worse
+
+
+def test_added_and_removed_layers_are_named(make_module: MakeModule, make_record: MakeRecord) -> None:
+    found = compare(
+        make_record(make_module("a"), make_module("b", 1)), make_record(make_module("b"), make_module("c", 1))
+    )
+    assert found.added == ("c",)
+    assert found.removed == ("a",)
+    assert "1 layers added, 1 removed" in found.verdict
+
+
+def test_other_input_is_refused_unless_allowed(make_record: MakeRecord) -> None:
+    with pytest.raises(ReportError, match="--allow-different-input"):
+        compare(make_record(), make_record(digest="b"))
+    with pytest.raises(ReportError, match="number of samples"):
+        compare(make_record(), make_record(samples=4))
+    found = compare(make_record(), make_record(digest="b"), allow_different_input=True)
+    assert any("inputs differ" in note for note in found.notes)
+
+
+def test_the_step_of_a_collapse_is_named_whatever_the_order_of_the_reports(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    records = [
+        make_record(
+            make_module("a"), make_module("b", 1, sample_variation=0.2 if step < 40 else 1e-4), step=step
+        )
+        for step in (50, 10, 40, 20, 30)
+    ]
+    found = compare(*records)
+    assert found.break_step == 40
+    assert found.worse
+    assert found.first_diverging == "b"
+    assert "broke at step 40" in found.verdict
+
+
+def test_a_dip_that_recovers_is_no_break(make_module: MakeModule, make_record: MakeRecord) -> None:
+    values = (0.2, 0.2, 1e-4, 0.2, 0.2)
+    records = [
+        make_record(make_module("a", sample_variation=value), step=step) for step, value in enumerate(values)
+    ]
+    found = compare(*records)
+    assert found.break_step is None
+    assert not found.worse
+
+
+def test_slow_growth_is_a_trend_not_a_break(make_module: MakeModule, make_record: MakeRecord) -> None:
+    found = compare(*(make_record(make_module("a", rms=2.0**step), step=step) for step in range(6)))
+    assert found.break_step is None
+    assert not found.worse
+    assert [(trend.key, trend.monotony) for trend in found.series.trends] == [("rms/a", 1.0)]
+
+
+def test_steps_of_different_kinds_are_never_mixed(make_record: MakeRecord) -> None:
+    records = [make_record(step=1), make_record(step=2, kind="epoch"), make_record(step=3)]
+    with pytest.raises(ReportError, match="epoch, step"):
+        compare(*records)
+
+
+def test_a_group_says_in_how_many_runs(make_module: MakeModule, make_record: MakeRecord) -> None:
+    sick = make_record(make_module("a", sample_variation=1e-5))
+    healthy = make_record(make_module("a"))
+    found = compare(healthy, sick, healthy, sick, group=True)
+    assert "2 of 3 runs are worse" in found.verdict
+    assert [(g.layer, g.statistic, g.runs, g.of) for g in found.group] == [("a", "sample_variation", 2, 3)]
+
+
+def test_one_report_is_not_a_comparison(make_record: MakeRecord) -> None:
+    with pytest.raises(ReportError, match="at least two"):
+        compare(make_record())
+
+
+def test_thresholds_come_from_a_file(tmp_path, make_module: MakeModule, make_record: MakeRecord) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text("[compare]\nscale = 100\n")
+    limits = read_thresholds(path)
+    assert limits == Thresholds(scale=100)
+    assert not compare(
+        make_record(make_module("a")), make_record(make_module("a", rms=20.0)), thresholds=limits
+    ).worse
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[compare]\nscal = 1\n", "[compare]\nscale = 0\n", "[compare]\nscale = true\n", "compare = 1\n", "x ="],
+)
+def test_a_wrong_threshold_file_is_one_line(tmp_path, text: str) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text(text)
+    with pytest.raises(OptionError, match="--thresholds") as caught:
+        read_thresholds(path)
+    assert "\n" not in str(caught.value)
