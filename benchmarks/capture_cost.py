@@ -1,8 +1,9 @@
 """What a capture costs: capture time over forward time, side by side, and the share of each statistic.
 
-Ratios of medians from interleaved runs are printed, because absolute times on a shared machine mean little.
+Ratios from interleaved runs are printed, because absolute times on a shared machine mean little: of the
+median wall time, and of the least processor time, which other programs disturb least.
 
-Usage: python benchmarks/capture_cost.py [--architecture fno] [--batch 8] [--size 64] [--runs 9]
+Usage: python benchmarks/capture_cost.py [--architecture fno] [--batch 8] [--size 64] [--runs 5]
 """
 
 import argparse
@@ -16,10 +17,11 @@ import fno_telemetry as ft
 from fno_telemetry import plugins
 
 
-def seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(action: Callable[[], object]) -> tuple[float, float]:
+    """Return wall and processor time; the latter adds up over threads."""
+    start, used = time.perf_counter(), time.process_time()
     action()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - used
 
 
 def earlier_script(model: torch.nn.Module, batch: torch.Tensor) -> None:
@@ -44,7 +46,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="fno")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
     architecture = ft.load_plugin("architectures", given.architecture)
     torch.manual_seed(0)
@@ -61,23 +63,28 @@ def main() -> None:
     for name, statistic in available.items():
         chosen = [statistic()]
         variants[f"capture, {name} only"] = lambda chosen=chosen: ft.capture(model, batch, statistics=chosen)
-    times: dict[str, list[float]] = {name: [] for name in variants}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     with torch.no_grad():
         for action in variants.values():
             action()
         for _ in range(given.runs):
             for name, action in variants.items():
-                # The slow old way needs no nine runs to show its size.
+                # The slow old way needs no more runs to show its size.
                 if "quantiles" not in name or len(times[name]) < 2:
                     times[name].append(seconds(action))
-    forward = statistics.median(times["forward"])
+    wall = statistics.median(taken[0] for taken in times["forward"])
+    used = min(taken[1] for taken in times["forward"])
     print(
         f"{given.architecture}, batch {given.batch}, {given.size} x {given.size}, "
-        f"{torch.get_num_threads()} threads; forward {forward * 1e3:.0f} ms; times as multiples of it"
+        f"{torch.get_num_threads()} threads; forward {wall * 1e3:.0f} ms; times as multiples of the forward's"
     )
+    print(f"  {'':45s}   wall   processor")
     for name, taken in times.items():
-        ratio = statistics.median(taken) / forward
-        print(f"  {name:45s} {ratio:6.2f}   (from {min(taken) / forward:.2f} to {max(taken) / forward:.2f})")
+        walls, processor = [one[0] / wall for one in taken], min(one[1] for one in taken) / used
+        print(
+            f"  {name:45s} {statistics.median(walls):6.2f}  {processor:6.2f}   "
+            f"(wall from {min(walls):.2f} to {max(walls):.2f})"
+        )
 
 
 if __name__ == "__main__":
