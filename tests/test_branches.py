@@ -257,3 +257,39 @@ def test_a_spectral_module_whose_sum_is_not_seen_is_told_of(small_network, image
     assert record.blocks == ()
     assert [warning.split(":")[0] for warning in record.warnings] == ["block.spectral"]
     assert ft.capture(small_network("fno"), images).warnings == ()
+
+
+def test_the_update_is_that_of_the_block_itself_when_more_is_added_around_it(fields, branch_numbers):
+    class Around(nn.Module):
+        """Adds its input once more around the last of two blocks, in the very sum that ends that block."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = Block(plain), Block(plain)
+
+        def forward(self, start):
+            x = self.first(start)
+            block = self.second
+            s, t = block.spectral(x), block.local(x)
+            u = functional.gelu(s + t)
+            block.noted = {"s": s, "t": t, "x": x, "y": x + u}
+            return start + u + x
+
+    model = Around()
+    record = ft.capture(model, fields)
+    expected = branch_numbers(**model.second.noted)
+    assert [block.name for block in record.blocks] == ["first", "#0"]
+    agrees({**record.blocks[1].stats, "gain": expected["gain"]}, expected)
+
+
+def test_a_residual_around_a_block_that_has_its_own_changes_nothing(fields, branch_numbers):
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Block(plain)
+
+        def forward(self, x):
+            return x + self.block(x)
+
+    model = Around()
+    agrees(ft.capture(model, fields).blocks[0].stats, branch_numbers(**model.block.noted))

@@ -9,6 +9,7 @@ from torch import nn
 
 from fno_telemetry.forward_trace import ForwardTrace
 from fno_telemetry.fourier_calls import fourier_call
+from fno_telemetry.hooks import Hook
 from fno_telemetry.lineage import MODEL_INPUT, Lineage, LineageTable, members
 
 
@@ -64,6 +65,18 @@ def follow(model, *batches, roles=None):
     return notes
 
 
+def written(s):
+    buffer = torch.zeros(s.shape)
+    buffer[:] = s
+    return buffer
+
+
+def written_into_a_view(s):
+    buffer = torch.zeros(s.shape)
+    buffer.view(-1).add_(s.view(-1))
+    return buffer
+
+
 @pytest.mark.parametrize(
     ("body", "sums", "residuals"),
     [
@@ -80,6 +93,15 @@ def follow(model, *batches, roles=None):
         # A value made of x in passing is not x; beside a spectral branch it is a local one without a name.
         (lambda m, x: m.spectral(x) + x * 2, [[]], 0),
         (lambda m, x: x * 2 + (m.spectral(x) + m.first(x)), [["first"]], 0),
+        (lambda m, x: torch.add(m.spectral(x), x, alpha=0.5), [[]], 0),
+        # A function that hands its input on has changed nothing.
+        (lambda m, x: m.spectral(x) + nn.functional.dropout(x, 0.5, training=False), [], 1),
+        # Written into a tensor, or into a view of it.
+        (lambda m, x: written(m.spectral(x)) + m.first(x), [["first"]], 0),
+        (lambda m, x: written_into_a_view(m.spectral(x)) + m.first(x), [["first"]], 0),
+        # Only the first sum of a branch counts, and only the first return to the input.
+        (lambda m, x: (m.spectral(x) + m.first(x)).tanh() + m.second(x), [["first"]], 0),
+        (lambda m, x: x + (x + m.spectral(x)).tanh(), [], 1),
         # What the spectral branch descends from through another spectral layer is an earlier block's input.
         (lambda m, x: x + m.spectral(m.spectral(x)), [], 0),
         (lambda m, x: m.first(x) + m.spectral(m.spectral(x)), [], 0),
@@ -143,6 +165,10 @@ def test_a_listener_that_raises_does_not_reach_the_forward():
         y = model(x)
     assert torch.equal(y, model(x))
     assert [(where, str(error)) for where, error in notes.errors] == [("first", "first"), ("", "")]
+
+
+def test_a_hook_returns_none_whatever_its_body_returns():
+    assert Hook(lambda *arguments: sum(arguments))(1, 2) is None
 
 
 def test_terms_of_a_sum_live_no_longer_than_the_sum_is_unused():

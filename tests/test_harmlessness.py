@@ -128,6 +128,17 @@ def test_outputs_are_those_of_a_forward_without_a_capture(images):
     assert [bits(y) for y in seen] == [bits(y) for y in expected]
 
 
+def test_the_model_runs_in_eval_mode_without_gradients():
+    seen = []
+    model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(4)).train()
+    model.register_forward_pre_hook(
+        lambda module, args: seen.append((torch.is_grad_enabled(), {m.training for m in model.modules()}))
+    )
+    record = ft.capture(model, torch.ones(3, 4))
+    assert set(map(repr, seen)) == {"(False, {False})"}
+    assert record.module("0").stats["max"] == 1.0
+
+
 def test_a_model_that_writes_into_its_input_gets_it_untouched():
     model, x = Squeezed(), torch.rand(3, 4)
     before = x.clone()

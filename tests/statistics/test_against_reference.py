@@ -223,6 +223,16 @@ def test_values_of_large_tensors_are_as_good_as_those_of_small_ones(
     _assert_values(summary, reference.values(as_array(tensor)), tensor.dtype)
 
 
+@pytest.mark.parametrize("count", [3, 1001, 2**18 + 7])
+@pytest.mark.parametrize("value", [0.1, -0.7, 1e-200, -1e300])
+def test_values_that_are_all_equal_have_no_spread_at_all(value: float, count: int) -> None:
+    tensor = torch.full((count,), value, dtype=torch.float64)
+    halves = [Values().measure(Activation(part, Layout(None, None))) for part in (tensor[:-1], tensor)]
+    stats = summarize_state(Values(), halves[0].merge(halves[1]), {}).stats
+    assert (stats["mean"], stats["std"]) == (value, 0)
+    assert (stats["abs_mean"], stats["abs_std"], stats["rms"]) == (abs(value), 0, abs(value))
+
+
 @pytest.mark.parametrize("mean", [1e2, 1e4, 1e6])
 def test_a_mean_far_from_zero_takes_no_digits_from_the_spread(mean: float) -> None:
     tensor = torch.randn(2**18, generator=torch.Generator().manual_seed(0)) + mean
