@@ -7,6 +7,9 @@ import torch
 
 _DEPTH = 4
 
+# The arguments of most functions are such; asking first spares the slower questions below.
+_HOLD_NO_TENSOR = (int, float, complex, str, bytes, slice, torch.dtype, torch.device, type(None))
+
 
 def items(output: object) -> Iterator[tuple[str | None, torch.Tensor]]:
     """Yield (item, tensor): item is None for a lone tensor, else "0", "amp" or "0.amp" for nested ones.
@@ -28,17 +31,17 @@ def tensors_in(value: object) -> Iterator[torch.Tensor]:
 def _nested(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
         yield ".".join(path), value
-    elif depth:
+    elif depth and not isinstance(value, _HOLD_NO_TENSOR):
         for name, part in _parts(value):
             yield from _nested(part, (*path, name), depth - 1)
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        yield from ((str(key), part) for key, part in value.items())
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
         yield from zip(value._fields, value, strict=True)
     elif isinstance(value, tuple | list):
         yield from ((str(index), part) for index, part in enumerate(value))
+    elif isinstance(value, Mapping):
+        yield from ((str(key), part) for key, part in value.items())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
