@@ -13,7 +13,7 @@ from fno_telemetry.statistics import sketch as sketches
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
-from fno_telemetry.statistics.contract import Summary, summarize_state
+from fno_telemetry.statistics.contract import Summary, merge_states, summarize_state
 from fno_telemetry.statistics.frequency_grid import frequency_grid
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum
@@ -221,5 +221,5 @@ def _merged() -> dict[str, Summary]:
         first, second = (
             statistic.measure(Activation(TENSORS[name], LAYOUT)) for name in ("float32", "far from zero")
         )
-        found[statistic.name] = summarize_state(statistic, first.merge(second), {"rms": 1.0})  # type: ignore[union-attr]
+        found[statistic.name] = summarize_state(statistic, merge_states(first, second), {"rms": 1.0})
     return found

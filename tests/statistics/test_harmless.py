@@ -151,6 +151,7 @@ def test_nothing_is_recorded_for_the_backward_pass() -> None:
     for state in _states(output):
         assert not any(t.requires_grad for t in _tensors(state))
     output.sum().backward()
+    assert weight.grad is not None
     assert torch.equal(weight.grad, torch.full((3, 1, 1), 128.0))
 
 

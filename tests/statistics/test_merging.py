@@ -17,13 +17,10 @@ from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import (
-    Empty,
     Summary,
-    Undefined,
     merge_states,
     on_host,
     summarize_state,
-    transferred,
 )
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum, SpectrumState
@@ -289,54 +286,3 @@ def test_rows_of_the_earlier_formulas_stay_in_order() -> None:
     alike = pickle.loads(pickle.dumps(on_host(merged)))
     assert alike.columns() == merged.columns()
     assert all(len(column) == 3 for column in merged.columns().values())
-
-
-def test_what_cannot_be_measured_in_one_batch_is_undefined_in_all() -> None:
-    state = CASES["values"].measure(torch.ones(2, 3, 4, 4))
-    for merged in (
-        merge_states(state, Undefined("no")),
-        merge_states(Undefined("no"), state),
-        merge_states(Undefined("no"), Empty()),
-        merge_states(Empty(), Undefined("no")),
-        merge_states(Undefined("no"), Undefined("then")),
-        merge_states(Undefined("then"), Undefined("no")),
-    ):
-        assert merged == Undefined("no")
-    summary = summarize_state(Values(), Undefined("no"), {})
-    assert set(summary.stats) == set(Values.keys) and set(summary.stats.values()) == {None}
-    assert set(summary.reasons.values()) == {"no"}
-
-
-@pytest.mark.parametrize(
-    ("name", "first", "second"),
-    [
-        ("channels", (2, 3, 4, 4), (2, 5, 4, 4)),
-        ("samples", (2, 3, 4, 4), (2, 3, 2, 8)),
-        ("samples", (2, 3, 4, 4), (2, 3, 4, 5)),
-    ],
-)
-def test_states_of_other_shapes_are_not_merged_position_by_position(
-    name: str, first: tuple[int, ...], second: tuple[int, ...]
-) -> None:
-    case = CASES[name]
-    merged = merge_states(case.measure(torch.ones(first)), case.measure(torch.ones(second)))
-    assert isinstance(merged, Undefined)
-
-
-def test_spectra_of_several_resolutions_add_up_in_any_order() -> None:
-    states = [
-        CASES["spectrum"].measure(_data(s, 2, torch.float32, False, size))
-        for s, size in ((1, (8, 8)), (2, (16, 6)))
-    ]
-    one, other = merge_states(*states), merge_states(*reversed(states))
-    assert one.sizes == other.sizes == (16, 8)
-    assert summarize_state(Spectrum(), one, {}) == summarize_state(Spectrum(), other, {})
-
-
-def test_tensors_transferred_together_come_back_one_by_one() -> None:
-    tensors = [torch.arange(6).reshape(2, 3), torch.tensor(7), torch.empty(0, 4, dtype=torch.int64)]
-    arrived = transferred(tensors)
-    assert all(torch.equal(a, b) and a.shape == b.shape for a, b in zip(arrived, tensors, strict=True))
-    assert all(a.untyped_storage().nbytes() == a.nbytes for a in arrived)
-    nested = {"a": [Undefined("no")], "b": (torch.ones(2),)}
-    assert on_host(nested)["a"] == [Undefined("no")]
