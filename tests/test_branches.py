@@ -169,9 +169,16 @@ def without_a_module(block, x):
     return y
 
 
+def broadcast(block, x):
+    s, t = block.spectral(x), block.local(x)[:, :1]
+    y = x + (s + t)
+    block.note(s=s, t=t.expand_as(s), y=y)
+    return y
+
+
 FORMS = [plain, one_sum, local_first, builtin_sum, two_local, norm_after_branch, norm_before_branches, gated]
 FORMS += [layer_scale, resampled, in_place, in_place_local, overwritten_after_the_sum, with_alpha]
-FORMS += [spectral_alpha, subtracted, into_a_buffer, without_a_module]
+FORMS += [spectral_alpha, subtracted, into_a_buffer, without_a_module, broadcast]
 
 
 @pytest.fixture

@@ -109,6 +109,12 @@ def test_a_branch_ratio_that_would_be_nan_or_infinite_is_none(small_network, ima
     values = layers["blocks.0/spectral_local_ratio"]
     assert values[1] is None
     assert all(value > 0 for k, value in enumerate(values) if k != 1)
+    # A single element is enough.
+    handle = network.blocks[1].spectral.register_forward_hook(
+        lambda m, a, y: y.flatten().index_fill(0, torch.tensor(3), torch.inf).view_as(y)
+    )
+    assert ft.capture(network, images[:1]).layers["blocks.1/spectral_local_ratio"] == (None,)
+    handle.remove()
     for parameter in network.blocks[0].local_conv.parameters():
         parameter.data.zero_()
     layers = ft.capture(network, images[:1]).layers

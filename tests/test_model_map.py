@@ -6,6 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from fno_telemetry.model_map import block_name
+from fno_telemetry.statistics.activation import Layout
 
 LIFTER = {
     "lifter.input_transform": "other",
@@ -59,6 +61,8 @@ def test_roles_of_the_built_in_networks(name, small_network, images):
 def test_axes_modes_and_blocks_of_the_built_in_networks(name, small_network, images):
     model_map = ft.map_model(small_network(name), images)
     assert {(module.spatial_axes, module.channel_axis) for module in model_map.modules} == {((2, 3), 1)}
+    # The output is (B, H, W, C, 2).
+    assert model_map.axes.layout("", None, (5, 12, 10, 1, 2), 5) == Layout(0, 3, (1, 2))
     roles = {role: [m for m in model_map.modules if m.role == role] for role in ("spectral", "block")}
     # The bottleneck keeps half as many modes.
     modes = [module.modes for module in roles["spectral"]]
@@ -257,6 +261,33 @@ def test_one_blocks_module_called_with_an_index_and_a_shared_activation():
     assert [(b.name, b.call, b.spectral, b.local) for b in record.blocks] == [
         ("fno_blocks", k, (f"fno_blocks.convs.{k}",), (f"fno_blocks.skips.{k}",)) for k in range(3)
     ]
+
+
+def test_an_early_layer_that_reaches_the_output_is_no_projection():
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.skip, self.lift = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 6, 1)
+            self.spectral, self.project = Fourier(6, (2, 3)), nn.Conv2d(6, 1, 1)
+
+        def forward(self, x):
+            skip = self.skip(x)
+            return torch.cat([skip, self.project(self.spectral(self.lift(x)))], 1)
+
+    roles = {m.name: m.role for m in ft.map_model(Skips(), torch.rand(2, 1, 8, 8)).modules}
+    assert roles == {"skip": "lifting", "lift": "lifting", "spectral": "spectral", "project": "projection"}
+
+
+def test_tokens_have_their_channels_last_in_linear_and_norm_layers():
+    model = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.LayerNorm((5, 6)), nn.GELU())
+    model_map = ft.map_model(model, torch.rand(2, 5, 3))
+    assert [m.channel_axis for m in model_map.modules] == [2, 2, 1, 1]
+
+
+def test_sums_beyond_those_that_were_observed_are_numbered():
+    assert [block_name("a", (), number) for number in (0, 1)] == ["a", "a#1"]
+    assert [block_name("a", {"a"}, number) for number in (0, 1)] == ["a#0", "a#1"]
+    assert block_name("", (), 0) == "#0"
 
 
 def test_a_network_without_fourier_transforms_has_axes_from_its_convolutions():
