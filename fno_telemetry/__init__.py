@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from fno_telemetry.report import as_document, json_schema, whole_file, why_unwritable
     from fno_telemetry.report import dumps as dump_report
     from fno_telemetry.report import load as load_report
+    from fno_telemetry.series_names import label as series_label
+    from fno_telemetry.series_names import report_name as series_report_name
     from fno_telemetry.session import capture, map_model
     from fno_telemetry.sinks.contract import RunContext, Sink
     from fno_telemetry.sinks.fan_out import FanOut, Outcome
@@ -82,6 +84,8 @@ _WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names
     "load_plugin": ("fno_telemetry.plugins", "load"),
     "load_report": ("fno_telemetry.report", "load"),
     "plugin_names": ("fno_telemetry.plugins", "names"),
+    "series_label": ("fno_telemetry.series_names", "label"),
+    "series_report_name": ("fno_telemetry.series_names", "report_name"),
     "split_batches": ("fno_telemetry.sources.arrays", "batches"),
 }
 
@@ -137,6 +141,8 @@ __all__ = [
     "read_samples",
     "read_thresholds",
     "selected_names",
+    "series_label",
+    "series_report_name",
     "split_batches",
     "whole_file",
     "why_unwritable",

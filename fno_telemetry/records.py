@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from fno_telemetry import series_names
+
 SCHEMA = 1
 """Number of the report format that this version writes."""
 
@@ -170,6 +172,12 @@ class CaptureRecord:
         """The training step of the weights, where it is known."""
         step = self.summary.get("checkpoint_step")
         return step if isinstance(step, int) else None
+
+    @property
+    def label(self) -> str:
+        """What tells this record from others of its run: "step1000", "epoch3" or the checkpoint's name."""
+        checkpoint = self.provenance.get("checkpoint") or {}
+        return series_names.label(self.step, self.summary.get("step_kind"), checkpoint.get("name"))
 
     def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
         """Return the record of one call; KeyError names what there is when it was not recorded."""

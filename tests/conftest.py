@@ -1,7 +1,8 @@
-"""What many tests need: small built-in networks, inputs with a seed of their own, and a check for hooks."""
+"""What many tests need: small networks, inputs with a seed of their own, lists of hooks, event files read."""
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 # Small tensors gain nothing from threads, which wait for one another beside another busy program. It has to
 # be said before torch is imported, and holds for the programs that tests start too.
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
+
+Events = dict[str, list[tuple[int, object]]]
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +86,20 @@ def branch_numbers() -> Callable[..., dict[str, float]]:
         }
 
     return reference
+
+
+@pytest.fixture(scope="session")
+def read_events() -> Callable[[Path], Events]:
+    """Read every event file in a folder: tag -> [(step, value)], in the order written."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    def read(folder: Path) -> Events:
+        found: Events = {}
+        for file in sorted(folder.glob("events.out.tfevents.*")):
+            for event in LegacyEventFileLoader(str(file)).Load():
+                for value in event.summary.value:
+                    kind = value.WhichOneof("value")
+                    found.setdefault(value.tag, []).append((event.step, getattr(value, kind)))
+        return found
+
+    return read

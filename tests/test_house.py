@@ -16,7 +16,7 @@ MOST_LINES = 300
 
 # Each layer may import those before it, and its own members each other where they are packages.
 LAYERS = (
-    ("errors", "version", "canonical_paths"),
+    ("errors", "version", "canonical_paths", "series_names"),
     ("records",),
     ("plugins",),
     ("report",),

@@ -1,23 +1,25 @@
 """`fno-telemetry capture`: runs a model over a few samples and hands one record to the chosen sinks."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry_cli import options
+from fno_telemetry_cli.captures import Captures, Job
+from fno_telemetry_cli.checkpoint_series import CheckpointSeries, Failure, expanded, is_several, read_series
 from fno_telemetry_cli.config_file import apply_config, command_line_first
 from fno_telemetry_cli.dry_run import Plan
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.output import print_error, print_json, print_notes, print_results, stdout_kept_clean
-from fno_telemetry_cli.preparing import Prepared, prepare
-from fno_telemetry_cli.redaction import redacted
+from fno_telemetry_cli.preparing import InputBatches, prepare, read_input
 from fno_telemetry_cli.run_log import RunLog
-from fno_telemetry_cli.running import errors_in_one_line, progress_bar
+from fno_telemetry_cli.running import errors_in_one_line
 from fno_telemetry_cli.sink_choice import (
     SinkNames,
     WandbEntity,
@@ -27,10 +29,10 @@ from fno_telemetry_cli.sink_choice import (
     WandbProject,
     chosen_sinks,
 )
-from fno_telemetry_cli.tables import counted, headline, notes, some
+from fno_telemetry_cli.tables import counted, headline, notes
 from fno_telemetry_cli.target import Target
 
-EXIT_SINK_FAILED = 3
+EXIT_FAILED_IN_PART = 3
 _MEASURED, _OUTPUT = "Measured", "Output"
 
 
@@ -45,7 +47,7 @@ def capture(
     architecture: options.ArchitectureName = None,
     model: options.ModelFactory = None,
     settings: options.Settings = None,
-    checkpoint: options.CheckpointPath = None,
+    checkpoint: options.CheckpointPaths = None,
     trust_checkpoint: options.TrustCheckpoint = False,
     allow_missing: options.AllowMissing = False,
     device: options.Device = "cpu",
@@ -132,89 +134,99 @@ def capture(
     Example: fno-telemetry capture --input train.npz --output out
     """
     source = options.Source.of(command_line_first(context, locals()))
-    target = Target.of(output, output_json_name, experiment, force, writes=not dry_run)
+    several = is_several(source.checkpoints)
+    source = replace(source, checkpoints=expanded(source.checkpoints))
+    target = Target.of(output, output_json_name, experiment, writes=not dry_run)
+    if not several and not dry_run and not force:
+        target.refuse_existing([target.report])
+    wandb = WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout)
     with stdout_kept_clean():
-        wandb = WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout)
         fan_out = ft.FanOut(chosen_sinks(sink or [], wandb))
-        prepared = prepare(source)
+        given = read_input(source)
+        jobs, series = _jobs(source, several)
         if dry_run:
-            plan = _plan(prepared, layers or (), exclude or ())
+            plan = _plan(jobs, given, layers or (), exclude or (), series)
         else:
+            if several and not force:
+                target.refuse_existing(target.reports(listed.label for listed in series.listed))
             command = context.ensure_object(Invocation).command
+            paths = (source.input, *source.checkpoints, source.map_file, output, config) if redact else None
+            captures = Captures(
+                {"command": command, "experiment": target.experiment},
+                *(layers or (), exclude or ()),
+                strict,
+                paths,
+                quiet,
+            )
             log = RunLog(command)
-            with _open(fan_out, replace(target.run, redact=redact)):
-                record = _record(prepared, command, layers or (), exclude or (), quiet)
-                _refuse_nothing(record)
-                if strict:
-                    _refuse_unfired(record)
-                if redact:
-                    paths = (source.input, source.checkpoint, source.map_file, output, config)
-                    record = redacted(record, paths)
-                fan_out.write(record)
+            with _open(fan_out, replace(target.run, redact=redact, series=several), captures):
+                captures.run(jobs, given, fan_out)
             outcome = fan_out.close(ok=True)
-            log.note_capture(record, outcome.status)
+            log.note_captures(captures.records, captures.failures, outcome.status)
             problems = target.replace_log(None if redact else log)
     if dry_run:
         _show_plan(plan, as_json)
         return
+    failures = (*series.failures, *captures.failures)
+    for failure in failures:
+        print_error(f"not captured: {failure}")
     failed = {name: reason for name, reason in outcome.status.items() if reason != "ok"}
     for name, reason in failed.items():
         print_error(f"the {name} sink failed, the report is written: {reason}")
-    _show(record, outcome, target, as_json, quiet)
+    reports = dict(zip(_paths(target, captures.records, several), captures.records, strict=True))
+    if as_json:
+        print_json(_document(reports, outcome, failures))
+    elif not quiet:
+        print_results(*_lines(reports))
     if not quiet:
-        print_notes((*notes(record), *problems), style="yellow")
+        print_notes((*series.notes, *_notes_of_all(captures.records), *problems), style="yellow")
         if outcome.lines and not as_json:
             print_notes(["look at it:", *(f"  {line}" for line in outcome.lines)])
-    if failed:
-        raise typer.Exit(EXIT_SINK_FAILED)
+    if failed or failures:
+        raise typer.Exit(EXIT_FAILED_IN_PART)
+
+
+def _jobs(source: options.Source, several: bool) -> tuple[list[Job], CheckpointSeries]:
+    """Return what is to be captured, in order, and what is known of the checkpoints before."""
+    if not several:
+        return [Job(source)], CheckpointSeries()
+    series = read_series(source.checkpoints, source.trust_checkpoint)
+    if not series.listed:
+        raise ft.CheckpointError(f"none of the checkpoints can be read: {series.failures[0]}")
+    return [Job(source.at(listed.path, listed.name), listed) for listed in series.listed], series
 
 
 @contextlib.contextmanager
-def _open(fan_out: ft.FanOut, run: ft.RunContext) -> Iterator[None]:
-    """Open the sinks before the model runs, so that a missing one is known at once."""
+def _open(fan_out: ft.FanOut, run: ft.RunContext, captures: Captures) -> Iterator[None]:
+    """Open the sinks before a model runs, so that a missing one is known at once."""
     fan_out.open(run)
     try:
         yield
+    except KeyboardInterrupt:
+        # What is finished is whole, and stays.
+        fan_out.close(ok=bool(captures.records))
+        raise
     except BaseException:
         fan_out.close(ok=False)
         raise
 
 
-def _plan(prepared: Prepared, layers: Sequence[str], exclude: Sequence[str]) -> Plan:
+def _plan(
+    jobs: Sequence[Job],
+    given: InputBatches,
+    layers: Sequence[str],
+    exclude: Sequence[str],
+    series: CheckpointSeries,
+) -> Plan:
+    prepared = prepare(jobs[0].source, given)
     with errors_in_one_line(prepared):
         model_map = ft.map_model(prepared.model, prepared.batches, given=prepared.given)
-    return Plan.of(model_map, prepared.samples, layers, exclude)
+    labels = tuple(listed.label for listed in series.listed)
+    return Plan.of(model_map, prepared.samples, layers, exclude, labels)
 
 
-def _record(
-    prepared: Prepared, command: str, layers: Sequence[str], exclude: Sequence[str], quiet: bool
-) -> ft.CaptureRecord:
-    with progress_bar(prepared.samples, quiet) as progress, errors_in_one_line(prepared):
-        return ft.capture(
-            prepared.model,
-            prepared.batches,
-            summary=prepared.summary,
-            provenance=prepared.provenance | {"command": command},
-            warnings=prepared.warnings,
-            progress=progress,
-            given=prepared.given,
-            layers=layers,
-            exclude=exclude,
-        )
-
-
-def _refuse_nothing(record: ft.CaptureRecord) -> None:
-    """Raise when no module could be measured: a report of nothing would look as if all were well."""
-    if not record.modules:
-        reasons = "; ".join(notes(record)) or "no module that was chosen returned a tensor"
-        raise ft.ModelError(f"nothing could be measured: {reasons}; fno-telemetry map shows what there is")
-
-
-def _refuse_unfired(record: ft.CaptureRecord) -> None:
-    if record.not_fired:
-        names = some([entry["name"] for entry in record.not_fired])
-        reason = record.not_fired[0]["reason"]
-        raise ft.MapError(f"--strict: {names} did not fire: {reason}; leave --strict out to accept that")
+def _paths(target: Target, records: Sequence[ft.CaptureRecord], several: bool) -> list[Path]:
+    return target.reports(record.label for record in records) if several else [target.report]
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
@@ -224,12 +236,34 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         print_results(*plan.lines())
 
 
-def _show(record: ft.CaptureRecord, outcome: ft.Outcome, target: Target, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        summary = ft.as_document(record)["summary"]
-        report = {"path": str(target.report), "step": record.step, "summary": summary}
-        document = {"schema": "fno-telemetry-capture/1", "reports": [report]}
-        print_json(document | {"sinks": outcome.status, "errors": []})
-    elif not quiet:
+def _document(
+    reports: Mapping[Path, ft.CaptureRecord], outcome: ft.Outcome, failures: Sequence[Failure]
+) -> dict[str, Any]:
+    return {
+        "schema": "fno-telemetry-capture/1",
+        "reports": [
+            {"path": str(path), "step": record.step, "summary": ft.as_document(record)["summary"]}
+            for path, record in reports.items()
+        ],
+        "sinks": outcome.status,
+        "errors": [{"checkpoint": str(f.path), "error": f.reason} for f in failures],
+    }
+
+
+def _notes_of_all(records: Sequence[ft.CaptureRecord]) -> Iterator[str]:
+    """Yield the notes of all records; what is true of every checkpoint is said once."""
+    said: dict[str, list[str]] = {}
+    for record in records:
+        path = (record.provenance.get("checkpoint") or {}).get("path")
+        for line in notes(record):
+            said.setdefault(line.replace(path, "every checkpoint") if path else line, []).append(line)
+    for line, lines in said.items():
+        yield from [line] if 1 < len(records) == len(lines) else dict.fromkeys(lines)
+
+
+def _lines(reports: Mapping[Path, ft.CaptureRecord]) -> Iterator[Text | str]:
+    """Yield what a reader sees first: what was captured, and where each report is."""
+    for path, record in reports.items():
         modules, blocks = counted(len(record.modules), "module"), counted(len(record.blocks), "block")
-        print_results(headline(record), f"{target.report}: {modules}, {blocks}")
+        yield headline(record)
+        yield f"{path}: {modules}, {blocks}"

@@ -22,13 +22,21 @@ class Plan:
     samples: int
     modules: tuple[ft.MappedModule, ...]
     blocks: int
+    checkpoints: tuple[str, ...] = ()  # their labels, where there are several
 
     @classmethod
-    def of(cls, model_map: ft.ModelMap, samples: int, layers: Sequence[str], exclude: Sequence[str]) -> Plan:
+    def of(
+        cls,
+        model_map: ft.ModelMap,
+        samples: int,
+        layers: Sequence[str],
+        exclude: Sequence[str],
+        checkpoints: tuple[str, ...] = (),
+    ) -> Plan:
         """Return what would be measured under these filters; MapError when one of them matches nothing."""
         names = ft.selected_names(model_map, layers, exclude)
         chosen = tuple(module for module in model_map.modules if module.name in names)
-        return cls(samples, chosen, len(model_map.blocks))
+        return cls(samples, chosen, len(model_map.blocks), checkpoints)
 
     @property
     def records(self) -> int:
@@ -44,6 +52,8 @@ class Plan:
     def lines(self) -> Iterator[str]:
         """Yield a line with the totals, then one per module."""
         run, records = counted(self.samples, "sample"), counted(self.records, "module call")
+        if self.checkpoints:
+            yield f"for each of {counted(len(self.checkpoints), 'checkpoint')}: {', '.join(self.checkpoints)}"
         yield f"would run {run} and record {records} and {counted(self.blocks, 'block')}"
         yield f"about {self.memory_bytes / 2**20:.0f} MiB of running statistics; nothing is written"
         for module in self.modules:
@@ -62,4 +72,5 @@ class Plan:
                 for m in self.modules
             ],
             "blocks": self.blocks,
+            "checkpoints": list(self.checkpoints),
         }

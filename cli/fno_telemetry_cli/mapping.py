@@ -9,7 +9,7 @@ import fno_telemetry as ft
 from fno_telemetry_cli import options
 from fno_telemetry_cli.map_tree import map_document, map_view
 from fno_telemetry_cli.output import print_json, print_notes, print_results, stdout_kept_clean
-from fno_telemetry_cli.preparing import prepare
+from fno_telemetry_cli.preparing import prepare, read_input
 from fno_telemetry_cli.running import errors_in_one_line
 
 
@@ -44,7 +44,7 @@ def map_command(
     if output is not None:
         _check_output(output, force)
     with stdout_kept_clean():
-        prepared = prepare(source)
+        prepared = prepare(source, read_input(source))
         with errors_in_one_line(prepared):
             model_map = ft.map_model(prepared.model, prepared.batches, given=prepared.given)
         if output is not None:

@@ -1,7 +1,7 @@
 """Options that several commands share, and what they say about the model and its input."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,6 +89,15 @@ CheckpointPath = Annotated[
     list[Path] | None,
     typer.Option("--checkpoint", metavar="FILE", help="File with the weights.", rich_help_panel=_MODEL),
 ]
+CheckpointPaths = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE|'GLOB'",
+        help="File with the weights; repeatable, a quoted glob works: one report each.",
+        rich_help_panel=_MODEL,
+    ),
+]
 TrustCheckpoint = Annotated[
     bool,
     typer.Option(
@@ -139,20 +148,33 @@ class Source:
     architecture: str | None
     model: str | None
     settings: tuple[str, ...]
-    checkpoint: Path | None
+    checkpoints: tuple[Path, ...]
     trust_checkpoint: bool
     allow_missing: bool
     device: str
     seed: int
     map_file: Path | None
 
+    checkpoint_name: str | None = None  # where it is not the file's name that tells it from the others
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Source":
         """Take the fields out of a command's arguments, which go by the same names."""
-        values = {name: given[name] for name in cls.__dataclass_fields__}
-        checkpoints = values["checkpoint"] or [None]
-        if len(checkpoints) > 1:
+        names = set(cls.__dataclass_fields__) & set(given)
+        settings, checkpoints = tuple(given["settings"] or ()), tuple(given["checkpoint"] or ())
+        return cls(
+            **{name: given[name] for name in names} | {"settings": settings, "checkpoints": checkpoints}
+        )
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint, where there is one; OptionError where there are several."""
+        if len(self.checkpoints) > 1:
             raise ft.OptionError(
-                f"--checkpoint is given {len(checkpoints)} times; a capture takes one: repeat the command"
+                f"--checkpoint is given {len(self.checkpoints)} times, and one is taken here"
             )
-        return cls(**values | {"settings": tuple(values["settings"] or ()), "checkpoint": checkpoints[0]})
+        return self.checkpoints[0] if self.checkpoints else None
+
+    def at(self, checkpoint: Path, name: str) -> "Source":
+        """Return the same with one checkpoint, which reports call `name`."""
+        return replace(self, checkpoints=(checkpoint,), checkpoint_name=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fno_telemetry as ft
@@ -18,8 +19,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class InputBatches:
+    """What every checkpoint of a command is run on, and on which device."""
+
+    device: torch.device
+    samples: ft.Samples | None  # None where `--batches` made them
+    batches: list[Any]
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return sum(map(batches_of.length, self.batches))
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """What a capture needs."""
+    """What one capture needs."""
 
     model: nn.Module
     batches: list[Any]
@@ -30,22 +45,28 @@ class Prepared:
     warnings: tuple[str, ...] = ()
 
 
-def prepare(source: Source) -> Prepared:
-    """Read input and weights and build the model; TelemetryError in one line for whatever cannot be used."""
+def read_input(source: Source) -> InputBatches:
+    """Check the options and read the input; TelemetryError in one line for whatever cannot be used."""
     _check(source)
-    settings = ft.parse_settings(source.settings)
     device = _device(source.device)
+    samples, batches = _input(source)
+    return InputBatches(device, samples, batches)
+
+
+def prepare(source: Source, given_input: InputBatches) -> Prepared:
+    """Read the weights and build the model; TelemetryError in one line for whatever cannot be used."""
+    settings = ft.parse_settings(source.settings)
     given = ft.read_map(source.map_file) if source.map_file else {}
     checkpoint = None
     if source.checkpoint is not None:
         checkpoint = ft.read_checkpoint(source.checkpoint, trust=source.trust_checkpoint)
-    samples, batches = _input(source)
-    first = batches_of.first_tensor(batches)
+    samples = given_input.samples
+    first = batches_of.first_tensor(given_input.batches)
     if source.model is not None:
         network = _from_factory(source, settings, checkpoint)
     else:
         network = _from_name(source, settings, checkpoint, first)
-    model, moved = _moved(network.model, batches, device)
+    model, moved = _moved(network.model, given_input.batches, given_input.device)
     summary = {
         "architecture": network.architecture,
         "channels": first.shape[1] if first is not None and first.ndim > 1 else None,
@@ -56,7 +77,7 @@ def prepare(source: Source) -> Prepared:
     return Prepared(
         model,
         moved,
-        sum(map(batches_of.length, batches)),
+        given_input.count,
         given,
         summary,
         _provenance(source, network, samples, checkpoint),
@@ -76,7 +97,7 @@ def _check(source: Source) -> None:
         raise ft.OptionError("--batch-size is for --input; the function of --batches makes its own batches")
     if source.batches is not None and (source.key or source.axes):
         raise ft.OptionError("--key and --axes are for --input; leave them out with --batches")
-    if source.checkpoint is None and (source.trust_checkpoint or source.allow_missing):
+    if not source.checkpoints and (source.trust_checkpoint or source.allow_missing):
         raise ft.OptionError("--trust-checkpoint and --allow-missing need --checkpoint FILE")
     if not 0 <= source.seed < 2**63:
         raise ft.OptionError(f"--seed {source.seed}: a number from 0 to 2^63 - 1 was expected")
@@ -169,7 +190,8 @@ def _provenance(
         named = {"path": samples.path, "key": samples.key, "axes": samples.axes}
         found["input"] = named | {"stored": stored}
     if checkpoint is not None:
-        found["checkpoint"] = {"path": checkpoint.path, "sha256": checkpoint.sha256}
+        name = source.checkpoint_name or Path(checkpoint.path).stem
+        found["checkpoint"] = {"name": name, "path": checkpoint.path, "sha256": checkpoint.sha256}
     return found
 
 

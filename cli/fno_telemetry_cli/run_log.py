@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import fno_telemetry as ft
@@ -21,8 +21,18 @@ class RunLog:
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self._lines.append(f"{time} {' '.join(text.split())}")
 
-    def note_capture(self, record: ft.CaptureRecord, sinks: Mapping[str, str]) -> None:
-        """Note what was captured, how long it took, how sinks fared and what a reader should know."""
+    def note_captures(
+        self, records: Iterable[ft.CaptureRecord], failures: Iterable[object], sinks: Mapping[str, str]
+    ) -> None:
+        """Note what was captured and what was not, and how sinks fared."""
+        for record in records:
+            self._note_capture(record)
+        for failure in failures:
+            self.note(f"not captured: {failure}")
+        self.note(f"sinks: {json.dumps(sinks)}")
+
+    def _note_capture(self, record: ft.CaptureRecord) -> None:
+        """Note what was captured, how long it took, and what a reader should know."""
         provenance = ft.as_document(record)["provenance"]
         self.note(headline(record).plain)
         self.note(f"{len(record.modules)} modules, {len(record.blocks)} blocks")
@@ -31,7 +41,6 @@ class RunLog:
                 self.note(f"{key}: {json.dumps(provenance[key])}")
         for line in notes(record):
             self.note(line)
-        self.note(f"sinks: {json.dumps(sinks)}")
 
     def write(self, path: Path) -> None:
         """Write all lines to `path`, whole or not at all."""

@@ -1,7 +1,8 @@
-"""Running a user's model: how far it is, and what its forward raises as one line."""
+"""Running a user's model: the record it gives, how far it is, what its forward raises as one line."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -9,6 +10,7 @@ import fno_telemetry as ft
 from fno_telemetry_cli.batches import first_tensor
 from fno_telemetry_cli.output import stderr_console
 from fno_telemetry_cli.preparing import Prepared
+from fno_telemetry_cli.tables import notes
 
 
 @contextlib.contextmanager
@@ -29,8 +31,36 @@ def errors_in_one_line(prepared: Prepared) -> Iterator[None]:
         ) from error
 
 
+def captured(
+    prepared: Prepared,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    layers: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    doing: str = "capturing",
+    quiet: bool = False,
+) -> ft.CaptureRecord:
+    """Return what a capture found; TelemetryError when that is nothing, since all would seem to be well."""
+    with progress_bar(prepared.samples, doing, quiet) as progress, errors_in_one_line(prepared):
+        record = ft.capture(
+            prepared.model,
+            prepared.batches,
+            summary=prepared.summary,
+            provenance={**prepared.provenance, **(provenance or {})},
+            warnings=prepared.warnings,
+            progress=progress,
+            given=prepared.given,
+            layers=layers,
+            exclude=exclude,
+        )
+    if not record.modules:
+        reasons = "; ".join(notes(record)) or "no module that was chosen returned a tensor"
+        raise ft.ModelError(f"nothing could be measured: {reasons}; fno-telemetry map shows what there is")
+    return record
+
+
 @contextlib.contextmanager
-def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+def progress_bar(total: int, doing: str, quiet: bool) -> Iterator[Callable[[int], None] | None]:
     """Show on a terminal's stderr how many of `total` samples are done; yield what is told the number."""
     console = stderr_console()
     if quiet or not console.is_terminal:
@@ -38,5 +68,5 @@ def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[int], None] | No
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("capturing", total=total)
+        task = progress.add_task(doing, total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -71,7 +71,7 @@ def chosen_sinks(
         )
     if wandb.typed and "wandb" not in names:
         raise ft.OptionError(f"--wandb-{wandb.typed[0]} is for the wandb sink; add --sink wandb")
-    return [_sink(name, wandb) for name in dict.fromkeys(["json", *names])]
+    return [_sink(name, wandb) for name in dict.fromkeys([*always, *names])]
 
 
 def _sink(name: str, wandb: WandbOptions) -> ft.Sink:

@@ -1,6 +1,7 @@
 """Where a capture's report goes, and the log beside it."""
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,7 @@ class Target:
     experiment: str
 
     @classmethod
-    def of(
-        cls, folder: Path | None, name: str, experiment: str | None, force: bool, writes: bool
-    ) -> "Target":
+    def of(cls, folder: Path | None, name: str, experiment: str | None, writes: bool) -> "Target":
         """Return where to write; OptionError when that cannot be, unless nothing is to be written."""
         if folder is None:
             raise ft.OptionError("--output DIR is required: the folder that the report goes to")
@@ -36,13 +35,17 @@ class Target:
             )
         target = cls(folder, name, experiment or folder.resolve().name)
         if writes:
-            target._check(force)
+            target._check()
         return target
 
     @property
     def report(self) -> Path:
         """The path of the report."""
         return self.folder / self.name
+
+    def reports(self, labels: Iterable[str]) -> list[Path]:
+        """Return the paths of the reports of a series."""
+        return [self.folder / ft.series_report_name(self.name, label) for label in labels]
 
     @property
     def log(self) -> Path:
@@ -65,7 +68,22 @@ class Target:
             return [f"warning: the report is written, its log is not: {error}"]
         return []
 
-    def _check(self, force: bool) -> None:
+    def refuse_existing(self, reports: Sequence[Path]) -> None:
+        """Raise OptionError where one of these cannot be a new file."""
+        for path in reports:
+            if path.is_dir():
+                raise ft.OptionError(f"--output {self.folder}: {path.name} is a folder in it; move it away")
+            if len(os.fsencode(path.name)) > _LONGEST_NAME:
+                raise ft.OptionError(
+                    f"{path}: the name is longer than {_LONGEST_NAME} bytes; rename the checkpoint"
+                )
+        if existing := [path for path in reports if path.exists()]:
+            more = f" and {len(existing) - 1} more exist" if len(existing) > 1 else " exists"
+            raise ft.OptionError(
+                f"{existing[0]}{more}; add --force to replace reports, or choose --output-json-name"
+            )
+
+    def _check(self) -> None:
         if (reason := ft.why_unwritable(self.folder)) is not None:
             raise ft.OptionError(
                 f"--output {self.folder}: cannot be written: {reason}; choose another folder"
@@ -73,7 +91,3 @@ class Target:
         for path in (self.report, self.log):
             if path.is_dir():
                 raise ft.OptionError(f"--output {self.folder}: {path.name} is a folder in it; move it away")
-        if self.report.exists() and not force:
-            raise ft.OptionError(
-                f"{self.report} exists; add --force to replace it, or choose --output-json-name"
-            )

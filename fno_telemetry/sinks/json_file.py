@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from fno_telemetry import report
+from fno_telemetry import report, series_names
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
@@ -12,8 +12,9 @@ from fno_telemetry.sinks.contract import RunContext
 class JsonFile:
     """Writes a record as strict JSON, whole or not at all; a later record replaces an earlier one.
 
-    `JsonFile(path).write(record)` needs no `open`. Without a path the run says where the report goes.
-    Nothing is on disk before the first record.
+    `JsonFile(path).write(record)` needs no `open`. Without a path the run says where the report goes, and in
+    a series each record has a file of its own: `activation_report.step1000.json`. Nothing is on disk before
+    the first record.
     """
 
     name = "json"
@@ -21,7 +22,8 @@ class JsonFile:
     def __init__(self, path: str | Path | None = None) -> None:
         self._given = None if path is None else Path(path)
         self._path = self._given
-        self._written = False
+        self._one_each = False
+        self._written: list[Path] = []
 
     def open(self, run: RunContext) -> None:
         """Settle where the report goes; ReportError when no file can be made there."""
@@ -29,19 +31,26 @@ class JsonFile:
         reason = "it is a folder" if path.is_dir() else report.why_unwritable(path.parent)
         if reason:
             raise ReportError(f"{path}: cannot be written: {reason}")
-        self._path, self._written = path, False
+        self._path, self._written = path, []
+        self._one_each = run.series and self._given is None
 
     def write(self, record: CaptureRecord) -> None:
         """Write the report; ReportError when that fails, and then the file is as it was before."""
         if self._path is None:
             raise ReportError("this JSON sink has no path: write JsonFile(path), or open it with a run")
-        report.write(record, self._path)
-        self._written = True
+        path = self._path
+        if self._one_each:
+            path = path.with_name(series_names.report_name(path.name, record.label))
+        report.write(record, path)
+        self._written.append(path)
 
     def flush(self) -> None:
         """Do nothing: what `write` returned from is on disk."""
 
     def close(self, ok: bool) -> list[str]:
-        """Return the command that shows the report, once there is one."""
-        written, self._written = self._written, False
-        return [f"fno-telemetry view {shlex.quote(str(self._path))}"] if written else []
+        """Return the command that shows the report, or compares those of a series, once there is one."""
+        written, self._written = list(dict.fromkeys(self._written)), []
+        if len(written) > 1:
+            start = written[0].parent / self._path.stem if self._path else written[0]
+            return [f"fno-telemetry compare {shlex.quote(str(start))}.*.json"]
+        return [f"fno-telemetry view {shlex.quote(str(written[0]))}"] if written else []

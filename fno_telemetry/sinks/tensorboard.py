@@ -1,20 +1,18 @@
 """TensorBoard: curves, histograms, percentile bands and a table, through the real SummaryWriter."""
 
-import contextlib
-import hashlib
-import re
-import secrets
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fno_telemetry import report
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.earlier_reports import EarlierReports
 from fno_telemetry.sinks.tensorboard_content import Charts, scalars, table, tensors, write_histograms
+from fno_telemetry.sinks.tensorboard_runs import OwnRun, folder_name
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -22,13 +20,8 @@ if TYPE_CHECKING:
 TEXT_TAG = "report"
 """Where the table stands; SummaryWriter shows it as `report/text_summary`."""
 
-SUFFIX = ".fno-telemetry"
-"""How the names of our own event files end; only files with it are ever replaced."""
-
 BEST_TAB = "#custom_scalars&_smoothingWeight=0"
 """The tab to see first; the default smoothing would distort a curve of few points."""
-
-_OWN_EVENTS = f"events.out.tfevents.*{SUFFIX}"
 
 
 class TensorBoard:
@@ -46,8 +39,10 @@ class TensorBoard:
     that is already running keeps what it has read of the old run until it is restarted. A kill leaves the
     hidden folder behind.
 
-    Write records in ascending step: TensorBoard hides points that come after a larger step. It stores curves
-    as float32, so a larger number appears as infinity.
+    TensorBoard hides points that come after a larger step, so where the run decides, the reports of the same
+    experiment that lie in its folder are written again, in their place by step. To a writer or `log_dir`,
+    records must come in ascending step. In a series a checkpoint without a step has a run of its own,
+    `<experiment>/<checkpoint>`. TensorBoard stores curves as float32, so a larger number appears as infinity.
     """
 
     name = "tensorboard"
@@ -66,7 +61,8 @@ class TensorBoard:
         self._callers = writer
         self._log_dir = None if log_dir is None else Path(log_dir)
         self._layout = layout
-        self._own: _OwnRun | None = None
+        self._context: RunContext | None = None
+        self._earlier: EarlierReports | None = None
         self._start_afresh()
 
     def open(self, run: RunContext) -> None:
@@ -74,141 +70,114 @@ class TensorBoard:
         self._start_afresh()
         if self._callers is not None:
             return
+        self._context = run
         if self._log_dir is None:
-            parent = run.folder / "tensorboard"
-            experiment = run.experiment or run.folder.absolute().name
-            # Beside the folder that TensorBoard watches, so that half a run is never shown.
-            self._own = _OwnRun(parent / folder_name(experiment), shown=parent, hidden_in=run.folder)
-        else:
-            beside = self._log_dir.absolute().parent
-            self._own = _OwnRun(self._log_dir, shown=self._log_dir, hidden_in=beside)
+            self._earlier = EarlierReports(run.folder, _experiment(run))
+        self._runs[""] = self._own_run(run, "")
 
     def write(self, record: CaptureRecord) -> None:
         """Write one record and flush it."""
-        writer = self._writer()
-        step = record.step or 0
+        run = self._run_of(record)
+        if run is self._runs.get("") and self._earlier is not None:
+            for earlier in self._earlier.before(record):
+                run.write(earlier, self._layout)
+        run.write(record, self._layout)
+
+    def flush(self) -> None:
+        """Make sure that what was written survives a kill."""
+        for run in self._runs.values():
+            run.flush()
+
+    def close(self, ok: bool) -> list[str]:
+        """Close an own writer, flush the caller's; return how to look, once there is something to see."""
+        runs, earlier = self._runs, self._earlier
+        self._start_afresh()
+        lines: list[str] = []
+        if earlier is not None and ok and (run := runs.get("")) and run.steps:
+            for record in earlier.rest():
+                run.write(record, self._layout)
+            lines = [f"left out of TensorBoard: {reason}" for reason in earlier.left_out]
+        for run in runs.values():
+            run.close(ok)
+        written = [run for run in runs.values() if run.is_visible]
+        if not written:
+            return []
+        own = written[0].own
+        shown = getattr(self._callers, "log_dir", None) if own is None else own.shown
+        if shown is not None:
+            lines = _how_to_look(shown, BEST_TAB if self._layout else "#scalars") + lines
+        if any(run.own is not None and run.own.has_replaced for run in written):
+            lines.append("The earlier run was replaced: restart a TensorBoard that is already open.")
+        return [*lines, *(line for run in written for line in _warn_of_order(run.steps))]
+
+    def _start_afresh(self) -> None:
+        self._context = self._earlier = None
+        callers = self._callers
+        self._runs = {} if callers is None else {"": _Run(None, lambda: callers)}
+
+    def _run_of(self, record: CaptureRecord) -> "_Run":
+        """Return the run that a record belongs to: the experiment's, or one of its own."""
+        context = self._context
+        if self._callers is None and context is None:
+            raise SinkUnavailable("This TensorBoard sink is not open: call open(run), or give it a writer.")
+        apart = context is not None and context.series and record.step is None
+        name = record.label if apart else ""
+        if context is not None and name not in self._runs:
+            self._runs[name] = self._own_run(context, name)
+        return self._runs[name]
+
+    def _own_run(self, run: RunContext, name: str) -> "_Run":
+        make_writer = _summary_writer_class()
+        if self._log_dir is None:
+            shown = run.folder / "tensorboard"
+            # Beside the folder that TensorBoard watches, so that half a run is never shown.
+            hidden_in, folder = run.folder, shown / folder_name(_experiment(run))
+        else:
+            shown = folder = self._log_dir
+            hidden_in = self._log_dir.absolute().parent
+        own = OwnRun(make_writer, folder / folder_name(name) if name else folder, shown, hidden_in)
+        return _Run(own, own.writer)
+
+
+@dataclass
+class _Run:
+    """One curve: where it is written, the charts it has, the steps written so far."""
+
+    own: OwnRun | None
+    writer: "Callable[[], SummaryWriter]"
+    charts: Charts = field(default_factory=Charts)
+    steps: list[int] = field(default_factory=list)
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether something was written and stands where it was asked for."""
+        return bool(self.steps) and (self.own is None or self.own.is_visible)
+
+    def write(self, record: CaptureRecord, layout: bool) -> None:
+        writer, step = self.writer(), record.step or 0
         for tag, value in scalars(record):
             writer.add_scalar(tag, value, step)
         for place, entry in tensors(record):
             write_histograms(writer, place, entry, step)
-        if self._charts.add(record) and self._layout:
-            writer.add_custom_scalars(self._charts.layout())
+        if self.charts.add(record) and layout:
+            writer.add_custom_scalars(self.charts.layout())
         writer.add_text(TEXT_TAG, table(record), step)
         writer.flush()
-        self._steps.append(step)
+        self.steps.append(step)
 
     def flush(self) -> None:
-        """Make sure that what was written survives a kill."""
-        if self._steps:
-            self._writer().flush()
-
-    def close(self, ok: bool) -> list[str]:
-        """Close an own writer, flush the caller's; return how to look, once there is something to see."""
-        steps, own = self._steps, self._own
-        self._own = None
-        self._start_afresh()
-        if own is not None:
-            own.close(ok)
-        elif steps and self._callers is not None:
-            self._callers.flush()
-        if not steps or (own is not None and not own.is_visible):
-            return []
-        shown = getattr(self._callers, "log_dir", None) if own is None else own.shown
-        lines = [] if shown is None else _how_to_look(shown, BEST_TAB if self._layout else "#scalars")
-        if own is not None and own.has_replaced:
-            lines.append("The earlier run was replaced: restart a TensorBoard that is already open.")
-        return lines + _warn_of_order(steps)
-
-    def _start_afresh(self) -> None:
-        self._charts = Charts()
-        self._steps: list[int] = []
-
-    def _writer(self) -> "SummaryWriter":
-        if self._callers is not None:
-            return self._callers
-        if self._own is None:
-            raise SinkUnavailable("This TensorBoard sink is not open: call open(run), or give it a writer.")
-        return self._own.writer()
-
-
-def folder_name(experiment: str) -> str:
-    """Return the experiment's name as a folder's; names that had to change keep apart by a short digest."""
-    safe = re.sub(r"[^\w.+=@-]+", "-", experiment).lstrip(".-")[:80]
-    if safe and safe == experiment:
-        return safe
-    digest = hashlib.sha256(experiment.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-    return f"{safe.strip('-') or 'run'}-{digest}"
-
-
-class _OwnRun:
-    """Event files in a folder; those of an earlier run there give way when this one ends well."""
-
-    def __init__(self, folder: Path, shown: Path, hidden_in: Path) -> None:
-        self._make = _summary_writer_class()
-        self.folder, self.shown = folder, shown
-        replaces = any(folder.glob(_OWN_EVENTS))
-        part = hidden_in / f".{folder.absolute().name}.{secrets.token_hex(4)}.part"
-        self._part = part if replaces else None
-        reason = report.why_unwritable(folder) or (report.why_unwritable(hidden_in) if replaces else None)
-        if reason:
-            raise SinkUnavailable(f"TensorBoard cannot write to {folder}: {reason}")
-        self._opened: SummaryWriter | None = None
-        self.has_replaced = False
-
-    @property
-    def is_visible(self) -> bool:
-        """Whether the events of this run stand where they were asked for."""
-        return self._part is None
-
-    def writer(self) -> "SummaryWriter":
-        """Return the writer, made when first needed."""
-        if self._opened is None:
-            folder = self.folder if self._part is None else self._part
-            # A longer queue than the default 10: every add would wait for the thread that writes.
-            self._opened = self._make(log_dir=str(folder), max_queue=1000, filename_suffix=SUFFIX)
-        return self._opened
+        if self.steps:
+            self.writer().flush()
 
     def close(self, ok: bool) -> None:
-        """Close the writer; then swap in, or drop, what was written aside."""
-        opened, self._opened = self._opened, None
-        try:
-            if opened is not None:
-                opened.close()
-            if ok and opened is not None and self._part is not None:
-                _swap(self._part, self.folder)
-                self._part, self.has_replaced = None, True
-        finally:
-            if self._part is not None:
-                _remove_run(self._part)
+        if self.own is not None:
+            self.own.close(ok)
+        else:
+            self.flush()
 
 
-def _swap(new: Path, folder: Path) -> None:
-    """Let our event files in `new` take the place of those in `folder`; on an error nothing changes."""
-    away = new / "earlier"
-    away.mkdir()
-    with contextlib.ExitStack() as undo:
-        # Last of all, and only an empty folder goes: an old file that could not be put back stays in it.
-        undo.callback(_remove_folder, away)
-        for source, target in ((folder, away), (new, folder)):
-            for file in sorted(source.glob(_OWN_EVENTS)):
-                moved = file.rename(target / file.name)
-                undo.callback(moved.rename, file)
-        undo.pop_all()
-    _remove_run(away)
-    _remove_run(new)
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove our event files and then the folder, which stays if anything else is in it."""
-    with contextlib.suppress(OSError):
-        for file in folder.glob(_OWN_EVENTS):
-            file.unlink(missing_ok=True)
-    _remove_folder(folder)
-
-
-def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+def _experiment(run: RunContext) -> str:
+    return run.experiment or run.folder.absolute().name
 
 
 def _summary_writer_class() -> "type[SummaryWriter]":

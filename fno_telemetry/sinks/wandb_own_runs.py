@@ -152,6 +152,6 @@ def _label(record: CaptureRecord) -> str:
     if record.step is not None:
         return f"{record.summary.get('step_kind') or 'step'} {record.step}"
     checkpoint = record.provenance.get("checkpoint") or {}
-    if checkpoint.get("path"):
-        return Path(checkpoint["path"]).stem
+    if checkpoint.get("name"):
+        return str(checkpoint["name"])
     return str(checkpoint.get("sha256") or record.summary.get("weights") or "untrained")[:24]

@@ -10,8 +10,9 @@ from torch.utils.tensorboard import SummaryWriter
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.sinks import keys
 from fno_telemetry.sinks.contract import RunContext
-from fno_telemetry.sinks.tensorboard import SUFFIX, TensorBoard, folder_name
+from fno_telemetry.sinks.tensorboard import TensorBoard
 from fno_telemetry.sinks.tensorboard_content import BANDS_TITLE, BLOCKS_TITLE, Charts, escape, table
+from fno_telemetry.sinks.tensorboard_runs import SUFFIX, folder_name
 
 
 def capture(run: RunContext, *records, ok: bool = True, **options) -> list[str]:

@@ -7,7 +7,8 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from fno_telemetry.sinks.contract import RunContext
-from fno_telemetry.sinks.tensorboard import SUFFIX, TensorBoard
+from fno_telemetry.sinks.tensorboard import TensorBoard
+from fno_telemetry.sinks.tensorboard_runs import SUFFIX
 
 
 def capture(run: RunContext, *records, ok: bool = True, **options) -> list[str]:

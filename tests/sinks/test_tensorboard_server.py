@@ -1,17 +1,7 @@
 """What a real TensorBoard, with the loader that it takes by default, shows of what the sink wrote."""
 
-import contextlib
 import html.parser
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
+import runpy
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +19,7 @@ from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.tensorboard import TensorBoard
 from fno_telemetry.sinks.tensorboard_content import BANDS_TITLE, BLOCKS_TITLE
 
-LONGEST_WAIT = 40  # seconds until every run must be shown; 4 to 8 are usual
+serving = runpy.run_path(str(Path(__file__).with_name("tensorboard_serving.py")))["serving"]
 LAST_STEPS = {"once": 2000, "again": 7, "grown": 2000, "callers": 1100}
 
 Get = Callable[..., Any]
@@ -60,45 +50,14 @@ def folder(tmp_path_factory, record, examples) -> Path:
 
 
 @pytest.fixture(scope="module")
-def get(folder: Path, tmp_path_factory) -> Iterator[Get]:
+def get(folder: Path) -> Iterator[Get]:
     """Ask the server for one of its JSON documents."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder / "tensorboard")]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    # The server of the machine, not a proxy, is asked.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def get(path: str, **query: str) -> Any:
-        address = f"http://127.0.0.1:{port}/data/{path}?{urllib.parse.urlencode(query)}"
-        with opener.open(address, timeout=10) as answer:
-            return json.load(answer)
+    def are_shown(get: Get) -> bool:
+        return all(_last_step(get, run) == step for run, step in LAST_STEPS.items())
 
-    with log.open("w") as output:
-        # A session of its own, so that the loader it starts ends with it.
-        server = subprocess.Popen(
-            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-    try:
-        _wait_until_shown(get, server, log)
-        assert "fast data loading" in log.read_text(), "not the default loader"
+    with serving(folder / "tensorboard", are_shown) as get:
         yield get
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait(timeout=10)
-
-
-def _wait_until_shown(get: Get, server: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + LONGEST_WAIT
-    while time.monotonic() < end and server.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            if all(_last_step(get, run) == step for run, step in LAST_STEPS.items()):
-                return
-        time.sleep(0.2)
-    pytest.fail(f"the server did not show every run: {log.read_text()}")
 
 
 def _last_step(get: Get, run: str) -> int:

@@ -1,0 +1,149 @@
+"""The checkpoints that a command names: globs expanded, in the order of their steps, each with a label."""
+
+# Annotations name classes whose modules import torch; they are not evaluated.
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fno_telemetry as ft
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One checkpoint of several, and what tells it from the others."""
+
+    path: Path
+    name: str
+    step: int | None
+    step_kind: str | None
+
+    @property
+    def label(self) -> str:
+        """As in the names of reports: step1000, epoch3, or the checkpoint's name."""
+        return ft.series_label(self.step, self.step_kind, self.name)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A checkpoint that could not be captured."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason if self.reason.startswith(str(self.path)) else f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class CheckpointSeries:
+    """What can be captured, by ascending step and then what has none; what cannot; what is left out."""
+
+    listed: tuple[Listed, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def is_several(given: Sequence[Path]) -> bool:
+    """Whether these arguments ask for a report per checkpoint: more than one, or a glob."""
+    return len(given) > 1 or any(_is_pattern(path) for path in given)
+
+
+def expanded(given: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the files that paths and globs name, each once; OptionError for a glob that matches none."""
+    found: dict[Path, Path] = {}
+    for path in given:
+        matches = [path]
+        if _is_pattern(path):
+            # Path.glob takes no absolute pattern.
+            names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+            matches = [match for match in map(Path, names) if not match.is_dir()]
+            if not matches:
+                raise ft.OptionError(f"--checkpoint {path}: no file matches")
+        for match in matches:
+            found.setdefault(match.resolve(), match)
+    return tuple(found.values())
+
+
+def read_series(paths: Sequence[Path], trust: bool) -> CheckpointSeries:
+    """Read which step each checkpoint is of. One that cannot be read is a failure and no error.
+
+    OptionError where steps and epochs would be mixed, or two checkpoints of one step hold different weights.
+    """
+    listed: list[Listed] = []
+    failures: list[Failure] = []
+    for path, name in zip(paths, _names(paths), strict=True):
+        try:
+            # Only its step is kept: the weights of all of them may be more than fits into memory.
+            checkpoint = ft.read_checkpoint(path, trust=trust)
+        except ft.CheckpointError as error:
+            failures.append(Failure(path, str(error)))
+        else:
+            listed.append(Listed(path, name, checkpoint.step, checkpoint.step_kind))
+    _refuse_mixed_kinds(listed)
+    kept, notes = _without_copies(listed, trust)
+    stepped = sorted((one for one in kept if one.step is not None), key=lambda one: one.step or 0)
+    stepless = [one for one in kept if one.step is None]
+    return CheckpointSeries((*stepped, *stepless), tuple(failures), tuple(notes))
+
+
+def _is_pattern(path: Path) -> bool:
+    # A file may have brackets in its name.
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each: its stem, with as many folders in front as tell it from the others."""
+    folders = [path.resolve().parent.parts[1:] for path in paths]
+    for last in ([path.stem for path in paths], [path.name for path in paths]):
+        for depth in range(1 + max(map(len, folders), default=0)):
+            names = [
+                "-".join((*parts[len(parts) - depth :], end))
+                for parts, end in zip(folders, last, strict=True)
+            ]
+            if len(set(names)) == len(names):
+                return names
+    return names
+
+
+def _refuse_mixed_kinds(listed: Iterable[Listed]) -> None:
+    kinds: dict[str, Path] = {}
+    for one in listed:
+        if one.step_kind is not None:
+            kinds.setdefault(one.step_kind, one.path)
+    if len(kinds) > 1:
+        (kind, path), (other_kind, other), *_ = kinds.items()
+        raise ft.OptionError(
+            f"--checkpoint: {path} counts in {kind}s and {other} in {other_kind}s, which make no one series; "
+            "capture them by two commands with different --output"
+        )
+
+
+def _without_copies(listed: Sequence[Listed], trust: bool) -> tuple[list[Listed], list[str]]:
+    """Leave out what holds the weights of another one of the same step, as `last.ckpt` does."""
+    kept: dict[object, Listed] = {}
+    notes = []
+    for one in listed:
+        first = kept.setdefault(one.path if one.step is None else one.step, one)
+        if first is one:
+            continue
+        if not _same_weights(first.path, one.path, trust):
+            raise ft.OptionError(
+                f"--checkpoint: {first.path} and {one.path} are both of {one.step_kind} {one.step} and hold "
+                "different weights; capture different runs by commands of their own, each with its --output"
+            )
+        notes.append(f"{one.path} is left out: it holds the weights of {first.path}")
+    return list(kept.values()), notes
+
+
+def _same_weights(one: Path, other: Path, trust: bool) -> bool:
+    import torch
+
+    first, second = (ft.read_checkpoint(path, trust=trust).tensors for path in (one, other))
+    if first.keys() != second.keys():
+        return False
+    return all(
+        first[name].dtype == second[name].dtype and torch.equal(first[name], second[name]) for name in first
+    )
