@@ -74,7 +74,7 @@ def read_series(paths: Sequence[Path], trust: bool) -> CheckpointSeries:
     """
     listed: list[Listed] = []
     failures: list[Failure] = []
-    for path, name in zip(paths, _names(paths), strict=True):
+    for path, name in zip(paths, names_of_all(paths), strict=True):
         try:
             # Only its step is kept: the weights of all of them may be more than fits into memory.
             checkpoint = ft.read_checkpoint(path, trust=trust)
@@ -94,18 +94,21 @@ def _is_pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not path.exists()
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each: its stem, with as many folders in front as tell it from the others."""
-    folders = [path.resolve().parent.parts[1:] for path in paths]
-    for last in ([path.stem for path in paths], [path.name for path in paths]):
-        for depth in range(1 + max(map(len, folders), default=0)):
-            names = [
-                "-".join((*parts[len(parts) - depth :], end))
-                for parts, end in zip(folders, last, strict=True)
-            ]
-            if len(set(names)) == len(names):
-                return names
-    return names
+def names_of_all(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each file: its stem, with as many folders in front as tell it from the others."""
+    folders = [path.resolve().parent for path in paths]
+    by_stem = told_apart([folder / path.stem for folder, path in zip(folders, paths, strict=True)])
+    by_name = told_apart([folder / path.name for folder, path in zip(folders, paths, strict=True)])
+    return by_stem or by_name or [path.stem for path in paths]
+
+
+def told_apart(paths: Sequence[Path]) -> list[str]:
+    """Return the last part of each path, with as many before it as tell all apart; none if nothing does."""
+    for depth in range(1, max((len(path.parts) for path in paths), default=0)):
+        names = ["-".join(path.parts[1:][-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return []
 
 
 def _refuse_mixed_kinds(listed: Iterable[Listed]) -> None:

@@ -1,27 +1,42 @@
 """`fno-telemetry compare`: what changed between reports, where first, since when, and is it worse."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 import fno_telemetry as ft
 from fno_telemetry_cli import options
-from fno_telemetry_cli.output import print_json, print_notes, print_results
+from fno_telemetry_cli.checkpoint_series import names_of_all
+from fno_telemetry_cli.comparison_view import comparison_document, comparison_view
+from fno_telemetry_cli.invocation import Invocation
+from fno_telemetry_cli.output import print_error, print_json, print_notes, print_results, stdout_kept_clean
+from fno_telemetry_cli.preparing import prepare, read_input
+from fno_telemetry_cli.replaying import Replays
 from fno_telemetry_cli.reports_in import reports_in
+from fno_telemetry_cli.running import captured
+from fno_telemetry_cli.sink_choice import (
+    SinkNames,
+    WandbEntity,
+    WandbLayout,
+    WandbMode,
+    WandbOptions,
+    WandbProject,
+)
 
-EXIT_WORSE = 1
+EXIT_WORSE, EXIT_SINK_FAILED = 1, 3
 _LEVELS = ("note", "warning", "error", "never")
-_MOST_ROWS = 40
 
 
 def compare(
+    context: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="REPORT|DIR…", help="Two or more reports, or folders of reports.")
+        list[Path],
+        typer.Argument(
+            metavar="REPORT|DIR|CHECKPOINT…",
+            help="Reports, folders of reports, or checkpoints, which are captured on --input first.",
+        ),
     ],
     group: Annotated[
         bool,
@@ -40,6 +55,29 @@ def compare(
         str,
         typer.Option(metavar="LEVEL", help="Exit 1 from here on: note, warning (worse), error or never."),
     ] = "warning",
+    input: options.Input = None,  # noqa: A002 - the option is called --input
+    key: options.Key = None,
+    axes: options.Axes = None,
+    batches: options.Batches = None,
+    batch_size: options.BatchSize = None,
+    max_samples: options.MaxSamples = 8,
+    architecture: options.ArchitectureName = None,
+    model: options.ModelFactory = None,
+    settings: options.Settings = None,
+    trust_checkpoint: options.TrustCheckpoint = False,
+    allow_missing: options.AllowMissing = False,
+    device: options.Device = "cpu",
+    seed: options.Seed = 0,
+    map_file: options.MapFile = None,
+    sink: SinkNames = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the dashboards of --sink.", rich_help_panel="Output"),
+    ] = None,
+    wandb_project: WandbProject = None,
+    wandb_entity: WandbEntity = None,
+    wandb_mode: WandbMode = None,
+    wandb_layout: WandbLayout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -52,63 +90,68 @@ def compare(
     if fail_on not in _LEVELS:
         raise ft.OptionError(f"--fail-on {fail_on!r}: expected {', '.join(_LEVELS)}")
     limits = ft.read_thresholds(thresholds) if thresholds else None
-    records: list[ft.CaptureRecord] = []
-    for path in paths:
-        found, refused = reports_in(path)
-        records += found.values()
+    source = options.Source.of({**locals(), "checkpoint": None})
+    replays = None
+    if sink or output:
+        wandb = WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout)
+        replays = Replays.of(sink or [], wandb, output)
+    elif typed := WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout).typed:
+        raise ft.OptionError(f"--wandb-{typed[0]} is for the wandb sink; add --sink wandb")
+    command = context.ensure_object(Invocation).command
+    with stdout_kept_clean():
+        found, left_out = _records(paths, source, command, quiet)
         if not quiet:
-            print_notes([f"left out: {reason}" for reason in refused])
-    if len(records) < 2:
-        raise ft.ReportError(
-            f"{', '.join(map(str, paths))}: {len(records)} report; compare needs at least two"
+            print_notes(left_out)
+        if len(found) < 2:
+            raise ft.ReportError(
+                f"{', '.join(map(str, paths))}: {len(found)} report; compare needs at least two"
+            )
+        comparison = ft.compare(
+            *(record for _, record in found),
+            thresholds=limits,
+            allow_different_input=allow_different_input,
+            group=group,
         )
-    found_changes = ft.compare(
-        *records, thresholds=limits, allow_different_input=allow_different_input, group=group
-    )
+        outcome = replays.run(found) if replays is not None else None
+    failed = {name: why for name, why in outcome.status.items() if why != "ok"} if outcome else {}
+    for name, reason in failed.items():
+        print_error(f"the {name} sink failed: {reason}")
     if as_json:
-        print_json(_document(found_changes))
+        sinks: dict[str, Any] = {} if outcome is None else {"sinks": outcome.status}
+        print_json(comparison_document(comparison) | sinks)
     else:
-        print_results(*_view(found_changes, quiet))
-    if found_changes.severity is not None and _LEVELS.index(found_changes.severity) >= _LEVELS.index(fail_on):
+        print_results(*comparison_view(comparison, quiet))
+        if outcome is not None and not quiet:
+            print_notes(["look at it:", *(f"  {line}" for line in outcome.lines)])
+    if comparison.severity is not None and _LEVELS.index(comparison.severity) >= _LEVELS.index(fail_on):
         raise typer.Exit(EXIT_WORSE)
+    if failed:
+        raise typer.Exit(EXIT_SINK_FAILED)
 
 
-def _document(comparison: ft.Comparison) -> dict[str, Any]:
-    document = dataclasses.asdict(comparison)
-    return {"schema": "fno-telemetry-compare/1", "worse": comparison.worse, **document}
-
-
-def _view(comparison: ft.Comparison, quiet: bool) -> list[Any]:
-    lines: list[Any] = [comparison.verdict]
-    if quiet:
-        return lines
-    lines += comparison.notes
-    differing = [layer for layer in (*comparison.modules, *comparison.blocks) if layer.differs]
-    if differing:
-        lines.append(_table(differing[:_MOST_ROWS]))
-    if len(differing) > _MOST_ROWS:
-        lines.append(f"… and {len(differing) - _MOST_ROWS} more; --json has all of them")
-    for what, names in (("added", comparison.added), ("removed", comparison.removed)):
-        if names:
-            lines.append(f"{what}: {', '.join(names)}")
-    for finding in comparison.group:
-        lines.append(f"{finding.runs} of {finding.of} runs: {finding.layer} {finding.statistic}")
-    return lines
-
-
-def _table(layers: list[ft.LayerChange]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("in execution order", overflow="fold")
-    for heading in ("decades", "PSI", "spectrum"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("what changed", overflow="fold")
-    styles = {"warning": "yellow", "error": "red"}
-    for layer in layers:
-        changes = "; ".join(change.message for change in layer.changes)
-        style = styles.get(layer.severity or "", "")
-        numbers = [
-            "–" if value is None else f"{value:.3f}"
-            for value in (layer.distance, layer.stability, layer.spectral_distance)
-        ]
-        table.add_row(escape(layer.place), *numbers, escape(changes), style=style)
-    return table
+def _records(
+    paths: list[Path], source: options.Source, command: str, quiet: bool
+) -> tuple[list[tuple[Path, ft.CaptureRecord]], list[str]]:
+    """Return the records behind the paths, in their order, and why other files of a folder are none."""
+    checkpoints = [path for path in paths if not path.is_dir() and path.suffix != ".json"]
+    if checkpoints and source.input is None and source.batches is None:
+        raise ft.OptionError(
+            f"{checkpoints[0]} is no report; to capture it as a checkpoint, add the samples: --input FILE"
+        )
+    if not checkpoints and (source.input is not None or source.batches is not None):
+        raise ft.OptionError("--input and --batches are for checkpoints, and only reports were given")
+    given = read_input(replace(source, checkpoints=tuple(checkpoints))) if checkpoints else None
+    names = dict(zip(checkpoints, names_of_all(checkpoints), strict=True))
+    found: list[tuple[Path, ft.CaptureRecord]] = []
+    left_out: list[str] = []
+    for path in paths:
+        if given is not None and path in names:
+            prepared = prepare(source.at(path, names[path]), given)
+            place = f"capturing {path.name}"
+            record = captured(prepared, provenance={"command": command}, doing=place, quiet=quiet)
+            found.append((path, record))
+        else:
+            reports, refused = reports_in(path)
+            found += reports.items()
+            left_out += [f"left out: {reason}" for reason in refused]
+    return found, left_out

@@ -61,9 +61,15 @@ class WandbOptions:
 
 
 def chosen_sinks(
-    typed: Sequence[str], wandb: WandbOptions, always: Sequence[str] = ("json",)
+    typed: Sequence[str],
+    wandb: WandbOptions,
+    always: Sequence[str] = ("json",),
+    group: str | None = None,
 ) -> list[ft.Sink]:
-    """Return the sinks of these comma lists, `always` in front; TelemetryError for what cannot be made."""
+    """Return the sinks of these comma lists, `always` in front; TelemetryError for what cannot be made.
+
+    `group` is that of W&B runs; without one it is the experiment.
+    """
     names = [name.strip() for part in typed for name in part.split(",")]
     if not all(names):
         raise ft.OptionError(
@@ -71,16 +77,17 @@ def chosen_sinks(
         )
     if wandb.typed and "wandb" not in names:
         raise ft.OptionError(f"--wandb-{wandb.typed[0]} is for the wandb sink; add --sink wandb")
-    return [_sink(name, wandb) for name in dict.fromkeys([*always, *names])]
+    return [_sink(name, wandb, group) for name in dict.fromkeys([*always, *names])]
 
 
-def _sink(name: str, wandb: WandbOptions) -> ft.Sink:
+def _sink(name: str, wandb: WandbOptions, group: str | None) -> ft.Sink:
     if name == "wandb":
         return ft.WandbRun(
             project=wandb.project or "fno-telemetry",
             entity=wandb.entity,
             mode=wandb.mode,
             layout=wandb.layout or "experiment",
+            group=group,
         )
     try:
         made: ft.Sink = ft.load_plugin("sinks", name)()

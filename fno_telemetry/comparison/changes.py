@@ -1,5 +1,6 @@
 """What changed in one layer or block between two records, and whether that is worse."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from fno_telemetry.comparison.distances import (
     wasserstein_decades,
 )
 from fno_telemetry.comparison.thresholds import Thresholds
-from fno_telemetry.records import BlockRecord, ModuleRecord, Value
+from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
 
 SEVERITIES = ("note", "warning", "error")
 
@@ -55,11 +56,35 @@ class LayerChange:
         return f"{self.name}{call}" + ("" if self.item is None else f"[{self.item}]")
 
 
-def module_change(before: ModuleRecord, after: ModuleRecord, limits: Thresholds) -> LayerChange:
-    """Compare two records of the same call of the same module."""
+@dataclass(frozen=True)
+class Scales:
+    """The smallest and the largest rms that a network has anywhere, its input included.
+
+    An untrained layer comes to the scale of the data when it learns, be that by a factor of a hundred; what
+    collapses leaves the scales that the network had.
+    """
+
+    smallest: float
+    largest: float
+
+    @classmethod
+    def of(cls, record: CaptureRecord) -> "Scales":
+        """Return the scales of a record; those of no number at all where it has none."""
+        entries = [*record.modules, *([] if record.input is None else [record.input])]
+        found = [rms for entry in entries if (rms := entry.stats.get("rms"))]
+        return cls(min(found, default=0.0), max(found, default=math.inf))
+
+
+def module_change(
+    before: ModuleRecord, after: ModuleRecord, limits: Thresholds, scales: Scales
+) -> LayerChange:
+    """Compare two records of the same call of the same module; `scales` are those of the network before."""
     distance = wasserstein_decades(before.log_histogram, after.log_histogram)
     spectral = spectral_distance(before.spectrum, after.spectrum)
-    changes = (*_worse_values(before, after, limits), *_moved(before.stats, after.stats, _SHARES, limits))
+    changes = (
+        *_worse_values(before, after, limits, scales),
+        *_moved(before.stats, after.stats, _SHARES, limits),
+    )
     beyond = (distance or 0) >= limits.distance or (spectral or 0) >= limits.share
     return LayerChange(
         name=before.name,
@@ -85,7 +110,9 @@ def block_change(before: BlockRecord, after: BlockRecord, limits: Thresholds) ->
     )
 
 
-def _worse_values(before: ModuleRecord, after: ModuleRecord, limits: Thresholds) -> Iterator[Change]:
+def _worse_values(
+    before: ModuleRecord, after: ModuleRecord, limits: Thresholds, scales: Scales
+) -> Iterator[Change]:
     broken_before = _number(before.stats.get("nan_count")) + _number(before.stats.get("inf_count"))
     broken = _number(after.stats.get("nan_count")) + _number(after.stats.get("inf_count"))
     if broken and not broken_before:
@@ -96,7 +123,9 @@ def _worse_values(before: ModuleRecord, after: ModuleRecord, limits: Thresholds)
             "error",
             f"{broken:.0f} values are no longer finite",
         )
-    yield from _scale("rms", before.stats.get("rms"), after.stats.get("rms"), limits)
+    rms = after.stats.get("rms")
+    if rms is not None and not scales.smallest <= rms <= scales.largest:
+        yield from _scale("rms", before.stats.get("rms"), rms, limits)
     yield from _lost(
         "sample_variation", before.stats, after.stats, limits, "depends less on the input: sample variation"
     )

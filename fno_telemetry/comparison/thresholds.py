@@ -17,7 +17,9 @@ class Thresholds:
     share: float = 0.02
     """Change of a share (signs, zeros, frequencies, branches): from here on a layer is different."""
     scale: float = 10.0
-    """Factor by which a layer's rms, or a block's gain, grew or shrank: from here on it is worse."""
+    """Factor by which a layer's rms, or a block's gain, grew or shrank: from here on it is worse.
+
+    An rms that stays within the scales that the network had before is not."""
     lost: float = 0.1
     """What is left of a sample variation, an update or a branch: at this share of before it is worse."""
     dead: float = 0.2

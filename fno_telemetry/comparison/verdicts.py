@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fno_telemetry.comparison.changes import SEVERITIES, LayerChange, block_change, module_change
+from fno_telemetry.comparison.changes import SEVERITIES, LayerChange, Scales, block_change, module_change
 from fno_telemetry.comparison.series import Series, ordered, series_of
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
@@ -117,7 +117,10 @@ def _pair(
     before: CaptureRecord, after: CaptureRecord, limits: Thresholds, notes: tuple[str, ...] = ()
 ) -> Comparison:
     old, new = _modules(before), _modules(after)
-    modules = tuple(module_change(old[key], entry, limits) for key, entry in new.items() if key in old)
+    scales = Scales.of(before)
+    modules = tuple(
+        module_change(old[key], entry, limits, scales) for key, entry in new.items() if key in old
+    )
     old_blocks, new_blocks = _blocks(before), _blocks(after)
     blocks = tuple(
         block_change(old_blocks[key], entry, limits) for key, entry in new_blocks.items() if key in old_blocks

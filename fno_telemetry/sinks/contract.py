@@ -15,6 +15,7 @@ class RunContext:
     report_name: str = "activation_report.json"
     experiment: str = ""
     redact: bool = False  # whether no path may leave this machine
+    origin: str = ""  # what tells this run from others with the same experiment name, where that is needed
     series: bool = False  # whether several checkpoints are captured, each into a report of its own
 
 

@@ -90,7 +90,7 @@ class WandbRun:
         folder = run.folder.resolve()
         experiment = run.experiment or folder.name
         # An experiment that is only named for its folder is the one in that folder, and not its namesakes.
-        identity = str(folder) if experiment == folder.name else ""
+        identity = run.origin or (str(folder) if experiment == folder.name else "")
         plan = Plan(
             run.folder, self._project, self._entity, self._group or experiment, *self._timeouts, redacted
         )

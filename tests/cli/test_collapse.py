@@ -1,0 +1,155 @@
+"""A run that collapses: captured into all three sinks by one command, read back, and its break found."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import fno_telemetry as ft
+from fno_telemetry.sinks import keys
+
+ROOT = Path(__file__).parents[2]
+SINKS = ROOT / "tests" / "sinks"
+example = SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / "train_until_collapse.py")))
+log = SimpleNamespace(**runpy.run_path(str(SINKS / "wandb_log.py")))
+serving = runpy.run_path(str(SINKS / "tensorboard_serving.py"))["serving"]
+environment = runpy.run_path(str(SINKS / "wandb_surroundings.py"))["environment"]
+
+STEPS = list(range(0, example.LAST + 1, example.CHECKPOINT_EVERY))
+FIRST_BROKEN = next(step for step in STEPS if step > example.SPIKE)
+
+
+@pytest.fixture(scope="module")
+def collapse(tmp_path_factory) -> Iterator[SimpleNamespace]:
+    """The folder of a capture of every checkpoint, the losses, and how the command ended."""
+    folder = tmp_path_factory.mktemp("collapse")
+    checkpoints, home = folder / "checkpoints", folder / "home"
+    checkpoints.mkdir(), home.mkdir()
+    rows, columns = np.mgrid[:16, :16] / 16
+    rng = np.random.default_rng(0)
+    waves = [1 + np.cos(2 * np.pi * (k * rows + columns)) + 0.3 * rng.random((16, 16)) for k in range(6)]
+    amplitudes = np.stack(waves).astype(np.float32)
+    np.savez(folder / "train.npz", diffraction=amplitudes)
+    losses = example.train(torch.from_numpy(amplitudes).unsqueeze(1), checkpoints)
+    line = ["capture", "--input", "train.npz", "--output", "out", "--checkpoint", "checkpoints/*.ckpt"]
+    done = call(folder, *line, "--batch-size", "3", "--sink", "json,tensorboard,wandb", "--json")
+    yield SimpleNamespace(folder=folder, losses=losses, done=done)
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call the command in a process of its own, which ends W&B's writing as well."""
+    return subprocess.run(
+        [sys.executable, "-m", "fno_telemetry_cli", *arguments],
+        cwd=folder,
+        env={**environment(folder / "home"), "OMP_NUM_THREADS": "1", "TERM": os.environ.get("TERM", "dumb")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def records(collapse) -> list[ft.CaptureRecord]:
+    return [ft.load_report(collapse.folder / "out" / f"activation_report.step{s}.json") for s in STEPS]
+
+
+def numbers(record: ft.CaptureRecord) -> dict[str, float]:
+    """Every defined number of a record by the key that dashboards use."""
+    entries = [(keys.record_place(entry), entry.stats) for entry in (*record.modules, *record.blocks)]
+    entries += [("input", record.input.stats), ("output", record.output.stats)]
+    return {
+        keys.at(name, place): value
+        for place, stats in entries
+        for name, value in stats.items()
+        if value is not None
+    }
+
+
+def test_the_run_learns_and_collapses_at_the_spike(collapse):
+    assert collapse.losses[30] < 0.2 * collapse.losses[0]
+    assert collapse.losses[FIRST_BROKEN] > 100 * collapse.losses[0]
+
+
+def test_one_command_fills_all_three_sinks(collapse):
+    assert collapse.done.returncode == 0, collapse.done.stderr
+    document = json.loads(collapse.done.stdout)
+    assert document["sinks"] == {"json": "ok", "tensorboard": "ok", "wandb": "ok"}
+    assert [report["step"] for report in document["reports"]] == STEPS
+
+
+def test_tensorboards_server_shows_the_reports_numbers_at_every_step(collapse, records):
+    expected = [numbers(record) for record in records]
+    tags = ["rms/lifter", "sample_variation/output", "spectral_share/fno_blocks/2", "p05/input"]
+    tags += ["low_frequency_fraction/fno_blocks/1/spectral", "zero_fraction/cnn_refiner/0/1"]
+
+    def are_all_there(get) -> bool:
+        return get("plugin/text/text", run="out", tag="report/text_summary")[-1]["step"] == STEPS[-1]
+
+    with serving(collapse.folder / "out" / "tensorboard", are_all_there) as get:
+        assert get("runs") == ["out"]
+        assert set(get("plugin/scalars/tags")["out"]) == {key for each in expected for key in each}
+        for tag in tags:
+            points = get("plugin/scalars/scalars", run="out", tag=tag)
+            assert [step for _, step, _ in points] == STEPS
+            assert [value for _, _, value in points] == [np.float32(each[tag]) for each in expected]
+        for record in records:
+            points = get("plugin/histograms/histograms", run="out", tag="log_histogram/fno_blocks/0")
+            counts = {step: [int(count) for _, _, count in bins] for _, step, bins in points}
+            found = record.module("fno_blocks.0").log_histogram.counts
+            filled = [index for index, count in enumerate(found) if count]
+            assert counts[record.step] == list(found[filled[0] : filled[-1] + 1])
+
+
+def test_wandbs_transaction_log_holds_the_reports_numbers(collapse, records):
+    [run] = (collapse.folder / "out" / "wandb").glob("offline-run-*")
+    rows = log.read_rows(run)
+    assert [row["checkpoint_step"] for row in rows] == STEPS
+    for row, record in zip(rows, records, strict=True):
+        for key, value in numbers(record).items():
+            assert row[key] == value, key
+        found = record.module("fno_blocks.0").log_histogram.counts
+        filled = [index for index, count in enumerate(found) if count]
+        counts = row["log_histogram/fno_blocks/0.values"]
+        assert counts == list(found[filled[0] : filled[-1] + 1])
+
+
+def test_compare_names_the_step_where_it_broke_and_exits_1(collapse):
+    result = call(collapse.folder, "compare", "out", "--json")
+    assert result.returncode == 1
+    document = json.loads(result.stdout)
+    assert document["break_step"] == FIRST_BROKEN
+    assert document["worse"] is True
+    assert document["series"]["steps"] == STEPS
+    assert document["first_diverging"].startswith("lifter")
+    told = call(collapse.folder, "compare", "out")
+    assert told.stdout.startswith(f"broke at step {FIRST_BROKEN}: worse: ")
+
+
+def test_the_healthy_part_of_the_run_is_not_worse(collapse):
+    healthy = [f"out/activation_report.step{step}.json" for step in STEPS if step <= example.SPIKE]
+    result = call(collapse.folder, "compare", *healthy, "--json")
+    assert (result.returncode, json.loads(result.stdout)["break_step"]) == (0, None)
+
+
+def test_a_report_against_itself_exits_0(collapse):
+    report = "out/activation_report.step40.json"
+    result = call(collapse.folder, "compare", report, report, "--json")
+    document = json.loads(result.stdout)
+    assert (result.returncode, document["worse"], document["first_diverging"]) == (0, False, None)
+
+
+def test_the_checkpoints_alone_tell_the_same(collapse):
+    line = [f"checkpoints/step={step}.ckpt" for step in (30, 40, 20)]
+    result = call(collapse.folder, "compare", *line, "--input", "train.npz", "--json")
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["break_step"] == FIRST_BROKEN
