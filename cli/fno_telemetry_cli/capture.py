@@ -205,6 +205,9 @@ def _open(fan_out: ft.FanOut, run: ft.RunContext, captures: Captures) -> Iterato
     except KeyboardInterrupt:
         # What is finished is whole, and stays.
         fan_out.close(ok=bool(captures.records))
+        if captures.records:
+            done = ", ".join(record.label for record in captures.records)
+            print_notes([f"{counted(len(captures.records), 'report')} finished before: {done}"])
         raise
     except BaseException:
         fan_out.close(ok=False)

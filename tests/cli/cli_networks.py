@@ -54,6 +54,15 @@ class Raising(Plain):
         raise self.error
 
 
+class Interrupted(Plain):
+    """Raises KeyboardInterrupt when its bias is above 1."""
+
+    def forward(self, x):
+        if self.conv.bias.max() > 1:
+            raise KeyboardInterrupt
+        return self.conv(x)
+
+
 def raising():
     raise ValueError("no weights\nanywhere")
 

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+import fno_telemetry as ft
+
 HERE = Path(__file__).parent
 # A process started in the background may have inherited that it ignores Ctrl-C.
 PROGRAM = """
@@ -51,3 +55,21 @@ def test_an_interrupt_anywhere_in_a_model_is_no_failure_of_the_model(run, folder
         result = run(*command, *line)
         assert (result.code, result.out, result.err) == (130, "", "fno-telemetry: interrupted\n")
     assert not Path("out").exists()
+
+
+def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_events):
+    for step in range(4):
+        network = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 2, 3, padding=1)})
+        torch.nn.init.constant_(network.conv.bias, 2.0 if step > 1 else 0.5)
+        torch.save(network.state_dict(), f"step{step}.pt")
+    line = ("--input", "train.npz", "--output", "out", "--model", "cli_networks:Interrupted")
+    result = run("capture", *line, "--checkpoint", "step*.pt", "--sink", "tensorboard")
+    assert (result.code, result.out) == (130, "")
+    assert result.err.splitlines() == [
+        "2 reports finished before: step0, step1",
+        "fno-telemetry: interrupted",
+    ]
+    reports = sorted(Path("out").glob("*.json"))
+    assert [ft.load_report(report).step for report in reports] == [0, 1]
+    assert [step for step, _ in read_events(Path("out/tensorboard/out"))["rms/conv"]] == [0, 1]
+    assert not list(Path("out").rglob("*.part"))
