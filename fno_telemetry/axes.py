@@ -13,11 +13,13 @@ class AxesGuide:
     """What is known about space.
 
     `by_rank`: the axes that Fourier transforms or convolutions ran over, by the number of dimensions;
-    `sizes`: the sizes of those axes; `given`, `given_channels`: axes stated by hand, by module path.
+    `sizes`: the sizes of those axes; `flattened`: the numbers of points of fields of several axes, which are
+    the size of an axis that space was flattened to; `given`, `given_channels`: axes stated by hand, by path.
     """
 
     by_rank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     sizes: frozenset[tuple[int, ...]] = frozenset()
+    flattened: frozenset[int] = frozenset()
     given: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     given_channels: Mapping[str, int] = field(default_factory=dict)
 
@@ -37,6 +39,9 @@ class AxesGuide:
     def _space(self, module: nn.Module | None, shape: tuple[int, ...], sample: int | None) -> tuple[int, ...]:
         rank = len(shape)
         convolved = _convolved_dimensions(module)
+        if convolved == 1 and rank and shape[-1] in self.flattened:
+            # Neighbours along it are no neighbours in space, so that it has no spectrum.
+            return ()
         if convolved and rank >= convolved + 1:
             return tuple(range(rank - convolved, rank))
         usual, first, end = self.by_rank.get(rank, ()), 0 if sample is None else 1, rank

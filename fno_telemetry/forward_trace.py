@@ -57,6 +57,7 @@ class ForwardTrace:
         self._sums = GrowingSums()
         self._thread: int | None = None
         self._met = 0  # spectral calls whose branch has been added to something
+        self._sides: list[int] = []  # the spectral calls of each sum with a local branch
         self._updated = 0  # spectral calls whose block has been added back to its input
         self._spectral = 0
 
@@ -104,6 +105,7 @@ class ForwardTrace:
         self._lineages.clear()
         self._sums.clear()
         self._met = self._updated = self._spectral = 0
+        self._sides.clear()
 
     def _running(self) -> bool:
         return self._thread == threading.get_ident() and bool(self._stack)
@@ -214,12 +216,16 @@ class ForwardTrace:
             if found is None:
                 continue
             if found.beside is not None and not self._met & found.bits:
+                self._sides.append(found.bits)
                 self.listener.branches_met(
                     found.spectral, found.local, total.frame, found.branch, found.beside
                 )
             self._met |= found.bits
             if found.before is not None and not self._updated & found.bits:
                 self._updated |= found.bits
+                # What several blocks made together, as attention does, is the update of none of them.
+                if sum(bool(side & found.bits) for side in self._sides) > 1:
+                    continue
                 self.listener.residual_added(found.spectral, total.frame, found.before, found.after)
 
     def _returned(

@@ -47,9 +47,10 @@ class MappedModule:
 
 @dataclass(frozen=True)
 class MappedBlock:
-    """One place where a spectral and a local branch are added."""
+    """One place where a spectral and a local branch are added, in one call of the module around it."""
 
     name: str
+    call: int
     spectral: tuple[str, ...]
     local: tuple[str, ...]
 

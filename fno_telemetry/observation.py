@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -136,12 +137,13 @@ class _Structure:
         return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered)
 
     def _blocks(self, numbered: frozenset[str]) -> tuple[MappedBlock, ...]:
-        blocks: dict[str, MappedBlock] = {}
+        blocks: dict[tuple[str, int], MappedBlock] = {}
         counted = Counter[int]()
         for frame, spectral, local in self._sums:
             name = block_name(frame.path, numbered, counted[frame.index])
             counted[frame.index] += 1
-            blocks.setdefault(name, MappedBlock(name, distinct_paths(spectral), distinct_paths(local)))
+            paths = distinct_paths(spectral), distinct_paths(local)
+            blocks.setdefault((name, frame.number), MappedBlock(name, frame.number, *paths))
         return tuple(blocks.values())
 
     def _axes(self, given: Mapping[str, GivenRole]) -> AxesGuide:
@@ -161,9 +163,13 @@ class _Structure:
                 if (space := guide.layout("", seen.call.module, shape, None).space) and shape:
                     by_rank.setdefault(len(shape), space)
                     sizes.add(tuple(shape[axis] for axis in space))
+        fields = [
+            shape for seen in self._seen for shape in seen.shapes if len(by_rank.get(len(shape), ())) > 1
+        ]
         return AxesGuide(
             by_rank,
             frozenset(sizes),
+            frozenset(prod(shape[axis] for axis in by_rank[len(shape)]) for shape in fields),
             {path: e.spatial_axes for path, e in given.items() if e.spatial_axes is not None},
             {path: e.channel_axis for path, e in given.items() if e.channel_axis is not None},
         )

@@ -27,7 +27,7 @@ def map_view(model_map: ft.ModelMap, architecture: str) -> RenderableType:
     lines = [Text(), Text("blocks: where a spectral and a local branch are added", style="bold")]
     for block in model_map.blocks:
         operands = " + ".join((*block.spectral, *block.local))
-        lines.append(Text(f"{block.name}: {operands}"))
+        lines.append(Text(f"{block.name}{f'@{block.call}' if block.call else ''}: {operands}"))
     return Group(tree, *lines)
 
 
@@ -49,7 +49,12 @@ def map_document(model_map: ft.ModelMap) -> dict[str, Any]:
             for module in model_map.modules
         ],
         "blocks": [
-            {"name": block.name, "spectral": list(block.spectral), "local": list(block.local)}
+            {
+                "name": block.name,
+                "call": block.call,
+                "spectral": list(block.spectral),
+                "local": list(block.local),
+            }
             for block in model_map.blocks
         ],
     }
