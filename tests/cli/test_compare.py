@@ -1,6 +1,8 @@
 """`compare` says what changed, and its exit code whether that is worse."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,20 @@ def test_a_folder_of_reports_is_a_series(run, reports):
     result = run("compare", folder, "--json")
     assert result.code == 1
     assert json.loads(result.out)["break_step"] == 30
+
+
+PROGRAM = """
+import sys
+from fno_telemetry_cli.app import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sys.modules)
+"""
+
+
+def test_comparing_reports_loads_no_torch(reports):
+    line = [sys.executable, "-c", PROGRAM, "compare", str(reports[0]), str(reports[1]), "-q"]
+    verdict, loaded = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert verdict.startswith("different, not worse")
+    assert not {"torch", "tensorboard", "wandb"} & set(loaded.split())

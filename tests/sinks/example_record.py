@@ -228,3 +228,28 @@ _SPECTRUM = Spectrum(
     axis_band_edges=(0.0, 0.25, 0.5),
     axis_bands=((0.5, 0.5), (0.75, 0.25)),
 )
+
+
+def large(record: CaptureRecord, layers: int = 200) -> CaptureRecord:
+    """A model of 200 layers and 50 blocks, each with as many statistics and bins as a capture gives."""
+    random = np.random.default_rng(1)
+    edges = tuple(np.cumsum(random.random(65)).tolist())
+    counts = tuple(random.integers(1, 100_000, 64).tolist())
+    model, block = record.modules[1], record.blocks[0]
+    stats = {**model.stats, **{f"another_fraction_{index}": 0.0 for index in range(7)}}
+    assert len(stats) == 32
+    modules = tuple(
+        replace(
+            model,
+            name=f"encoder.fno_blocks.{index // 4}.branch_{index % 4}.spectral_conv",
+            order=index,
+            # As many digits as a float has.
+            stats=FrozenMapping({name: float(random.random()) for name in stats}),
+            histogram=Histogram(edges, counts, 1, 1),
+            log_histogram=LogHistogram(tuple(-8 + i / 4 for i in range(65)), counts, 0, 0, 0),
+        )
+        for index in range(layers)
+    )
+    block_stats = FrozenMapping({f"{name}_{index}": 1 / 3 for name in block.stats for index in range(2)})
+    blocks = tuple(replace(block, name=f"encoder.fno_blocks.{i}", stats=block_stats) for i in range(50))
+    return replace(record, modules=modules, blocks=blocks)

@@ -282,3 +282,16 @@ def test_importing_the_sink_imports_neither_torch_nor_tensorboard():
         "sys.exit(any(name in sys.modules for name in ('torch', 'tensorboard', 'numpy')))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_200_layers_stay_within_what_a_step_is_promised_to_take(run, folder, record, examples, read_events):
+    steps = (1, 2, 3)
+    large = examples.large(record)
+    capture(run, *(examples.at_step(large, step) for step in steps))
+    [file] = folder.iterdir()
+    # docs/dashboards.md: at most 45 tags and 8 kB for each layer and step, and as much for ten layers beside.
+    assert file.stat().st_size <= len(steps) * 8_000 * (200 + 10)
+    tags = read_events(folder)
+    assert len(tags) <= 45 * (200 + 10)
+    # No step adds tags of its own, or a page would grow with the training.
+    assert all(len(points) == len(steps) for tag, points in tags.items() if "/" in tag)

@@ -4,10 +4,9 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 
-import numpy as np
 import pytest
 
-from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram, LogHistogram
+from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram
 from fno_telemetry.sinks import keys
 from fno_telemetry.sinks.tensorboard_content import scalars
 from fno_telemetry.sinks.wandb_rows import (
@@ -19,33 +18,10 @@ from fno_telemetry.sinks.wandb_rows import (
     row,
 )
 
-LAYERS = 200
-
 
 @pytest.fixture(scope="module")
-def large(record: CaptureRecord) -> CaptureRecord:
-    """A model of 200 layers and 50 blocks, each with as many statistics and bins as a capture gives."""
-    random = np.random.default_rng(1)
-    edges = tuple(np.cumsum(random.random(65)).tolist())
-    counts = tuple(random.integers(1, 100_000, 64).tolist())
-    model, block = record.modules[1], record.blocks[0]
-    stats = {**model.stats, **{f"another_fraction_{index}": 0.0 for index in range(7)}}
-    assert len(stats) == 32
-    modules = tuple(
-        replace(
-            model,
-            name=f"encoder.fno_blocks.{index // 4}.branch_{index % 4}.spectral_conv",
-            order=index,
-            # As many digits as a float has.
-            stats=FrozenMapping({name: float(random.random()) for name in stats}),
-            histogram=Histogram(edges, counts, 1, 1),
-            log_histogram=LogHistogram(tuple(-8 + i / 4 for i in range(65)), counts, 0, 0, 0),
-        )
-        for index in range(LAYERS)
-    )
-    block_stats = FrozenMapping({f"{name}_{index}": 1 / 3 for name in block.stats for index in range(2)})
-    blocks = tuple(replace(block, name=f"encoder.fno_blocks.{i}", stats=block_stats) for i in range(50))
-    return replace(record, modules=modules, blocks=blocks)
+def large(record: CaptureRecord, examples) -> CaptureRecord:
+    return examples.large(record)
 
 
 def test_a_row_holds_every_number_under_the_keys_that_tensorboard_has(record):
