@@ -16,9 +16,9 @@ def wasserstein_decades(a: LogHistogram | None, b: LogHistogram | None) -> float
 
     It is the area between the cumulative shares: how far the values would have to be moved on average.
     Zeros stand apart and are left out; what lies outside of the edges counts at the outermost edge. None
-    when either has no element but zeros.
+    when either has no element but zeros, or the edges are not the same.
     """
-    if a is None or b is None:
+    if a is None or b is None or a.edges != b.edges:
         return None
     first, second = _shares(a), _shares(b)
     if first is None or second is None:
@@ -32,9 +32,9 @@ def population_stability(a: LogHistogram | None, b: LogHistogram | None) -> floa
     """Return the population stability index over the bins of log10 |x|, zeros a bin of their own.
 
     It is sum((p - q) ln(p / q)); by custom below 0.1 little has changed, above 0.25 much. None when either is
-    empty.
+    empty, or the edges are not the same.
     """
-    if a is None or b is None:
+    if a is None or b is None or a.edges != b.edges:
         return None
     p, q = _all_shares(a), _all_shares(b)
     if p is None or q is None:

@@ -74,3 +74,10 @@ def test_the_same_modes_at_another_resolution_are_no_distance_apart() -> None:
     fine = spectrum_of((1.0,) + (0.0,) * 15, size=64)
     assert spectral_distance(coarse, fine) == pytest.approx(0, abs=1e-12)
     assert spectral_distance(coarse, spectrum_of((0.5, 0.5) + (0.0,) * 14, size=64)) > 0.05
+
+
+def test_histograms_of_other_edges_are_not_compared() -> None:
+    other = LogHistogram(tuple(edge + 0.1 for edge in LOG_EDGES), (1,) * 64, 0, 0, 0)
+    same = LogHistogram(LOG_EDGES, (1,) * 64, 0, 0, 0)
+    assert wasserstein_decades(same, other) is None
+    assert population_stability(same, other) is None

@@ -65,6 +65,25 @@ def test_a_change_of_scale_by_an_order_of_magnitude_is_worse(
     assert compare(make_record(make_module("a")), make_record(make_module("a", rms=rms))).worse == worse
 
 
+def test_a_layer_that_comes_to_the_scales_of_its_network_has_learned(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    untrained = make_record(make_module("a"), make_module("b", 1, rms=0.02))
+    assert not compare(untrained, make_record(make_module("a"), make_module("b", 1, rms=0.7))).worse
+    assert compare(untrained, make_record(make_module("a"), make_module("b", 1, rms=1.5))).worse
+    dead = compare(untrained, make_record(make_module("a"), make_module("b", 1, rms=1e-9)))
+    assert dead.worse
+    assert dead.first_diverging == "b"
+
+
+def test_reports_of_networks_that_share_no_layer_are_said_to_share_none(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    found = compare(*(make_record(make_module(name), step=step) for step, name in enumerate("abc")))
+    assert found.verdict == "nothing in common; 1 layers added, 1 removed"
+    assert not found.worse
+
+
 def test_a_faded_branch_and_a_lost_update_are_worse(make_record: MakeRecord) -> None:
     def block(**stats: float) -> tuple[BlockRecord, ...]:
         healthy = {"spectral_share": 0.5, "update_ratio": 0.3, "gain": 1.0}
