@@ -1,10 +1,12 @@
 """Which axes of a tensor are sample, channel and space, from what was seen of the model."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
 
 from torch import nn
 
+from fno_telemetry.places import Place, SeenSpace
 from fno_telemetry.statistics.activation import Layout
 
 
@@ -12,11 +14,13 @@ from fno_telemetry.statistics.activation import Layout
 class AxesGuide:
     """What is known about space.
 
+    `seen`: where axes could be followed from tensor to tensor. Elsewhere:
     `by_rank`: the axes that Fourier transforms or convolutions ran over, by the number of dimensions;
     `sizes`: the sizes of those axes; `flattened`: the numbers of points of fields of several axes, which are
     the size of an axis that space was flattened to; `given`, `given_channels`: axes stated by hand, by path.
     """
 
+    seen: Mapping[Place, SeenSpace] = field(default_factory=dict)
     by_rank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     sizes: frozenset[tuple[int, ...]] = frozenset()
     flattened: frozenset[int] = frozenset()
@@ -24,17 +28,30 @@ class AxesGuide:
     given_channels: Mapping[str, int] = field(default_factory=dict)
 
     def layout(
-        self, path: str, module: nn.Module | None, shape: tuple[int, ...], batch_size: int | None
+        self,
+        path: str,
+        module: nn.Module | None,
+        shape: tuple[int, ...],
+        batch_size: int | None,
+        place: Place | None = None,
+        pads: Sequence[Sequence[int]] = (),
     ) -> Layout:
-        """Return the layout of a tensor of this shape that the module at `path` returned."""
+        """Return the layout of a tensor of this shape at this place; by default the module's first output.
+
+        `pads` are the amounts of each call of `pad` in the batch so far.
+        """
         sample = 0 if shape and shape[0] == batch_size else None
         space = self.given.get(path)
         if space is None or any(axis >= len(shape) for axis in space):
-            space = self._space(module, shape, sample)
+            seen = self.seen.get(place or Place("output", path))
+            space = seen.axes if seen and _fits(seen, shape, sample) else self._space(module, shape, sample)
+        else:
+            seen = None
         channel = self.given_channels.get(path)
         if channel is None or channel >= len(shape) or channel in space:
             channel = _channel(module, len(shape), sample, space)
-        return Layout(sample, channel, space)
+        layout = Layout(sample, channel, space)
+        return _without_padding(layout, seen, pads) if seen and seen.axes == space else layout
 
     def _space(self, module: nn.Module | None, shape: tuple[int, ...], sample: int | None) -> tuple[int, ...]:
         rank = len(shape)
@@ -64,6 +81,24 @@ class AxesGuide:
                 if shape[start : start + len(sizes)] == sizes:
                     runs.append(tuple(range(start, start + len(sizes))))
         return runs
+
+
+def _fits(seen: SeenSpace, shape: tuple[int, ...], sample: int | None) -> bool:
+    """Whether this is the space of such a tensor; how to unfold another number of points is not known."""
+    if seen.rank != len(shape) or sample in seen.axes:
+        return False
+    sizes = zip(seen.axes, seen.sizes, strict=True)
+    return all(len(parts) == 1 or prod(parts) == shape[axis] for axis, parts in sizes)
+
+
+def _without_padding(layout: Layout, seen: SeenSpace, pads: Sequence[Sequence[int]]) -> Layout:
+    """Return the layout with what is known of flattened and of padded axes."""
+    unfolded = seen.sizes if any(len(parts) > 1 for parts in seen.sizes) else ()
+    margins = tuple(
+        tuple(pads[margin[0]][2 * margin[1] :][:2]) if margin and margin[0] < len(pads) else (0, 0)
+        for margin in seen.margins
+    )
+    return replace(layout, unfolded=unfolded, margins=margins if any(map(any, margins)) else ())
 
 
 def _channel(module: nn.Module | None, rank: int, sample: int | None, space: tuple[int, ...]) -> int | None:

@@ -1,6 +1,7 @@
 """Measures while a model runs: listens to a trace and feeds accumulators. Shared by all sinks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,7 +15,8 @@ from fno_telemetry.measured import MeasuredTensors
 from fno_telemetry.model_map import ModelMap, block_name
 from fno_telemetry.module_calls import Call, distinct_paths
 from fno_telemetry.outputs import items, tensors_in
-from fno_telemetry.statistics.activation import Activation, unmeasurable
+from fno_telemetry.places import Place
+from fno_telemetry.statistics.activation import Activation, Layout, unmeasurable
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.contract import Statistic, Undefined
 
@@ -73,6 +75,7 @@ class Collector:
         self._measured = MeasuredTensors()
         self._batch_size: int | None = None
         self._order = 0
+        self._pads: list[tuple[int, ...]] = []  # of this batch, in order
         self._sums: dict[int, int] = {}  # how many sums a running frame has made, by its call's index
         self._block_of: dict[int, BlockAccumulator] = {}  # by spectral call's index, in this batch
         self._framed: dict[int, BlockAccumulator] = {}  # by frame's index: blocks that are a module's forward
@@ -84,6 +87,7 @@ class Collector:
     def start_batch(self, inputs: object, batch_size: int | None) -> None:
         """Get ready for a batch and measure the first tensor of what goes in."""
         self._batch_size = batch_size
+        self._pads.clear()
         self._sums.clear()
         self._block_of.clear()
         self._framed.clear()
@@ -93,7 +97,7 @@ class Collector:
         if (reason := unmeasurable(first)) is not None:
             self.skipped.setdefault("input", reason)
             return
-        layout = self._map.axes.layout("", None, tuple(first.shape), batch_size)
+        layout = self._layout("", None, first, Place("input", ""))
         self.input.add(first, self._measured.activation(first, layout))
 
     def call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
@@ -134,7 +138,7 @@ class Collector:
         shape = torch.broadcast_shapes(s.shape, t.shape)  # type: ignore[no-untyped-call]
         s, t = s.expand(shape), t.expand(shape)
         first = spectral[0]
-        layout = self._map.axes.layout(first.path, first.module, tuple(shape), self._batch_size)
+        layout = self._layout(first.path, first.module, s, Place("sum", block.name, block.call))
         block.add("branches", Branches().measure(Activation(s, layout), Activation(t, layout)))
         magnitudes = []
         for call in (*spectral[:1], *local[:1]):
@@ -148,11 +152,15 @@ class Collector:
     ) -> None:
         """Measure how far a block moved its input."""
         block = self._block_of.get(spectral[-1].index) or self._block(frame, spectral, ())
-        layout = self._map.axes.layout(block.name, None, tuple(after.shape), self._batch_size)
+        layout = self._layout(block.name, None, after, Place("sum", block.name, block.call))
         if before.shape != after.shape:
             before = before.expand_as(after)
         sides = (self._measured.activation(tensor, layout) for tensor in (before, after))
         block.add("updates", Updates().measure(*sides))
+
+    def padded(self, amounts: tuple[int, ...]) -> None:
+        """Remember it for the tensors that are padded by it."""
+        self._pads.append(amounts)
 
     def overwriting(self, target: torch.Tensor) -> None:
         """What was measured in this memory holds no longer."""
@@ -194,7 +202,7 @@ class Collector:
                 class_name=mapped.class_name if mapped else type(module).__name__,
                 role=mapped.role if mapped else "other",
             )
-        layout = self._map.axes.layout(name, module, tuple(tensor.shape), self._batch_size)
+        layout = self._layout(name, module, tensor, Place("output", *key))
         accumulator.add(tensor, self._measured.activation(tensor, layout))
         if key not in self.modules:
             self.modules[key] = accumulator
@@ -206,9 +214,14 @@ class Collector:
         if call.input_overwritten or entered is None or unmeasurable(entered) is not None:
             accumulator.truncation = Undefined("what went in is no tensor that can be measured, or is gone")
             return
-        layout = self._map.axes.layout(call.path, call.module, tuple(entered.shape), self._batch_size)
+        layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
+        # The modes are those of the padded field.
+        layout = replace(layout, margins=())
         # The modes of this very call: a mode that the data did not excite has no energy to cut off either.
         accumulator.add_input(self._measured.activation(entered, layout), call.modes)
+
+    def _layout(self, path: str, module: nn.Module | None, tensor: torch.Tensor, place: Place) -> Layout:
+        return self._map.axes.layout(path, module, tuple(tensor.shape), self._batch_size, place, self._pads)
 
     def _model_ended(self, call: Call, output: Any) -> None:
         for item, tensor in items(output):
@@ -218,7 +231,7 @@ class Collector:
             key = ("", call.number, item)
             if key not in self.outputs:
                 self.outputs[key] = TensorAccumulator(self._statistics, self.budget, keeps_earlier=False)
-            layout = self._map.axes.layout("", None, tuple(tensor.shape), self._batch_size)
+            layout = self._layout("", None, tensor, Place("output", *key))
             self.outputs[key].add(tensor, self._measured.activation(tensor, layout))
 
     def _block(self, frame: Call, spectral: tuple[Call, ...], local: tuple[Call, ...]) -> BlockAccumulator:
@@ -246,8 +259,8 @@ class Collector:
             block.add("gains", Undefined("the block works in place: its input is gone"))
             return
         sides = []
-        for tensor in (before, after):
-            layout = self._map.axes.layout(block.name, None, tuple(tensor.shape), self._batch_size)
+        for kind, tensor in (("input", before), ("output", after)):
+            layout = self._layout(block.name, None, tensor, Place(kind, call.path, call.number))
             sides.append(self._measured.activation(tensor, layout))
         block.add("gains", Gains().measure(*sides))
 

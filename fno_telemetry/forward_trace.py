@@ -17,7 +17,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from fno_telemetry import fourier_calls
+from fno_telemetry import fourier_calls, torch_functions
+from fno_telemetry.axis_identities import AxisIdentities
 from fno_telemetry.branch_meetings import meeting
 from fno_telemetry.growing_sums import ADDITIONS, GrowingSums, Sum, Term, overwritten
 from fno_telemetry.hooks import Hook
@@ -25,31 +26,28 @@ from fno_telemetry.lineage import MODEL_INPUT, Lineage, LineageTable
 from fno_telemetry.module_calls import Call, Listener, paths_by_module, takes_hooks, unwrapped
 from fno_telemetry.outputs import tensors_in
 
-_ACTIVATIONS = {
-    *("gelu", "relu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "rrelu", "relu6", "prelu", "glu"),
-    *("tanh", "sigmoid", "logsigmoid", "softplus", "softsign", "hardtanh", "hardswish", "hardsigmoid"),
-}
-_SAME_VALUES = {
-    *("clone", "contiguous", "detach", "alias", "to", "type", "float", "double", "half", "bfloat16"),
-    *("view", "view_as", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as"),
-    *("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t"),
-}
-
 
 class ForwardTrace:
     """Hooks on every module of `model` between enter and exit; forwards are followed within `batch()`.
 
     Hooks return None and never raise into the forward; on exit only the trace's own hooks are removed.
-    `roles` given by path overrule what is seen.
+    `roles` given by path overrule what is seen; `axes` is told of every function, to follow axes.
     """
 
-    def __init__(self, model: nn.Module, listener: Listener, roles: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        listener: Listener,
+        roles: Mapping[str, str] | None = None,
+        axes: AxisIdentities | None = None,
+    ) -> None:
         self.listener = listener
         self.calls: list[Call] = []
         self.seconds = 0.0  # spent here and in the listener
         self._model = unwrapped(model)
         self._paths = paths_by_module(model)
         self._roles = roles or {}
+        self._axes = axes
         self._handles: list[RemovableHandle] = []
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
@@ -181,7 +179,11 @@ class ForwardTrace:
                 continue
             own = self._lineages.get(tensor) or call.before
             made = own.joined(call.before)
-            makers = call.bit if owner else own.makers
+            # A network with a bare parameter of its own is no layer that made its output.
+            network = (
+                self._spectral & ~call.bit and self._spectral >> call.index << call.index == self._spectral
+            )
+            makers = call.bit if owner and not network else own.makers
             made = made._replace(calls=made.calls | call.bit, makers=makers)
             self._lineages.set_made(tensor, made)
         self.listener.call_ended(call, inputs, output)
@@ -189,14 +191,14 @@ class ForwardTrace:
     def _function_called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._running():
             return func(*args, **kwargs)
-        name = getattr(func, "__name__", "").removeprefix("fft_")
+        name = torch_functions.name_of(func)
         frame = self._stack[-1]
         terms: list[Term] = []
         target = overwritten(name, args, kwargs)
         if target is not None or name in ADDITIONS:
             self.aside(frame.path, lambda: terms.extend(self._adding(name, args, kwargs, target)))
         output = func(*args, **kwargs)
-        self.aside(frame.path, lambda: self._returned(frame, name, args, kwargs, output, tuple(terms)))
+        self.aside(frame.path, lambda: self._returned(frame, func, args, kwargs, output, tuple(terms)))
         return output
 
     def _adding(
@@ -231,16 +233,22 @@ class ForwardTrace:
     def _returned(
         self,
         frame: Call,
-        name: str,
+        func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         output: Any,
         terms: tuple[Term, ...],
     ) -> None:
+        name = torch_functions.name_of(func)
         entered = list(tensors_in((args, kwargs)))
         lineage = self._lineages.union(entered)
         if lineage is None:
             return
+        if self._axes is not None:
+            followed = [one for one in entered if self._lineages.get(one) is not None]
+            self._axes.returned(func, args, kwargs, followed, list(tensors_in(output)))
+        if name == "pad":
+            self.listener.padded(torch_functions.pad_amounts(args, kwargs))
         changed = [args[0]] if name == "__setitem__" else list(tensors_in(output))
         if changed and not terms:
             self._resolve(self._sums.used(entered))
@@ -248,7 +256,7 @@ class ForwardTrace:
         for tensor in changed:
             if target is None and any(tensor is one for one in entered):
                 continue  # handed on as it is
-            if target is None and own is not None and _keeps_values(name, args):
+            if target is None and own is not None and torch_functions.keeps_values(name, args):
                 self._lineages.set(tensor, own)
             else:
                 self._lineages.set_made(tensor, lineage)
@@ -259,9 +267,14 @@ class ForwardTrace:
                 self._sums.hold(tensor, terms, frame)
         if name in fourier_calls.FORWARD or name in fourier_calls.INVERSE:
             seen = fourier_calls.fourier_call(name, args, kwargs, output)
-            inverse = name in fourier_calls.INVERSE
-            (frame.inverse_transforms if inverse else frame.forward_transforms).append(seen)
-        elif name.rstrip("_") in _ACTIVATIONS and isinstance(output, torch.Tensor) and _is_own_code(frame):
+            if self._axes is not None:
+                self._axes.transformed(seen, frame, entered[0], output)
+            (frame.inverse_transforms if seen.inverse else frame.forward_transforms).append(seen)
+        elif (
+            name.rstrip("_") in torch_functions.ACTIVATIONS
+            and isinstance(output, torch.Tensor)
+            and _is_own_code(frame)
+        ):
             name = name.rstrip("_")
             number = self._number(f"{frame.path}#{name}")
             self.listener.activation_called(frame, name, number, output)
@@ -278,11 +291,6 @@ class _Functions(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         return self._trace._function_called(func, args, kwargs or {})
-
-
-def _keeps_values(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether a function returns the values of its first argument; `sum` starts with 0 + x."""
-    return name in _SAME_VALUES or (name == "add" and isinstance(args[-1], int) and args[-1] == 0)
 
 
 def _is_own_code(frame: Call) -> bool:

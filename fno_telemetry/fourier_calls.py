@@ -22,6 +22,7 @@ class FourierCall:
     shape: tuple[int, ...]
     norm: str
     halved: bool
+    inverse: bool
     modes: torch.Tensor | None = None
 
 
@@ -38,6 +39,7 @@ def fourier_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output:
         shape=tuple((output if inverse else given).shape),
         norm=options.get("norm") or "backward",
         halved=halved,
+        inverse=inverse,
         modes=_modes(given, axes, halved) if inverse else None,
     )
 

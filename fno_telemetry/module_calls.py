@@ -75,6 +75,10 @@ class Listener(Protocol):
         """What came of `spectral` was added to its block's input `before`, giving `after`."""
         ...
 
+    def padded(self, amounts: tuple[int, ...]) -> None:
+        """A field was padded by these amounts before and after each axis, the last axis first."""
+        ...
+
     def overwriting(self, target: torch.Tensor) -> None:
         """A function is about to write into the memory of `target`, which others may share."""
         ...

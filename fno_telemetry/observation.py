@@ -17,7 +17,8 @@ from fno_telemetry.fourier_calls import FourierCall
 from fno_telemetry.lineage import members
 from fno_telemetry.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
 from fno_telemetry.module_calls import Call, distinct_paths
-from fno_telemetry.outputs import tensors_in
+from fno_telemetry.outputs import items, tensors_in
+from fno_telemetry.places import Place, Places, SeenSpace
 
 
 def observe(
@@ -33,7 +34,7 @@ def observe(
     given = given or {}
     roles = {path: entry.role for path, entry in given.items() if entry.role is not None}
     seen = _Structure()
-    with ForwardTrace(model, seen, roles) as trace:
+    with ForwardTrace(model, seen, roles, seen.places.identities) as trace:
         seen.trace = trace
         with trace.batch():
             run()
@@ -46,6 +47,7 @@ def observe(
 class _Seen:
     call: Call
     shapes: list[tuple[int, ...]]
+    item: str | None  # the name of the first tensor
     owner: bool
 
 
@@ -59,18 +61,27 @@ class _Structure:
         self._functions: list[tuple[str, str, tuple[int, ...]]] = []
         self._sums: list[tuple[Call, tuple[Call, ...], tuple[Call, ...]]] = []  # frame, spectral, local
         self._makers_of_output = 0
+        self.places = Places()
+        self._residual: set[int] = set()  # positions of the sums with the block's own input alone
 
     def call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
         tensors = list(tensors_in(output))
+        for item, tensor in items(output):
+            self.places.note(Place("output", call.path, call.number, item), tensor)
+        if (first := next(tensors_in(inputs), None)) is not None:
+            self.places.note(Place("input", call.path, call.number), first)
+        named = next((item for item, _ in items(output)), None)
         owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
-        self._seen.append(_Seen(call, [tuple(tensor.shape) for tensor in tensors], owner))
+        self._seen.append(_Seen(call, [tuple(tensor.shape) for tensor in tensors], named, owner))
         if call.parent is not None and call.parent.index == 0 and self.trace is not None:
             for tensor in tensors:
                 lineage = self.trace.lineage(tensor)
                 self._makers_of_output |= lineage.makers if lineage else 0
 
     def activation_called(self, frame: Call, name: str, number: int, output: torch.Tensor) -> None:
-        self._functions.append((f"{frame.path}#{name}", name, tuple(output.shape)))
+        path = f"{frame.path}#{name}"
+        self._functions.append((path, name, tuple(output.shape)))
+        self.places.note(Place("output", path, number), output)
 
     def branches_met(
         self,
@@ -80,13 +91,20 @@ class _Structure:
         s: torch.Tensor,
         t: torch.Tensor,
     ) -> None:
+        # Until all are known, how the sums of a forward are numbered is not.
+        self.places.note(Place("sum", "", len(self._sums)), max(t, s, key=lambda one: one.numel()))
         self._sums.append((frame, spectral, local))
 
     def residual_added(
         self, spectral: tuple[Call, ...], frame: Call, before: torch.Tensor, after: torch.Tensor
     ) -> None:
         if not any(spectral[-1] in met for _, met, _ in self._sums):
+            self._residual.add(len(self._sums))
+            self.places.note(Place("sum", "", len(self._sums)), before)
             self._sums.append((frame, spectral, ()))
+
+    def padded(self, amounts: tuple[int, ...]) -> None:
+        """The axes that are followed tell."""
 
     def overwriting(self, target: torch.Tensor) -> None:
         """Shapes and lineages stay what they are."""
@@ -100,7 +118,7 @@ class _Structure:
         per_frame = Counter(frame.index for frame, _, _ in self._sums)
         numbered = frozenset(f.path for f, _, _ in self._sums if per_frame[f.index] > 1 or not f.path)
         blocks = self._blocks(numbered)
-        axes = self._axes(given)
+        axes = self._axes(given, numbered)
         found = self._roles({block.name for block in blocks})
         parents = {id(seen.call.parent) for seen in self._seen}
         calls = Counter(seen.call.path for seen in self._seen)
@@ -113,7 +131,8 @@ class _Structure:
             if path in roles:
                 role, reason = roles[path], "given by hand"
             shape = seen.shapes[0] if seen.shapes else ()
-            layout = axes.layout(path, seen.call.module, shape, batch_size)
+            place = Place("output", path, seen.call.number, seen.item)
+            layout = axes.layout(path, seen.call.module, shape, batch_size, place)
             modules[path] = MappedModule(
                 name=path,
                 class_name=type(seen.call.module).__name__,
@@ -126,12 +145,15 @@ class _Structure:
                 shape=shape,
                 modes=_kept_modes(seen.call),
             )
+        functions = Counter(name for name, _, _ in self._functions)
         for name, function, shape in self._functions:
+            if name in modules:
+                continue
             layout = axes.layout(name, None, shape, batch_size)
             role = roles.get(name, "activation")
             reason = "given by hand" if name in roles else f"calls {function}()"
             modules[name] = MappedModule(
-                name, function, role, reason, layout.space, layout.channel, shape=shape
+                name, function, role, reason, layout.space, layout.channel, functions[name], shape=shape
             )
         _require_axes(given, modules)
         return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered)
@@ -146,7 +168,17 @@ class _Structure:
             blocks.setdefault((name, frame.number), MappedBlock(name, frame.number, *paths))
         return tuple(blocks.values())
 
-    def _axes(self, given: Mapping[str, GivenRole]) -> AxesGuide:
+    def _seen_space(self, numbered: frozenset[str]) -> dict[Place, SeenSpace]:
+        counted = Counter[int]()
+        names = {}
+        for position, (frame, _, _) in enumerate(self._sums):
+            name = block_name(frame.path, numbered, counted[frame.index])
+            counted[frame.index] += 1
+            names[Place("sum", "", position)] = Place("sum", name, frame.number)
+        found = self.places.seen_space(lambda call: any(one.spectral for one in _with_parents(call)))
+        return {names.get(place, place): space for place, space in found.items()}
+
+    def _axes(self, given: Mapping[str, GivenRole], numbered: frozenset[str]) -> AxesGuide:
         by_rank: dict[int, tuple[int, ...]] = {}
         sizes = set()
         for seen in self._seen:
@@ -167,6 +199,7 @@ class _Structure:
             shape for seen in self._seen for shape in seen.shapes if len(by_rank.get(len(shape), ())) > 1
         ]
         return AxesGuide(
+            self._seen_space(numbered),
             by_rank,
             frozenset(sizes),
             frozenset(prod(shape[axis] for axis in by_rank[len(shape)]) for shape in fields),
@@ -188,7 +221,9 @@ class _Structure:
         ended = {seen.call.index: seen.call for seen in self._seen}
         for index in members(self._makers_of_output):
             if index > last and index in ended:
-                found[_outside(ended[index], around).path] = ("projection", "last to make the output")
+                maker = _outside(ended[index], around)
+                if role_by_class(maker.module) is None:
+                    found[maker.path] = ("projection", "last to make the output")
         for _, branch, local in self._sums:
             for call in local:
                 found[call.path] = ("local", f"added to {branch[-1].path}, fed by the same input")
@@ -196,9 +231,10 @@ class _Structure:
             transforms = call.forward_transforms + call.inverse_transforms
             axes = ", ".join(str(axis) for axis in sorted({a for t in transforms for a in t.axes}))
             found[call.path] = ("spectral", f"Fourier transform and its inverse over axes {axes}")
-        for frame, _, local in self._sums:
+        for position, (frame, _, local) in enumerate(self._sums):
             if frame.path in block_names:
-                other = "a local branch" if local else "what is not a module's"
+                own = "its own input" if position in self._residual else "what is not a module's"
+                other = "a local branch" if local else own
                 found[frame.path] = ("block", f"its forward adds a spectral branch and {other}")
         return found
 

@@ -31,6 +31,9 @@ class Notes:
     def residual_added(self, spectral, frame, before, after):
         self.residuals.append(([c.path for c in spectral], frame.path))
 
+    def padded(self, amounts):
+        pass
+
     def overwriting(self, target):
         pass
 

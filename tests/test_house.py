@@ -22,12 +22,13 @@ LAYERS = (
     ("report",),
     ("sinks",),
     ("comparison",),
-    ("fourier_calls", "lineage", "outputs", "hooks", "statistics", "architectures"),
-    ("sources",),
-    ("module_calls", "axes"),
-    ("growing_sums",),
-    ("branch_meetings",),
-    ("forward_trace", "model_map"),
+    ("fourier_calls", "torch_functions", "lineage", "outputs", "hooks", "statistics", "architectures"),
+    ("sources", "axis_parts"),
+    ("module_calls",),
+    ("growing_sums", "axis_identities"),
+    ("branch_meetings", "places"),
+    ("forward_trace", "axes"),
+    ("model_map",),
     ("observation", "map_files", "accumulators", "measured"),
     ("collector", "preservation"),
     ("assembly",),
@@ -35,7 +36,8 @@ LAYERS = (
 )
 TORCH = {"statistics", "architectures", "sources", "collector", "session", "model_map", "forward_trace"}
 TORCH |= {"fourier_calls", "lineage", "module_calls", "axes", "accumulators", "outputs", "preservation"}
-TORCH |= {"assembly", "hooks", "growing_sums", "branch_meetings", "observation", "measured"}
+TORCH |= {"assembly", "hooks", "growing_sums", "branch_meetings", "observation", "measured", "places"}
+TORCH |= {"axis_identities"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 

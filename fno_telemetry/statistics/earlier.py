@@ -68,7 +68,7 @@ def measure(
 def _low_frequency_ratio(tensor: torch.Tensor, activation: Activation) -> torch.Tensor:
     if activation.complex or tensor.numel() == 0:
         return torch.full((), torch.nan, dtype=activation.accumulator, device=activation.device)
-    if activation.layout.space != (2, 3):
+    if activation.layout.space != (2, 3) or activation.layout.unfolded:
         activation = Activation(tensor, Layout(sample=0, channel=1, space=(2, 3)))
     energy = energy_of(activation)
     power = energy.grid.clone()

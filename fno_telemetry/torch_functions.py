@@ -1,0 +1,33 @@
+"""What functions of torch are called, and which of them do what."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ACTIVATIONS = {
+    *("gelu", "relu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "rrelu", "relu6", "prelu", "glu"),
+    *("tanh", "sigmoid", "logsigmoid", "softplus", "softsign", "hardtanh", "hardswish", "hardsigmoid"),
+}
+
+SAME_VALUES = {
+    *("clone", "contiguous", "detach", "alias", "to", "type", "float", "double", "half", "bfloat16"),
+    *("view", "view_as", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as"),
+    *("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t"),
+}
+
+
+def name_of(func: Any) -> str:
+    """Return the name of a function as a function mode sees it; of an attribute's getter, the attribute's."""
+    name: str = getattr(func, "__name__", "")
+    if name == "__get__":
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+    return name.removeprefix("fft_")
+
+
+def keeps_values(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether a function returns the values of its first argument; `sum` starts with 0 + x."""
+    return name in SAME_VALUES or (name == "add" and isinstance(args[-1], int) and args[-1] == 0)
+
+
+def pad_amounts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return what a call of `pad` adds before and after each axis, the last axis first."""
+    return tuple(args[1] if len(args) > 1 else kwargs["pad"])
