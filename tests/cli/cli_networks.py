@@ -24,6 +24,23 @@ class Unused(Plain):
         self.spare = nn.Linear(2, 2)
 
 
+class Operator(nn.Module):
+    """A spectral layer beside a norm, which is the local branch here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.spectral, self.beside = nn.Conv2d(1, 4, 1), Low(), nn.InstanceNorm2d(4)
+
+    def forward(self, x):
+        x = self.lift(x)
+        return (self.spectral(x) + self.beside(x)).tanh()
+
+
+class Low(nn.Module):
+    def forward(self, x):
+        return torch.fft.irfft2(torch.fft.rfft2(x), s=x.shape[-2:])
+
+
 class Counting(nn.Module):
     """Has only a module whose output is no number that could be measured."""
 

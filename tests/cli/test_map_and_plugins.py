@@ -39,6 +39,19 @@ def test_a_written_map_is_read_back_and_can_be_changed(run, folder, small):
     assert run(*line, "--output", path, "--force", "--quiet").err == ""
 
 
+def test_a_map_file_wins_over_structure_and_structure_over_class(run, folder):
+    line = ("--input", "train.npz", "--model", "cli_networks:Operator")
+    seen = run("map", *line).out
+    assert "beside  local  InstanceNorm2d, space axes 2, 3: added to spectral, fed by the same input" in seen
+    Path("map.toml").write_text(
+        'schema = "fno-telemetry-map/1"\n[[modules]]\nname = "beside"\nrole = "norm"\n'
+    )
+    stated = run("map", *line, "--map", "map.toml").out
+    assert "beside  norm  InstanceNorm2d, space axes 2, 3: given by hand" in stated
+    assert run("capture", *line, "--map", "map.toml", "--output", "out").code == 0
+    assert ft.load_report("out/activation_report.json").module("beside").role == "norm"
+
+
 def test_a_model_without_branches_has_a_map_too(run, folder):
     result = run("map", "--batches", "cli_networks:tuples", "--model", "cli_networks:Scaled")
     assert result.code == 0
