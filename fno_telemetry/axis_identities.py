@@ -38,7 +38,8 @@ class _Padded:
     part: Part  # with its size after padding
     before: int
     after: int
-    cropped: bool = False  # whether exactly that was cut off again
+    start: int  # on the clock that counts places
+    end: int = 0  # when exactly that was cut off again, for the last time
 
 
 _VIEWS = {
@@ -66,6 +67,7 @@ class AxisIdentities:
     def __init__(self) -> None:
         self._axes: TensorTable[tuple[Axis, ...]] = TensorTable()
         self._known = AxisParts()
+        self.clock = 0  # how many tensors were asked for that are to be judged later
         self._pads = 0
         self._padded: list[_Padded] = []
         self._spectral: dict[int, int] = {}  # the identity of frequencies by that of their axis in space
@@ -75,6 +77,8 @@ class AxisIdentities:
 
     def of(self, tensor: torch.Tensor) -> tuple[Axis, ...]:
         """Return the axes of a tensor; new ones where nothing is known of it."""
+        if tensor.is_nested:
+            return ()
         known = self._axes.get(tensor)
         if known is None or len(known) != tensor.ndim:
             known = tuple(self._known.new(size) for size in tensor.shape)
@@ -90,6 +94,9 @@ class AxisIdentities:
         made: Sequence[torch.Tensor],
     ) -> None:
         """Take note of what a function did; `entered` are the followed tensors among its arguments."""
+        entered, made = _with_axes(entered), _with_axes(made)
+        if not entered:
+            return
         name = name_of(func)
         if name == "pad":
             self._pad(self.of(entered[0]), pad_amounts(args, kwargs))
@@ -153,15 +160,15 @@ class AxisIdentities:
     def _identities(self, groups: Iterable[tuple[Axis, ...]]) -> set[int]:
         return {part.identity for axes in groups for axis in axes for part in self._known.parts(axis)}
 
-    def margin(self, axis: Axis) -> Margin | None:
-        """Return the margin of an axis that is padded and that is cropped later on."""
-        parts = self._known.parts(axis)
-        found = [
-            one.margin
-            for one in self._padded
-            if one.cropped and parts == (Part(self._known.root(one.part.identity), one.part.size),)
-        ]
-        return found[-1] if found else None
+    def margin(self, axis: Axis, clock: int) -> Margin | None:
+        """Return the margin of an axis that was padded when the clock said so, and was cropped later on."""
+        for one in reversed(self._padded):
+            if one.start <= clock < one.end and self._known.parts(axis) == (self._at(one),):
+                return one.margin
+        return None
+
+    def _at(self, padded: _Padded) -> Part:
+        return Part(self._known.root(padded.part.identity), padded.part.size)
 
     def _pad(self, known: Sequence[Axis], amounts: Sequence[int]) -> None:
         for pair in range(len(amounts) // 2):
@@ -169,7 +176,7 @@ class AxisIdentities:
             axis = known[-1 - pair]
             if len(axis) == 1 and min(before, after) >= 0 and before + after:
                 part = Part(axis[0].identity, axis[0].size + before + after)
-                self._padded.append(_Padded(Margin(self._pads, pair), part, before, after))
+                self._padded.append(_Padded(Margin(self._pads, pair), part, before, after, self.clock))
         self._pads += 1
 
     def _crop(self, known: Sequence[Axis], shape: Sequence[int], strides: Sequence[int], offset: int) -> None:
@@ -177,13 +184,13 @@ class AxisIdentities:
         cut = []
         for axis, size, stride in zip(known, shape, strides, strict=True):
             whole = self._known.parts(axis)
-            for one in self._padded:
-                at = Part(self._known.root(one.part.identity), one.part.size)
-                if whole == (at,) and size == at.size - one.before - one.after:
+            for one in reversed(self._padded):
+                if whole == (self._at(one),) and size == one.part.size - one.before - one.after:
                     cut.append(one)
                     offset -= one.before * stride
+                    break
         for one in cut if offset == 0 else ():
-            one.cropped = True
+            one.end = self.clock
 
     def _made(
         self,
@@ -260,3 +267,8 @@ class AxisIdentities:
     def _write(self, target: Any, value: torch.Tensor) -> None:
         if target is not value and self._axes.get(target) is None and target.ndim == value.ndim:
             self._axes.set(target, self._known.resized(self.of(value), target.shape))
+
+
+def _with_axes(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the tensors that have a shape; nested ones have none."""
+    return [tensor for tensor in tensors if not tensor.is_nested]

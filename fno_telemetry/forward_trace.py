@@ -244,14 +244,14 @@ class ForwardTrace:
         lineage = self._lineages.union(entered)
         if lineage is None:
             return
-        if self._axes is not None:
-            followed = [one for one in entered if self._lineages.get(one) is not None]
-            self._axes.returned(func, args, kwargs, followed, list(tensors_in(output)))
         if name == "pad":
             self.listener.padded(torch_functions.pad_amounts(args, kwargs))
         changed = [args[0]] if name == "__setitem__" else list(tensors_in(output))
         if changed and not terms:
             self._resolve(self._sums.used(entered))
+        if self._axes is not None:
+            followed = [one for one in entered if self._lineages.get(one) is not None]
+            self._axes.returned(func, args, kwargs, followed, list(tensors_in(output)))
         target, own = overwritten(name, args, kwargs), self._lineages.get(entered[0])
         for tensor in changed:
             if target is None and any(tensor is one for one in entered):

@@ -39,10 +39,12 @@ class Places:
     def __init__(self) -> None:
         self.identities = AxisIdentities()
         self._axes: dict[Place, tuple[Axis, ...]] = {}
+        self._clock: dict[Place, int] = {}
 
     def note(self, place: Place, tensor: torch.Tensor) -> None:
         """Remember the axes of the tensor at this place, and not the tensor."""
-        self._axes[place] = self.identities.of(tensor)
+        self._axes[place], self._clock[place] = self.identities.of(tensor), self.identities.clock
+        self.identities.clock += 1
 
     def seen_space(self, counts: Callable[[Call], bool]) -> dict[Place, SeenSpace]:
         """Return what is space where the transforms of the calls that count are over space.
@@ -64,6 +66,6 @@ class Places:
                 continue
             axes = wider[0] if wider else axes
             whole = [sizes[place][a] or (prod(part.size for part in self._axes[place][a]),) for a in axes]
-            margins = tuple(self.identities.margin(self._axes[place][a]) for a in axes)
+            margins = tuple(self.identities.margin(self._axes[place][a], self._clock[place]) for a in axes)
             found[place] = SeenSpace(rank, axes, tuple(whole), margins)
         return found

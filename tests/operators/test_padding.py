@@ -38,8 +38,9 @@ class Padded(nn.Module):
         return self.project(y[self.crop or valid])
 
 
-def without_padding(model):
-    return {name: part[model.valid] for name, part in model.noted[-1].items()}
+def without_padding(model, number=-1):
+    noted = model.noted[number]
+    return {name: part[model.valid] if name in "stxy" else part for name, part in noted.items()}
 
 
 AMOUNTS = [(0, 3, 0, 2), (2, 2, 1, 1), (3, 0, 0, 0), (1, 2, 4, 0)]
@@ -85,6 +86,34 @@ def test_padding_in_proportion_is_left_out_at_every_resolution(fields, agree):
         agree(ft.capture(model, batch).blocks, [without_padding(model)])
     record = ft.capture(model, batches)
     assert record.module("spectral").stats["count"] == 3 * 4 * (12 * 10 + 16 * 20)
+
+
+def test_each_block_may_pad_in_its_own_way(fields, agree):
+    class EachPads(nn.Module):
+        """Blocks that pad by as much in all, on different sides, and crop twice what they made."""
+
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList(Padded(amounts) for amounts in [(2, 0, 1, 1), (1, 1, 2, 0)])
+
+        def forward(self, x):
+            for block in self.blocks:
+                x = block(x) + block(x * 2)
+            return x
+
+    def note(module, args, output):
+        module.noted[-1] |= {"entered": args[0], "left": output}
+
+    model = EachPads()
+    for block in model.blocks:
+        block.register_forward_hook(note)
+    record = ft.capture(model, fields)
+    # The first block runs twice, then the second one.
+    noted = [without_padding(block, number) for block in model.blocks for number in (-2, -1)]
+    assert [(block.name, block.call) for block in record.blocks] == [
+        (f"blocks.{k}", call) for k in range(2) for call in range(2)
+    ]
+    agree(record.blocks, noted)
 
 
 def test_padding_a_spectrum_is_no_padding_of_space(fields):
