@@ -218,3 +218,35 @@ def test_blocks_over_flattened_space_are_measured(sizes, recognised, agree):
         blocks=[(name, [f"{name}.spectral.inner"], [f"{name}.local"]) for name in names],
     )
     agree(record.blocks, [layer.noted[-1] for layer in model.layers], space=(1,))
+
+
+def test_a_spectral_layer_that_unfolds_its_tokens_itself_truncates_the_field():
+    class Inside(TwoCorners):
+        def forward(self, x):
+            field = x.unflatten(1, (6, 8)).permute(0, 3, 1, 2)
+            return super().forward(field).flatten(2).transpose(1, 2)
+
+    inside, x = Inside(4, 2), torch.rand(3, 48, 4)
+    field = x.unflatten(1, (6, 8)).permute(0, 3, 1, 2)
+    whole = TwoCorners(4, 2)
+    whole.load_state_dict(inside.state_dict())
+    found = ft.capture(nn.Sequential(nn.Identity(), inside), x).module("1")
+    expected = ft.capture(nn.Sequential(nn.Identity(), whole), field).module("1")
+    assert (found.spatial_axes, found.spectrum.sizes) == ((1,), (6, 8))
+    for name in ("truncated_energy_fraction", "low_frequency_fraction", "dc_fraction", "one_sidedness"):
+        assert found.stats[name] == pytest.approx(expected.stats[name], rel=1e-6), name
+
+
+def test_tokens_of_another_number_have_no_spectrum_rather_than_a_wrong_one():
+    class Square(TwoCorners):
+        def forward(self, x):
+            size = int(x.shape[1] ** 0.5)
+            return super().forward(x.unflatten(1, (size, size)).permute(0, 3, 1, 2)).flatten(2).mT
+
+    model = nn.Sequential(nn.Identity(), Square(4, 2))
+    alone = ft.capture(model, torch.rand(3, 64, 4)).module("1")
+    assert alone.stats["low_frequency_fraction"] > 0
+    both = ft.capture(model, [torch.rand(3, 36, 4), torch.rand(3, 64, 4)]).module("1")
+    assert both.stats["count"] == 3 * 4 * (36 + 64)
+    assert both.stats["low_frequency_fraction"] is None
+    assert both.reasons["low_frequency_fraction"]
