@@ -140,6 +140,11 @@ def _unmet(collector: Collector) -> tuple[str, ...]:
     met = {name for block in collector.blocks.values() for name in block.spectral}
     spectral = dict.fromkeys(m.name for m in collector.modules.values() if m.role == "spectral")
     unmet = [name for name in spectral if name not in met]
+    if collector.transforms_itself:
+        return (
+            "the model's own forward calls the Fourier transforms, so no module is spectral and there are no "
+            "branch shares; they need a module of their own",
+        )
     if not unmet:
         return ()
     more = f" and {len(unmet) - 1} more" if len(unmet) > 1 else ""

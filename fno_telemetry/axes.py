@@ -41,12 +41,11 @@ class AxesGuide:
         `pads` are the amounts of each call of `pad` in the batch so far.
         """
         sample = 0 if shape and shape[0] == batch_size else None
+        seen = self.seen.get(place or Place("output", path))
+        seen = seen if seen is not None and _fits(seen, shape, sample) else None
         space = self.given.get(path)
         if space is None or any(axis >= len(shape) for axis in space):
-            seen = self.seen.get(place or Place("output", path))
-            space = seen.axes if seen and _fits(seen, shape, sample) else self._space(module, shape, sample)
-        else:
-            seen = None
+            space = seen.axes if seen else self._space(module, shape, sample)
         channel = self.given_channels.get(path)
         if channel is None or channel >= len(shape) or channel in space:
             channel = _channel(module, len(shape), sample, space)

@@ -67,6 +67,7 @@ class Collector:
         self.blocks: dict[tuple[str, int], BlockAccumulator] = {}
         self.input = TensorAccumulator(statistics, self.budget, keeps_earlier=False)
         self.fired: set[str] = set()
+        self.transforms_itself = False  # whether the whole model's own forward is the spectral layer
         self.skipped: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self._map = model_map
@@ -106,6 +107,7 @@ class Collector:
         if (block := self._framed.get(call.index)) is not None:
             self._gain(block, call, inputs, output)
         if call.parent is not None and call.parent.index == 0 and not call.path:
+            self.transforms_itself |= call.spectral
             self._model_ended(call, output)
         if call.path not in self._names:
             return

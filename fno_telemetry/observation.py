@@ -210,7 +210,7 @@ class _Structure:
     def _roles(self, block_names: set[str]) -> dict[str, tuple[str, str]]:
         """Return role and reason by path, for what the structure tells."""
         found: dict[str, tuple[str, str]] = {}
-        spectral = [seen.call for seen in self._seen if seen.call.spectral]
+        spectral = [seen.call for seen in self._seen if seen.call.spectral and seen.call.path]
         if not spectral:
             return found
         around = {id(call) for one in spectral for call in _with_parents(one)}

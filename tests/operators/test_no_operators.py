@@ -107,3 +107,30 @@ def test_no_role_of_an_operator_is_given_to_what_is_none(name):
     assert {entry["name"] for entry in record.not_fired} <= {"0.self_attn.out_proj"}
     assert leaves - {"0.self_attn.out_proj"} <= set(measured)
     assert all(module.stats["count"] > 0 and module.stats["rms"] > 0 for module in measured.values())
+
+
+class Inline(nn.Module):
+    """An operator that transforms in its own forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.lift, self.local = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        x = self.lift(x)
+        spectrum = torch.fft.rfft2(x)
+        return torch.relu(torch.fft.irfft2(spectrum * (spectrum.abs() > 1), s=x.shape[-2:]) + self.local(x))
+
+
+def test_an_operator_that_transforms_in_its_own_forward_is_told_of():
+    model, x = Inline(), torch.rand(3, 1, 8, 10)
+    record = ft.capture(model, x)
+    assert {module.role for module in record.modules} == {"other", "activation"}
+    assert [warning.split(":")[0] for warning in record.warnings] == [
+        "the model's own forward calls the Fourier transforms, so no module is spectral and there are no "
+        "branch shares; they need a module of their own"
+    ]
+    # As a block of a larger network it is the spectral layer as a whole.
+    model_map = ft.map_model(nn.Sequential(model), x)
+    assert {m.name: m.role for m in model_map.modules if m.role == "spectral"} == {"0": "spectral"}
+    assert [warning.split(":")[0] for warning in ft.capture(nn.Sequential(model), x).warnings] == ["0"]

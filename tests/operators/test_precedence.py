@@ -80,6 +80,31 @@ def test_axes_that_are_stated_win_over_those_that_were_followed():
     assert record.module("beside").spatial_axes == (2, 3)
 
 
+@pytest.mark.parametrize("body", ["tokens", "padded"])
+def test_a_map_that_is_written_and_read_back_changes_no_number(body, tmp_path):
+    def tokens(x, spectral):
+        flat = x.flatten(2)
+        return functional.gelu(spectral(flat.unflatten(2, (8, 10))).flatten(2) + flat).unflatten(2, (8, 10))
+
+    def padded(x, spectral):
+        x = functional.pad(x, (2, 1, 0, 3))
+        return (x + functional.gelu(spectral(x)))[..., :8, 2:12]
+
+    class Given(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lift, self.inner, self.act = nn.Conv2d(1, 4, 1), Low(), nn.Identity()
+
+        def forward(self, x):
+            return self.act({"tokens": tokens, "padded": padded}[body](self.lift(x), self.inner))
+
+    model = Given()
+    ft.write_map(ft.map_model(model, X), tmp_path / "map.toml")
+    seen = ft.capture(model, X)
+    again = ft.capture(model, X, given=ft.read_map(tmp_path / "map.toml"))
+    assert (again.modules, again.blocks, again.layers) == (seen.modules, seen.blocks, seen.layers)
+
+
 def test_a_class_tells_activations_and_norms_and_nothing_else():
     named = nn.Sequential(SpectralConv2d(1, 4, 1), nn.BatchNorm2d(4), nn.Softmax(1), nn.Dropout(0.1))
     found = roles(ft.map_model(named, X))
