@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from fno_telemetry import fourier_calls, torch_functions
@@ -31,7 +30,8 @@ class ForwardTrace:
     """Hooks on every module of `model` between enter and exit; forwards are followed within `batch()`.
 
     Hooks return None and never raise into the forward; on exit only the trace's own hooks are removed.
-    `roles` given by path overrule what is seen; `axes` is told of every function, to follow axes.
+    `roles` given by path overrule what is seen; `axes` is told of every function, to follow axes. With
+    `own_forward`, modules called outside the model's own forward are another model's that shares them.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class ForwardTrace:
         listener: Listener,
         roles: Mapping[str, str] | None = None,
         axes: AxisIdentities | None = None,
+        own_forward: bool = False,
     ) -> None:
         self.listener = listener
         self.calls: list[Call] = []
@@ -48,6 +49,7 @@ class ForwardTrace:
         self._paths = paths_by_module(model)
         self._roles = roles or {}
         self._axes = axes
+        self._own_forward = own_forward
         self._handles: list[RemovableHandle] = []
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
@@ -86,7 +88,7 @@ class ForwardTrace:
         whole = Call(0, "", 0, None, None)
         self.calls, self._stack = [whole], [whole]
         try:
-            with _Functions(self):
+            with torch_functions.Watched(self._function_called):
                 yield
             self.aside("", lambda: self._resolve(self._sums.ended()))
         finally:
@@ -134,7 +136,8 @@ class ForwardTrace:
         return paths[0]
 
     def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._running():
+        outside = self._own_forward and len(self._stack) == 1 and module is not self._model
+        if not self._running() or outside:
             return
         path = self._path(module)
         call = Call(len(self.calls), path, self._number(path), module, self._stack[-1])
@@ -278,19 +281,6 @@ class ForwardTrace:
             name = name.rstrip("_")
             number = self._number(f"{frame.path}#{name}")
             self.listener.activation_called(frame, name, number, output)
-
-
-class _Functions(TorchFunctionMode):
-    """Shows every torch function to a trace."""
-
-    def __init__(self, trace: ForwardTrace) -> None:
-        super().__init__()
-        self._trace = trace
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return self._trace._function_called(func, args, kwargs or {})
 
 
 def _is_own_code(frame: Call) -> bool:

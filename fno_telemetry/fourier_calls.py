@@ -1,6 +1,6 @@
 """What a call of torch.fft says: its axes, its normalisation and the coefficients that it kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,15 @@ def fourier_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output:
         inverse=inverse,
         modes=_modes(given, axes, halved) if inverse else None,
     )
+
+
+def sizes_by_rank(transforms: Iterable[FourierCall]) -> dict[int, dict[int, int]]:
+    """Return by number of dimensions the size of each axis; a layer may take one axis after the other."""
+    found: dict[int, dict[int, int]] = {}
+    for transform in transforms:
+        sizes = {axis: transform.shape[axis] for axis in transform.axes}
+        found.setdefault(len(transform.shape), {}).update(sizes)
+    return found
 
 
 def _axes(name: str, ndim: int, dim: Any, size: Sequence[int] | None) -> tuple[int, ...]:

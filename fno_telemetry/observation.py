@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -13,7 +13,7 @@ from fno_telemetry.axes import AxesGuide
 from fno_telemetry.branch_meetings import role_by_class
 from fno_telemetry.errors import MapError, ModelError
 from fno_telemetry.forward_trace import ForwardTrace
-from fno_telemetry.fourier_calls import FourierCall
+from fno_telemetry.fourier_calls import sizes_by_rank
 from fno_telemetry.lineage import members
 from fno_telemetry.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
 from fno_telemetry.module_calls import Call, distinct_paths
@@ -29,18 +29,29 @@ def observe(
 ) -> ModelMap:
     """Follow one forward, done by `run()`, and say what each module is.
 
-    `batch_size` is the size of the sample axis in that forward. What `run` raises is raised.
+    `batch_size` is the size of the sample axis in that forward. What `run` raises is raised. It is run again
+    where modules of the model are called both in its own forward and outside.
     """
     given = given or {}
     roles = {path: entry.role for path, entry in given.items() if entry.role is not None}
+    seen = _followed(model, run, roles, own_forward=False)
+    own_forward = seen.called_in_and_outside()
+    if own_forward:
+        seen = _followed(model, run, roles, own_forward=True)
+    return replace(seen.model_map(given, roles, batch_size), own_forward=own_forward)
+
+
+def _followed(
+    model: nn.Module, run: Callable[[], object], roles: Mapping[str, str], own_forward: bool
+) -> "_Structure":
     seen = _Structure()
-    with ForwardTrace(model, seen, roles, seen.places.identities) as trace:
+    with ForwardTrace(model, seen, roles, seen.places.identities, own_forward) as trace:
         seen.trace = trace
         with trace.batch():
             run()
     if seen.errors:
         raise ModelError(f"the structure of the model could not be followed: {seen.errors[0]}")
-    return seen.model_map(given, roles, batch_size)
+    return seen
 
 
 @dataclass
@@ -111,6 +122,11 @@ class _Structure:
 
     def failed(self, where: str, error: BaseException) -> None:
         self.errors.append(f"{where or 'the model'}: {type(error).__name__}: {error}")
+
+    def called_in_and_outside(self) -> bool:
+        """Whether the model itself was called, and beside it one of its modules was."""
+        outermost = {s.call.path for s in self._seen if s.call.parent and s.call.parent.index == 0}
+        return "" in outermost and len(outermost) > 1
 
     def model_map(
         self, given: Mapping[str, GivenRole], roles: Mapping[str, str], batch_size: int | None
@@ -185,7 +201,7 @@ class _Structure:
             if not seen.call.spectral:
                 continue
             for transforms in (seen.call.forward_transforms, seen.call.inverse_transforms):
-                for rank, transformed in _sizes_by_rank(transforms).items():
+                for rank, transformed in sizes_by_rank(transforms).items():
                     by_rank.setdefault(rank, tuple(sorted(transformed)))
                     sizes.add(tuple(transformed[axis] for axis in sorted(transformed)))
         if not by_rank:
@@ -237,15 +253,6 @@ class _Structure:
                 other = "a local branch" if local else own
                 found[frame.path] = ("block", f"its forward adds a spectral branch and {other}")
         return found
-
-
-def _sizes_by_rank(transforms: Iterable[FourierCall]) -> dict[int, dict[int, int]]:
-    """Return by number of dimensions the size of each axis; a layer may take one axis after the other."""
-    found: dict[int, dict[int, int]] = {}
-    for transform in transforms:
-        sizes = {axis: transform.shape[axis] for axis in transform.axes}
-        found.setdefault(len(transform.shape), {}).update(sizes)
-    return found
 
 
 def _require_axes(given: Mapping[str, GivenRole], modules: Mapping[str, MappedModule]) -> None:

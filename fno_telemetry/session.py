@@ -106,7 +106,7 @@ def capture(
         counted.observation_seconds = time.perf_counter() - started
         names = selected_names(model_map, layers, exclude)
         collector = Collector(model_map, statistics, names, memory_limit)
-        with ForwardTrace(model, collector, model_map.roles) as trace:
+        with ForwardTrace(model, collector, model_map.roles, own_forward=model_map.own_forward) as trace:
             for batch in chain([first], queue):
                 _run_batch(batch, run, trace, collector, counted)
                 if progress is not None:
@@ -212,9 +212,8 @@ def _observed_once(
     given: Mapping[str, GivenRole] | None,
 ) -> ModelMap:
     """Observe so that nothing is left of it: no state, no random number drawn, the batch untouched."""
-    copied = tree_map_only(torch.Tensor, _copied, batch)
     with preserved(model):
-        return observe(model, lambda: run(copied), batch_size, given)
+        return observe(model, lambda: run(tree_map_only(torch.Tensor, _copied, batch)), batch_size, given)
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:

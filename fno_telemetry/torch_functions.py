@@ -1,7 +1,9 @@
 """What functions of torch are called, and which of them do what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from torch.overrides import TorchFunctionMode
 
 ACTIVATIONS = {
     *("gelu", "relu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "rrelu", "relu6", "prelu", "glu"),
@@ -31,3 +33,16 @@ def keeps_values(name: str, args: tuple[Any, ...]) -> bool:
 def pad_amounts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
     """Return what a call of `pad` adds before and after each axis, the last axis first."""
     return tuple(args[1] if len(args) > 1 else kwargs["pad"])
+
+
+class Watched(TorchFunctionMode):
+    """Hands every call of a torch function, with its arguments, to `called`, which does it."""
+
+    def __init__(self, called: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().__init__()
+        self._called = called
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self._called(func, args, kwargs or {})

@@ -37,7 +37,7 @@ LAYERS = (
 TORCH = {"statistics", "architectures", "sources", "collector", "session", "model_map", "forward_trace"}
 TORCH |= {"fourier_calls", "lineage", "module_calls", "axes", "accumulators", "outputs", "preservation"}
 TORCH |= {"assembly", "hooks", "growing_sums", "branch_meetings", "observation", "measured", "places"}
-TORCH |= {"axis_identities"}
+TORCH |= {"axis_identities", "torch_functions"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 

@@ -84,12 +84,14 @@ def fields():
     return torch.rand(3, 1, 12, 10) + torch.arange(3.0)[:, None, None, None]
 
 
-def test_three_pairs_are_found_and_measured(fields, recognised, agree):
-    model = Network()
+@pytest.mark.parametrize("padding", [0, 3])
+def test_three_pairs_are_found_and_measured(padding, fields, recognised, agree):
+    model = Network(padding=padding)
     space = {name: (2, 3) for name in ROLES if name != "decoder_net"} | {"decoder_net": ()}
     roles = {name: role for name, role in ROLES.items() if name != "spec_encoder"}
     record = recognised(model, fields, roles=roles, space=space, blocks=BLOCKS)
-    agree(record.blocks, model.spec_encoder.noted[-3:])
+    valid = [{name: part[..., :12, :10] for name, part in n.items()} for n in model.spec_encoder.noted[-3:]]
+    agree(record.blocks, valid)
     assert ft.map_model(model, fields)["spec_encoder.spconv_layers.0"].modes == (6, 3)
 
 
@@ -98,3 +100,28 @@ def test_an_activation_shared_by_all_layers_has_a_record_for_each_call(fields):
     names = [m.name for m in record.modules if m.role == "activation"]
     assert len(names) == 4
     assert {m.class_name for m in record.modules if m.role == "activation"} == {"GELU"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_another_network_that_shares_the_activation_counts_for_nothing(first, fields):
+    model, other = Network(), Network(depth=2)
+    assert model.spec_encoder.activation is other.spec_encoder.activation
+
+    def both(batch):
+        for one in (other, model) if first else (model, other):
+            one(batch)
+
+    expected, record = ft.capture(model, fields), ft.capture(model, fields, forward=both)
+    assert (record.modules, record.blocks, record.layers) == (
+        expected.modules,
+        expected.blocks,
+        expected.layers,
+    )
+    assert ft.map_model(model, fields, forward=both).modules == ft.map_model(model, fields).modules
+
+
+def test_parts_that_are_called_without_the_model_itself_are_measured(fields):
+    model = Network()
+    record = ft.capture(model, fields, forward=lambda batch: model.spec_encoder(batch))
+    assert len(record.blocks) == 3
+    assert record.module("spec_encoder.activation", call=1).parent == "spec_encoder"
