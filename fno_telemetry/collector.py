@@ -10,6 +10,7 @@ from torch import nn
 
 from fno_telemetry.accumulators import BlockAccumulator, MemoryBudget, ModuleAccumulator, TensorAccumulator
 from fno_telemetry.errors import MapError
+from fno_telemetry.fourier_calls import available_frequencies
 from fno_telemetry.measured import MeasuredTensors
 from fno_telemetry.model_map import ModelMap, block_name
 from fno_telemetry.module_calls import Call, distinct_paths
@@ -17,6 +18,7 @@ from fno_telemetry.outputs import items, tensors_in
 from fno_telemetry.statistics.activation import Activation, unmeasurable
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.contract import Statistic, Undefined
+from fno_telemetry.statistics.weights import Modes, WeightNorm
 
 Key = tuple[str, int, str | None]
 
@@ -73,6 +75,7 @@ class Collector:
         self._measured = MeasuredTensors()
         self._batch_size: int | None = None
         self._order = 0
+        self._weighed: set[str] = set()  # paths whose weights were measured: the same in every call
         self._sums: dict[int, int] = {}  # how many sums a running frame has made, by its call's index
         self._block_of: dict[int, BlockAccumulator] = {}  # by spectral call's index, in this batch
         self._framed: dict[int, BlockAccumulator] = {}  # by frame's index: blocks that are a module's forward
@@ -109,8 +112,16 @@ class Collector:
         for item, tensor in items(output):
             found = True
             accumulator = self._measure((call.path, call.number, item), call.module, _parent_of(call), tensor)
-            if accumulator is not None and accumulator.role == "spectral":
+            if accumulator is None:
+                continue
+            if accumulator.role == "spectral":
                 self._truncation(accumulator, call, inputs)
+            if call.path not in self._weighed:
+                self._weighed.add(call.path)
+                try:
+                    self._weigh(accumulator, call, inputs, tensor)
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - it may not cost the other outputs
+                    self.failed(f"{call.path}/weights", error)
         if not found and output is not None:
             self.skipped.setdefault(call.path, f"returned {type(output).__name__}, which holds no tensor")
 
@@ -209,6 +220,25 @@ class Collector:
         layout = self._map.axes.layout(call.path, call.module, tuple(entered.shape), self._batch_size)
         # The modes of this very call: a mode that the data did not excite has no energy to cut off either.
         accumulator.add_input(self._measured.activation(entered, layout), call.modes)
+
+    def _weigh(self, accumulator: ModuleAccumulator, call: Call, inputs: Any, output: torch.Tensor) -> None:
+        """Measure the weights of a module, once for all of its calls."""
+        if call.module is None:
+            return
+        accumulator.weights = WeightNorm().measure(call.module)
+        if accumulator.role != "spectral":
+            return
+        entered = next(tensors_in(inputs), None)
+        channels = []
+        for tensor in (entered, output):
+            if tensor is not None:
+                layout = self._map.axes.layout(call.path, call.module, tuple(tensor.shape), self._batch_size)
+                channels.append(1 if layout.channel is None else tensor.shape[layout.channel])
+        available = available_frequencies(call.forward_transforms)
+        if len(channels) < 2 or not available:
+            accumulator.modes = Undefined("the shapes of what went in, or of its transform, are not known")
+            return
+        accumulator.modes = Modes().measure(call.module, (channels[0], channels[1]), available)
 
     def _model_ended(self, call: Call, output: Any) -> None:
         for item, tensor in items(output):

@@ -1,6 +1,6 @@
 """What a call of torch.fft says: its axes, its normalisation and the coefficients that it kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,16 @@ class FourierCall:
     norm: str
     halved: bool
     modes: torch.Tensor | None = None
+
+
+def available_frequencies(calls: Iterable[FourierCall]) -> tuple[int, ...]:
+    """Return how many frequencies a field has along each transformed axis, from the transforms of it."""
+    found: dict[int, int] = {}
+    for call in calls:
+        for axis in call.axes:
+            size = call.shape[axis]
+            found.setdefault(axis, size // 2 + 1 if call.halved and axis == call.axes[-1] else size)
+    return tuple(found[axis] for axis in sorted(found))
 
 
 def fourier_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output: torch.Tensor) -> FourierCall:
