@@ -144,6 +144,9 @@ class Collector:
         block = self._block(frame, spectral, local)
         shape = torch.broadcast_shapes(s.shape, t.shape)  # type: ignore[no-untyped-call]
         s, t = s.expand(shape), t.expand(shape)
+        if (reason := unmeasurable(s) or unmeasurable(t)) is not None:
+            self.skipped.setdefault(block.name, reason)
+            return
         first = spectral[0]
         layout = self._map.axes.layout(first.path, first.module, tuple(shape), self._batch_size)
         block.add("branches", Branches().measure(Activation(s, layout), Activation(t, layout)))
@@ -159,6 +162,9 @@ class Collector:
     ) -> None:
         """Measure how far a block moved its input."""
         block = self._block_of.get(spectral[-1].index) or self._block(frame, spectral, ())
+        if (reason := unmeasurable(before) or unmeasurable(after)) is not None:
+            self.skipped.setdefault(block.name, reason)
+            return
         layout = self._map.axes.layout(block.name, None, tuple(after.shape), self._batch_size)
         if before.shape != after.shape:
             before = before.expand_as(after)

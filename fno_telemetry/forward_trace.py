@@ -14,16 +14,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from fno_telemetry import fourier_calls
 from fno_telemetry.branch_meetings import meeting
+from fno_telemetry.compilation import eager
 from fno_telemetry.growing_sums import ADDITIONS, GrowingSums, Sum, Term, overwritten
 from fno_telemetry.hooks import Hook
 from fno_telemetry.lineage import MODEL_INPUT, Lineage, LineageTable
 from fno_telemetry.module_calls import Call, Listener, paths_by_module, takes_hooks, unwrapped
 from fno_telemetry.outputs import tensors_in
+from fno_telemetry.torch_functions import EveryFunction
 
 _ACTIVATIONS = {
     *("gelu", "relu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "rrelu", "relu6", "prelu", "glu"),
@@ -40,13 +41,23 @@ class ForwardTrace:
     """Hooks on every module of `model` between enter and exit; forwards are followed within `batch()`.
 
     Hooks return None and never raise into the forward; on exit only the trace's own hooks are removed.
-    `roles` given by path overrule what is seen.
+    `roles` given by path overrule what is seen. `within` follows only what the model's forward calls.
     """
 
-    def __init__(self, model: nn.Module, listener: Listener, roles: Mapping[str, str] | None = None) -> None:
+    _following = threading.local()  # .trace: the innermost one that follows this thread
+
+    def __init__(
+        self,
+        model: nn.Module,
+        listener: Listener,
+        roles: Mapping[str, str] | None = None,
+        within: bool = False,
+    ) -> None:
         self.listener = listener
         self.calls: list[Call] = []
         self.seconds = 0.0  # spent here and in the listener
+        self.beside: set[str] = set()  # paths of what was left alone
+        self._within = within
         self._model = unwrapped(model)
         self._paths = paths_by_module(model)
         self._roles = roles or {}
@@ -55,7 +66,6 @@ class ForwardTrace:
         self._numbers: dict[str, int] = {}
         self._lineages = LineageTable()
         self._sums = GrowingSums()
-        self._thread: int | None = None
         self._met = 0  # spectral calls whose branch has been added to something
         self._sides: list[int] = []  # the spectral calls of each sum with a local branch
         self._updated = 0  # spectral calls whose block has been added back to its input
@@ -84,15 +94,15 @@ class ForwardTrace:
     def batch(self) -> Iterator[None]:
         """Follow what runs in this block, on this thread, as one batch: calls are counted from 0."""
         self._forget()
-        self._thread = threading.get_ident()
         whole = Call(0, "", 0, None, None)
         self.calls, self._stack = [whole], [whole]
+        around, self._following.trace = getattr(self._following, "trace", None), self
         try:
-            with _Functions(self):
+            with eager(), EveryFunction(self._function_called):
                 yield
             self.aside("", lambda: self._resolve(self._sums.ended()))
         finally:
-            self._thread = None
+            self._following.trace = around
             self._forget()
 
     def lineage(self, tensor: torch.Tensor) -> Lineage | None:
@@ -108,7 +118,9 @@ class ForwardTrace:
         self._sides.clear()
 
     def _running(self) -> bool:
-        return self._thread == threading.get_ident() and bool(self._stack)
+        # What runs in a backward pass is computed again for checkpointing, or differentiates what was seen.
+        innermost = getattr(self._following, "trace", None) is self
+        return innermost and bool(self._stack) and torch._C._current_graph_task_id() == -1
 
     def aside(self, where: str, body: Callable[[], None]) -> None:
         """Run `body` aside from the forward, which sees nothing of it; what it raises stays here."""
@@ -139,6 +151,9 @@ class ForwardTrace:
         if not self._running():
             return
         path = self._path(module)
+        if self._within and path and len(self._stack) == 1:
+            self.beside.add(path)
+            return
         call = Call(len(self.calls), path, self._number(path), module, self._stack[-1])
         self.calls.append(call)
         self._stack.append(call)
@@ -257,34 +272,16 @@ class ForwardTrace:
                 self._lineages.set_made(base, lineage.joined(self._lineages.get(base) or Lineage()))
             if terms:
                 self._sums.hold(tensor, terms, frame)
-        if name in fourier_calls.FORWARD or name in fourier_calls.INVERSE:
+        if name in (fourier_calls.FORWARD | fourier_calls.INVERSE) and frame.runs_now:
             seen = fourier_calls.fourier_call(name, args, kwargs, output)
             inverse = name in fourier_calls.INVERSE
             (frame.inverse_transforms if inverse else frame.forward_transforms).append(seen)
-        elif name.rstrip("_") in _ACTIVATIONS and isinstance(output, torch.Tensor) and _is_own_code(frame):
+        elif name.rstrip("_") in _ACTIVATIONS and isinstance(output, torch.Tensor) and frame.is_own_code:
             name = name.rstrip("_")
             number = self._number(f"{frame.path}#{name}")
             self.listener.activation_called(frame, name, number, output)
 
 
-class _Functions(TorchFunctionMode):
-    """Shows every torch function to a trace."""
-
-    def __init__(self, trace: ForwardTrace) -> None:
-        super().__init__()
-        self._trace = trace
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return self._trace._function_called(func, args, kwargs or {})
-
-
 def _keeps_values(name: str, args: tuple[Any, ...]) -> bool:
     """Whether a function returns the values of its first argument; `sum` starts with 0 + x."""
     return name in _SAME_VALUES or (name == "add" and isinstance(args[-1], int) and args[-1] == 0)
-
-
-def _is_own_code(frame: Call) -> bool:
-    """Whether a function called in this frame is not just how a module of torch works inside."""
-    return frame.module is not None and not type(frame.module).__module__.startswith("torch.nn")

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from fno_telemetry.function_transforms import is_batched
+
 FORWARD = frozenset({"fft", "rfft", "fft2", "rfft2", "fftn", "rfftn"})
 INVERSE = frozenset({"ifft", "irfft", "ifft2", "irfft2", "ifftn", "irfftn"})
 
@@ -65,7 +67,7 @@ def _axes(name: str, ndim: int, dim: Any, size: Sequence[int] | None) -> tuple[i
 
 def _modes(spectrum: torch.Tensor, axes: tuple[int, ...], halved: bool) -> torch.Tensor | None:
     ordered = sorted(axes)
-    if halved and axes[-1] != ordered[-1]:
+    if (halved and axes[-1] != ordered[-1]) or is_batched(spectrum):
         return None
     others = [axis for axis in range(spectrum.ndim) if axis not in axes]
     kept = spectrum != 0

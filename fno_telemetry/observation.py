@@ -16,7 +16,7 @@ from fno_telemetry.forward_trace import ForwardTrace
 from fno_telemetry.fourier_calls import FourierCall
 from fno_telemetry.lineage import members
 from fno_telemetry.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
-from fno_telemetry.module_calls import Call, distinct_paths
+from fno_telemetry.module_calls import Call, distinct_paths, written_class
 from fno_telemetry.outputs import tensors_in
 
 
@@ -56,7 +56,7 @@ class _Structure:
         self.trace: ForwardTrace | None = None
         self.errors: list[str] = []
         self._seen: list[_Seen] = []
-        self._functions: list[tuple[str, str, tuple[int, ...]]] = []
+        self._functions: list[tuple[Call, str, tuple[int, ...]]] = []
         self._sums: list[tuple[Call, tuple[Call, ...], tuple[Call, ...]]] = []  # frame, spectral, local
         self._makers_of_output = 0
 
@@ -70,7 +70,7 @@ class _Structure:
                 self._makers_of_output |= lineage.makers if lineage else 0
 
     def activation_called(self, frame: Call, name: str, number: int, output: torch.Tensor) -> None:
-        self._functions.append((f"{frame.path}#{name}", name, tuple(output.shape)))
+        self._functions.append((frame, name, tuple(output.shape)))
 
     def branches_met(
         self,
@@ -97,6 +97,7 @@ class _Structure:
     def model_map(
         self, given: Mapping[str, GivenRole], roles: Mapping[str, str], batch_size: int | None
     ) -> ModelMap:
+        runs_whole = self._keep_to_the_model()
         per_frame = Counter(frame.index for frame, _, _ in self._sums)
         numbered = frozenset(f.path for f, _, _ in self._sums if per_frame[f.index] > 1 or not f.path)
         blocks = self._blocks(numbered)
@@ -116,7 +117,7 @@ class _Structure:
             layout = axes.layout(path, seen.call.module, shape, batch_size)
             modules[path] = MappedModule(
                 name=path,
-                class_name=type(seen.call.module).__name__,
+                class_name=written_class(seen.call.module).__name__ if seen.call.module else "",
                 role=role,
                 reason=reason,
                 spatial_axes=layout.space,
@@ -126,7 +127,8 @@ class _Structure:
                 shape=shape,
                 modes=_kept_modes(seen.call),
             )
-        for name, function, shape in self._functions:
+        for frame, function, shape in self._functions:
+            name = f"{frame.path}#{function}"
             layout = axes.layout(name, None, shape, batch_size)
             role = roles.get(name, "activation")
             reason = "given by hand" if name in roles else f"calls {function}()"
@@ -134,7 +136,16 @@ class _Structure:
                 name, function, role, reason, layout.space, layout.channel, shape=shape
             )
         _require_axes(given, modules)
-        return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered)
+        return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered, runs_whole)
+
+    def _keep_to_the_model(self) -> bool:
+        """Where the model itself was called, forget what ran beside it; say whether it was."""
+        runs_whole = any(not seen.call.path for seen in self._seen)
+        if runs_whole:
+            self._seen = [seen for seen in self._seen if not seen.call.outermost.path]
+            self._functions = [entry for entry in self._functions if not entry[0].outermost.path]
+            self._sums = [entry for entry in self._sums if not entry[0].outermost.path]
+        return runs_whole
 
     def _blocks(self, numbered: frozenset[str]) -> tuple[MappedBlock, ...]:
         blocks: dict[tuple[str, int], MappedBlock] = {}

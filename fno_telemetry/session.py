@@ -15,13 +15,14 @@ from torch.utils._pytree import tree_map_only
 from fno_telemetry import plugins
 from fno_telemetry.assembly import Tally, assemble
 from fno_telemetry.collector import Collector, selected_names
+from fno_telemetry.compilation import uncompiled
 from fno_telemetry.errors import InputError, MapError, ModelError
 from fno_telemetry.forward_trace import ForwardTrace
 from fno_telemetry.model_map import GivenRole, ModelMap
 from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
 from fno_telemetry.observation import observe
 from fno_telemetry.outputs import tensors_in
-from fno_telemetry.preservation import eager, preserved
+from fno_telemetry.preservation import preserved
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.statistics.contract import Statistic
 
@@ -29,6 +30,7 @@ MEMORY_LIMIT = 2**30
 """Bytes that the mean fields of all modules may take together."""
 
 
+@uncompiled
 def map_model(
     model: nn.Module,
     batches: object,
@@ -44,11 +46,12 @@ def map_model(
     if first is None:
         raise InputError("there is no batch to run the model on")
     _require_values(model)
-    with preserved(model), eager(), torch.no_grad():
+    with preserved(model), torch.no_grad():
         model.eval()
         return _observed(model, first, _runner(model, forward), given)
 
 
+@uncompiled
 def capture(
     model: nn.Module,
     batches: object,
@@ -100,18 +103,18 @@ def capture(
         statistics, problems = _all_statistics()
     _require_values(model)
     counted = Tally()
-    with preserved(model), eager(), torch.no_grad():
+    with preserved(model), torch.no_grad():
         model.eval()
         model_map = _observed(model, first, run, given)
         counted.observation_seconds = time.perf_counter() - started
         names = selected_names(model_map, layers, exclude)
         collector = Collector(model_map, statistics, names, memory_limit)
-        with ForwardTrace(model, collector, model_map.roles) as trace:
+        with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace:
             for batch in chain([first], queue):
                 _run_batch(batch, run, trace, collector, counted)
                 if progress is not None:
                     progress(counted.samples)
-        counted.telemetry_seconds = trace.seconds
+        counted.telemetry_seconds, counted.beside = trace.seconds, trace.beside
         if not collector.fired:
             raise MapError("the model was never called: forward= must call it")
         counted.wall_seconds = time.perf_counter() - started

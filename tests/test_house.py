@@ -16,13 +16,14 @@ MOST_LINES = 300
 
 # Each layer may import those before it, and its own members each other where they are packages.
 LAYERS = (
-    ("errors", "version", "canonical_paths", "series_names"),
+    ("errors", "version", "canonical_paths", "series_names", "function_transforms", "torch_functions"),
     ("records",),
     ("plugins",),
     ("report",),
     ("sinks",),
     ("comparison",),
-    ("fourier_calls", "lineage", "outputs", "hooks", "statistics", "architectures"),
+    ("fourier_calls", "lineage", "outputs", "compilation", "statistics", "architectures"),
+    ("hooks",),
     ("sources",),
     ("module_calls", "axes"),
     ("growing_sums",),
@@ -36,6 +37,7 @@ LAYERS = (
 TORCH = {"statistics", "architectures", "sources", "collector", "session", "model_map", "forward_trace"}
 TORCH |= {"fourier_calls", "lineage", "module_calls", "axes", "accumulators", "outputs", "preservation"}
 TORCH |= {"assembly", "hooks", "growing_sums", "branch_meetings", "observation", "measured"}
+TORCH |= {"compilation", "function_transforms", "torch_functions"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 

@@ -33,8 +33,10 @@ def names(entries):
     return [entry["name"] for entry in entries]
 
 
-def test_checkpointed_parts_are_measured_once(fields):
-    model = Runs(lambda self, x: checkpoint(self.part, x, use_reentrant=False), PtychoBlock(4, 3))
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_parts_are_measured_once(reentrant, fields):
+    model = Runs(lambda self, x: checkpoint(self.part, x, use_reentrant=reentrant), PtychoBlock(4, 3))
     record = ft.capture(model, fields)
     expected = ft.capture(Runs(lambda self, x: self.part(x), model.part), fields)
     assert (record.modules, record.blocks) == (expected.modules, expected.blocks)
@@ -65,10 +67,11 @@ def test_scripted_parts_are_named_and_a_scripted_model_is_refused():
             ft.capture(part, torch.rand(3, 4))
 
 
-def test_what_runs_inside_vmap_is_named_as_an_error(fields):
+def test_what_runs_inside_vmap_is_named_as_skipped(fields):
     model = Runs(lambda self, x: torch.func.vmap(self.part)(x), nn.Linear(8, 8))
     record = ft.capture(model, fields)
-    assert (record.modules, names(record.errors)) == ((), ["part"])
+    assert (record.modules, names(record.skipped), record.errors) == ((), ["part"], ())
+    assert "capture the model without vmap" in record.skipped[0]["reason"]
     assert record.output.shape == (3, 4, 8, 8)
 
 
