@@ -272,9 +272,9 @@ class ForwardTrace:
                 self._lineages.set_made(base, lineage.joined(self._lineages.get(base) or Lineage()))
             if terms:
                 self._sums.hold(tensor, terms, frame)
-        if name in (fourier_calls.FORWARD | fourier_calls.INVERSE) and frame.runs_now:
+        inverse = name in fourier_calls.INVERSE
+        if (inverse or name in fourier_calls.FORWARD) and frame.runs_now:
             seen = fourier_calls.fourier_call(name, args, kwargs, output)
-            inverse = name in fourier_calls.INVERSE
             (frame.inverse_transforms if inverse else frame.forward_transforms).append(seen)
         elif name.rstrip("_") in _ACTIVATIONS and isinstance(output, torch.Tensor) and frame.is_own_code:
             name = name.rstrip("_")
