@@ -48,7 +48,8 @@ def _undivided(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _put_back(model: nn.Module) -> Iterator[None]:
-    training = [(module, module.training) for module in model.modules()]
+    # Frozen TorchScript has no such flag.
+    training = [(module, getattr(module, "training", None)) for module in model.modules()]
     buffers = [
         (module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()
     ]
@@ -63,7 +64,15 @@ def _put_back(model: nn.Module) -> Iterator[None]:
         np.random.set_state(numpy_state)
         random.setstate(python_state)
         for module, flag in training:
-            module.training = flag
+            if flag is not None:
+                module.training = flag
+            else:
+                vars(module).pop("training", None)
+        there = {id(module) for module, _ in training}
+        for made in model.modules():
+            if id(made) not in there:
+                # By the first forward; without a capture around it, it would be in this mode.
+                made.training = True
         for module, name, own in buffers:
             module._buffers[name] = own
         for buffer, before in values:

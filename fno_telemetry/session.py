@@ -47,7 +47,6 @@ def map_model(
         raise InputError("there is no batch to run the model on")
     _require_values(model)
     with preserved(model), torch.no_grad():
-        model.eval()
         return _observed(model, first, _runner(model, forward), given)
 
 
@@ -104,7 +103,6 @@ def capture(
     _require_values(model)
     counted = Tally()
     with preserved(model), torch.no_grad():
-        model.eval()
         model_map = _observed(model, first, run, given)
         counted.observation_seconds = time.perf_counter() - started
         names = selected_names(model_map, layers, exclude)
@@ -190,6 +188,28 @@ def _observed(
     run: Callable[[Any], object],
     given: Mapping[str, GivenRole] | None,
 ) -> ModelMap:
+    """Put the model into eval mode and observe it; once more where its first forward makes modules."""
+    _to_eval(model)
+    there = {id(module) for module in model.modules()}
+    model_map = _observed_on_a_part(model, batch, run, given)
+    if not {id(module) for module in model.modules()} <= there:
+        _to_eval(model)
+        model_map = _observed_on_a_part(model, batch, run, given)
+    known = {mapped.name for mapped in model_map.modules}
+    known |= {name for names in paths_by_module(model).values() for name in names}
+    for name in given or ():
+        if name not in known:
+            near = ", ".join(difflib.get_close_matches(name, known, 3, 0.0))
+            raise MapError(f"a role is given for {name!r}, which the model does not have; near it: {near}")
+    return model_map
+
+
+def _observed_on_a_part(
+    model: nn.Module,
+    batch: Any,
+    run: Callable[[Any], object],
+    given: Mapping[str, GivenRole] | None,
+) -> ModelMap:
     """Observe on one sample where a batch can be cut, which costs a fraction of a batch."""
     model_map = None
     if isinstance(batch, torch.Tensor) and batch.ndim > 1 and batch.shape[0] > 1:
@@ -198,12 +218,6 @@ def _observed(
             model_map = _observed_once(model, batch[:1], 1, run, given)
     if model_map is None:
         model_map = _observed_once(model, batch, _batch_size(batch), run, given)
-    known = {mapped.name for mapped in model_map.modules}
-    known |= {name for names in paths_by_module(model).values() for name in names}
-    for name in given or ():
-        if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, 3, 0.0))
-            raise MapError(f"a role is given for {name!r}, which the model does not have; near it: {near}")
     return model_map
 
 
@@ -218,6 +232,14 @@ def _observed_once(
     copied = tree_map_only(torch.Tensor, _copied, batch)
     with preserved(model):
         return observe(model, lambda: run(copied), batch_size, given)
+
+
+def _to_eval(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError as error:
+        # So exported programs answer, which are one function and keep their modules for the weights alone.
+        raise ModelError(f"{error} Capture the model that it was exported from") from error
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:
