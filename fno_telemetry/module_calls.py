@@ -13,8 +13,9 @@ from fno_telemetry.canonical_paths import WRAPPERS, canonical_names
 from fno_telemetry.fourier_calls import FourierCall
 from fno_telemetry.lineage import UNKNOWN, Lineage
 
+# What quantization puts into a layer: its weight and bias, what computes one, what looks at the output.
+_QUANTIZING = ("_packed_params", "weight_fake_quant", "activation_post_process")
 # Sharding and parametrization derive a class from the module's own, with its name behind one of these.
-_PACKED = "_packed_params"  # holds a quantized layer's weight and bias
 _MADE = ("FSDP", "DDP", "Parametrized")
 
 
@@ -127,8 +128,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def paths_by_module(model: nn.Module) -> dict[int, tuple[str, ...]]:
     """Return the canonical paths by id of every module that computes; a shared module has several.
 
-    Wrappers hand everything on, and what parametrizes or packs a weight computes no activation: they are left
-    out.
+    Wrappers hand everything on, and what parametrizes or quantizes a layer is part of it: they are left out.
     """
     left_out = {
         id(part)
@@ -140,7 +140,7 @@ def paths_by_module(model: nn.Module) -> dict[int, tuple[str, ...]]:
     named = [
         (path, module)
         for path, module in model.named_modules(remove_duplicate=False)
-        if id(module) not in left_out and path.rpartition(".")[2] != _PACKED
+        if id(module) not in left_out and path.rpartition(".")[2] not in _QUANTIZING
     ]
     canonical = canonical_names(path for path, _ in named)
     paths: dict[int, list[str]] = {}

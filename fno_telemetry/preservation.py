@@ -79,12 +79,14 @@ def _put_back(model: nn.Module) -> Iterator[None]:
             # Writing an unchanged buffer would disturb a graph that somebody has yet to differentiate.
             if not _identical(buffer, before):
                 with torch.no_grad():
+                    if buffer.shape != before.shape:
+                        buffer.resize_(before.shape)
                     buffer.copy_(before)
 
 
 def _identical(buffer: torch.Tensor, before: torch.Tensor) -> bool:
     """Whether not a bit differs; a version counter misses writes through `.data` and in inference mode."""
-    if buffer.layout is not torch.strided or buffer.is_quantized:
+    if buffer.layout is not torch.strided or buffer.is_quantized or buffer.shape != before.shape:
         return False
     return torch.equal(_bytes(buffer), _bytes(before))
 

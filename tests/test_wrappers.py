@@ -281,13 +281,3 @@ def test_what_computes_a_weight_is_no_activation_of_the_layer(images):
         ("0", "Layer", "other"),
     ]
     assert record.not_fired == ()
-
-
-@pytest.mark.filterwarnings("ignore:.*quantiz:DeprecationWarning", "ignore:.*quantiz:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*:UserWarning:torch.ao")
-def test_quantized_layers_are_measured_where_their_values_are_and_their_weights_are_no_modules():
-    model = nn.Sequential(nn.Linear(4, 4), nn.GELU()).eval()
-    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    record = ft.capture(quantized, torch.rand(3, 4))
-    assert [m.name for m in record.modules] == ["0", "1"]
-    assert (record.not_fired, record.errors) == ((), ())
