@@ -18,16 +18,19 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/installed ## Simulate diffraction, capture it into JSON and TensorBoard, show the table
+demo: $(VENV)/installed ## Train a network until it collapses, capture it into all sinks, find the step
 	rm -rf $(DEMO)
 	$(BIN)/python examples/simulate_diffraction.py $(DEMO)/diffraction.npz
-	$(BIN)/fno-telemetry capture --input $(DEMO)/diffraction.npz --output $(DEMO)/fno --architecture fno \
-	    --batch-size 4 --max-samples 8 --sink json,tensorboard
-	$(BIN)/fno-telemetry view $(DEMO)/fno
+	$(BIN)/python examples/train_until_collapse.py $(DEMO)/diffraction.npz $(DEMO)/checkpoints
+	$(BIN)/fno-telemetry capture --input $(DEMO)/diffraction.npz --output $(DEMO)/fno --batch-size 4 \
+	    --checkpoint '$(DEMO)/checkpoints/*.ckpt' --sink json,tensorboard,wandb --wandb-mode offline
+	$(BIN)/fno-telemetry view $(DEMO)/fno/activation_report.step30.json
+	$(BIN)/fno-telemetry compare $(DEMO)/fno --fail-on never
+	$(BIN)/fno-telemetry view --wandb $(DEMO)/fno
 	@echo "Look further:"
 	@echo "  $(BIN)/fno-telemetry view --tensorboard $(DEMO)/fno    the real TensorBoard, until Ctrl-C"
 	@echo "  $(BIN)/fno-telemetry map --input $(DEMO)/diffraction.npz    how the network was understood"
-	@echo "  less $(DEMO)/fno/activation_report.json    every number"
+	@echo "  less $(DEMO)/fno/activation_report.step30.json    every number"
 
 test: $(VENV)/installed ## Run all tests
 	$(BIN)/python -m pytest
@@ -41,8 +44,9 @@ format: $(VENV)/installed ## Bring the code into the house's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/installed ## Measure what a capture costs, side by side with the forward
+bench: $(VENV)/installed ## Measure what a capture costs beside the forward, and what many reports cost
 	$(BIN)/python benchmarks/capture_cost.py
+	$(BIN)/python benchmarks/compare_cost.py
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

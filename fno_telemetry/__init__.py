@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fno_telemetry.version import __version__
 
 if TYPE_CHECKING:
-    from fno_telemetry.collector import selected_names
     from fno_telemetry.comparison.changes import LayerChange
     from fno_telemetry.comparison.thresholds import Thresholds, read_thresholds
     from fno_telemetry.comparison.verdicts import Comparison, compare
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         SinkUnavailable,
         TelemetryError,
     )
+    from fno_telemetry.layer_filters import selected_names
     from fno_telemetry.map_files import read_map, write_map
     from fno_telemetry.model_map import GivenRole, MappedModule, ModelMap
     from fno_telemetry.plugins import list_plugins
@@ -41,7 +41,12 @@ if TYPE_CHECKING:
     from fno_telemetry.sinks.fan_out import FanOut, Outcome
     from fno_telemetry.sinks.json_file import JsonFile
     from fno_telemetry.sinks.tensorboard import TensorBoard
+    from fno_telemetry.sinks.wandb_look import how_to_look as how_to_look_at_wandb
+    from fno_telemetry.sinks.wandb_notes import KnownRun as KnownWandbRun
+    from fno_telemetry.sinks.wandb_notes import runs_in as wandb_runs_in
     from fno_telemetry.sinks.wandb_run import WandbRun
+    from fno_telemetry.sinks.wandb_workspace import SavedWorkspace
+    from fno_telemetry.sinks.wandb_workspace import save_workspace as save_wandb_workspace
     from fno_telemetry.sources.arrays import Samples, read_samples
     from fno_telemetry.sources.arrays import batches as split_batches
     from fno_telemetry.sources.checkpoints import Checkpoint, load_weights, read_checkpoint
@@ -54,11 +59,11 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "fno_telemetry.collector": ("selected_names",),
     "fno_telemetry.errors": (
         *("CheckpointError", "InputError", "MapError", "MissingExtra", "ModelError", "OptionError"),
         *("PluginNotFound", "ReportError", "SinkUnavailable", "TelemetryError"),
     ),
+    "fno_telemetry.layer_filters": ("selected_names",),
     "fno_telemetry.map_files": ("read_map", "write_map"),
     "fno_telemetry.model_map": ("GivenRole", "MappedModule", "ModelMap"),
     "fno_telemetry.plugins": ("list_plugins",),
@@ -70,6 +75,7 @@ _HOMES = {
     "fno_telemetry.sinks.json_file": ("JsonFile",),
     "fno_telemetry.sinks.tensorboard": ("TensorBoard",),
     "fno_telemetry.sinks.wandb_run": ("WandbRun",),
+    "fno_telemetry.sinks.wandb_workspace": ("SavedWorkspace",),
     "fno_telemetry.comparison.changes": ("LayerChange",),
     "fno_telemetry.comparison.thresholds": ("Thresholds", "read_thresholds"),
     "fno_telemetry.comparison.verdicts": ("Comparison", "compare"),
@@ -80,13 +86,17 @@ _HOMES = {
     ),
 }
 _WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names} | {
+    "KnownWandbRun": ("fno_telemetry.sinks.wandb_notes", "KnownRun"),
     "dump_report": ("fno_telemetry.report", "dumps"),
+    "how_to_look_at_wandb": ("fno_telemetry.sinks.wandb_look", "how_to_look"),
     "load_plugin": ("fno_telemetry.plugins", "load"),
     "load_report": ("fno_telemetry.report", "load"),
     "plugin_names": ("fno_telemetry.plugins", "names"),
+    "save_wandb_workspace": ("fno_telemetry.sinks.wandb_workspace", "save_workspace"),
     "series_label": ("fno_telemetry.series_names", "label"),
     "series_report_name": ("fno_telemetry.series_names", "report_name"),
     "split_batches": ("fno_telemetry.sources.arrays", "batches"),
+    "wandb_runs_in": ("fno_telemetry.sinks.wandb_notes", "runs_in"),
 }
 
 __all__ = [
@@ -99,6 +109,7 @@ __all__ = [
     "GivenRole",
     "InputError",
     "JsonFile",
+    "KnownWandbRun",
     "LayerChange",
     "MapError",
     "MappedModule",
@@ -113,6 +124,7 @@ __all__ = [
     "ReportError",
     "RunContext",
     "Samples",
+    "SavedWorkspace",
     "Sink",
     "SinkUnavailable",
     "TelemetryError",
@@ -127,6 +139,7 @@ __all__ = [
     "capture",
     "compare",
     "dump_report",
+    "how_to_look_at_wandb",
     "import_object",
     "json_schema",
     "list_plugins",
@@ -140,10 +153,12 @@ __all__ = [
     "read_map",
     "read_samples",
     "read_thresholds",
+    "save_wandb_workspace",
     "selected_names",
     "series_label",
     "series_report_name",
     "split_batches",
+    "wandb_runs_in",
     "whole_file",
     "why_unwritable",
     "write_map",

@@ -23,6 +23,7 @@ from fno_telemetry.statistics.contract import (
 )
 from fno_telemetry.statistics.truncation import Truncation
 from fno_telemetry.statistics.values import ValueState
+from fno_telemetry.statistics.weights import Modes, ModesState, NormState, WeightNorm, mode_energy
 
 RELATIVE = "relative_sample_variation"
 
@@ -142,7 +143,7 @@ class TensorAccumulator:
 
 @dataclass
 class ModuleAccumulator(TensorAccumulator):
-    """The states of one output of one module call, and what a spectral one cuts off its input."""
+    """The states of one output of one module call, of the module's weights, and of what it cuts off."""
 
     name: str = ""
     call: int = 0
@@ -151,6 +152,8 @@ class ModuleAccumulator(TensorAccumulator):
     class_name: str = ""
     role: str = ""
     truncation: Any = None
+    weights: NormState | None = None
+    modes: Any = None
 
     def add_input(self, activation: Activation, modes: torch.Tensor | None) -> None:
         """Measure what entered a spectral convolution."""
@@ -162,10 +165,17 @@ class ModuleAccumulator(TensorAccumulator):
         """Return the merged record of this output."""
         record = self.record(item, input_variation)
         stats, reasons = dict(record.stats), dict(record.reasons)
-        if self.truncation is not None:
-            cut = summarize_state(Truncation(), on_host(self.truncation), stats)
-            stats |= cut.stats
-            reasons |= cut.reasons
+        kinds: tuple[tuple[Summarizer, Any], ...] = (
+            (Truncation(), self.truncation),
+            (WeightNorm(), self.weights),
+            (Modes(), self.modes),
+        )
+        for statistic, state in kinds:
+            if state is not None:
+                summary = summarize_state(statistic, on_host(state), stats)
+                stats |= _finite(summary.stats)
+                reasons |= summary.reasons
+        spread = mode_energy(on_host(self.modes)) if isinstance(self.modes, ModesState) else None
         fields = {name: getattr(record, name) for name in TensorRecord.__dataclass_fields__}
         fields |= {"stats": FrozenMapping(stats), "reasons": FrozenMapping(reasons)}
         return ModuleRecord(
@@ -176,6 +186,7 @@ class ModuleAccumulator(TensorAccumulator):
             parent=self.parent,
             class_name=self.class_name,
             role=self.role,
+            mode_energy=spread,
         )
 
 

@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +13,16 @@ from torch import nn
 
 from fno_telemetry.collector import Collector
 from fno_telemetry.model_map import ModelMap
-from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
+from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped, written_class
 from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping
 from fno_telemetry.sources.digests import InputDigest
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.version import __version__
 
-# Often only iterated over, so that it says nothing when they are not called.
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+# Modules with these are often only iterated over, so that it says nothing when they are not called.
+_CONTAINERS = (nn.Module.forward, nn.Sequential.forward)
+
+_BESIDE = "called beside the model only, not within its forward"
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Tally:
     telemetry_seconds: float = 0.0
     observation_seconds: float = 0.0
     wall_seconds: float = 0.0
+    beside: set[str] = field(default_factory=set)  # paths called outside of the model's own forward
     _digests: list[InputDigest] = field(default_factory=list)
     _undigested: bool = False
 
@@ -81,7 +84,7 @@ def assemble(
         input=record_input,
         output=outputs[0] if outputs else None,
         outputs=outputs,
-        not_fired=_not_fired(model, collector, model_map),
+        not_fired=_not_fired(model, collector, model_map, tally.beside),
         skipped=_with_reasons(collector.skipped),
         errors=_with_reasons(collector.failures()),
         warnings=(*warnings, *_unmet(collector)),
@@ -92,7 +95,7 @@ def assemble(
 def _summary(model: nn.Module, tally: Tally) -> dict[str, Any]:
     parameters = [p for p in model.parameters() if not nn.parameter.is_lazy(p)]
     return {
-        "architecture": type(unwrapped(model)).__name__,
+        "architecture": written_class(unwrapped(model)).__name__,
         "n_samples": tally.samples,
         "batch_size": tally.batch_size,
         "channels": None,
@@ -169,7 +172,9 @@ def _place(name: str, call: int, item: str | None) -> str:
     return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
 
 
-def _not_fired(model: nn.Module, collector: Collector, model_map: ModelMap) -> tuple[FrozenMapping[str], ...]:
+def _not_fired(
+    model: nn.Module, collector: Collector, model_map: ModelMap, beside: Set[str]
+) -> tuple[FrozenMapping[str], ...]:
     found: dict[str, str] = {}
     paths = paths_by_module(model)
     for module in model.modules():
@@ -178,8 +183,9 @@ def _not_fired(model: nn.Module, collector: Collector, model_map: ModelMap) -> t
             continue
         if not takes_hooks(module):
             found[names[0]] = "TorchScript runs without hooks"
-        elif type(module).forward is not nn.Module.forward and not isinstance(module, _CONTAINERS):
-            found[names[0]] = "its forward was not called"
+        elif "forward" in vars(module) or type(module).forward not in _CONTAINERS:
+            by_name = [name for name in names if name in beside]
+            found[(by_name or names)[0]] = _BESIDE if by_name else "its forward was not called"
     for mapped in model_map.modules:
         if mapped.name not in collector.fired:
             found[mapped.name] = "called in the observed forward, not in the capture"

@@ -6,7 +6,9 @@ One list of wrapper names serves module paths and checkpoint keys alike.
 from collections import Counter
 from collections.abc import Iterable
 
-WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+WRAPPERS = frozenset(
+    {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
+)
 """Names that compilers and parallel wrappers insert anywhere in a path; they are always dropped."""
 
 SOLE_CHILDREN = frozenset({"model", "generator", "net"})

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
 from fno_telemetry.accumulators import BlockAccumulator, MemoryBudget, ModuleAccumulator, TensorAccumulator
-from fno_telemetry.errors import MapError
+from fno_telemetry.fourier_calls import available_frequencies
 from fno_telemetry.measured import MeasuredTensors
 from fno_telemetry.model_map import ModelMap, block_name
 from fno_telemetry.module_calls import Call, distinct_paths
@@ -19,36 +17,9 @@ from fno_telemetry.places import Place
 from fno_telemetry.statistics.activation import Activation, Layout, unmeasurable
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.contract import Statistic, Undefined
+from fno_telemetry.statistics.weights import Modes, WeightNorm
 
 Key = tuple[str, int, str | None]
-
-
-def selected_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
-    """Return the names to measure: by role, or those that match `layers`; never those matching `exclude`.
-
-    Patterns are of fnmatch on the whole canonical path, `*` crosses dots. MapError when nothing is left.
-    """
-    by_role = [m.name for m in model_map.modules if m.leaf or m.role != "other"]
-    names = [m.name for m in model_map.modules]
-    for option, patterns in (("--layers", layers), ("--exclude", exclude)):
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise MapError(f"{option} {pattern!r} matches no module; near it: {_nearest(pattern, names)}")
-    chosen = [name for name in names if _any(name, layers)] if layers else by_role
-    kept = frozenset(name for name in chosen if not _any(name, exclude))
-    if names and not kept:
-        raise MapError(
-            "--layers and --exclude leave no module to measure; `fno-telemetry map` shows what there is"
-        )
-    return kept
-
-
-def _any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _nearest(pattern: str, names: Sequence[str]) -> str:
-    return ", ".join(get_close_matches(pattern, names, n=4, cutoff=0.0)) or "there are no modules"
 
 
 class Collector:
@@ -77,6 +48,7 @@ class Collector:
         self._batch_size: int | None = None
         self._order = 0
         self._pads: list[tuple[int, ...]] = []  # of this batch, in order
+        self._weighed: set[str] = set()  # paths whose weights were measured: the same in every call
         self._sums: dict[int, int] = {}  # how many sums a running frame has made, by its call's index
         self._block_of: dict[int, BlockAccumulator] = {}  # by spectral call's index, in this batch
         self._framed: dict[int, BlockAccumulator] = {}  # by frame's index: blocks that are a module's forward
@@ -115,8 +87,16 @@ class Collector:
         for item, tensor in items(output):
             found = True
             accumulator = self._measure((call.path, call.number, item), call.module, _parent_of(call), tensor)
-            if accumulator is not None and accumulator.role == "spectral":
+            if accumulator is None:
+                continue
+            if accumulator.role == "spectral":
                 self._truncation(accumulator, call, inputs)
+            if call.path not in self._weighed:
+                self._weighed.add(call.path)
+                try:
+                    self._weigh(accumulator, call, inputs, tensor)
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - it may not cost the other outputs
+                    self.failed(f"{call.path}/weights", error)
         if not found and output is not None:
             self.skipped.setdefault(call.path, f"returned {type(output).__name__}, which holds no tensor")
 
@@ -139,6 +119,9 @@ class Collector:
         block = self._block(frame, spectral, local)
         shape = torch.broadcast_shapes(s.shape, t.shape)  # type: ignore[no-untyped-call]
         s, t = s.expand(shape), t.expand(shape)
+        if (reason := unmeasurable(s) or unmeasurable(t)) is not None:
+            self.skipped.setdefault(block.name, reason)
+            return
         first = spectral[0]
         layout = self._layout(first.path, first.module, s, Place("sum", block.name, block.call))
         block.add("branches", Branches().measure(Activation(s, layout), Activation(t, layout)))
@@ -154,6 +137,9 @@ class Collector:
     ) -> None:
         """Measure how far a block moved its input."""
         block = self._block_of.get(spectral[-1].index) or self._block(frame, spectral, ())
+        if (reason := unmeasurable(before) or unmeasurable(after)) is not None:
+            self.skipped.setdefault(block.name, reason)
+            return
         layout = self._layout(block.name, None, after, Place("sum", block.name, block.call))
         if before.shape != after.shape:
             before = before.expand_as(after)
@@ -224,6 +210,25 @@ class Collector:
 
     def _layout(self, path: str, module: nn.Module | None, tensor: torch.Tensor, place: Place) -> Layout:
         return self._map.axes.layout(path, module, tuple(tensor.shape), self._batch_size, place, self._pads)
+
+    def _weigh(self, accumulator: ModuleAccumulator, call: Call, inputs: Any, output: torch.Tensor) -> None:
+        """Measure the weights of a module, once for all of its calls."""
+        if call.module is None:
+            return
+        accumulator.weights = WeightNorm().measure(call.module)
+        if accumulator.role != "spectral":
+            return
+        entered = next(tensors_in(inputs), None)
+        channels = []
+        for tensor, side in ((entered, "input"), (output, "output")):
+            if tensor is not None:
+                layout = self._layout(call.path, call.module, tensor, Place(side, call.path, call.number))
+                channels.append(1 if layout.channel is None else tensor.shape[layout.channel])
+        available = available_frequencies(call.forward_transforms)
+        if len(channels) < 2 or not available:
+            accumulator.modes = Undefined("the shapes of what went in, or of its transform, are not known")
+            return
+        accumulator.modes = Modes().measure(call.module, (channels[0], channels[1]), available)
 
     def _model_ended(self, call: Call, output: Any) -> None:
         for item, tensor in items(output):

@@ -19,20 +19,24 @@ from torch.utils.hooks import RemovableHandle
 from fno_telemetry import fourier_calls, torch_functions
 from fno_telemetry.axis_identities import AxisIdentities
 from fno_telemetry.branch_meetings import meeting
+from fno_telemetry.compilation import eager
 from fno_telemetry.growing_sums import ADDITIONS, GrowingSums, Sum, Term, overwritten
 from fno_telemetry.hooks import Hook
 from fno_telemetry.lineage import MODEL_INPUT, Lineage, LineageTable
 from fno_telemetry.module_calls import Call, Listener, paths_by_module, takes_hooks, unwrapped
 from fno_telemetry.outputs import tensors_in
+from fno_telemetry.torch_functions import EveryFunction
 
 
 class ForwardTrace:
     """Hooks on every module of `model` between enter and exit; forwards are followed within `batch()`.
 
     Hooks return None and never raise into the forward; on exit only the trace's own hooks are removed.
-    `roles` given by path overrule what is seen; `axes` is told of every function, to follow axes. With
-    `own_forward`, modules called outside the model's own forward are another model's that shares them.
+    `roles` given by path overrule what is seen; `axes` is told of every function, to follow axes. `within`
+    follows only what the model's own forward calls: elsewhere a shared module is another model's.
     """
+
+    _following = threading.local()  # .trace: the innermost one that follows this thread
 
     def __init__(
         self,
@@ -40,22 +44,22 @@ class ForwardTrace:
         listener: Listener,
         roles: Mapping[str, str] | None = None,
         axes: AxisIdentities | None = None,
-        own_forward: bool = False,
+        within: bool = False,
     ) -> None:
         self.listener = listener
         self.calls: list[Call] = []
         self.seconds = 0.0  # spent here and in the listener
+        self.beside: set[str] = set()  # paths of what was left alone
+        self._within = within
         self._model = unwrapped(model)
         self._paths = paths_by_module(model)
         self._roles = roles or {}
         self._axes = axes
-        self._own_forward = own_forward
         self._handles: list[RemovableHandle] = []
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
         self._lineages = LineageTable()
         self._sums = GrowingSums()
-        self._thread: int | None = None
         self._met = 0  # spectral calls whose branch has been added to something
         self._sides: list[int] = []  # the spectral calls of each sum with a local branch
         self._updated = 0  # spectral calls whose block has been added back to its input
@@ -84,15 +88,15 @@ class ForwardTrace:
     def batch(self) -> Iterator[None]:
         """Follow what runs in this block, on this thread, as one batch: calls are counted from 0."""
         self._forget()
-        self._thread = threading.get_ident()
         whole = Call(0, "", 0, None, None)
         self.calls, self._stack = [whole], [whole]
+        around, self._following.trace = getattr(self._following, "trace", None), self
         try:
-            with torch_functions.Watched(self._function_called):
+            with eager(), EveryFunction(self._function_called):
                 yield
             self.aside("", lambda: self._resolve(self._sums.ended()))
         finally:
-            self._thread = None
+            self._following.trace = around
             self._forget()
 
     def lineage(self, tensor: torch.Tensor) -> Lineage | None:
@@ -108,7 +112,9 @@ class ForwardTrace:
         self._sides.clear()
 
     def _running(self) -> bool:
-        return self._thread == threading.get_ident() and bool(self._stack)
+        # What runs in a backward pass is computed again for checkpointing, or differentiates what was seen.
+        innermost = getattr(self._following, "trace", None) is self
+        return innermost and bool(self._stack) and torch._C._current_graph_task_id() == -1
 
     def aside(self, where: str, body: Callable[[], None]) -> None:
         """Run `body` aside from the forward, which sees nothing of it; what it raises stays here."""
@@ -136,10 +142,12 @@ class ForwardTrace:
         return paths[0]
 
     def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        outside = self._own_forward and len(self._stack) == 1 and module is not self._model
-        if not self._running() or outside:
+        if not self._running():
             return
         path = self._path(module)
+        if self._within and path and len(self._stack) == 1:
+            self.beside.add(path)
+            return
         call = Call(len(self.calls), path, self._number(path), module, self._stack[-1])
         self.calls.append(call)
         self._stack.append(call)
@@ -268,21 +276,17 @@ class ForwardTrace:
                 self._lineages.set_made(base, lineage.joined(self._lineages.get(base) or Lineage()))
             if terms:
                 self._sums.hold(tensor, terms, frame)
-        if name in fourier_calls.FORWARD or name in fourier_calls.INVERSE:
+        inverse = name in fourier_calls.INVERSE
+        if (inverse or name in fourier_calls.FORWARD) and frame.runs_now:
             seen = fourier_calls.fourier_call(name, args, kwargs, output)
             if self._axes is not None:
                 self._axes.transformed(seen, frame, entered[0], output)
-            (frame.inverse_transforms if seen.inverse else frame.forward_transforms).append(seen)
+            (frame.inverse_transforms if inverse else frame.forward_transforms).append(seen)
         elif (
             name.rstrip("_") in torch_functions.ACTIVATIONS
             and isinstance(output, torch.Tensor)
-            and _is_own_code(frame)
+            and frame.is_own_code
         ):
             name = name.rstrip("_")
             number = self._number(f"{frame.path}#{name}")
             self.listener.activation_called(frame, name, number, output)
-
-
-def _is_own_code(frame: Call) -> bool:
-    """Whether a function called in this frame is not just how a module of torch works inside."""
-    return frame.module is not None and not type(frame.module).__module__.startswith("torch.nn")

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from fno_telemetry.function_transforms import is_batched
+
 FORWARD = frozenset({"fft", "rfft", "fft2", "rfft2", "fftn", "rfftn"})
 INVERSE = frozenset({"ifft", "irfft", "ifft2", "irfft2", "ifftn", "irfftn"})
 
@@ -24,6 +26,16 @@ class FourierCall:
     halved: bool
     inverse: bool
     modes: torch.Tensor | None = None
+
+
+def available_frequencies(calls: Iterable[FourierCall]) -> tuple[int, ...]:
+    """Return how many frequencies a field has along each transformed axis, from the transforms of it."""
+    found: dict[int, int] = {}
+    for call in calls:
+        for axis in call.axes:
+            size = call.shape[axis]
+            found.setdefault(axis, size // 2 + 1 if call.halved and axis == call.axes[-1] else size)
+    return tuple(found[axis] for axis in sorted(found))
 
 
 def fourier_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output: torch.Tensor) -> FourierCall:
@@ -66,7 +78,7 @@ def _axes(name: str, ndim: int, dim: Any, size: Sequence[int] | None) -> tuple[i
 
 def _modes(spectrum: torch.Tensor, axes: tuple[int, ...], halved: bool) -> torch.Tensor | None:
     ordered = sorted(axes)
-    if halved and axes[-1] != ordered[-1]:
+    if (halved and axes[-1] != ordered[-1]) or is_batched(spectrum):
         return None
     others = [axis for axis in range(spectrum.ndim) if axis not in axes]
     kept = spectrum != 0

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fno_telemetry.function_transforms import is_wrapped
 from fno_telemetry.lineage import Lineage, LineageTable, TensorTable
 from fno_telemetry.module_calls import Call
 
@@ -108,6 +109,10 @@ def overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> to
 
 def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether both lie in one piece of memory, be it at different places in it."""
-    if one.layout is not torch.strided or other.layout is not torch.strided:
+    if one is other or not (_has_storage(one) and _has_storage(other)):
         return one is other
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _has_storage(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not is_wrapped(tensor)

@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
+
+from fno_telemetry.compilation import compiler_loaded, leave_uncompiled
 
 
 class Hook:
     """A hook that calls `body` and returns None, so that it never replaces what a module takes or returns.
 
     In a copy or a pickle of the model a function stands in its place that does nothing but remove itself.
+    In a compiled model it costs its module one graph break, and what it does is never compiled.
     """
 
     def __init__(self, body: Callable[..., None]) -> None:
@@ -17,6 +21,14 @@ class Hook:
 
     def __call__(self, *arguments: Any) -> None:
         """Call the body with what a hook gets."""
+        if compiler_loaded():
+            # From here on the compiler does not even look into hooks, which it would do once for each.
+            Hook.__call__ = torch.compiler.disable(Hook._call)  # type: ignore[method-assign,no-untyped-call]
+        self._call(*arguments)
+
+    leave_uncompiled(__call__)
+
+    def _call(self, *arguments: Any) -> None:
         self._body(*arguments)
 
     def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:

@@ -64,7 +64,7 @@ class ModelMap:
     axes: AxesGuide
     roles: Mapping[str, str] = field(default_factory=dict)  # stated by hand, by path
     numbered: frozenset[str] = frozenset()  # paths whose forward holds several sums
-    own_forward: bool = False  # whether only what is called in the model's own forward is its own
+    runs_whole: bool = False  # the model itself is called, not only parts of it
 
     def __getitem__(self, name: str) -> MappedModule:
         return self._by_name[name]

@@ -1,5 +1,6 @@
 """What a followed forward consists of: calls of modules, and the events told of them."""
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +12,11 @@ from torch.nn.utils import parametrize
 from fno_telemetry.canonical_paths import WRAPPERS, canonical_names
 from fno_telemetry.fourier_calls import FourierCall
 from fno_telemetry.lineage import UNKNOWN, Lineage
+
+# What quantization puts into a layer: its weight and bias, what computes one, what looks at the output.
+_QUANTIZING = ("_packed_params", "weight_fake_quant", "activation_post_process")
+# Sharding and parametrization derive a class from the module's own, with its name behind one of these.
+_MADE = ("FSDP", "DDP", "Parametrized")
 
 
 @dataclass(eq=False)
@@ -29,9 +35,28 @@ class Call:
     input_overwritten: bool = False  # by the call itself, so that it is no longer what went in
 
     @property
+    def outermost(self) -> "Call":
+        """The call around it that nothing but the batch is around."""
+        call = self
+        while call.parent is not None and call.parent.index:
+            call = call.parent
+        return call
+
+    @property
     def modes(self) -> torch.Tensor | None:
         """Which coefficients it let through, as a mask; None unless it did one inverse transform."""
         return self.inverse_transforms[0].modes if len(self.inverse_transforms) == 1 else None
+
+    @property
+    def runs_now(self) -> bool:
+        """Whether what runs is its own, and not that of a module without hooks, as of a copy."""
+        return self.module is not None and running_module() in (self.module, None)
+
+    @property
+    def is_own_code(self) -> bool:
+        """Whether what runs is its own, and not just how a module of torch works inside."""
+        torch_made = self.module is not None and written_class(self.module).__module__.startswith("torch.nn")
+        return not torch_made and self.runs_now
 
     @property
     def bit(self) -> int:
@@ -107,7 +132,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def paths_by_module(model: nn.Module) -> dict[int, tuple[str, ...]]:
     """Return the canonical paths by id of every module that computes; a shared module has several.
 
-    Wrappers hand everything on, and what parametrizes a weight computes no activation: they are left out.
+    Wrappers hand everything on, and what parametrizes or quantizes a layer is part of it: they are left out.
     """
     left_out = {
         id(part)
@@ -119,13 +144,33 @@ def paths_by_module(model: nn.Module) -> dict[int, tuple[str, ...]]:
     named = [
         (path, module)
         for path, module in model.named_modules(remove_duplicate=False)
-        if id(module) not in left_out
+        if id(module) not in left_out and path.rpartition(".")[2] not in _QUANTIZING
     ]
     canonical = canonical_names(path for path, _ in named)
     paths: dict[int, list[str]] = {}
     for path, module in named:
         paths.setdefault(id(module), []).append(canonical[path])
     return {key: tuple(dict.fromkeys(found)) for key, found in paths.items()}
+
+
+def running_module() -> nn.Module | None:
+    """Return the module whose forward runs on this thread, with hooks or without; None outside of any."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__:
+            module: nn.Module = frame.f_locals["self"]
+            return module
+        frame = frame.f_back
+    return None
+
+
+def written_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class that somebody wrote, where torch has put a class of its own making over it."""
+    found = type(module)
+    for base in found.__bases__:
+        if found.__module__.startswith("torch.") and found.__name__ in {f"{p}{base.__name__}" for p in _MADE}:
+            return base
+    return found
 
 
 def takes_hooks(module: nn.Module) -> bool:

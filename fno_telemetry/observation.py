@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -16,7 +16,7 @@ from fno_telemetry.forward_trace import ForwardTrace
 from fno_telemetry.fourier_calls import sizes_by_rank
 from fno_telemetry.lineage import members
 from fno_telemetry.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
-from fno_telemetry.module_calls import Call, distinct_paths
+from fno_telemetry.module_calls import Call, distinct_paths, written_class
 from fno_telemetry.outputs import items, tensors_in
 from fno_telemetry.places import Place, Places, SeenSpace
 
@@ -34,18 +34,17 @@ def observe(
     """
     given = given or {}
     roles = {path: entry.role for path, entry in given.items() if entry.role is not None}
-    seen = _followed(model, run, roles, own_forward=False)
-    own_forward = seen.called_in_and_outside()
-    if own_forward:
-        seen = _followed(model, run, roles, own_forward=True)
-    return replace(seen.model_map(given, roles, batch_size), own_forward=own_forward)
+    seen = _followed(model, run, roles, within=False)
+    if seen.called_in_and_outside():
+        seen = _followed(model, run, roles, within=True)
+    return seen.model_map(given, roles, batch_size)
 
 
 def _followed(
-    model: nn.Module, run: Callable[[], object], roles: Mapping[str, str], own_forward: bool
+    model: nn.Module, run: Callable[[], object], roles: Mapping[str, str], within: bool
 ) -> "_Structure":
     seen = _Structure()
-    with ForwardTrace(model, seen, roles, seen.places.identities, own_forward) as trace:
+    with ForwardTrace(model, seen, roles, seen.places.identities, within) as trace:
         seen.trace = trace
         with trace.batch():
             run()
@@ -151,7 +150,7 @@ class _Structure:
             layout = axes.layout(path, seen.call.module, shape, batch_size, place)
             modules[path] = MappedModule(
                 name=path,
-                class_name=type(seen.call.module).__name__,
+                class_name=written_class(seen.call.module).__name__ if seen.call.module else "",
                 role=role,
                 reason=reason,
                 spatial_axes=layout.space,
@@ -172,7 +171,8 @@ class _Structure:
                 name, function, role, reason, layout.space, layout.channel, functions[name], shape=shape
             )
         _require_axes(given, modules)
-        return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered)
+        runs_whole = any(not seen.call.path for seen in self._seen)
+        return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered, runs_whole)
 
     def _blocks(self, numbered: frozenset[str]) -> tuple[MappedBlock, ...]:
         blocks: dict[tuple[str, int], MappedBlock] = {}

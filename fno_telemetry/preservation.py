@@ -1,19 +1,55 @@
 """Leaves a model and the random generators as they were, whatever runs in between."""
 
 import random
-import sys
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+# Random states, and the flags and buffers of shared modules, are the process's: captures take turns.
+_turn = threading.RLock()
 
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Put back every module's training flag, every buffer and all random states when the block ends."""
-    training = [(module, module.training) for module in model.modules()]
+    """Put back every module's training flag, every buffer and all random states when the block ends.
+
+    Meanwhile other threads wait before such a block of theirs, and parallel wrappers only hand on.
+    """
+    with _turn, _undivided(model), _put_back(model):
+        yield
+
+
+@contextmanager
+def _undivided(model: nn.Module) -> Iterator[None]:
+    """Run what is wrapped on this process and device alone: one rank may capture without the others."""
+    # Hooks do not fire on the copies that DataParallel spreads over devices.
+    spread = [(m, m.device_ids) for m in model.modules() if isinstance(m, nn.DataParallel)]
+    # What is to be broadcast before the next training step still is: the flag tells, and a forward clears it.
+    synced = [
+        (m, m.require_forward_param_sync) for m in model.modules() if isinstance(m, DistributedDataParallel)
+    ]
+    try:
+        for parallel, _ in spread:
+            parallel.device_ids = []
+        for distributed, _ in synced:
+            distributed.require_forward_param_sync = False
+        yield
+    finally:
+        for parallel, devices in spread:
+            parallel.device_ids = devices
+        for distributed, flag in synced:
+            distributed.require_forward_param_sync = flag
+
+
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[None]:
+    # Frozen TorchScript has no such flag.
+    training = [(module, getattr(module, "training", None)) for module in model.modules()]
     buffers = [
         (module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()
     ]
@@ -28,25 +64,29 @@ def preserved(model: nn.Module) -> Iterator[None]:
         np.random.set_state(numpy_state)
         random.setstate(python_state)
         for module, flag in training:
-            module.training = flag
+            if flag is not None:
+                module.training = flag
+            else:
+                vars(module).pop("training", None)
+        there = {id(module) for module, _ in training}
+        for made in model.modules():
+            if id(made) not in there:
+                # By the first forward; without a capture around it, it would be in this mode.
+                made.training = True
         for module, name, own in buffers:
             module._buffers[name] = own
         for buffer, before in values:
             # Writing an unchanged buffer would disturb a graph that somebody has yet to differentiate.
             if not _identical(buffer, before):
                 with torch.no_grad():
+                    if buffer.shape != before.shape:
+                        buffer.resize_(before.shape)
                     buffer.copy_(before)
-
-
-def eager() -> AbstractContextManager[object]:
-    """Run what is compiled as it was written: hooks added after compilation fire there or not at all."""
-    # Whoever compiled something has imported the compiler; for all others it would cost a second.
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _identical(buffer: torch.Tensor, before: torch.Tensor) -> bool:
     """Whether not a bit differs; a version counter misses writes through `.data` and in inference mode."""
-    if buffer.layout is not torch.strided or buffer.is_quantized:
+    if buffer.layout is not torch.strided or buffer.is_quantized or buffer.shape != before.shape:
         return False
     return torch.equal(_bytes(buffer), _bytes(before))
 

@@ -92,6 +92,18 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
+class ModeEnergy:
+    """How the energy of a spectral layer's weights is spread over its modes.
+
+    `sizes` are the numbers of modes along each axis; `axis_shares` has one row per axis, each of which sums
+    to 1. Weights in several tensors stand one after the other along the first axis.
+    """
+
+    sizes: tuple[int, ...]
+    axis_shares: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class SketchNote:
     """How exact the percentiles and histograms are.
 
@@ -135,6 +147,7 @@ class ModuleRecord(TensorRecord):
     parent: str | None
     class_name: str
     role: str
+    mode_energy: ModeEnergy | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from fno_telemetry.records import (
     FrozenMapping,
     Histogram,
     LogHistogram,
+    ModeEnergy,
     ModuleRecord,
     SketchNote,
     Spectrum,
@@ -174,7 +175,7 @@ def _plain(value: Any) -> Any:
             "role": value.role,
         }
         rest = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(TensorRecord)}
-        return entry | rest
+        return entry | rest | {"mode_energy": _plain(value.mode_energy)}
     if dataclasses.is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -237,7 +238,8 @@ def _tensor(entry: Mapping[str, Any]) -> TensorRecord:
 
 def _module(entry: Mapping[str, Any]) -> ModuleRecord:
     own = {key: entry[key] for key in ("name", "call", "order", "parent", "role")}
-    return ModuleRecord(**_tensor_fields(entry), **own, class_name=entry["class"])
+    energy = _optional(lambda e: ModeEnergy(**_tuples(e)), entry.get("mode_energy"))
+    return ModuleRecord(**_tensor_fields(entry), **own, class_name=entry["class"], mode_energy=energy)
 
 
 def _block(entry: Mapping[str, Any]) -> BlockRecord:

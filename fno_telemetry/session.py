@@ -14,14 +14,16 @@ from torch.utils._pytree import tree_map_only
 
 from fno_telemetry import plugins
 from fno_telemetry.assembly import Tally, assemble
-from fno_telemetry.collector import Collector, selected_names
+from fno_telemetry.collector import Collector
+from fno_telemetry.compilation import uncompiled
 from fno_telemetry.errors import InputError, MapError, ModelError
 from fno_telemetry.forward_trace import ForwardTrace
+from fno_telemetry.layer_filters import selected_names
 from fno_telemetry.model_map import GivenRole, ModelMap
 from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
 from fno_telemetry.observation import observe
 from fno_telemetry.outputs import tensors_in
-from fno_telemetry.preservation import eager, preserved
+from fno_telemetry.preservation import preserved
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.statistics.contract import Statistic
 
@@ -29,6 +31,7 @@ MEMORY_LIMIT = 2**30
 """Bytes that the mean fields of all modules may take together."""
 
 
+@uncompiled
 def map_model(
     model: nn.Module,
     batches: object,
@@ -44,11 +47,11 @@ def map_model(
     if first is None:
         raise InputError("there is no batch to run the model on")
     _require_values(model)
-    with preserved(model), eager(), torch.no_grad():
-        model.eval()
+    with preserved(model), torch.no_grad():
         return _observed(model, first, _runner(model, forward), given)
 
 
+@uncompiled
 def capture(
     model: nn.Module,
     batches: object,
@@ -100,18 +103,17 @@ def capture(
         statistics, problems = _all_statistics()
     _require_values(model)
     counted = Tally()
-    with preserved(model), eager(), torch.no_grad():
-        model.eval()
+    with preserved(model), torch.no_grad():
         model_map = _observed(model, first, run, given)
         counted.observation_seconds = time.perf_counter() - started
         names = selected_names(model_map, layers, exclude)
         collector = Collector(model_map, statistics, names, memory_limit)
-        with ForwardTrace(model, collector, model_map.roles, own_forward=model_map.own_forward) as trace:
+        with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace:
             for batch in chain([first], queue):
                 _run_batch(batch, run, trace, collector, counted)
                 if progress is not None:
                     progress(counted.samples)
-        counted.telemetry_seconds = trace.seconds
+        counted.telemetry_seconds, counted.beside = trace.seconds, trace.beside
         if not collector.fired:
             raise MapError("the model was never called: forward= must call it")
         counted.wall_seconds = time.perf_counter() - started
@@ -187,6 +189,28 @@ def _observed(
     run: Callable[[Any], object],
     given: Mapping[str, GivenRole] | None,
 ) -> ModelMap:
+    """Put the model into eval mode and observe it; once more where its first forward makes modules."""
+    _to_eval(model)
+    there = {id(module) for module in model.modules()}
+    model_map = _observed_on_a_part(model, batch, run, given)
+    if not {id(module) for module in model.modules()} <= there:
+        _to_eval(model)
+        model_map = _observed_on_a_part(model, batch, run, given)
+    known = {mapped.name for mapped in model_map.modules}
+    known |= {name for names in paths_by_module(model).values() for name in names}
+    for name in given or ():
+        if name not in known:
+            near = ", ".join(difflib.get_close_matches(name, known, 3, 0.0))
+            raise MapError(f"a role is given for {name!r}, which the model does not have; near it: {near}")
+    return model_map
+
+
+def _observed_on_a_part(
+    model: nn.Module,
+    batch: Any,
+    run: Callable[[Any], object],
+    given: Mapping[str, GivenRole] | None,
+) -> ModelMap:
     """Observe on one sample where a batch can be cut, which costs a fraction of a batch."""
     model_map = None
     if isinstance(batch, torch.Tensor) and batch.ndim > 1 and batch.shape[0] > 1:
@@ -195,12 +219,6 @@ def _observed(
             model_map = _observed_once(model, batch[:1], 1, run, given)
     if model_map is None:
         model_map = _observed_once(model, batch, _batch_size(batch), run, given)
-    known = {mapped.name for mapped in model_map.modules}
-    known |= {name for names in paths_by_module(model).values() for name in names}
-    for name in given or ():
-        if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, 3, 0.0))
-            raise MapError(f"a role is given for {name!r}, which the model does not have; near it: {near}")
     return model_map
 
 
@@ -214,6 +232,14 @@ def _observed_once(
     """Observe so that nothing is left of it: no state, no random number drawn, the batch untouched."""
     with preserved(model):
         return observe(model, lambda: run(tree_map_only(torch.Tensor, _copied, batch)), batch_size, given)
+
+
+def _to_eval(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError as error:
+        # So exported programs answer, which are one function and keep their modules for the weights alone.
+        raise ModelError(f"{error} Capture the model that it was exported from") from error
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,11 @@
-"""What functions of torch are called, and which of them do what."""
+"""Every torch function that is called, and what is known of which."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.overrides import TorchFunctionMode
+
+Body = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 ACTIVATIONS = {
     *("gelu", "relu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "rrelu", "relu6", "prelu", "glu"),
@@ -35,14 +37,14 @@ def pad_amounts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ..
     return tuple(args[1] if len(args) > 1 else kwargs["pad"])
 
 
-class Watched(TorchFunctionMode):
-    """Hands every call of a torch function, with its arguments, to `called`, which does it."""
+class EveryFunction(TorchFunctionMode):
+    """Calls `body(function, args, kwargs)` for every torch function, in its place."""
 
-    def __init__(self, called: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+    def __init__(self, body: Body) -> None:
         super().__init__()
-        self._called = called
+        self._body = body
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return self._called(func, args, kwargs or {})
+        return self._body(func, args, kwargs or {})

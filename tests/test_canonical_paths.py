@@ -12,9 +12,10 @@ import fno_telemetry as ft
 from fno_telemetry.canonical_paths import SOLE_CHILDREN, WRAPPERS, canonical_names, without_wrappers
 
 WRAPPER_NAMES = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]
+WRAPPER_NAMES += ["_forward_module"]  # of Lightning's Fabric
 
 
-def test_the_names_of_wrappers_are_those_of_the_contract():
+def test_the_names_of_wrappers_are_these():
     assert (set(WRAPPER_NAMES), {"model", "generator", "net"}) == (WRAPPERS, SOLE_CHILDREN)
 
 

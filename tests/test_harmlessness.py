@@ -184,6 +184,27 @@ def test_shared_and_missing_buffers_stay_what_they_were():
     assert model.none is None
 
 
+def test_a_buffer_that_the_forward_resizes_gets_its_shape_and_values_back():
+    class Widest(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.register_buffer("peaks", torch.full((1,), -7.0))
+            self.register_buffer("empty", torch.tensor([]))
+
+        def forward(self, x):
+            y = self.layer(x)
+            self.peaks.resize_(4).copy_(y.amax(0))
+            self.empty.resize_(4).copy_(y.amin(0))
+            return y
+
+    model = Widest()
+    own = model.peaks, model.empty
+    ft.capture(model, torch.rand(3, 4))
+    assert model.peaks is own[0] and model.empty is own[1]
+    assert (model.peaks.tolist(), model.empty.shape) == ([-7.0], (0,))
+
+
 def test_gradients_of_a_later_step_are_the_same_with_and_without_a_capture(small_network, images):
     def gradients(captures: bool) -> list[bytes]:
         torch.manual_seed(1)

@@ -16,20 +16,21 @@ MOST_LINES = 300
 
 # Each layer may import those before it, and its own members each other where they are packages.
 LAYERS = (
-    ("errors", "version", "canonical_paths", "series_names"),
+    ("errors", "version", "canonical_paths", "series_names", "function_transforms", "torch_functions"),
     ("records",),
     ("plugins",),
     ("report",),
     ("sinks",),
     ("comparison",),
-    ("fourier_calls", "torch_functions", "lineage", "outputs", "hooks", "statistics", "architectures"),
+    ("fourier_calls", "lineage", "outputs", "compilation", "statistics", "architectures"),
+    ("hooks",),
     ("sources", "axis_parts"),
     ("module_calls",),
     ("growing_sums", "axis_identities"),
     ("branch_meetings", "places"),
     ("forward_trace", "axes"),
     ("model_map",),
-    ("observation", "map_files", "accumulators", "measured"),
+    ("observation", "map_files", "accumulators", "measured", "layer_filters"),
     ("collector", "preservation"),
     ("assembly",),
     ("session",),
@@ -37,7 +38,7 @@ LAYERS = (
 TORCH = {"statistics", "architectures", "sources", "collector", "session", "model_map", "forward_trace"}
 TORCH |= {"fourier_calls", "lineage", "module_calls", "axes", "accumulators", "outputs", "preservation"}
 TORCH |= {"assembly", "hooks", "growing_sums", "branch_meetings", "observation", "measured", "places"}
-TORCH |= {"axis_identities", "torch_functions"}
+TORCH |= {"axis_identities", "compilation", "function_transforms", "torch_functions"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 

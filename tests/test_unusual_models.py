@@ -33,8 +33,10 @@ def names(entries):
     return [entry["name"] for entry in entries]
 
 
-def test_checkpointed_parts_are_measured_once(fields):
-    model = Runs(lambda self, x: checkpoint(self.part, x, use_reentrant=False), PtychoBlock(4, 3))
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_parts_are_measured_once(reentrant, fields):
+    model = Runs(lambda self, x: checkpoint(self.part, x, use_reentrant=reentrant), PtychoBlock(4, 3))
     record = ft.capture(model, fields)
     expected = ft.capture(Runs(lambda self, x: self.part(x), model.part), fields)
     assert (record.modules, record.blocks) == (expected.modules, expected.blocks)
@@ -57,18 +59,56 @@ def test_scripted_parts_are_named_and_a_scripted_model_is_refused():
         warnings.simplefilter("ignore")
         scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4)))
         traced = torch.jit.trace(nn.Linear(4, 4), torch.rand(2, 4))
-    for part in (scripted, traced):
+        frozen = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(4, 4)).eval()))
+    for part, inside in ((scripted, ["0.0"]), (traced, []), (frozen, [])):
         record = ft.capture(nn.Sequential(part, nn.Linear(4, 4)), torch.rand(3, 4))
         assert [module.name for module in record.modules] == ["1"]
-        assert record.not_fired[0] == {"name": "0", "reason": "TorchScript runs without hooks"}
+        assert names(record.not_fired) == ["0", *inside]
+        assert {entry["reason"] for entry in record.not_fired} == {"TorchScript runs without hooks"}
+        assert hasattr(part, "training") == (part is not frozen)
         with pytest.raises(ft.ModelError, match="capture the model that it was made from"):
             ft.capture(part, torch.rand(3, 4))
 
 
-def test_what_runs_inside_vmap_is_named_as_an_error(fields):
+def test_a_part_that_the_first_forward_makes_is_recorded_in_eval_mode_and_left_in_training_mode(fields):
+    class MadeLate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lifting = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            x = self.lifting(x)
+            if not hasattr(self, "block"):
+                self.block, self.dropout = PtychoBlock(x.shape[1], 3), nn.Dropout(0.5)
+            return self.dropout(self.block(x))
+
+    model = MadeLate()
+    state = torch.get_rng_state()
+    record = ft.capture(model, fields)
+    assert [block.name for block in record.blocks] == ["block"]
+    assert record.module("dropout").stats == record.module("block").stats
+    assert all(module.training for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    again = ft.capture(model, fields)
+    assert (record.modules, record.blocks, record.not_fired) == (again.modules, again.blocks, ())
+
+
+def test_an_exported_program_is_refused_with_what_to_capture_instead():
+    x = torch.rand(3, 4)
+    program = torch.export.export(nn.Sequential(nn.Linear(4, 4)), (x,)).module()
+    for model in (program, nn.Sequential(program)):
+        with pytest.raises(ft.ModelError, match="Capture the model that it was exported from"):
+            ft.capture(model, x)
+        with pytest.raises(ft.ModelError, match="Capture the model that it was exported from"):
+            ft.map_model(model, x)
+        assert model.training
+
+
+def test_what_runs_inside_vmap_is_named_as_skipped(fields):
     model = Runs(lambda self, x: torch.func.vmap(self.part)(x), nn.Linear(8, 8))
     record = ft.capture(model, fields)
-    assert (record.modules, names(record.errors)) == ((), ["part"])
+    assert (record.modules, names(record.skipped), record.errors) == ((), ["part"], ())
+    assert "capture the model without vmap" in record.skipped[0]["reason"]
     assert record.output.shape == (3, 4, 8, 8)
 
 

@@ -43,6 +43,13 @@ def print_results(*results: RenderableType) -> None:
         console.print(result)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Print to stdout lines that somebody may copy, each whole, however narrow the terminal."""
+    console = stdout_console()
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one strict JSON document, in ASCII, which every terminal and pipe can take."""
     try:

@@ -1,4 +1,4 @@
-"""`fno-telemetry view`: a report as a table in the terminal, or in the real TensorBoard."""
+"""`fno-telemetry view`: a report as a table in the terminal, in the real TensorBoard, or where W&B has it."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ from fno_telemetry_cli.output import print_json, print_notes, print_results, std
 from fno_telemetry_cli.reports_in import reports_in
 from fno_telemetry_cli.tables import record_view
 from fno_telemetry_cli.tensorboard_server import serve
+from fno_telemetry_cli.wandb_view import show_wandb
 
 
 def view(
@@ -25,6 +26,17 @@ def view(
         int | None,
         typer.Option(metavar="N", help="Port for --tensorboard. Default: a free one.", min=0, max=65535),
     ] = None,
+    wandb: Annotated[
+        bool, typer.Option("--wandb", metavar="", help="Say how to look at the W&B runs of the capture.")
+    ] = False,
+    save_workspace: Annotated[
+        bool,
+        typer.Option(
+            "--save-workspace",
+            metavar="",
+            help="With --wandb: save a view of the online project, a section per statistic.",
+        ),
+    ] = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -32,12 +44,18 @@ def view(
 
     Example: fno-telemetry view out/activation_report.json
     """
-    if as_json and tensorboard:
-        raise ft.OptionError("give --json or --tensorboard, not both")
+    for other, is_given in (("--json", as_json), ("--wandb", wandb)):
+        if is_given and tensorboard:
+            raise ft.OptionError(f"give {other} or --tensorboard, not both")
+    if save_workspace and not wandb:
+        raise ft.OptionError("--save-workspace is for --wandb; add that, or leave it out")
     if port is not None and not tensorboard:
         raise ft.OptionError(f"--port {port} is for --tensorboard; add that, or leave it out")
     if tensorboard:
         serve(path, port or 0, quiet)
+        return
+    if wandb:
+        show_wandb(path, save_workspace, as_json, quiet)
         return
     reports, refused = reports_in(path)
     if not quiet:

@@ -1,30 +1,21 @@
-"""The W&B runs that the sink starts and finishes itself, and the lines that say how to look at them."""
+"""The W&B runs that the sink starts and finishes itself."""
 
-import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks import wandb_rows
+from fno_telemetry.sinks import wandb_notes, wandb_rows
 from fno_telemetry.sinks.wandb_callers_run import left_out_lines
 from fno_telemetry.sinks.wandb_feed import Feed
+from fno_telemetry.sinks.wandb_look import how_to_look
+from fno_telemetry.sinks.wandb_notes import KnownRun
 from fno_telemetry.sinks.wandb_start import FLUSH_SECONDS, Mode, Plan, make_id, offline_id, one_line, start
 
 LAYOUTS = ("experiment", "per-checkpoint")
 
 _CONSTANTS = ("n_parameters", "n_modules", "n_samples")
-
-
-@dataclass(frozen=True)
-class _Finished:
-    """What is left of a run: where it is, and what of it could not be uploaded."""
-
-    folder: Path
-    url: str | None
-    project_url: str | None
-    joins: str | None
-    problem: str | None
 
 
 class OwnRuns:
@@ -38,8 +29,9 @@ class OwnRuns:
         self._experiment, self._identity = experiment, identity
         self._all_apart = layout == "per-checkpoint"
         self._series: Feed | None = None
-        self._running: dict[Feed, str | None] = {}
-        self._finished: list[_Finished] = []
+        self._running: dict[Feed, KnownRun] = {}
+        self._finished: list[KnownRun] = []
+        self._unnoted: str | None = None
         self._left_out: tuple[str, ...] = ()
         self._is_flushed = True
         self._count = 0
@@ -81,7 +73,9 @@ class OwnRuns:
         lines = [] if self._mode.why is None else [self._mode.why]
         if self._mode.name == "disabled":
             return [*lines, "W&B wrote nothing."]
-        return lines + self._how_to_look() + left_out_lines(self._left_out)
+        if self._unnoted is not None:
+            lines.append(f"W&B: `view --wandb` will not know all of this: {self._unnoted}")
+        return lines + how_to_look(self._finished) + left_out_lines(self._left_out)
 
     def _start_series(self, record: CaptureRecord) -> Feed:
         run_id = make_id(self._experiment, self._identity)
@@ -95,56 +89,62 @@ class OwnRuns:
 
     def _start(self, record: CaptureRecord, name: str, run_id: str, of_experiment: bool) -> Feed:
         configuration = wandb_rows.config(record, of_experiment)
+        was_online = self._mode.name == "online"
         run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
+        if was_online and run.offline:
+            self._note_failed_start(run_id)
         feed = Feed(run, self._plan.redacted)
-        # An experiment that was online before goes on in the same run when this part is uploaded.
-        self._running[feed] = run_id if of_experiment and run.id == offline_id(run_id) else None
+        online = not run.offline
+        self._running[feed] = known = KnownRun(
+            self._plan.folder / "wandb" / Path(run.sync_dir).name,
+            run.id,
+            "online" if online else "offline",
+            experiment=self._experiment,
+            group=self._plan.group,
+            entity=run.entity if online else self._plan.entity,
+            project=self._plan.project,
+            url=run.url if online else None,
+            project_url=run.project_url if online else None,
+            # An experiment that was online before goes on in the same run when this part is uploaded.
+            joins=run_id if of_experiment and run.id == offline_id(run_id) else None,
+        )
+        # Already now, so that it is known where to look after a kill.
+        self._note(replace(known, problem=wandb_notes.UNFINISHED))
         constants = {key: record.summary[key] for key in _CONSTANTS if record.summary.get(key) is not None}
         run.summary.update(constants)
         return feed
 
     def _finish(self, feed: Feed, ok: bool) -> None:
-        run, joins = feed.run, self._running.pop(feed)
+        known = self._running.pop(feed)
         if feed is self._series:
             self._series = None
-        url, project_url = (None, None) if run.offline else (run.url, run.project_url)
-        problem = None
+        no_report: str | None = None
+        problem: str | None = wandb_notes.UNFINISHED
         try:
             feed.log_reports()
         except Exception as error:  # noqa: BLE001 - the rows are written, and the run must still be finished
-            problem = f"it has no report: {one_line(str(error))}"
+            no_report = f"it has no report: {one_line(str(error))}"
         try:
-            run.finish(exit_code=0 if ok else 1)
+            feed.run.finish(exit_code=0 if ok else 1)
+            problem = no_report
         except TimeoutError:
             problem = f"not everything was uploaded in {self._plan.finish_timeout:g} s"
         finally:
-            folder = self._plan.folder / "wandb" / Path(run.sync_dir).name
-            self._finished.append(_Finished(folder, url, project_url, joins, problem))
+            known = replace(known, problem=problem)
+            self._finished.append(known)
+            self._note(known)
 
-    def _how_to_look(self) -> list[str]:
-        online = [run for run in self._finished if run.url]
-        offline = [run for run in self._finished if not run.url]
-        lines = [f"W&B run: {online[0].url}"] if online else []
-        if len(online) > 1:
-            lines = [f"W&B: {len(online)} runs in group {self._plan.group!r}: {online[0].project_url}"]
-        for run in online:
-            if run.problem:
-                sync = f"wandb sync --include-online {_quoted(run.folder)}"
-                lines.append(f"W&B: {run.problem}; to upload the rest: {sync}")
-        if len(offline) == 1:
-            [run] = offline
-            joins = f"--id {run.joins} " if run.joins else ""
-            lines.append(f"wandb leet {_quoted(run.folder)}")
-            lines.append(f"to upload it: wandb sync {joins}{_quoted(run.folder)}")
-        elif offline:
-            parent = _quoted(offline[0].folder.parent)
-            lines.append(f"wandb leet {parent}")
-            lines.append(f"to upload them: wandb sync {parent}/offline-run-*")
-        return lines
+    def _note_failed_start(self, run_id: str) -> None:
+        """Tell the folder that W&B leaves of a failed start from those of runs."""
+        for folder in (self._plan.folder / "wandb").glob(f"run-*-{run_id}*"):
+            if not (folder / wandb_notes.NOTE).exists():
+                self._note(KnownRun(folder, run_id, wandb_notes.FAILED))
 
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
+    def _note(self, run: KnownRun) -> None:
+        try:
+            wandb_notes.write(run, self._plan.redacted)
+        except ReportError as error:
+            self._unnoted = str(error)
 
 
 def _label(record: CaptureRecord) -> str:

@@ -25,7 +25,8 @@ class WandbRun:
     of its own, for runs in which nothing logs with `step=`. Only the last report becomes an artifact. The
     caller's metrics must not be called `<statistic>/...`, because those are drawn over `checkpoint_step`.
 
-    `WandbRun(project=...)` starts and finishes runs of its own, with their files under `<folder>/wandb`.
+    `WandbRun(project=...)` starts and finishes runs of its own, with their files under `<folder>/wandb` and,
+    for `view --wandb`, a note in each of what the server calls it.
     The layout `experiment` has one run for all checkpoints; a later capture of the same experiment goes on in
     it. The layout `per-checkpoint`, which a record without a step gets in any case, has one run for each,
     with a depth profile: `depth` and `depth/<statistic>` over the modules in the order of completion.

@@ -88,7 +88,7 @@ def checked_name(option: str, name: str) -> str:
 def require_wandb() -> None:
     """Import wandb; MissingExtra when it is not installed."""
     try:
-        with _without_error_reports():
+        with without_error_reports():
             import wandb
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "wandb":
@@ -121,6 +121,16 @@ def settle_mode(given: str | None) -> Mode:
             return Mode(name, f"W&B is {name}, because its settings file says so.")
     reason = _why_no_credentials(settings)
     return Mode("online") if reason is None else Mode("offline", f"W&B is offline: {reason}")
+
+
+def app_address() -> str:
+    """Return the address of the pages of the server that W&B is set to."""
+    return str(_settings().app_url)
+
+
+def why_no_credentials() -> str | None:
+    """Say why W&B would ask for a login, which it never may; None when it finds credentials."""
+    return _why_no_credentials(_settings())
 
 
 def start(plan: Plan, mode: Mode, name: str, run_id: str, config: dict[str, Any]) -> "tuple[Run, Mode]":
@@ -168,7 +178,7 @@ def _init(
 
     timeouts = {"init_timeout": plan.init_timeout, "finish_timeout": plan.finish_timeout}
     known = wandb.Settings.model_fields
-    with _without_error_reports():
+    with without_error_reports():
         return wandb.init(
             entity=plan.entity,
             project=plan.project,
@@ -223,7 +233,7 @@ def _why_no_credentials(settings: "Settings") -> str | None:
 
 
 @contextlib.contextmanager
-def _without_error_reports() -> Iterator[None]:
+def without_error_reports() -> Iterator[None]:
     """Keep W&B from reporting on itself to its server, unless the user has decided about it.
 
     Where that server never answers, as behind many a firewall, it would hold up the end of the process for

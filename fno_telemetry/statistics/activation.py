@@ -9,6 +9,8 @@ from functools import cached_property
 
 import torch
 
+from fno_telemetry.function_transforms import is_batched
+
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 _UNMEASURABLE = ("float4_e2m1fn_x2",)
@@ -38,6 +40,8 @@ class Layout:
 
 def unmeasurable(tensor: torch.Tensor) -> str | None:
     """Return the reason why no statistic can be taken of this tensor, None when it can."""
+    if is_batched(tensor):
+        return "inside of vmap there is no batch to measure: capture the model without vmap"
     if tensor.is_nested:
         return "nested tensors are not measured"
     if tensor.layout is not torch.strided:

@@ -183,7 +183,7 @@ capture("out", WandbRun(finish_timeout=1), *later, between=dies)
         WANDB_HTTP_TIMEOUT="1",
     )
     assert done.returncode == 0, done.stderr
-    where, problem = lines_of(done.stdout)
+    where, _, problem = lines_of(done.stdout)
     assert where.startswith("W&B run: http://127.0.0.1:")
     assert (
         "not everything was uploaded in 1 s; to upload the rest: wandb sync --include-online out/wandb/run-"

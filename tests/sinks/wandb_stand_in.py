@@ -1,4 +1,4 @@
-"""A stand-in for the W&B server on loopback: what a run, its artifact and `wandb sync` ask for, and no more.
+"""A stand-in for the W&B server on loopback: what runs, artifacts, views and `wandb sync` ask for, no more.
 
 with StandIn() as server:
     ...  # WANDB_BASE_URL=server.url, WANDB_API_KEY=API_KEY
@@ -49,6 +49,7 @@ class StandIn:
     def __init__(self, silent: bool = False) -> None:
         self.runs: dict[str, Run] = {}
         self.artifacts: list[Artifact] = []
+        self.views: dict[str, Row] = {}
         self.unknown: list[str] = []
         self.received: list[bytes] = []
         self._released = threading.Event()
@@ -169,6 +170,16 @@ class StandIn:
     def _CommitArtifact(self, given: Row) -> Row:  # noqa: N802
         self.artifacts[int(given["artifactID"])].committed = True
         return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "D"}}}
+
+    def _UpsertView2(self, given: Row) -> Row:  # noqa: N802
+        inserted = given["name"] not in self.views
+        self.views[given["name"]] = given
+        return {"upsertView": {"view": {"id": given["name"], "name": given["name"]}, "inserted": inserted}}
+
+    def _View(self, given: Row) -> Row:  # noqa: N802
+        view = self.views[given["viewName"]]
+        node = {"id": view["name"], "displayName": view["displayName"], "spec": view["spec"]}
+        return {"project": {"allViews": {"edges": [{"node": node}]}}}
 
     def stream(self, name: str, document: Row) -> None:
         """Take what a run streams: rows, its summary, its end."""

@@ -1,0 +1,168 @@
+"""Weights: how large they are, and how a spectral layer's are spread over its modes."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from fno_telemetry.records import ModeEnergy, Value
+from fno_telemetry.statistics.contract import Summary, Undefined
+
+DEAD_LIMIT = 1e-12
+"""A mode with at most this share of the largest mode's energy is dead: its amplitude is a millionth."""
+
+
+@dataclass(frozen=True)
+class NormState:
+    """The Frobenius norm of all parameters."""
+
+    norm: torch.Tensor
+
+
+class WeightNorm:
+    """The size of a module's own parameters, biases included, those of its children left out."""
+
+    keys = ("weight_norm",)
+
+    def measure(self, module: nn.Module) -> NormState | None:
+        """Measure a module; None when it has no parameters of its own."""
+        norms = [_norm(tensor) for tensor in own_weights(module)]
+        return NormState(torch.linalg.vector_norm(torch.stack(norms))) if norms else None
+
+    def summarize(self, state: NormState, known: Mapping[str, Value]) -> Summary:
+        """Return the norm; null where a parameter is not finite."""
+        norm = float(state.norm)
+        if not math.isfinite(norm):
+            return Summary({"weight_norm": None}, {"weight_norm": "a parameter is not finite"})
+        return Summary({"weight_norm": norm})
+
+
+@dataclass(frozen=True)
+class ModesState:
+    """Energy per mode for each weight tensor, and how many modes of each the resolution reaches."""
+
+    energies: tuple[torch.Tensor, ...]
+    reached: tuple[int, ...]
+
+
+class Modes:
+    """How a spectral layer's weights are spread over modes: complex, as real pairs, or factorised.
+
+    The energy of a mode is the sum of |w|^2 over channels. `effective_modes` is the participation ratio
+    (sum e)^2 / sum e^2: k equally strong modes give k. `unused_weight_fraction` is the share of the weights
+    that belong to modes which a field of the input's resolution does not have.
+    """
+
+    keys = ("dead_mode_fraction", "effective_modes", "unused_weight_fraction")
+
+    def measure(
+        self, module: nn.Module, channels: tuple[int, int], available: Sequence[int]
+    ) -> ModesState | Undefined:
+        """Measure a spectral module with these input and output channels.
+
+        `available` says how many frequencies its input has along each axis of space, the last one halved for
+        real fields.
+        """
+        found = [
+            weight
+            for tensor in own_weights(module)
+            if (weight := _over_modes(tensor, channels, len(available))) is not None
+        ]
+        if not found:
+            return Undefined("which axes of its weights are modes could not be told from their shapes")
+        energies = tuple(_energy(weight, len(available)) for weight in found)
+        reached = tuple(
+            math.prod(min(size, there) for size, there in zip(energy.shape, available, strict=True))
+            for energy in energies
+        )
+        return ModesState(energies, reached)
+
+    def summarize(self, state: ModesState, known: Mapping[str, Value]) -> Summary:
+        """Return the numbers; null where all weights are zero or one is not finite."""
+        everything = torch.cat([energy.flatten() for energy in state.energies]).double()
+        stats: dict[str, Value] = dict.fromkeys(self.keys)
+        stats["unused_weight_fraction"] = 1 - sum(state.reached) / everything.numel()
+        largest = float(everything.max())
+        reason = None
+        if not math.isfinite(float(everything.sum())):
+            reason = "a weight is not finite"
+        elif largest == 0:
+            reason = "all weights are zero"
+        if reason is not None:
+            return Summary(stats, dict.fromkeys(self.keys[:2], reason))
+        shares = everything / largest
+        stats["dead_mode_fraction"] = float((shares <= DEAD_LIMIT).double().mean())
+        stats["effective_modes"] = float(shares.sum() ** 2 / (shares**2).sum())
+        return Summary(stats)
+
+
+def mode_energy(state: ModesState) -> ModeEnergy | None:
+    """Return the energy along each axis of modes, as shares that sum to 1; None without any energy.
+
+    Several weight tensors, as for the modes of positive and of negative frequency, stand one after the other
+    along the first axis.
+    """
+    energies = [energy.double() for energy in state.energies]
+    if len({tuple(energy.shape[1:]) for energy in energies}) > 1:
+        return None
+    joined = torch.cat(energies)
+    total = joined.sum()
+    if not 0 < float(total) < math.inf:
+        return None
+    rows = []
+    for axis in range(joined.ndim):
+        along = joined.movedim(axis, 0).flatten(1).sum(1) if joined.ndim > 1 else joined
+        rows.append(tuple(float(share) for share in along / total))
+    return ModeEnergy(tuple(joined.shape), tuple(rows))
+
+
+def own_weights(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield a module's own parameters; those kept in a list, or factorised, as it uses them."""
+    for parameter in module.parameters(recurse=False):
+        yield parameter.detach()
+    if parametrize.is_parametrized(module):
+        # What a parametrisation makes of its own parameters is what is used.
+        for name in module.parametrizations:  # type: ignore[union-attr]
+            yield getattr(module, name).detach()
+    for child in module.children():
+        if isinstance(child, nn.ParameterList | nn.ParameterDict):
+            values = child.values() if isinstance(child, nn.ParameterDict) else child
+            yield from (value.detach() for value in values if isinstance(value, torch.Tensor))
+        elif callable(dense := getattr(child, "to_tensor", None)):
+            yield dense().detach()
+
+
+def _norm(tensor: torch.Tensor) -> torch.Tensor:
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    wide = torch.float32 if tensor.device.type == "mps" else torch.float64
+    norm: torch.Tensor = torch.linalg.vector_norm(real, dtype=wide)
+    return norm
+
+
+def _over_modes(tensor: torch.Tensor, channels: tuple[int, int], axes: int) -> torch.Tensor | None:
+    """Return spectral weights as complex numbers with the modes in the last `axes` axes; None for others."""
+    into, out = channels
+    if not tensor.is_complex():
+        if tensor.ndim < 2 or tensor.shape[-1] != 2 or not tensor.is_floating_point():
+            return None
+        tensor = torch.view_as_complex(tensor.float().contiguous())
+    if tensor.ndim <= axes:
+        return None
+    front = tuple(tensor.shape[: tensor.ndim - axes])
+    dense = front in ((into, out), (out, into))
+    depthwise = into == out and front == (into,)
+    if not (dense or depthwise) or math.prod(tensor.shape[tensor.ndim - axes :]) < 2:
+        return None
+    return tensor
+
+
+def _energy(weight: torch.Tensor, axes: int) -> torch.Tensor:
+    """Return the sum of |w|^2 over all but the last axes."""
+    wide = torch.float32 if weight.device.type == "mps" else torch.float64
+    norms: torch.Tensor = torch.linalg.vector_norm(
+        torch.view_as_real(weight.resolve_conj()), dim=(*range(weight.ndim - axes), weight.ndim), dtype=wide
+    )
+    return norms**2

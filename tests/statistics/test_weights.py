@@ -1,0 +1,206 @@
+"""The size of weights, and how those of spectral layers are spread over modes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fno_telemetry as ft
+from fno_telemetry.statistics.contract import Undefined, on_host, summarize_state
+from fno_telemetry.statistics.weights import Modes, WeightNorm, mode_energy
+
+INTO, OUT, ROWS, COLUMNS = 3, 5, 6, 4
+
+
+def holding(*tensors: torch.Tensor) -> nn.Module:
+    module = nn.Module()
+    for index, tensor in enumerate(tensors):
+        module.register_parameter(f"weights{index}", nn.Parameter(tensor))
+    return module
+
+
+def weights(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    # Modes of very different strength.
+    scale = torch.logspace(0, -4, math.prod(shape[-2:])).reshape(shape[-2:])
+    return torch.randn(*shape, dtype=torch.complex64, generator=generator) * scale
+
+
+def energies(tensor: torch.Tensor, axes: int = 2) -> np.ndarray:
+    wide = tensor.detach().to(torch.complex128).numpy()
+    return (abs(wide) ** 2).sum(axis=tuple(range(wide.ndim - axes)))
+
+
+def numbers(module, channels=(INTO, OUT), available=(32, 17)) -> dict[str, float | None]:
+    return dict(summarize_state(Modes(), on_host(Modes().measure(module, channels, available)), {}).stats)
+
+
+def norm_of(module: nn.Module) -> float:
+    return WeightNorm().summarize(WeightNorm().measure(module), {}).stats["weight_norm"]
+
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64)
+REACHES = (((64, 33), 0.0), ((6, 4), 0.0), ((3, 4), 0.5), ((3, 2), 0.75), ((1, 1), 23 / 24))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_norm_is_that_of_all_own_parameters(dtype):
+    tensors = [torch.randn(4, 7).to(dtype), torch.randn(3).to(dtype)]
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    expected = np.linalg.norm(np.concatenate([t.to(wide).numpy().ravel() for t in tensors]))
+    module = holding(*tensors)
+    module.child = nn.Linear(3, 3)
+    assert norm_of(module) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_large_weight_leaves_no_range_and_one_that_is_not_finite_is_null():
+    assert norm_of(holding(torch.full((10,), 1e38))) == pytest.approx(1e38 * math.sqrt(10), rel=1e-6)
+    summary = WeightNorm().summarize(WeightNorm().measure(holding(torch.tensor([1.0, math.nan]))), {})
+    assert summary.stats == {"weight_norm": None}
+    assert "not finite" in summary.reasons["weight_norm"]
+
+
+def test_a_module_without_parameters_has_no_norm():
+    assert WeightNorm().measure(nn.Sequential(nn.Linear(2, 2))) is None
+
+
+def test_a_parametrised_weight_counts_as_it_is_used():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 4, bias=False)).eval()
+    assert norm_of(layer) == pytest.approx(float(layer.weight.detach().double().norm()), rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["complex", "transposed", "real pairs", "in a list", "factorised"])
+def test_modes_are_found_whatever_the_form_of_the_weights(form):
+    dense = weights(INTO, OUT, ROWS, COLUMNS)
+    module = nn.Module()
+    if form == "real pairs":
+        module = holding(torch.view_as_real(dense))
+    elif form == "in a list":
+        module.weight = nn.ParameterList([nn.Parameter(dense)])
+    elif form == "factorised":
+        module.weight = Factorised(dense)
+    else:
+        module = holding(dense.transpose(0, 1) if form == "transposed" else dense)
+    e = energies(dense).ravel()
+    found = numbers(module)
+    assert found["effective_modes"] == pytest.approx(e.sum() ** 2 / (e**2).sum(), rel=1e-6)
+    assert found["dead_mode_fraction"] == 0
+    assert found["unused_weight_fraction"] == 0
+
+
+class Factorised(nn.Module):
+    """A tensor as the product of two, as in libraries of tensor factorisations."""
+
+    def __init__(self, dense: torch.Tensor) -> None:
+        super().__init__()
+        u, s, v = torch.linalg.svd(dense.flatten(1), full_matrices=False)
+        self.left, self.right = nn.Parameter(u * s), nn.Parameter(v)
+        self.size = dense.shape
+
+    def to_tensor(self) -> torch.Tensor:
+        return (self.left @ self.right).reshape(self.size)
+
+
+def test_layers_without_mixing_have_modes_too():
+    dense = weights(INTO, ROWS, COLUMNS)
+    e = energies(dense).ravel()
+    found = numbers(holding(dense), channels=(INTO, INTO))
+    assert found["effective_modes"] == pytest.approx(e.sum() ** 2 / (e**2).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("strong", [1, 2, 7, 24])
+def test_k_equally_strong_modes_give_k(strong):
+    dense = torch.zeros(INTO, OUT, ROWS * COLUMNS, dtype=torch.complex64)
+    dense[:, :, :strong] = 0.5 + 0.5j
+    found = numbers(holding(dense.reshape(INTO, OUT, ROWS, COLUMNS)))
+    assert found["effective_modes"] == pytest.approx(strong)
+    assert found["dead_mode_fraction"] == pytest.approx(1 - strong / 24)
+
+
+def test_a_mode_is_dead_at_a_millionth_of_the_largest_amplitude():
+    dense = torch.ones(INTO, OUT, 2, 2, dtype=torch.complex64)
+    dense[:, :, 0, 1], dense[:, :, 1, 0] = 0.9e-6, 1.1e-6
+    assert numbers(holding(dense))["dead_mode_fraction"] == 0.25
+
+
+def test_positive_and_negative_rows_in_two_tensors_are_one_set_of_modes():
+    positive, negative = weights(INTO, OUT, 3, 4), weights(INTO, OUT, 3, 4, seed=1) * 10
+    state = on_host(Modes().measure(holding(positive, negative, torch.rand(OUT)), (INTO, OUT), (16, 9)))
+    e = np.concatenate([energies(positive), energies(negative)])
+    found = summarize_state(Modes(), state, {}).stats
+    assert found["effective_modes"] == pytest.approx(e.sum() ** 2 / (e**2).sum(), rel=1e-6)
+    spread = mode_energy(state)
+    assert spread.sizes == (6, 4)
+    assert spread.axis_shares[0] == pytest.approx(tuple(e.sum(1) / e.sum()))
+    assert spread.axis_shares[1] == pytest.approx(tuple(e.sum(0) / e.sum()))
+
+
+@pytest.mark.parametrize(("available", "unused"), REACHES)
+def test_what_the_resolution_does_not_reach_is_unused(available, unused):
+    assert numbers(holding(weights(INTO, OUT, ROWS, COLUMNS)), available=available)[
+        "unused_weight_fraction"
+    ] == pytest.approx(unused)
+
+
+def test_weights_that_are_no_modes_are_undefined_and_never_guessed():
+    tensors = [torch.rand(2, 4, 3, 3), torch.rand(OUT, 1, 1), torch.rand(7, 7, 4, 4) * 1j]
+    # Matrices between channels, which hold no modes.
+    tensors += [torch.rand(INTO, OUT) * 1j, torch.rand(INTO) * 1j, torch.rand(INTO, OUT, 2)]
+    for tensor in tensors:
+        state = Modes().measure(holding(tensor), (INTO, OUT), (32, 17))
+        assert isinstance(state, Undefined)
+        summary = summarize_state(Modes(), state, {})
+        assert set(summary.stats.values()) == {None}
+        assert "could not be told" in summary.reasons["effective_modes"]
+
+
+def test_zero_weights_and_weights_that_are_not_finite_have_no_spread_but_known_use():
+    for value, reason in ((0.0, "zero"), (math.inf, "not finite")):
+        module = holding(torch.full((INTO, OUT, 4, 4), value, dtype=torch.complex64))
+        state = Modes().measure(module, (INTO, OUT), (2, 4))
+        summary = summarize_state(Modes(), state, {})
+        assert summary.stats["effective_modes"] is summary.stats["dead_mode_fraction"] is None
+        assert reason in summary.reasons["effective_modes"]
+        assert summary.stats["unused_weight_fraction"] == 0.5
+        assert mode_energy(state) is None
+
+
+def test_the_default_hybrid_does_not_use_most_of_its_deepest_encoder():
+    architecture = ft.load_plugin("architectures", "hybrid")
+    network = architecture.build(**architecture.defaults(1, 64) | {"hidden_channels": 4})
+    record = ft.capture(network, torch.rand(2, 1, 64, 64))
+    stats = record.module("encoder_blocks.3.spectral").stats
+    assert stats["unused_weight_fraction"] == pytest.approx(1 - 8 * 5 / 12**2)
+    assert record.module("encoder_blocks.0.spectral").stats["unused_weight_fraction"] == 0
+    assert record.module("encoder_blocks.3.spectral").mode_energy.sizes == (12, 12)
+
+
+def test_a_capture_weighs_each_module_once_and_survives_the_report(small_network, images, tmp_path):
+    network = small_network("fno")
+    record = ft.capture(network, [images[:3], images[3:]])
+    conv = network.fno_blocks[0].local_conv
+    expected = math.sqrt(sum(float((p.detach().double() ** 2).sum()) for p in conv.parameters()))
+    assert record.module("fno_blocks.0.local_conv").stats["weight_norm"] == pytest.approx(expected, rel=1e-9)
+    assert "weight_norm" not in record.module("fno_blocks.0").stats
+    assert "effective_modes" not in record.module("fno_blocks.0.local_conv").stats
+    ft.JsonFile(tmp_path / "report.json").write(record)
+    assert ft.load_report(tmp_path / "report.json") == record
+
+
+def test_weights_that_cannot_be_read_are_an_error_of_theirs_and_cost_nothing_else(images):
+    class Broken(nn.Conv2d):
+        def __init__(self) -> None:
+            super().__init__(1, 2, 3)
+            self.factor = nn.Module()
+            self.factor.to_tensor = self.fail
+
+        def fail(self) -> torch.Tensor:
+            raise RuntimeError("no such factorisation")
+
+    record = ft.capture(nn.Sequential(Broken()), images)
+    assert record.module("0").stats["rms"] is not None
+    assert [dict(error) for error in record.errors] == [
+        {"name": "0/weights", "reason": "RuntimeError: no such factorisation"}
+    ]
