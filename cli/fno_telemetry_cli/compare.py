@@ -10,6 +10,7 @@ import fno_telemetry as ft
 from fno_telemetry_cli import options
 from fno_telemetry_cli.checkpoint_series import names_of_all
 from fno_telemetry_cli.comparison_view import comparison_document, comparison_view
+from fno_telemetry_cli.config_file import typed_options
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.output import print_error, print_json, print_notes, print_results, stdout_kept_clean
 from fno_telemetry_cli.preparing import prepare, read_input
@@ -17,7 +18,6 @@ from fno_telemetry_cli.replaying import Replays
 from fno_telemetry_cli.reports_in import reports_in
 from fno_telemetry_cli.running import captured
 from fno_telemetry_cli.sink_choice import (
-    SinkNames,
     WandbEntity,
     WandbLayout,
     WandbMode,
@@ -49,7 +49,7 @@ def compare(
         typer.Option("--allow-different-input", metavar="", help="Compare captures of different samples."),
     ] = False,
     thresholds: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML file with limits under [compare].")
+        Path | None, typer.Option(metavar="FILE", help="TOML file with a table compare that sets limits.")
     ] = None,
     fail_on: Annotated[
         str,
@@ -69,7 +69,16 @@ def compare(
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     map_file: options.MapFile = None,
-    sink: SinkNames = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sink",
+            metavar="NAMES",
+            help="Write what is compared into dashboards: tensorboard, wandb, …; comma list or repeated.",
+            rich_help_panel="Output",
+            autocompletion=options.names_of("sinks"),
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for the dashboards of --sink.", rich_help_panel="Output"),
@@ -99,7 +108,7 @@ def compare(
         raise ft.OptionError(f"--wandb-{typed[0]} is for the wandb sink; add --sink wandb")
     command = context.ensure_object(Invocation).command
     with stdout_kept_clean():
-        found, left_out = _records(paths, source, command, quiet)
+        found, left_out = _records(paths, source, typed_options(context, options.SOURCE), command, quiet)
         if not quiet:
             print_notes(left_out)
         if len(found) < 2:
@@ -130,7 +139,7 @@ def compare(
 
 
 def _records(
-    paths: list[Path], source: options.Source, command: str, quiet: bool
+    paths: list[Path], source: options.Source, typed: list[str], command: str, quiet: bool
 ) -> tuple[list[tuple[Path, ft.CaptureRecord]], list[str]]:
     """Return the records behind the paths, in their order, and why other files of a folder are none."""
     checkpoints = [path for path in paths if not path.is_dir() and path.suffix != ".json"]
@@ -138,8 +147,8 @@ def _records(
         raise ft.OptionError(
             f"{checkpoints[0]} is no report; to capture it as a checkpoint, add the samples: --input FILE"
         )
-    if not checkpoints and (source.input is not None or source.batches is not None):
-        raise ft.OptionError("--input and --batches are for checkpoints, and only reports were given")
+    if not checkpoints and typed:
+        raise ft.OptionError(f"{typed[0]} is for checkpoints, and only reports were given")
     given = read_input(replace(source, checkpoints=tuple(checkpoints))) if checkpoints else None
     names = dict(zip(checkpoints, names_of_all(checkpoints), strict=True))
     found: list[tuple[Path, ft.CaptureRecord]] = []

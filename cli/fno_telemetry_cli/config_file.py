@@ -3,7 +3,7 @@
 import inspect
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -56,6 +56,15 @@ def command_line_first(context: typer.Context, values: Mapping[str, Any]) -> dic
     if _typed(context, "settings"):
         final["settings"] = [*in_file.get("settings", ()), *values["settings"]]
     return final
+
+
+def typed_options(context: typer.Context, names: Collection[str]) -> list[str]:
+    """Return the options of these arguments that stand on the command line, as they are spelled there."""
+    return [
+        next(option for option in parameter.opts if option.startswith("--"))
+        for parameter in context.command.params
+        if parameter.name in names and _typed(context, parameter.name)
+    ]
 
 
 def _typed(context: typer.Context, name: str) -> bool:

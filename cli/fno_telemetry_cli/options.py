@@ -178,3 +178,7 @@ class Source:
     def at(self, checkpoint: Path, name: str) -> "Source":
         """Return the same with one checkpoint, which reports call `name`."""
         return replace(self, checkpoints=(checkpoint,), checkpoint_name=name)
+
+
+SOURCE = frozenset(Source.__dataclass_fields__)
+"""The arguments of commands that say something about the model or its input."""

@@ -63,6 +63,8 @@ def test_a_checkpoint_may_be_given_twice(run, two):
         (("a/model.pt", "none.pt", "--input", "train.npz"), ("none.pt", "no such file")),
         (("a/model.pt", "--input", "train.npz"), ("a/model.pt", "at least two")),
         (("out", "out", "--input", "train.npz"), ("--input", "only reports")),
+        (("out", "out", "--architecture", "fno"), ("--architecture", "only reports")),
+        (("out", "out", "--trust-checkpoint"), ("--trust-checkpoint", "only reports")),
         (("out", "out", "--sink", "tensorboard"), ("--output DIR", "required")),
         (("out", "out", "--output", "cmp"), ("--output", "--sink")),
         (("out", "out", "--output", "cmp", "--sink", "json"), ("--sink json", "there already")),

@@ -18,6 +18,12 @@ def test_help_has_an_example_and_fits(run, monkeypatch, command, columns):
     assert "list[str]" not in result.out
 
 
+def test_help_is_not_taken_for_markup(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert "TOML file with a table compare that sets limits." in run("compare", "--help").out
+    assert "JSON is always written" not in run("compare", "--help").out
+
+
 def test_without_a_command_there_is_help(run):
     result = run()
     assert (result.code, result.err) == (0, "")
