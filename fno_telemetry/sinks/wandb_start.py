@@ -133,6 +133,26 @@ def why_no_credentials() -> str | None:
     return _why_no_credentials(_settings())
 
 
+def why_unreachable(seconds: float = 10.0) -> str | None:
+    """Say why the server that W&B is set to cannot be asked; None when it answers anything in time.
+
+    To be asked before W&B's own process starts: where the server is away, the end of that process, for which
+    Python waits at its own end, can take forever.
+    """
+    import requests  # comes with wandb, and finds proxies and certificates where wandb does
+
+    address = str(_settings().base_url)
+    try:
+        requests.get(address, timeout=seconds, stream=True).close()
+    except (requests.RequestException, ValueError) as error:
+        if isinstance(error, requests.Timeout):
+            return f"{address} does not answer"
+        if type(error) is requests.ConnectionError:  # its text is of retries and of objects in memory
+            return f"{address} cannot be reached"
+        return one_line(f"{address} cannot be asked: {error}")
+    return None
+
+
 def start(plan: Plan, mode: Mode, name: str, run_id: str, config: dict[str, Any]) -> "tuple[Run, Mode]":
     """Start a run; return it and the mode that it really has.
 

@@ -14,6 +14,7 @@ from fno_telemetry.sinks.wandb_start import (
     one_line,
     require_wandb,
     why_no_credentials,
+    why_unreachable,
     without_error_reports,
 )
 
@@ -112,7 +113,7 @@ def _refuse_unreachable(run: KnownRun) -> None:
     here = app_address()
     if urlsplit(here).netloc != urlsplit(run.url).netloc:
         raise SinkUnavailable(f"the run is at {run.url}, and W&B is set to {here}: set WANDB_BASE_URL")
-    reason = why_no_credentials()
+    reason = why_no_credentials() or why_unreachable()
     if reason is not None:
         raise SinkUnavailable(f"W&B cannot save a workspace: {reason}")
 
