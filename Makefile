@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
+# Of the tests; one processor each.
+PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench clean
@@ -33,7 +35,7 @@ demo: $(VENV)/installed ## Train a network until it collapses, capture it into a
 	@echo "  less $(DEMO)/fno/activation_report.step30.json    every number"
 
 test: $(VENV)/installed ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 lint: $(VENV)/installed ## Check style and types
 	$(BIN)/ruff check .

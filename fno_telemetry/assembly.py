@@ -14,7 +14,7 @@ from torch import nn
 from fno_telemetry.collector import Collector
 from fno_telemetry.model_map import ModelMap
 from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped, written_class
-from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping
+from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping, spelled_place
 from fno_telemetry.sources.digests import InputDigest
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.version import __version__
@@ -159,17 +159,13 @@ def _unmet(collector: Collector) -> tuple[str, ...]:
 def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:
     layers: dict[str, tuple[float | None, ...]] = {}
     for (name, call, item), module in collector.modules.items():
-        place = _place(name, call, item)
+        place = spelled_place(name, call, item)
         if module.rows is not None:
             layers |= {f"{place}/{key}": values for key, values in module.rows.columns().items()}
     for (name, call), block in collector.blocks.items():
         if any(ratio is not None for ratio in block.earlier_ratios):
-            layers[f"{_place(name, call, None)}/spectral_local_ratio"] = block.earlier_column()
+            layers[f"{spelled_place(name, call)}/spectral_local_ratio"] = block.earlier_column()
     return layers
-
-
-def _place(name: str, call: int, item: str | None) -> str:
-    return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
 
 
 def _not_fired(

@@ -39,6 +39,11 @@ class FrozenMapping(Mapping[str, V]):
         return f"FrozenMapping({self._items!r})"
 
 
+def spelled_place(name: str, call: int, item: str | None = None) -> str:
+    """Return a path with its call, where it is not the first, and its output, where it has a name."""
+    return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
+
+
 def freeze(value: Any) -> Any:
     """Return `value` with every list a tuple and every dict a read-only mapping, at any depth."""
     if isinstance(value, list | tuple):
@@ -149,6 +154,11 @@ class ModuleRecord(TensorRecord):
     role: str
     mode_energy: ModeEnergy | None = None
 
+    @property
+    def place(self) -> str:
+        """The path, with the call and the output where there are several: "head@1[amp]"."""
+        return spelled_place(self.name, self.call, self.item)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockRecord:
@@ -160,6 +170,35 @@ class BlockRecord:
     local: tuple[str, ...]
     stats: FrozenMapping[Value]
     reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
+
+    @property
+    def place(self) -> str:
+        """The path, with the call where there are several: "fno_blocks@1"."""
+        return spelled_place(self.name, self.call)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that a rule found: where, what it was read off, and what to do about it.
+
+    `severity` is "note", "warning" or "error". `layer` is a module's or block's place, "input", "output", or
+    None for the whole model. `follows_from` is the id of the finding that explains this one.
+    """
+
+    id: str
+    rule: str
+    severity: str
+    layer: str | None
+    step: int | None
+    report: str | None
+    message: str
+    evidence: FrozenMapping[Any]
+    advice: str
+    follows_from: str | None = None
+
+    def __str__(self) -> str:
+        where = self.layer or "the model"
+        return f"{self.severity}: {where}: {self.message} ({self.rule})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +216,8 @@ class CaptureRecord:
     skipped: tuple[FrozenMapping[str], ...] = ()
     errors: tuple[FrozenMapping[str], ...] = ()
     warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] | None = None
+    """None where nobody looked; empty where nothing was found."""
     provenance: FrozenMapping[Any] = field(default_factory=FrozenMapping)
     schema: int = SCHEMA
 

@@ -17,6 +17,7 @@ from fno_telemetry.records import (
     SCHEMA,
     BlockRecord,
     CaptureRecord,
+    Finding,
     FrozenMapping,
     Histogram,
     LogHistogram,
@@ -36,7 +37,8 @@ def as_document(record: CaptureRecord) -> dict[str, Any]:
     """Return the record as plain lists, dicts, strings and finite numbers, ready for any JSON writer."""
     document = {"schema": f"fno-telemetry/{record.schema}"}
     for field in dataclasses.fields(record):
-        if field.name != "schema":
+        # Findings are there when somebody looked for them.
+        if field.name != "schema" and (field.name != "findings" or record.findings is not None):
             document[field.name] = _plain(getattr(record, field.name))
     return document
 
@@ -64,6 +66,7 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             skipped=tuple(FrozenMapping(entry) for entry in document.get("skipped", ())),
             errors=tuple(FrozenMapping(entry) for entry in document.get("errors", ())),
             warnings=tuple(document.get("warnings", ())),
+            findings=_optional(_findings, document.get("findings")),
             provenance=freeze_mapping(document.get("provenance", {})),
         )
     except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -250,6 +253,14 @@ def _block(entry: Mapping[str, Any]) -> BlockRecord:
         local=tuple(entry["local"]),
         stats=FrozenMapping(entry["stats"]),
         reasons=FrozenMapping(entry.get("reasons", {})),
+    )
+
+
+def _findings(entries: list[Mapping[str, Any]]) -> tuple[Finding, ...]:
+    names = [field.name for field in dataclasses.fields(Finding) if field.name != "evidence"]
+    return tuple(
+        Finding(**{name: entry[name] for name in names}, evidence=freeze_mapping(entry["evidence"]))
+        for entry in entries
     )
 
 

@@ -53,6 +53,15 @@ def test_a_report_read_back_equals_the_record(record, path):
     assert record == report.load(path)
 
 
+def test_findings_are_read_back_and_a_report_that_nobody_diagnosed_has_none(record, path):
+    diagnosed = EXAMPLES["diagnosed"](record)
+    report.write(diagnosed, path)
+    assert report.load(path) == diagnosed
+    report.write(record, path)
+    assert "findings" not in strictly_read(path)
+    assert report.load(path).findings is None
+
+
 def test_a_record_without_input_output_or_modules_is_read_back_too(path):
     empty = CaptureRecord(
         summary=freeze_mapping({}),

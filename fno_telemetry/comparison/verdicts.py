@@ -8,7 +8,7 @@ from fno_telemetry.comparison.changes import SEVERITIES, LayerChange, Scales, bl
 from fno_telemetry.comparison.series import Series, ordered, series_of
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
-from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord
+from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, spelled_place
 
 Key = tuple[str, int, str | None]
 
@@ -128,8 +128,8 @@ def _pair(
     diverging = next((layer for layer in modules if layer.differs), None)
     if diverging is None:
         diverging = next((layer for layer in blocks if layer.differs), None)
-    added = tuple(_spelled(key) for key in new if key not in old)
-    removed = tuple(_spelled(key) for key in old if key not in new)
+    added = tuple(spelled_place(*key) for key in new if key not in old)
+    removed = tuple(spelled_place(*key) for key in old if key not in new)
     severity = _highest([*modules, *blocks])
     return Comparison(
         verdict=_verdict(modules, blocks, diverging, added, removed, severity),
@@ -231,11 +231,6 @@ def _modules(record: CaptureRecord) -> dict[Key, ModuleRecord]:
 
 def _blocks(record: CaptureRecord) -> dict[tuple[str, int], BlockRecord]:
     return {(block.name, block.call): block for block in record.blocks}
-
-
-def _spelled(key: Key) -> str:
-    name, call, item = key
-    return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
 
 
 def _highest(layers: Sequence[LayerChange]) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 from fno_telemetry.records import (
     BlockRecord,
     CaptureRecord,
+    Finding,
     FrozenMapping,
     Histogram,
     LogHistogram,
@@ -96,6 +97,28 @@ def example() -> CaptureRecord:
             }
         ),
     )
+
+
+def diagnosed(record: CaptureRecord) -> CaptureRecord:
+    """Return the record with a cause, what follows from it, and a note on the whole model."""
+    layers = {"dead_layer": "dead", "input_independent": "heads[0]", "unused_modes": None}
+    severities = ("error", "warning", "note")
+    findings = tuple(
+        Finding(
+            id=f"{rule}:{layer or 'model'}",
+            rule=rule,
+            severity=severity,
+            layer=layer,
+            step=record.step,
+            report="activation_report.json",
+            message=f"{rule} | <b> of `{layer}`",
+            evidence=FrozenMapping({"rms": 0.0, "count": 3, "where": "x"}),
+            advice="Look at it.",
+            follows_from="dead_layer:dead" if rule == "input_independent" else None,
+        )
+        for (rule, layer), severity in zip(layers.items(), severities, strict=True)
+    )
+    return replace(record, findings=findings)
 
 
 def at_step(record: CaptureRecord, step: int | None) -> CaptureRecord:
