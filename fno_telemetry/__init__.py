@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fno_telemetry.comparison.changes import LayerChange
     from fno_telemetry.comparison.thresholds import Thresholds, read_thresholds
     from fno_telemetry.comparison.verdicts import Comparison, compare
+    from fno_telemetry.diagnosis.findings import diagnose
+    from fno_telemetry.diagnosis.rule_thresholds import RuleExplanation, explain_rule, read_rule_thresholds
     from fno_telemetry.errors import (
         CheckpointError,
         InputError,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from fno_telemetry.plugins import list_plugins
     from fno_telemetry.plugins import load as load_plugin
     from fno_telemetry.plugins import names as plugin_names
-    from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, TensorRecord
+    from fno_telemetry.records import BlockRecord, CaptureRecord, Finding, ModuleRecord, TensorRecord
     from fno_telemetry.report import as_document, json_schema, whole_file, why_unwritable
     from fno_telemetry.report import dumps as dump_report
     from fno_telemetry.report import load as load_report
@@ -67,7 +69,7 @@ _HOMES = {
     "fno_telemetry.map_files": ("read_map", "write_map"),
     "fno_telemetry.model_map": ("GivenRole", "MappedModule", "ModelMap"),
     "fno_telemetry.plugins": ("list_plugins",),
-    "fno_telemetry.records": ("BlockRecord", "CaptureRecord", "ModuleRecord", "TensorRecord"),
+    "fno_telemetry.records": ("BlockRecord", "CaptureRecord", "Finding", "ModuleRecord", "TensorRecord"),
     "fno_telemetry.report": ("as_document", "json_schema", "whole_file", "why_unwritable"),
     "fno_telemetry.session": ("capture", "map_model"),
     "fno_telemetry.sinks.contract": ("RunContext", "Sink"),
@@ -79,6 +81,8 @@ _HOMES = {
     "fno_telemetry.comparison.changes": ("LayerChange",),
     "fno_telemetry.comparison.thresholds": ("Thresholds", "read_thresholds"),
     "fno_telemetry.comparison.verdicts": ("Comparison", "compare"),
+    "fno_telemetry.diagnosis.findings": ("diagnose",),
+    "fno_telemetry.diagnosis.rule_thresholds": ("RuleExplanation", "explain_rule", "read_rule_thresholds"),
     "fno_telemetry.sources.arrays": ("Samples", "read_samples"),
     "fno_telemetry.sources.checkpoints": ("Checkpoint", "load_weights", "read_checkpoint"),
     "fno_telemetry.sources.factories": (
@@ -106,6 +110,7 @@ __all__ = [
     "CheckpointError",
     "Comparison",
     "FanOut",
+    "Finding",
     "GivenRole",
     "InputError",
     "JsonFile",
@@ -122,6 +127,7 @@ __all__ = [
     "Outcome",
     "PluginNotFound",
     "ReportError",
+    "RuleExplanation",
     "RunContext",
     "Samples",
     "SavedWorkspace",
@@ -138,7 +144,9 @@ __all__ = [
     "build_network",
     "capture",
     "compare",
+    "diagnose",
     "dump_report",
+    "explain_rule",
     "how_to_look_at_wandb",
     "import_object",
     "json_schema",
@@ -151,6 +159,7 @@ __all__ = [
     "plugin_names",
     "read_checkpoint",
     "read_map",
+    "read_rule_thresholds",
     "read_samples",
     "read_thresholds",
     "save_wandb_workspace",

@@ -29,10 +29,23 @@ ARCHITECTURES = {
     "stable_hybrid": "fno_telemetry.architectures.stable_hybrid:STABLE_HYBRID",
     "fno_vanilla": "fno_telemetry.architectures.fno_vanilla:FNO_VANILLA",
 }
+_RULE_NAMES = (
+    *("bad_input", "non_finite", "overflow_risk", "dead_layer"),
+    *("constant_channels", "dead_channels", "saturated_activation", "exploding_activations"),
+    *("vanishing_activations", "input_independent", "spectral_branch_dead", "local_branch_dead"),
+    *("spectral_branch_weak", "branch_cancellation", "identity_block", "drifting_mean"),
+    *("heavy_tail", "high_frequency_loss", "constant_output", "dead_modes"),
+    *("mode_truncation", "one_sided_spectrum", "unused_modes", "grid_artifact"),
+    *("exploding_gradient", "stalled_update", "vanishing_gradient", "branch_gradient_imbalance"),
+    *("collapse_at_step", "trend"),
+)
+RULES = {name: f"fno_telemetry.diagnosis.rules.{name}:{name}" for name in _RULE_NAMES}
+"""Of two findings at one place, the one whose rule stands first is the cause."""
 KINDS: Mapping[str, Mapping[str, str]] = {
     "sinks": SINKS,
     "statistics": STATISTICS,
     "architectures": ARCHITECTURES,
+    "rules": RULES,
 }
 _PACKAGES = {
     "tensorboard": "tensorboard",

@@ -22,6 +22,7 @@ LAYERS = (
     ("report",),
     ("sinks",),
     ("comparison",),
+    ("diagnosis",),
     ("fourier_calls", "lineage", "outputs", "compilation", "statistics", "architectures"),
     ("hooks",),
     ("sources", "axis_parts"),

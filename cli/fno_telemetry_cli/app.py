@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fno_telemetry as ft
-from fno_telemetry_cli import capture, compare, mapping, output, plugins, view
+from fno_telemetry_cli import capture, compare, diagnose, mapping, output, plugins, view
 from fno_telemetry_cli.invocation import Invocation
 
 EXIT_UNUSABLE = 2
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("capture")(capture.capture)
 app.command("view")(view.view)
 app.command("compare")(compare.compare)
+app.command("diagnose")(diagnose.diagnose)
 app.command("map")(mapping.map_command)
 app.command("plugins")(plugins.plugins)
 

@@ -15,6 +15,7 @@ from fno_telemetry_cli.captures import Captures, Job
 from fno_telemetry_cli.checkpoint_series import CheckpointSeries, Failure, expanded, is_several, read_series
 from fno_telemetry_cli.config_file import apply_config, command_line_first
 from fno_telemetry_cli.dry_run import Plan
+from fno_telemetry_cli.findings_view import checked_level, findings_document, findings_view, is_at_or_above
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.output import print_error, print_json, print_notes, print_results, stdout_kept_clean
 from fno_telemetry_cli.preparing import InputBatches, prepare, read_input
@@ -32,8 +33,8 @@ from fno_telemetry_cli.sink_choice import (
 from fno_telemetry_cli.tables import counted, headline, notes
 from fno_telemetry_cli.target import Target
 
-EXIT_FAILED_IN_PART = 3
-_MEASURED, _OUTPUT = "Measured", "Output"
+EXIT_FOUND, EXIT_FAILED_IN_PART = 1, 3
+_OUTPUT = "Output"
 
 
 def capture(
@@ -53,27 +54,15 @@ def capture(
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     map_file: options.MapFile = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="Measure what matches only; * crosses dots. Repeatable.",
-            rich_help_panel=_MEASURED,
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB", help="Do not measure what matches. Repeatable.", rich_help_panel=_MEASURED
-        ),
-    ] = None,
+    layers: options.Layers = None,
+    exclude: options.Exclude = None,
     strict: Annotated[
         bool,
         typer.Option(
             "--strict",
             metavar="",
             help="A layer that does not fire, or a failing sink, is fatal.",
-            rich_help_panel=_MEASURED,
+            rich_help_panel=options.MEASURED,
         ),
     ] = False,
     dry_run: Annotated[
@@ -82,9 +71,11 @@ def capture(
             "--dry-run",
             metavar="",
             help="Say what would be captured, and its memory; write nothing.",
-            rich_help_panel=_MEASURED,
+            rich_help_panel=options.MEASURED,
         ),
     ] = False,
+    diagnose: options.Diagnose = False,
+    fail_on: options.FailOn = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -133,6 +124,10 @@ def capture(
 
     Example: fno-telemetry capture --input train.npz --output out
     """
+    diagnose = diagnose or fail_on is not None
+    checked_level(fail_on or "never")
+    if dry_run and diagnose:
+        raise ft.OptionError("--dry-run captures nothing that --diagnose could judge; leave one out")
     source = options.Source.of(command_line_first(context, locals()))
     several = is_several(source.checkpoints)
     source = replace(source, checkpoints=expanded(source.checkpoints))
@@ -157,6 +152,7 @@ def capture(
                 strict,
                 paths,
                 quiet,
+                diagnose,
             )
             log = RunLog(command)
             with _open(fan_out, replace(target.run, redact=redact, series=several), captures):
@@ -174,16 +170,19 @@ def capture(
     for name, reason in failed.items():
         print_error(f"the {name} sink failed, the report is written: {reason}")
     reports = dict(zip(_paths(target, captures.records, several), captures.records, strict=True))
+    findings = ft.diagnose(*reports.values(), reports=[str(path) for path in reports]) if diagnose else None
     if as_json:
-        print_json(_document(reports, outcome, failures))
+        print_json(_document(reports, outcome, failures, findings))
     elif not quiet:
-        print_results(*_lines(reports))
+        print_results(*_lines(reports), *(findings_view(findings) if findings is not None else ()))
     if not quiet:
         print_notes((*series.notes, *_notes_of_all(captures.records), *problems), style="yellow")
         if outcome.lines and not as_json:
             print_notes(["look at it:", *(f"  {line}" for line in outcome.lines)])
     if failed or failures:
         raise typer.Exit(EXIT_FAILED_IN_PART)
+    if is_at_or_above(findings or (), fail_on or "never"):
+        raise typer.Exit(EXIT_FOUND)
 
 
 def _jobs(source: options.Source, several: bool) -> tuple[list[Job], CheckpointSeries]:
@@ -240,8 +239,12 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
 
 
 def _document(
-    reports: Mapping[Path, ft.CaptureRecord], outcome: ft.Outcome, failures: Sequence[Failure]
+    reports: Mapping[Path, ft.CaptureRecord],
+    outcome: ft.Outcome,
+    failures: Sequence[Failure],
+    findings: Sequence[ft.Finding] | None,
 ) -> dict[str, Any]:
+    diagnosed = {} if findings is None else {"findings": findings_document(findings)}
     return {
         "schema": "fno-telemetry-capture/1",
         "reports": [
@@ -250,7 +253,7 @@ def _document(
         ],
         "sinks": outcome.status,
         "errors": [{"checkpoint": str(f.path), "error": f.reason} for f in failures],
-    }
+    } | diagnosed
 
 
 def _notes_of_all(records: Sequence[ft.CaptureRecord]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Captures one checkpoint after the other into the sinks; one that fails does not cost the others."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Captures:
     strict: bool
     redacted_paths: Sequence[Path | None] | None  # None: nothing is redacted
     quiet: bool
+    diagnose: bool = False
     records: list[ft.CaptureRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
@@ -47,6 +48,8 @@ class Captures:
                 continue
             if self.strict:
                 _refuse_unfired(record)
+            if self.diagnose:
+                record = replace(record, findings=ft.diagnose(record))
             sinks.write(record)
             self.records.append(record)
         if not self.records:

@@ -11,6 +11,7 @@ from fno_telemetry_cli import options
 from fno_telemetry_cli.checkpoint_series import names_of_all
 from fno_telemetry_cli.comparison_view import comparison_document, comparison_view
 from fno_telemetry_cli.config_file import typed_options
+from fno_telemetry_cli.findings_view import LEVELS, checked_level
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.output import print_error, print_json, print_notes, print_results, stdout_kept_clean
 from fno_telemetry_cli.preparing import prepare, read_input
@@ -26,7 +27,6 @@ from fno_telemetry_cli.sink_choice import (
 )
 
 EXIT_WORSE, EXIT_SINK_FAILED = 1, 3
-_LEVELS = ("note", "warning", "error", "never")
 
 
 def compare(
@@ -96,8 +96,7 @@ def compare(
 
     Example: fno-telemetry compare before/activation_report.json after/activation_report.json
     """
-    if fail_on not in _LEVELS:
-        raise ft.OptionError(f"--fail-on {fail_on!r}: expected {', '.join(_LEVELS)}")
+    checked_level(fail_on)
     limits = ft.read_thresholds(thresholds) if thresholds else None
     source = options.Source.of({**locals(), "checkpoint": None})
     replays = None
@@ -132,7 +131,7 @@ def compare(
         print_results(*comparison_view(comparison, quiet))
         if outcome is not None and not quiet:
             print_notes(["look at it:", *(f"  {line}" for line in outcome.lines)])
-    if comparison.severity is not None and _LEVELS.index(comparison.severity) >= _LEVELS.index(fail_on):
+    if comparison.severity is not None and LEVELS.index(comparison.severity) >= LEVELS.index(fail_on):
         raise typer.Exit(EXIT_WORSE)
     if failed:
         raise typer.Exit(EXIT_SINK_FAILED)

@@ -9,7 +9,7 @@ import typer
 
 import fno_telemetry as ft
 
-_INPUT, _MODEL = "Input", "Model"
+_INPUT, _MODEL, MEASURED = "Input", "Model", "Measured"
 
 
 def names_of(kind: str) -> Callable[[str], list[str]]:
@@ -127,6 +127,35 @@ MapFile = Annotated[
     Path | None,
     typer.Option(
         "--map", metavar="FILE", help="TOML file with roles and axes given by hand.", rich_help_panel=_MODEL
+    ),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="Measure what matches only; * crosses dots. Repeatable.",
+        rich_help_panel=MEASURED,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Do not measure what matches. Repeatable.", rich_help_panel=MEASURED),
+]
+Diagnose = Annotated[
+    bool,
+    typer.Option(
+        "--diagnose",
+        metavar="",
+        help="Say what is wrong, and write it into the report and every sink.",
+        rich_help_panel=MEASURED,
+    ),
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Diagnose, and exit 1 from here on: note, warning, error or never.",
+        rich_help_panel=MEASURED,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead.")]

@@ -11,7 +11,7 @@ from fno_telemetry_cli.output import print_json, print_notes, print_results, std
 
 
 def plugins(as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """List sinks, statistics and architectures, built in and installed.
+    """List sinks, statistics, architectures and rules, built in and installed.
 
     Example: fno-telemetry plugins --json
     """

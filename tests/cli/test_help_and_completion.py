@@ -35,7 +35,7 @@ def test_the_version_is_the_packages(run):
 
 
 def test_options_of_later_versions_do_not_exist(run, folder):
-    for option in ("--loss", "--diagnose", "--fail-on"):
+    for option in ("--loss",):
         result = run("capture", option, "x")
         assert (result.code, option in result.err) == (2, True)
     assert "--html" in run("view", "out", "--html", "x").err

@@ -1,0 +1,103 @@
+"""Findings as the terminal and JSON show them: causes with their evidence and advice, consequences folded."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+import fno_telemetry as ft
+from fno_telemetry_cli.tables import counted, some
+
+LEVELS = ("note", "warning", "error", "never")
+_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+
+
+def checked_level(level: str) -> str:
+    """Return the level of --fail-on; OptionError when there is no such level."""
+    if level not in LEVELS:
+        raise ft.OptionError(f"--fail-on {level!r}: expected {', '.join(LEVELS)}")
+    return level
+
+
+def is_at_or_above(findings: Sequence[ft.Finding], level: str) -> bool:
+    """Whether one of the findings is as severe as the level."""
+    return any(LEVELS.index(finding.severity) >= LEVELS.index(level) for finding in findings)
+
+
+def findings_document(findings: Sequence[ft.Finding]) -> list[dict[str, Any]]:
+    """Return the findings as JSON writes them."""
+    names = [field.name for field in dataclasses.fields(ft.Finding)]
+    return [
+        {name: getattr(finding, name) for name in names} | {"evidence": dict(finding.evidence)}
+        for finding in findings
+    ]
+
+
+def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterator[RenderableType]:
+    """Yield what a reader needs: errors and warnings one by one, notes of a rule together, then the count.
+
+    With `quiet`, the count alone.
+    """
+    causes = [finding for finding in findings if finding.follows_from is None]
+    several = len({finding.report for finding in findings}) > 1
+    if not quiet:
+        for finding in causes:
+            if finding.severity != "note":
+                yield from _whole(finding, [f for f in findings if f.follows_from == finding.id], several)
+        yield from _notes([finding for finding in causes if finding.severity == "note"])
+    yield _count(causes)
+
+
+def _whole(
+    finding: ft.Finding, consequences: Sequence[ft.Finding], several: bool
+) -> Iterator[RenderableType]:
+    at = f"  at {_when(finding)}" if several else ""
+    yield Text.assemble(
+        (f"{finding.severity:8}", _STYLES[finding.severity]),
+        (finding.layer or "the model", "bold"),
+        f" {finding.message}",
+        (f"  {finding.rule}{at}", "dim"),
+    )
+    below = [Text(" · ".join(_evidence(finding)), style="dim")] if finding.evidence else []
+    below.append(Text(f"→ {finding.advice}"))
+    if consequences:
+        layers = list(dict.fromkeys(one.layer or "the model" for one in consequences))
+        verb = "follows" if len(layers) == 1 else "follow"
+        below.append(Text(f"{counted(len(layers), 'layer')} {verb} from this: {some(layers)}", style="dim"))
+    for line in below:
+        yield Padding(line, (0, 0, 0, 8), expand=False)
+
+
+def _notes(notes: Sequence[ft.Finding]) -> Iterator[RenderableType]:
+    by_rule: dict[str, list[ft.Finding]] = {}
+    for note in notes:
+        by_rule.setdefault(note.rule, []).append(note)
+    for rule, same in by_rule.items():
+        first = same[0]
+        layers = list(dict.fromkeys(note.layer or "the model" for note in same))
+        more = f"; and {counted(len(layers) - 1, 'more layer')}" if len(layers) > 1 else ""
+        yield Text.assemble(
+            (f"{'note':8}", _STYLES["note"]),
+            (first.layer or "the model", "bold"),
+            f" {first.message}{more}",
+            (f"  {rule}", "dim"),
+        )
+
+
+def _count(causes: Sequence[ft.Finding]) -> Text:
+    if not causes:
+        return Text("nothing found", style="green")
+    found = [(level, sum(one.severity == level for one in causes)) for level in reversed(LEVELS[:-1])]
+    return Text(", ".join(counted(number, level) for level, number in found if number), style="bold")
+
+
+def _evidence(finding: ft.Finding) -> Iterator[str]:
+    for name, value in finding.evidence.items():
+        yield f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def _when(finding: ft.Finding) -> str:
+    return f"step {finding.step}" if finding.step is not None else str(finding.report)

@@ -1,0 +1,194 @@
+"""From records to findings: applies the rules, orders what they find by cause and by time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fno_telemetry import plugins
+from fno_telemetry.comparison.series import ordered
+from fno_telemetry.diagnosis.causes import Found, by_cause
+from fno_telemetry.diagnosis.contract import SEVERITIES, Rule, Symptom, takes_baseline, takes_series
+from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, checked
+from fno_telemetry.errors import PluginNotFound, ReportError
+from fno_telemetry.records import CaptureRecord, Finding, FrozenMapping
+
+
+def diagnose(
+    *records: CaptureRecord,
+    baseline: CaptureRecord | None = None,
+    rules: Sequence[str] | None = None,
+    thresholds: RuleThresholds | None = None,
+    reports: Sequence[str] | None = None,
+) -> tuple[Finding, ...]:
+    """Say what is wrong in a record, or in a series of records of one run, causes first.
+
+    Args:
+        records: One record, or several over the steps of one run, in any order.
+        baseline: A capture of the same network while it was healthy, which rules compare with.
+        rules: Names of the rules to apply; all by default.
+        thresholds: Rule -> threshold -> number; what is left out keeps its default.
+        reports: What to call each record's report in its findings, in the order of the records.
+
+    Raises:
+        ReportError: no record, or records of different steps' kinds.
+        OptionError: an unknown threshold, or a value that is no number.
+        PluginNotFound: an unknown rule.
+    """
+    if not records:
+        raise ReportError("diagnose needs at least one report")
+    named = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
+    limits = checked(thresholds or {})
+    loaded, failures = _loaded(rules)
+    series = ordered(records)
+    if len({record.summary.get("step_kind") for record in records}) > 1:
+        raise ReportError("steps of different kinds do not make one series")
+    findings: list[Finding] = []
+    known: dict[tuple[str, str | None], Finding] = {}  # of the record before, by rule and layer
+    over_steps = list(_over_steps(series, loaded, limits))
+    for record in series:
+        found = [one for one in over_steps if one.symptom.record is record]
+        found += _applied(record, loaded, limits, baseline)
+        of_record = list(_findings(found, record, named.get(id(record)), len(records) > 1))
+        of_record = list(_folded_over_time(of_record, known))
+        known = {(finding.rule, finding.layer): finding for finding in of_record}
+        findings += of_record
+    findings += failures
+    return tuple(_causes_first(findings))
+
+
+def _loaded(names: Sequence[str] | None) -> tuple[dict[str, Rule], list[Finding]]:
+    """Return the rules by name, and a note for each installed one that cannot be imported."""
+    found: dict[str, Rule] = {}
+    failures = []
+    for name in names if names is not None else plugins.names("rules"):
+        try:
+            found[name] = plugins.load("rules", name)
+        except PluginNotFound as error:
+            if names is not None:
+                raise
+            failures.append(_failure(name, error))
+    return found, failures
+
+
+def _over_steps(
+    series: Sequence[CaptureRecord], rules: Mapping[str, Rule], limits: RuleThresholds
+) -> Iterator[Found]:
+    if len(series) < 2 or any(record.step is None for record in series):
+        return
+    for rank, (name, rule) in enumerate(rules.items()):
+        if takes_series(rule):
+            yield from _found(name, rank, rule, series, dict(limits.get(name, {})))
+
+
+def _applied(
+    record: CaptureRecord,
+    rules: Mapping[str, Rule],
+    limits: RuleThresholds,
+    baseline: CaptureRecord | None,
+) -> list[Found]:
+    found: list[Found] = []
+    for rank, (name, rule) in enumerate(rules.items()):
+        if takes_series(rule):
+            continue
+        arguments: dict[str, Any] = dict(limits.get(name, {}))
+        if takes_baseline(rule):
+            arguments["baseline"] = baseline
+        found += _found(name, rank, rule, record, arguments)
+    return found
+
+
+def _found(name: str, rank: int, rule: Rule, of: Any, arguments: Mapping[str, Any]) -> list[Found]:
+    try:
+        return [Found(name, rank, symptom) for symptom in rule(of, **arguments)]
+    except Exception as error:
+        if name in plugins.RULES:
+            raise
+        # One broken package may not cost what the others say.
+        failed = Symptom(severity="note", message=_why(error), evidence={}, advice=_ADVICE)
+        return [Found(name, rank, failed)]
+
+
+def _findings(
+    found: Sequence[Found], record: CaptureRecord, report: str | None, several: bool
+) -> Iterator[Finding]:
+    prefix = f"{record.label or report or 'report'}:" if several else ""
+    ids: dict[int, str] = {}
+    used: set[str] = set()
+    for one, cause in by_cause(found):
+        symptom = one.symptom
+        layer = symptom.site.place if symptom.site is not None else None
+        name = f"{prefix}{one.rule}:{layer or 'model'}"
+        number = 1
+        while name in used:
+            number += 1
+            name = f"{prefix}{one.rule}:{layer or 'model'}:{number}"
+        used.add(name)
+        ids[id(one)] = name
+        evidence = {key: value for key, value in symptom.evidence.items() if value is not None}
+        yield Finding(
+            id=name,
+            rule=one.rule,
+            severity=symptom.severity,
+            layer=layer,
+            step=record.step,
+            report=report,
+            message=symptom.message,
+            evidence=FrozenMapping(evidence),
+            advice=symptom.advice,
+            follows_from=None if cause is None else ids[id(cause)],
+        )
+
+
+def _folded_over_time(
+    findings: Sequence[Finding], before: Mapping[tuple[str, str | None], Finding]
+) -> Iterator[Finding]:
+    """Yield the findings; what the report before has at the same layer follows from that."""
+    for finding in findings:
+        earlier = before.get((finding.rule, finding.layer))
+        if earlier is None:
+            yield finding
+        else:
+            yield replace(finding, follows_from=earlier.follows_from or earlier.id)
+
+
+def _causes_first(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield causes by severity, each followed by what follows from it, through other findings as well."""
+    by_id = {finding.id: finding for finding in findings}
+    groups: dict[str, list[Finding]] = {
+        finding.id: [] for finding in findings if finding.follows_from is None
+    }
+    for finding in findings:
+        if finding.follows_from is None:
+            continue
+        root = by_id[finding.follows_from]
+        while root.follows_from is not None:
+            root = by_id[root.follows_from]
+        groups[root.id].append(replace(finding, follows_from=root.id))
+
+    def worst(name: str) -> int:
+        return max(SEVERITIES.index(finding.severity) for finding in (by_id[name], *groups[name]))
+
+    for name in sorted(groups, key=lambda name: -worst(name)):
+        yield by_id[name]
+        yield from groups[name]
+
+
+_ADVICE = "Report it to those who made the rule; the other rules are not affected."
+
+
+def _why(error: BaseException) -> str:
+    return f"the rule could not be applied: {type(error).__name__}: {error}"
+
+
+def _failure(name: str, error: BaseException) -> Finding:
+    return Finding(
+        id=f"{name}:model",
+        rule=name,
+        severity="note",
+        layer=None,
+        step=None,
+        report=None,
+        message=_why(error),
+        evidence=FrozenMapping(),
+        advice=_ADVICE,
+    )

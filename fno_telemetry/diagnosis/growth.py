@@ -1,0 +1,64 @@
+"""Where values grow or shrink out of proportion: over a block, over all, beside other layers."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fno_telemetry.diagnosis.contract import Evidence
+from fno_telemetry.diagnosis.sites import Site, block_sites, module_sites, others, stated, usual_before
+from fno_telemetry.records import CaptureRecord
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What grows (or shrinks), where, and by which factor."""
+
+    site: Site[Any] | None
+    what: str
+    factor: float
+    evidence: Evidence
+
+
+def growths(
+    record: CaptureRecord,
+    baseline: CaptureRecord | None,
+    of_siblings: float,
+    gain_limit: float,
+    of_network: float,
+    over_depth: float,
+    of_baseline: float,
+    *,
+    shrinking: bool = False,
+) -> Iterator[Growth]:
+    """Yield every growth at or above the limits; with `shrinking`, everything at or below them."""
+
+    def reaches(factor: float, limit: float) -> bool:
+        return factor <= limit if shrinking else factor >= limit
+
+    gains = [(site, gain) for site, gain in stated(block_sites(record), "gain") if gain > 0]
+    values = [gain for _, gain in gains]
+    alone = False
+    for index, (site, gain) in enumerate(gains):
+        usual = others(values, index)
+        if reaches(gain, gain_limit) and (usual is None or reaches(gain / usual, of_siblings)):
+            alone = True
+            evidence = {"gain": gain} | ({"of_the_other_blocks": usual} if usual is not None else {})
+            yield Growth(site, "values in this block", gain, evidence)
+    product = math.prod(values)
+    if len(values) > 1 and not alone and product > 0 and reaches(product, over_depth):
+        steepest = (min if shrinking else max)(gains, key=lambda pair: pair[1])[0]
+        yield Growth(steepest, "values over all blocks", product, {"product_of_gains": product})
+    sizes = [(site, rms) for site, rms in stated(module_sites(record), "rms") if rms > 0]
+    known = dict(stated_places(baseline)) if baseline is not None else {}
+    for (place, rms), usual_size in zip(sizes, usual_before([rms for _, rms in sizes]), strict=True):
+        if usual_size is not None and reaches(rms / usual_size, of_network):
+            yield Growth(place, "its values", rms / usual_size, {"rms": rms, "median_before": usual_size})
+        before = known.get(place.place)
+        if before and reaches(rms / before, of_baseline):
+            yield Growth(place, "its values", rms / before, {"rms": rms, "of_the_baseline": before})
+
+
+def stated_places(record: CaptureRecord) -> list[tuple[str, float]]:
+    """Return the place and rms of every module."""
+    return [(site.place, rms) for site, rms in stated(module_sites(record), "rms")]

@@ -1,0 +1,66 @@
+"""The thresholds of rules: their defaults, and other ones from a TOML file."""
+
+import inspect
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fno_telemetry import plugins
+from fno_telemetry.diagnosis.contract import default_thresholds
+from fno_telemetry.errors import OptionError
+
+RuleThresholds = Mapping[str, Mapping[str, float]]
+"""Rule -> threshold -> number."""
+
+
+@dataclass(frozen=True)
+class RuleExplanation:
+    """What a rule says of itself, and its thresholds."""
+
+    name: str
+    text: str
+    thresholds: Mapping[str, float]
+
+
+def explain_rule(name: str) -> RuleExplanation:
+    """Return a rule's own words: formula, defaults, when it is wrong; PluginNotFound."""
+    rule = plugins.load("rules", name)
+    return RuleExplanation(name, inspect.getdoc(rule) or "", default_thresholds(rule))
+
+
+def read_rule_thresholds(path: str | Path) -> RuleThresholds:
+    """Read the tables `[diagnose.RULE]` of a TOML file; OptionError in one line where it cannot be used."""
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OptionError(f"--thresholds {path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"--thresholds {path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(f"--thresholds {path}: not TOML: {error}") from error
+    table = document.get("diagnose", {})
+    if not isinstance(table, dict):
+        raise OptionError(f"--thresholds {path}: [diagnose] must be a table of tables")
+    try:
+        return checked(table)
+    except OptionError as error:
+        raise OptionError(f"--thresholds {path}: {error}") from error
+
+
+def checked(thresholds: RuleThresholds) -> RuleThresholds:
+    """Return the thresholds; OptionError names an unknown rule or threshold, or what is no number."""
+    for name, limits in thresholds.items():
+        if name not in plugins.names("rules"):
+            raise OptionError(f"no rule {name!r}; known: {', '.join(plugins.names('rules'))}")
+        if not isinstance(limits, Mapping):
+            raise OptionError(f"[diagnose.{name}] must be a table")
+        known = default_thresholds(plugins.load("rules", name))
+        for threshold, value in limits.items():
+            if threshold not in known:
+                raise OptionError(
+                    f"rule {name} has no threshold {threshold!r}; known: {', '.join(known) or 'none'}"
+                )
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise OptionError(f"{name}.{threshold} = {value!r}: a number was expected")
+    return thresholds

@@ -1,0 +1,44 @@
+"""Blocks of which one branch alone is trained."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import block_sites, counterpart, others, stated
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+
+_STATISTIC = "spectral_local_gradient_ratio"
+
+
+def branch_gradient_imbalance(
+    record: CaptureRecord,
+    *,
+    baseline: CaptureRecord | None = None,
+    of_siblings: float = 50,
+    of_baseline: float = 20,
+    most: float = 1e5,
+) -> Iterator[Symptom]:
+    """One branch of a block gets nearly all of the gradient; needs --loss.
+
+    Formula: spectral_local_gradient_ratio, ||g|| of the spectral over that of the local weights, of_siblings
+    times above or below the median of the other blocks, or of_baseline times the baseline's, or above most or
+    below 1 / most.
+    Default: 50, 20 and 1e5; healthy blocks were within a factor of 10 of each other.
+    Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
+    """
+    found = stated(block_sites(record), _STATISTIC)
+    ratios = [ratio for _, ratio in found]
+    for index, (site, ratio) in enumerate(found):
+        known = counterpart(site, baseline, block_sites)
+        before = known.value(_STATISTIC) if known is not None else None
+        usual = others(ratios, index)
+        limits = ((1.0, most), (usual, of_siblings), (before, of_baseline))
+        if any(other and not other / factor < ratio < other * factor for other, factor in limits):
+            weaker = "spectral" if ratio < (usual or before or 1.0) else "local"
+            yield Symptom(
+                severity="warning",
+                site=site,
+                message=f"hardly trains its {weaker} branch: gradients spectral / local {digits(ratio)}",
+                evidence={_STATISTIC: ratio, "of_the_other_blocks": usual, "of_the_baseline": before},
+                advice=f"Give the {weaker} weights a rate of their own, or scale the branches alike.",
+            )

@@ -1,0 +1,62 @@
+"""The step at which a run broke."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.comparison.verdicts import compare
+from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
+from fno_telemetry.diagnosis.sites import Site, block_sites, module_sites
+from fno_telemetry.records import CaptureRecord
+
+
+def collapse_at_step(
+    series: Sequence[CaptureRecord],
+    *,
+    scale: float = Thresholds.scale,
+    lost: float = Thresholds.lost,
+    dead: float = Thresholds.dead,
+) -> Iterator[Symptom]:
+    """A run was worse from one step on than just before, and stayed so.
+
+    Formula: the break of `compare` over the series: a layer's size or a block's gain changed by the factor
+    scale, a sample variation, an update or a branch fell to the share lost, or the share of dead channels
+    rose by dead, from one report to the next, and not undone at the end. The finding is at the first layer or
+    block in execution order for which this holds.
+    Default: those of `compare`, which tell a step of healthy training from a collapse.
+    Wrong when: reports are so far apart that learning itself changes so much.
+    """
+    limits = Thresholds(scale=scale, lost=lost, dead=dead)
+    broken = compare(*series, thresholds=limits, allow_different_input=True)
+    record = next((one for one in series if one.step == broken.break_step), None)
+    if broken.break_step is None or record is None:
+        return
+    sites: list[Site[Any]] = [*block_sites(record), *module_sites(record)]
+    places = {site.place: site for site in sites}
+    worse = [layer for layer in (*broken.modules, *broken.blocks) if layer.severity in ("warning", "error")]
+    found = [(places[layer.place], layer) for layer in worse if layer.place in places]
+    if not found:
+        return
+    site, layer = min(found, key=lambda pair: pair[0].position)
+    blocks = [
+        (block, (block.entry.name, *block.entry.spectral, *block.entry.local))
+        for block in block_sites(record)
+    ]
+    inside = [block for block, names in blocks if site.place in names]
+    first_block = next((one.place for one in broken.blocks if one in worse), None)
+    change = next(change for change in layer.changes if change.severity != "note")
+    yield Symptom(
+        severity="error",
+        record=record,
+        site=inside[0] if inside else site,
+        message=f"broke at step {broken.break_step}: {site.place} {change.message}",
+        evidence={
+            "step": broken.break_step,
+            "statistic": change.statistic,
+            "before": change.before,
+            "after": change.after,
+            "first_block": first_block,
+        },
+        explains=OF_VALUES | OF_GRADIENTS,
+        advice="Go back to the checkpoint before; look at rate, data and loss of the steps between.",
+    )

@@ -1,0 +1,40 @@
+"""Channels that return nothing."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import input_site, module_sites
+from fno_telemetry.diagnosis.wording import percent
+from fno_telemetry.records import CaptureRecord
+
+
+def dead_channels(
+    record: CaptureRecord, *, least: float = 0.01, least_of_activations: float = 0.5
+) -> Iterator[Symptom]:
+    """Some channels of a layer are zero for every sample and point.
+
+    Formula: dead_channel_fraction >= least in a layer with weights, above what any layer before it has;
+    >= least_of_activations behind an activation function. A channel is dead when its max |x| is at most 1e-6
+    of the layer's rms.
+    Default: least 0.01, any channel of a common width: no healthy layer with weights has one. Behind
+    rectifiers some are usual: GELU had up to 0.13 on data that the network was not trained on.
+    Wrong when: channels are padded with zeros on purpose, or weights were pruned.
+    """
+    entered = input_site(record)
+    before = float(entered.value("dead_channel_fraction") or 0) if entered is not None else 0.0
+    for site in module_sites(record):
+        fraction = site.value("dead_channel_fraction")
+        if fraction is None or fraction == 1:
+            continue  # all of them: that is a dead layer
+        activation = site.role == "activation"
+        limit = least_of_activations if activation else least
+        if fraction >= limit and fraction > before and (activation or "weight_norm" in site.entry.stats):
+            yield Symptom(
+                severity="warning",
+                site=site,
+                message=f"has {percent(fraction)} dead channels",
+                evidence={"dead_channel_fraction": fraction},
+                advice="Lower the rate or the weight decay; a smoother activation keeps channels alive.",
+                explains=frozenset({"dead_channels", "constant_channels"}),
+            )
+        before = max(before, float(fraction))

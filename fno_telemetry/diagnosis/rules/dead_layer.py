@@ -1,0 +1,36 @@
+"""Layers that return nothing."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
+from fno_telemetry.diagnosis.sites import stated, tensor_sites, usual_before
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+
+
+def dead_layer(record: CaptureRecord, *, near_zero: float = 1e-6) -> Iterator[Symptom]:
+    """A layer returns zeros, or next to nothing beside the rest of the network.
+
+    Formula: rms <= near_zero times the median rms of the input and of all layers before it.
+    Default: 1e-6. In healthy networks, made or trained, no layer was below 0.01 of the median; float32 has
+    seven digits, so that a sum with such a layer is not changed by it.
+    Wrong when: a layer starts at zero on purpose and has not been trained yet.
+    """
+    found = stated(tensor_sites(record), "rms")
+    for (site, rms), usual in zip(found, usual_before([rms for _, rms in found]), strict=True):
+        if site.place == "input" or rms > near_zero * (usual or 0.0):
+            continue
+        nothing = "zero everywhere" if rms == 0 else f"next to nothing (rms {digits(rms)})"
+        norm = site.value("weight_norm")
+        advice = "Its input is zero, or negative everywhere before a rectifier: look at the layer before."
+        if norm is not None:
+            advice = "Look at its weights: a decay that is too strong, or a rate that threw them away."
+        yield Symptom(
+            severity="error",
+            site=site,
+            message=f"returns {nothing}",
+            evidence={"rms": rms, "median_before": usual}
+            | ({"weight_norm": norm} if norm is not None else {}),
+            advice=advice,
+            explains=OF_VALUES | OF_GRADIENTS,
+        )

@@ -1,0 +1,39 @@
+"""Where values grow out of proportion."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
+from fno_telemetry.diagnosis.growth import growths
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+
+
+def exploding_activations(
+    record: CaptureRecord,
+    *,
+    baseline: CaptureRecord | None = None,
+    of_siblings: float = 5,
+    least_gain: float = 5,
+    of_network: float = 300,
+    over_depth: float = 1000,
+    of_baseline: float = 30,
+) -> Iterator[Symptom]:
+    """A block multiplies the size of its input, the blocks together do, or a layer towers above the rest.
+
+    Formula: a block's gain, rms(y) / rms(x), >= least_gain and >= of_siblings times the median of the other
+    blocks; the product of all gains >= over_depth; a layer's rms >= of_network times the median of all
+    layers; a layer's rms >= of_baseline times its own in the baseline.
+    Default: healthy blocks had gains of 0.5 to 3 and at most 3.6 times the median; healthy layers at most
+    27 times the median of their network.
+    Wrong when: inputs of quite another size than the network was trained on come in.
+    """
+    limits = (of_siblings, least_gain, of_network, over_depth, of_baseline)
+    for growth in growths(record, baseline, *limits):
+        yield Symptom(
+            severity="warning",
+            site=growth.site,
+            message=f"{growth.what} grow by a factor of {digits(growth.factor)}",
+            evidence=growth.evidence,
+            advice="Lower the rate, clip gradients, or put a norm before this place.",
+            explains=(OF_VALUES | OF_GRADIENTS) - {"dead_layer", "dead_channels"},
+        )

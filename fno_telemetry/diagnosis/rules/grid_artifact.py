@@ -1,0 +1,51 @@
+"""Checkerboards and stripes in the output."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import output_site
+from fno_telemetry.diagnosis.wording import digits, percent
+from fno_telemetry.records import CaptureRecord
+
+
+def grid_artifact(
+    record: CaptureRecord,
+    *,
+    baseline: CaptureRecord | None = None,
+    least: float = 0.02,
+    of_neighbours: float = 4,
+    of_baseline: float = 4,
+) -> Iterator[Symptom]:
+    """The output has a pattern with the period of two points: a checkerboard, or stripes.
+
+    Formula: the share of energy in the highest band along an axis, which holds 1/2 cycle per sample, >= least
+    and >= of_neighbours times the largest of the three bands below it; a warning when it also is >=
+    of_baseline times the baseline's, else a note.
+    Default: 0.02, 4 and 4. A note only, because untrained networks with transposed convolutions have it to
+    80 times the neighbours and lose it in training. The layers inside say nothing: healthy transposed
+    convolutions have 93 to 99 % of their energy at high frequencies.
+    Wrong when: the target itself has such a pattern.
+    """
+    site = output_site(record)
+    if site is None or record.output is None or record.output.spectrum is None:
+        return
+    known = baseline.output.spectrum if baseline is not None and baseline.output is not None else None
+    for number, bands in enumerate(record.output.spectrum.axis_bands):
+        if len(bands) < 5:
+            continue
+        top, below = bands[-1], max(bands[-4:-1])
+        if top < least or top < of_neighbours * below:
+            continue
+        there = known is not None and number < len(known.axis_bands)
+        before = known.axis_bands[number][-1] if known is not None and there else None
+        risen = before is not None and top >= of_baseline * before
+        times = f", {digits(top / below)} times its neighbours" if below else ""
+        yield Symptom(
+            severity="warning" if risen else "note",
+            site=site,
+            message=f"has a pattern of two points along axis {record.output.spatial_axes[number]}: "
+            f"{percent(top)} of its energy{times}",
+            evidence={"highest_band": top, "of_the_neighbours": below, "of_the_baseline": before},
+            advice="Resize and convolve instead of transposing, or take kernels of twice the stride.",
+        )
+        return

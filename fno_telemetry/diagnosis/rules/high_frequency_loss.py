@@ -1,0 +1,79 @@
+"""Where fine structure is lost."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import (
+    Site,
+    counterpart,
+    input_site,
+    module_sites,
+    others,
+    output_site,
+    stated,
+)
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+
+_STATISTIC = "high_frequency_fraction"
+
+
+def high_frequency_loss(
+    record: CaptureRecord,
+    *,
+    baseline: CaptureRecord | None = None,
+    near_zero: float = 1e-8,
+    of_siblings: float = 0.01,
+    of_baseline: float = 0.02,
+) -> Iterator[Symptom]:
+    """A block, or the output, has lost its high frequencies although the input has some.
+
+    Formula: high_frequency_fraction, the energy above 1/4 cycle per sample, of a block or the output, <=
+    near_zero, or <= of_siblings times the median of the other blocks, or <= of_baseline times the
+    baseline's; the input's above near_zero.
+    Default: 1e-8, 0.01 and 0.02. Blocks of healthy networks had 1e-4 and more, and at least 0.07 of the
+    median.
+    Wrong when: the network is to return something smooth and has no local branch.
+    """
+    entered = input_site(record)
+    there = entered.value(_STATISTIC) if entered is not None else None
+    if there is None or there <= near_zero:
+        return
+    blocks = stated([site for site in module_sites(record) if site.role == "block"], _STATISTIC)
+    values = [value for _, value in blocks]
+    for index, (site, value) in enumerate(blocks):
+        yield from _judged(site, value, others(values, index), baseline, near_zero, of_siblings, of_baseline)
+    end = output_site(record)
+    left = end.value(_STATISTIC) if end is not None else None
+    if end is not None and left is not None:
+        yield from _judged(end, left, None, baseline, near_zero, of_siblings, of_baseline)
+
+
+def _judged(
+    site: Site[Any],
+    value: float,
+    usual: float | None,
+    baseline: CaptureRecord | None,
+    near_zero: float,
+    of_siblings: float,
+    of_baseline: float,
+) -> Iterator[Symptom]:
+    known = counterpart(site, baseline, lambda record: [*module_sites(record), *_ends(record)])
+    before = known.value(_STATISTIC) if known is not None else None
+    beside_others = usual is not None and value <= of_siblings * usual
+    beside_baseline = before is not None and value <= of_baseline * before
+    if value <= near_zero or beside_others or beside_baseline:
+        yield Symptom(
+            severity="warning",
+            site=site,
+            message=f"has lost its high frequencies: {digits(value)} of its energy is above 1/4",
+            evidence={_STATISTIC: value, "of_the_other_blocks": usual, "of_the_baseline": before},
+            advice="Look at the local branch and the number of modes; a loss on gradients keeps edges.",
+            explains=frozenset({"high_frequency_loss"}),
+        )
+
+
+def _ends(record: CaptureRecord) -> list[Site[Any]]:
+    end = output_site(record)
+    return [end] if end is not None else []

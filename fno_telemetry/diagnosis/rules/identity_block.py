@@ -1,0 +1,42 @@
+"""Residual blocks that do nothing."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import block_sites, counterpart, others, stated
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+
+
+def identity_block(
+    record: CaptureRecord,
+    *,
+    baseline: CaptureRecord | None = None,
+    near_zero: float = 1e-6,
+    of_siblings: float = 0.03,
+    of_baseline: float = 0.05,
+) -> Iterator[Symptom]:
+    """A residual block returns what went in.
+
+    Formula: update_ratio, ||y - x|| / ||x|| as it happened in its precision, <= near_zero; or <= of_siblings
+    times the median of the other blocks; or <= of_baseline times the same block's in the baseline.
+    Default: near_zero 1e-6, the resolution of float32; of_siblings 0.03: in healthy networks the lowest was
+    0.33 of the median. An update of 0.001 in every block is how networks with a layer scale start.
+    Wrong when: blocks are meant to differ in strength.
+    """
+    found = stated(block_sites(record), "update_ratio")
+    ratios = [ratio for _, ratio in found]
+    for index, (site, ratio) in enumerate(found):
+        usual = others(ratios, index)
+        known = counterpart(site, baseline, block_sites)
+        before = known.value("update_ratio") if known is not None else None
+        beside_others = usual is not None and ratio <= of_siblings * usual
+        beside_baseline = before is not None and ratio <= of_baseline * before
+        if ratio <= near_zero or beside_others or beside_baseline:
+            yield Symptom(
+                severity="warning",
+                site=site,
+                message=f"changes its input by {digits(ratio)} of its size only",
+                evidence={"update_ratio": ratio, "of_the_other_blocks": usual, "of_the_baseline": before},
+                advice="Look at its layer scale, gate or norm, and at whether its weights are trained.",
+            )

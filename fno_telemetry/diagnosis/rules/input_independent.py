@@ -1,0 +1,46 @@
+"""Where the network stops depending on its input."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
+from fno_telemetry.diagnosis.sites import Site, module_sites, output_site, stated
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+
+_ROLES = frozenset({"lifting", "spectral", "local", "block", "projection"})
+_STATISTIC = "relative_sample_variation"
+
+
+def input_independent(
+    record: CaptureRecord, *, lost: float = 2e-4, near_zero: float = 1e-6
+) -> Iterator[Symptom]:
+    """The output, or a branch, is the same whatever goes in; said of the layer behind which it is.
+
+    Formula: relative_sample_variation, how much a layer differs between samples beside how much the input
+    does. The output's <= lost: the finding is at the first layer behind the last one above the limit. A
+    lifting, spectral, local, block or projecting layer's <= near_zero: a finding of its own.
+    Default: lost 2e-4, a tenth of the smallest that untrained networks had (0.002 to 0.06), whose biases hide
+    much of the input; near_zero 1e-6, the resolution of float32.
+    Wrong when: the samples hardly differ, or a network adds something large and constant to its output.
+    """
+    sites: list[tuple[Site[Any], float]] = [*stated(module_sites(record), _STATISTIC)]
+    end = output_site(record)
+    left = end.value(_STATISTIC) if end is not None else None
+    since: Site[Any] | None = None  # where the input is lost for the output
+    if end is not None and left is not None:
+        sites.append((end, left))
+        if left <= lost:
+            alive = [index for index, (_, variation) in enumerate(sites) if variation > lost]
+            since = sites[alive[-1] + 1 if alive else 0][0]
+    for site, variation in sites:
+        if site is not since and (site.role not in _ROLES or variation > near_zero):
+            continue
+        yield Symptom(
+            severity="error" if since is not None else "warning",
+            site=site,
+            message=f"differs between samples {digits(variation)} times as much as the input does",
+            evidence={_STATISTIC: variation, "of_the_output": left},
+            advice="Only biases are left of it: look at the weights here, and at the norm or scale before.",
+            explains=OF_VALUES - {"dead_layer"},
+        )

@@ -1,0 +1,48 @@
+"""Blocks whose spectral branch is far weaker than it is elsewhere."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import block_sites, counterpart, others, stated
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+
+
+def spectral_branch_weak(
+    record: CaptureRecord,
+    *,
+    baseline: CaptureRecord | None = None,
+    of_siblings: float = 0.1,
+    of_baseline: float = 0.2,
+    dead: float = 1e-4,
+) -> Iterator[Symptom]:
+    """The spectral branch of a block is far weaker beside the local one than in the other blocks, or before.
+
+    Formula: spectral_local_ratio <= of_siblings times the median of the other blocks, or <= of_baseline
+    times the same block's in the baseline; above dead, below which the branch is dead.
+    Default: of_siblings 0.1: in healthy networks of six families the lowest was 0.3 of the median.
+    of_baseline 0.2. There is no absolute limit: libraries start from 0.001 to 3.
+    Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
+    """
+    found = stated(block_sites(record), "spectral_local_ratio")
+    ratios = [ratio for _, ratio in found]
+    for index, (site, ratio) in enumerate(found):
+        usual = others(ratios, index)
+        known = counterpart(site, baseline, block_sites)
+        before = known.value("spectral_local_ratio") if known is not None else None
+        evidence = {"spectral_local_ratio": ratio}
+        if usual is not None and dead < ratio <= of_siblings * usual:
+            evidence["of_the_other_blocks"] = usual
+        if before is not None and dead < ratio <= of_baseline * before:
+            evidence["of_the_baseline"] = before
+        if len(evidence) > 1:
+            against = " and ".join(
+                f"{digits(value)} {name.replace('_', ' ')}" for name, value in list(evidence.items())[1:]
+            )
+            yield Symptom(
+                severity="warning",
+                site=site,
+                message=f"hardly uses its spectral branch: ratio {digits(ratio)}, beside {against}",
+                evidence=evidence,
+                advice="Look at the spectral weights of this block, their initialisation and their rate.",
+            )

@@ -1,0 +1,27 @@
+"""Layers that training does not move."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import module_sites
+from fno_telemetry.records import CaptureRecord
+
+
+def stalled_update(record: CaptureRecord, *, near_zero: float = 1e-12) -> Iterator[Symptom]:
+    """The loss does not depend on a layer's weights, so that no step moves them; needs --loss.
+
+    Formula: grad_norm = 0, or grad_to_weight = ||g|| / ||w|| <= near_zero.
+    Default: 1e-12: with a rate of 1 it would take a hundred thousand steps to reach a digit of float32.
+    Wrong when: a layer is frozen by hand, which its gradient does not show.
+    """
+    for site in module_sites(record):
+        norm, ratio = site.value("grad_norm"), site.value("grad_to_weight")
+        if norm == 0 or (ratio is not None and ratio <= near_zero):
+            yield Symptom(
+                severity="warning",
+                site=site,
+                message="is not trained: the loss does not depend on its weights",
+                evidence={"grad_norm": norm, "grad_to_weight": ratio},
+                advice="Look for a dead layer, a detach or a saturated activation behind it.",
+                explains=frozenset({"vanishing_gradient", "branch_gradient_imbalance"}),
+            )

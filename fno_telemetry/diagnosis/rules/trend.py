@@ -1,0 +1,60 @@
+"""Where a run is heading."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fno_telemetry.comparison.series import Trend, series_of
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import Site, block_sites, module_sites
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.keys import record_key
+
+_FALLING = ("sample_variation", "spectral_share", "update_ratio")
+
+
+def trend(
+    series: Sequence[CaptureRecord],
+    *,
+    least_change: float = 0.2,
+    lost: float = 0.1,
+    dead: float = 0.2,
+) -> Iterator[Symptom]:
+    """A statistic of a layer goes one way over the steps.
+
+    Formula: Kendall's tau between steps and values is 0.9 or more (or -0.9 or less) and the value changed by
+    least_change of its larger end; of each statistic the layer that changed most. A note; a warning where a
+    sample variation, spectral share or update fell to the share lost, or dead channels rose by dead.
+    Default: 0.2, 0.1 and 0.2, so that learning itself stays a note.
+    Wrong when: a schedule is to do this, such as modes that are switched on.
+    """
+    if len(series) < 3:
+        return
+    last = series[-1]
+    there: list[Site[Any]] = [*module_sites(last), *block_sites(last)]
+    sites = {record_key("", site.entry): site for site in there}
+    strongest: dict[tuple[str, bool], tuple[float, Trend, Site[Any]]] = {}
+    for found in series_of(series, least_change).trends:
+        statistic, _, place = found.key.partition("/")
+        site = sites.get(f"/{place}")
+        if site is None:
+            continue
+        change = abs(found.last - found.first) / max(abs(found.first), abs(found.last))
+        key = (statistic, _is_warning(statistic, found, lost, dead))
+        if key not in strongest or change > strongest[key][0]:
+            strongest[key] = (change, found, site)
+    for (statistic, warned), (_, found, site) in strongest.items():
+        yield Symptom(
+            severity="warning" if warned else "note",
+            record=last,
+            site=site,
+            message=f"{statistic} goes from {digits(found.first)} to {digits(found.last)} over the steps",
+            evidence={"first": found.first, "last": found.last, "monotony": found.monotony},
+            advice="Compare with the loss: what falls as it falls is learning, what falls alone is not.",
+        )
+
+
+def _is_warning(statistic: str, found: Trend, lost: float, dead: float) -> bool:
+    if statistic == "dead_channel_fraction":
+        return found.last - found.first >= dead
+    return statistic in _FALLING and found.last <= lost * found.first

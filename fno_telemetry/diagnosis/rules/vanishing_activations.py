@@ -1,0 +1,57 @@
+"""Where values shrink out of proportion."""
+
+from collections.abc import Iterator
+
+from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
+from fno_telemetry.diagnosis.growth import growths
+from fno_telemetry.diagnosis.sites import input_site, module_sites
+from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.records import CaptureRecord
+
+
+def vanishing_activations(
+    record: CaptureRecord,
+    *,
+    baseline: CaptureRecord | None = None,
+    of_siblings: float = 0.1,
+    most_gain: float = 0.1,
+    of_network: float = 1e-3,
+    over_depth: float = 1e-3,
+    of_baseline: float = 0.03,
+    of_input: float = 1e-3,
+) -> Iterator[Symptom]:
+    """A block shrinks its input, the blocks together do, or a layer is far smaller than the rest.
+
+    Formula: a block's gain, rms(y) / rms(x), <= most_gain and <= of_siblings times the median of the other
+    blocks; the product of all gains <= over_depth; a layer's rms <= of_network times the median of all
+    layers; a layer's rms <= of_baseline times its own in the baseline; the lifting's rms <= of_input times
+    the model's input's.
+    Default: healthy blocks had gains of 0.5 to 3, at least 0.47 of the median; healthy layers at least 0.03
+    of the median of their network, liftings at least 0.02 of the input.
+    Wrong when: inputs of quite another size than the network was trained on come in.
+    """
+    explained = OF_VALUES | OF_GRADIENTS
+    advice = "Look at its weights and at what scales it; a decay that is too strong shrinks layers."
+    limits = (of_siblings, most_gain, of_network, over_depth, of_baseline)
+    for growth in growths(record, baseline, *limits, shrinking=True):
+        yield Symptom(
+            severity="warning",
+            site=growth.site,
+            message=f"{growth.what} shrink by a factor of {digits(1 / growth.factor)}",
+            evidence=growth.evidence,
+            advice=advice,
+            explains=explained,
+        )
+    entered = input_site(record)
+    size = entered.value("rms") if entered is not None else None
+    for site in module_sites(record):
+        rms = site.value("rms")
+        if site.role == "lifting" and size and rms and rms <= of_input * size:
+            yield Symptom(
+                severity="warning",
+                site=site,
+                message=f"lifts to {digits(rms / size)} of the input's size",
+                evidence={"rms": rms, "of_the_input": size},
+                advice=advice,
+                explains=explained,
+            )
