@@ -73,13 +73,21 @@ def diagnose(
             reports, refused = reports_in(path)
             found |= reports
             left_out += [f"left out: {reason}" for reason in refused]
-        findings = ft.diagnose(
-            *found.values(),
-            baseline=healthy,
-            rules=rule or None,
-            thresholds=limits,
-            reports=[str(path) for path in found],
-        )
+        try:
+            title = _title(found)
+            findings = ft.diagnose(
+                *found.values(),
+                baseline=healthy,
+                rules=rule or None,
+                thresholds=limits,
+                reports=[str(path) for path in found],
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # The loader looks at the shape of a report, not at the type of every value in it.
+            names, why = ", ".join(map(str, paths)), f"{type(error).__name__}: {error}"
+            raise ft.ReportError(
+                f"{names}: cannot be diagnosed, its values are not a report's: {why}"
+            ) from error
     if not quiet:
         print_notes(left_out, style="yellow")
     if as_json:
@@ -87,7 +95,7 @@ def diagnose(
         print_json(document)
     else:
         if not quiet:
-            print_results(_title(found))
+            print_results(title)
         print_results(*findings_view(findings, quiet))
     if is_at_or_above(findings, fail_on):
         raise typer.Exit(EXIT_FOUND)

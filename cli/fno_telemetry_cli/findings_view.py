@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry_cli.tables import counted, some
+from fno_telemetry_cli.tables import counted, counted_findings, some
 
 LEVELS = ("note", "warning", "error", "never")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
@@ -48,7 +48,8 @@ def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterat
             if finding.severity != "note":
                 yield from _whole(finding, [f for f in findings if f.follows_from == finding.id], several)
         yield from _notes([finding for finding in causes if finding.severity == "note"])
-    yield _count(causes)
+    style = "bold" if causes else "green"
+    yield Text(counted_findings(findings), style=style)
 
 
 def _whole(
@@ -85,13 +86,6 @@ def _notes(notes: Sequence[ft.Finding]) -> Iterator[RenderableType]:
             f" {first.message}{more}",
             (f"  {rule}", "dim"),
         )
-
-
-def _count(causes: Sequence[ft.Finding]) -> Text:
-    if not causes:
-        return Text("nothing found", style="green")
-    found = [(level, sum(one.severity == level for one in causes)) for level in reversed(LEVELS[:-1])]
-    return Text(", ".join(counted(number, level) for level, number in found if number), style="bold")
 
 
 def _evidence(finding: ft.Finding) -> Iterator[str]:

@@ -45,6 +45,8 @@ def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
     if record.blocks:
         parts += [Text(), *_fitting(_blocks(record), width)]
     found = [Text(line, style="yellow") for line in notes(record)]
+    if record.findings is not None:
+        found.append(Text(f"diagnosed: {counted_findings(record.findings)}", style="bold"))
     return Group(*parts, *([Text(), *found] if found else []))
 
 
@@ -71,6 +73,13 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
         for entry in entries:
             places.setdefault(entry["reason"], []).append(entry["name"])
         yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
+
+
+def counted_findings(findings: Sequence[ft.Finding]) -> str:
+    """Return `1 error, 2 notes` of what follows from nothing else, or `nothing found`."""
+    causes = [finding.severity for finding in findings if finding.follows_from is None]
+    found = [(causes.count(level), level) for level in ("error", "warning", "note")]
+    return ", ".join(counted(number, level) for number, level in found if number) or "nothing found"
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,6 +6,7 @@ done by a forward hook, which is there before any capture puts in its own.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -67,7 +68,8 @@ class Fault:
     rule: str
     plant: Plant
     strengths: tuple[float, ...]
-    gradients: bool = False  # seen with a loss only, and by nothing else
+    gradients: bool = False  # seen with a loss only
+    unseen: bool = False  # does not change the loss, however bad it is
 
 
 def _around(anatomy: Anatomy, *paths: str) -> Planted:
@@ -337,6 +339,44 @@ def checkerboard(network: nn.Module, anatomy: Anatomy, depth: int, strength: flo
     return Planted((*_around(anatomy, anatomy.last).places, "output"))
 
 
+class _ScaledGradient(torch.autograd.Function):
+    """Passes values as they are and multiplies gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient * ctx.factor, None
+
+
+def scaled_gradient(network: nn.Module, anatomy: Anatomy, depth: int, strength: float) -> Planted:
+    """The gradient of one layer, and of what is before it on the same way, is out of scale."""
+    path = _plain_layer(anatomy, depth)
+
+    def scale(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        return _ScaledGradient.apply(output, strength)
+
+    network.get_submodule(path).register_forward_hook(scale)
+    return _around(anatomy, path)
+
+
+def scaled_branch_gradient(network: nn.Module, anatomy: Anatomy, depth: int, strength: float) -> Planted:
+    """The weights of one spectral branch get a gradient out of scale; what is before it does not."""
+    path = _branch(anatomy, depth, 0)
+    for parameter in network.get_submodule(path).parameters():
+        parameter.register_hook(lambda gradient: gradient * strength)
+    return _around(anatomy, path)
+
+
+def detached(network: nn.Module, anatomy: Anatomy, depth: int, strength: float) -> Planted:
+    """The lifting is cut off from the loss."""
+    network.get_submodule(anatomy.lifting).register_forward_hook(lambda _, __, output: output.detach())
+    return _around(anatomy, anatomy.lifting)
+
+
 FAULTS: Mapping[str, Fault] = {
     "NaN in a weight": Fault("non_finite", nan_weight, (1, 10)),
     "huge weights": Fault("overflow_risk", huge_weights, (1e20, 1e22)),
@@ -360,4 +400,28 @@ FAULTS: Mapping[str, Fault] = {
     "one direction": Fault("one_sided_spectrum", one_direction, (0.0, 0.001)),
     "smoothed": Fault("high_frequency_loss", smoothed, (0.0, 1e-6)),
     "checkerboard": Fault("grid_artifact", checkerboard, (0.5, 2.0)),
+    "gradient lost": Fault("vanishing_gradient", scaled_gradient, (1e-6, 1e-8), gradients=True, unseen=True),
+    "gradient blown up": Fault(
+        "exploding_gradient", scaled_gradient, (1e6, 1e8), gradients=True, unseen=True
+    ),
+    "gradient of one branch": Fault(
+        "branch_gradient_imbalance", scaled_branch_gradient, (1e-3, 1e3), gradients=True, unseen=True
+    ),
+    "detached": Fault("stalled_update", detached, (0.0,), gradients=True, unseen=True),
 }
+
+INPUTS: tuple[tuple[str, str, Callable[[torch.Tensor], torch.Tensor]], ...] = (
+    ("input with NaN", "bad_input", lambda x: torch.where(x > 2, torch.nan, x)),
+    ("input blank", "bad_input", torch.zeros_like),
+    ("input constant", "bad_input", lambda x: torch.full_like(x, 3.0)),
+    ("input of counts", "bad_input", lambda x: (300 * x.abs()).round()),
+    ("samples all the same", "bad_input", lambda x: x[:1].repeat(len(x), 1, 1, 1)),
+)
+"""What is wrong with samples: name, rule, how they are spoiled."""
+
+SERIES: Mapping[str, tuple[str, Plant, tuple[float | None, ...]]] = {
+    "loud from a step on": ("collapse_at_step", loud_block, (None, None, 300, 300)),
+    "dead from a step on": ("collapse_at_step", zero_layer, (None, None, None, 0.0)),
+    "fading spectral branch": ("trend", weak_spectral, (0.8, 0.4, 0.2, 0.1)),
+}
+"""Faults that come with time: rule, how it is planted, its strength at each step (None: not yet)."""

@@ -102,9 +102,7 @@ def network() -> CaptureRecord:
         modules += [
             _module(f"{name}.spectral", "spectral", "SpectralConv", WEIGHTS | MODES),
             _module(f"{name}.local", "local", "Conv2d", WEIGHTS),
-            _module(
-                f"{name}.act", "activation", "GELU", {"min": -0.17, "p01": -0.16, "p05": -0.1, "mean": 0.4}
-            ),
+            _module(f"{name}.act", "activation", "GELU", {"min": -0.17, "p01": -0.16, "mean": 0.4}),
             _module(name, "block", "Block", {}),
         ]
     modules.append(_module("head", "projection", "Conv2d", WEIGHTS))
@@ -120,7 +118,7 @@ def network() -> CaptureRecord:
     ]
     output = tensor((8, 2, 32, 32))
     return CaptureRecord(
-        summary=freeze_mapping({"n_samples": 8, "checkpoint_step": None, "step_kind": None}),
+        summary=freeze_mapping({"n_samples": 8, "batch_size": 8, "checkpoint_step": None, "step_kind": None}),
         layers=FrozenMapping(),
         modules=tuple(replace(module, order=order) for order, module in enumerate(modules)),
         blocks=tuple(blocks),

@@ -1,0 +1,273 @@
+"""`diagnose`, and `capture --diagnose`: what is printed, what is written, how they end."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fno_telemetry as ft
+from fno_telemetry import report
+
+R = runpy.run_path(str(Path(__file__).parents[1] / "diagnosis" / "small_records.py"))
+FINDING_KEYS = {
+    *("id", "rule", "severity", "layer", "step", "report", "message", "evidence", "advice", "follows_from")
+}
+
+
+@pytest.fixture
+def healthy(tmp_path: Path) -> Path:
+    path = tmp_path / "healthy.json"
+    report.write(R["network"](), path)
+    return path
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A lifting that returns nothing, and all that follows from it; one spectral layer keeps few modes."""
+    record = R["network"]()
+    for module in record.modules:
+        name = module.name
+        if name.startswith("lifter"):
+            record = R["with_module"](record, name, rms=0.0, min=0.0, max=0.0)
+        elif not name.endswith("act"):
+            record = R["with_module"](record, name, relative_sample_variation=0.0)
+    record = R["with_module"](record, "blocks.1.spectral", unused_weight_fraction=0.5)
+    record = R["with_output"](record, relative_sample_variation=0.0)
+    path = tmp_path / "broken.json"
+    report.write(record, path)
+    return path
+
+
+def test_a_healthy_report_ends_well(run, healthy):
+    result = run("diagnose", healthy)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[-1] == "nothing found"
+
+
+def test_the_cause_comes_first_with_its_evidence_and_advice_and_the_rest_is_folded(run, broken):
+    result = run("diagnose", broken)
+    assert result.code == 1
+    lines = [line.strip() for line in result.out.splitlines()]
+    assert lines[1].startswith("error   lifter.conv returns zero everywhere")
+    assert lines[1].endswith("dead_layer")
+    assert lines[2].startswith("rms 0")
+    assert lines[3].startswith("→ ")
+    assert lines[4].startswith("11 layers follow from this: ")
+    assert lines[5].startswith("note    blocks.1.spectral never uses 50 % of its weights")
+    assert lines[6:] == ["1 error, 1 note"]
+
+
+def test_json_is_one_document_of_findings(run, broken):
+    result = run("diagnose", broken, "--json")
+    assert (result.code, result.err) == (1, "")
+    assert result.document["schema"] == "fno-telemetry-diagnose/1"
+    findings = result.document["findings"]
+    assert all(set(finding) == FINDING_KEYS for finding in findings)
+    first = findings[0]
+    assert (first["rule"], first["layer"], first["severity"]) == ("dead_layer", "lifter.conv", "error")
+    assert first["follows_from"] is None
+    assert first["report"] == str(broken)
+    assert first["evidence"]["rms"] == 0
+    identities = [finding["id"] for finding in findings]
+    assert len(set(identities)) == len(identities)
+    assert {f["follows_from"] for f in findings} == {None, first["id"]}
+
+
+@pytest.mark.parametrize(("level", "code"), [("note", 1), ("warning", 1), ("error", 1), ("never", 0)])
+def test_fail_on_decides_the_exit_code_of_errors(run, broken, level, code):
+    assert run("diagnose", broken, "--fail-on", level, "--quiet").code == code
+
+
+@pytest.mark.parametrize(("level", "code"), [("note", 1), ("warning", 0), ("error", 0)])
+def test_fail_on_decides_the_exit_code_of_notes(run, tmp_path, level, code):
+    noted = R["with_module"](R["network"](), "blocks.1.spectral", unused_weight_fraction=0.5)
+    report.write(noted, tmp_path / "noted.json")
+    assert run("diagnose", tmp_path / "noted.json", "--fail-on", level).code == code
+
+
+def test_quiet_prints_the_count_alone(run, broken):
+    assert run("diagnose", broken, "--quiet").out == "1 error, 1 note\n"
+
+
+def test_a_baseline_shows_what_was_lost_since(run, healthy, tmp_path):
+    record = R["network"]()
+    for index in range(3):
+        record = R["with_block"](record, index, spectral_local_ratio=0.1)
+    report.write(record, tmp_path / "later.json")
+    assert run("diagnose", tmp_path / "later.json").code == 0
+    result = run("diagnose", tmp_path / "later.json", "--baseline", healthy)
+    assert result.code == 1
+    assert "blocks.0 hardly uses its spectral branch: ratio 0.1, beside 1 of the baseline" in result.out
+
+
+def test_thresholds_come_from_a_file(run, healthy, tmp_path):
+    limits = tmp_path / "limits.toml"
+    limits.write_text("[diagnose.heavy_tail]\ntail = 2\nof_input = 0.1\n[compare]\ndistance = 1\n")
+    result = run("diagnose", healthy, "--thresholds", limits, "--rule", "heavy_tail")
+    assert result.code == 1
+    assert "8 warnings" in result.out
+
+
+def test_a_series_says_since_when_and_says_it_once(run, tmp_path):
+    for index, rms in enumerate((1.0, 1.1, 30.0, 40.0)):
+        record = R["with_module"](
+            R["network"](), "blocks.1.local", rms=rms, dead_channel_fraction=0.5 * (rms > 2)
+        )
+        report.write(R["at_step"](record, 10 * index), tmp_path / f"activation_report.step{10 * index}.json")
+    result = run("diagnose", tmp_path)
+    assert result.code == 1
+    assert "error   blocks.1 broke at step 20" in result.out
+    assert "collapse_at_step  at step 20" in result.out
+    assert result.out.count("dead channels") <= 1
+    assert result.out.splitlines()[0].startswith("4 reports, from ")
+
+
+def test_a_rule_explains_itself(run):
+    result = run("diagnose", "--explain", "dead_layer")
+    assert (result.code, result.err) == (0, "")
+    for words in (
+        "Formula: rms <= near_zero",
+        "Default:",
+        "Wrong when:",
+        "[diagnose.dead_layer]",
+        "near_zero = 1e-06",
+    ):
+        assert words in result.out
+    document = run("diagnose", "--explain", "dead_layer", "--json").document
+    assert document["thresholds"] == {"near_zero": 1e-6}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["diagnose"], "needs a report"),
+        (["diagnose", "absent.json"], "absent.json: no such file"),
+        (["diagnose", "text.json"], "text.json: not JSON"),
+        (["diagnose", "--explain", "dead_lair"], "No rule is called 'dead_lair'. Known: bad_input, "),
+        (["diagnose", "text.json", "--explain", "dead_layer"], "--explain dead_layer needs no report"),
+        (["diagnose", "ok.json", "--rule", "dead_lair"], "No rule is called 'dead_lair'"),
+        (["diagnose", "ok.json", "--fail-on", "fatal"], "--fail-on 'fatal'"),
+        (["diagnose", "ok.json", "--thresholds", "absent.toml"], "absent.toml: no such file"),
+        (["diagnose", "ok.json", "--thresholds", "unknown.toml"], "no rule 'dead_lair'"),
+        (["diagnose", "ok.json", "--thresholds", "limit.toml"], "rule dead_layer has no threshold 'limit'"),
+        (["diagnose", "ok.json", "--thresholds", "words.toml"], "dead_layer.near_zero = 'low': a number"),
+        (["diagnose", "ok.json", "--thresholds", "flat.toml"], "[diagnose.dead_layer] must be a table"),
+        (["diagnose", "ok.json", "--thresholds", "text.json"], "text.json: not TOML"),
+        (["diagnose", "ok.json", "--baseline", "text.json"], "text.json: not JSON"),
+        (["diagnose", "steps"], "steps of different kinds"),
+    ],
+    ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_used_is_one_line_and_exit_2(run, folder, line, words):
+    report.write(R["network"](), folder / "ok.json")
+    (folder / "text.json").write_text("no = json = at all")
+    (folder / "unknown.toml").write_text("[diagnose.dead_lair]\nlimit = 1\n")
+    (folder / "limit.toml").write_text("[diagnose.dead_layer]\nlimit = 1\n")
+    (folder / "words.toml").write_text('[diagnose.dead_layer]\nnear_zero = "low"\n')
+    (folder / "flat.toml").write_text("[diagnose]\ndead_layer = 1\n")
+    report.write(R["at_step"](R["network"](), 1), folder / "steps" / "a.json")
+    report.write(R["network"](), folder / "steps" / "b.json")
+    result = run(*line)
+    assert (result.code, result.out) == (2, "")
+    assert words in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_the_command_starts_without_torch(healthy):
+    program = (
+        "import sys\nfrom fno_telemetry_cli.app import main\n"
+        f"try: main(['diagnose', {str(healthy)!r}, '--quiet'])\n"
+        "except SystemExit as end:\n"
+        "    print(end.code, [m for m in ('torch', 'tensorboard', 'wandb') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "nothing found\n0 []\n"
+
+
+RULES = """
+from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.sites import module_sites
+
+def loud_layer(record, *, most=0.5):
+    for site in module_sites(record):
+        if (rms := site.value("rms")) is not None and rms > most:
+            evidence = {"rms": rms}
+            yield Symptom(severity="warning", site=site, message="is loud", evidence=evidence, advice="Hush.")
+
+def clumsy(record):
+    yield record.absent
+"""
+
+
+@pytest.fixture
+def package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = folder / "site"
+    info = home / "more_rules-1.dist-info"
+    info.mkdir(parents=True)
+    (home / "more_rules.py").write_text(RULES)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: more-rules\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[fno_telemetry.rules]\nloud_layer = more_rules:loud_layer\nclumsy = more_rules:clumsy\n"
+        "lost = more_rules:absent\n"
+    )
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.delitem(sys.modules, "more_rules", raising=False)
+
+
+def test_rules_of_other_packages_are_applied_and_broken_ones_cost_nothing(run, package, healthy):
+    result = run("diagnose", healthy, "--json")
+    assert result.code == 1
+    by_rule = {finding["rule"]: finding for finding in result.document["findings"]}
+    assert by_rule["loud_layer"]["advice"] == "Hush."
+    assert "AttributeError" in by_rule["clumsy"]["message"]
+    assert (by_rule["clumsy"]["severity"], by_rule["lost"]["severity"]) == ("note", "note")
+    listed = run("plugins").out
+    assert "loud_layer" in listed
+    assert "more-rules" in listed
+
+
+def test_a_capture_writes_its_findings_into_the_report(run, folder):
+    result = run("capture", "--input", "train.npz", "--output", "out", "--diagnose")
+    assert result.code == 0
+    assert "one_sided_spectrum" in result.out
+    written = ft.load_report(folder / "out" / "activation_report.json")
+    assert written.findings
+    assert {finding.rule for finding in written.findings} >= {"one_sided_spectrum"}
+    assert written.findings == ft.diagnose(written)
+    assert run("capture", "--input", "train.npz", "--output", "bare").code == 0
+    assert "findings" not in json.loads((folder / "bare" / "activation_report.json").read_text())
+
+
+def test_a_capture_fails_on_what_it_is_told_to(run, folder):
+    line = ["capture", "--input", "train.npz", "--output", "out", "--force"]
+    assert run(*line, "--fail-on", "warning").code == 0
+    result = run(*line, "--fail-on", "note", "--json")
+    assert result.code == 1
+    assert result.document["findings"][0]["report"] == "out/activation_report.json"
+    assert result.document["reports"][0]["path"] == "out/activation_report.json"
+
+
+def test_a_dry_run_cannot_be_diagnosed(run, folder):
+    result = run("capture", "--input", "train.npz", "--dry-run", "--diagnose")
+    assert (result.code, result.out) == (2, "")
+    assert "--dry-run captures nothing" in result.err
+
+
+def test_view_counts_what_was_found(run, folder):
+    run("capture", "--input", "train.npz", "--output", "out", "--diagnose")
+    assert "diagnosed: 8 notes" in run("view", "out").out
+    run("capture", "--input", "train.npz", "--output", "out", "--force")
+    assert "diagnosed" not in run("view", "out").out
+
+
+def test_a_report_with_words_for_numbers_is_refused_in_one_line(run, healthy, tmp_path):
+    document = json.loads(healthy.read_text())
+    document["modules"][3]["stats"]["rms"] = "large"
+    (tmp_path / "odd.json").write_text(json.dumps(document))
+    result = run("diagnose", tmp_path / "odd.json")
+    assert (result.code, result.out) == (2, "")
+    assert "odd.json: cannot be diagnosed" in result.err
+    assert len(result.err.splitlines()) == 1
