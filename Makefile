@@ -7,10 +7,10 @@ DEMO := demo
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench bench-diagnosis clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,9 @@ format: $(VENV)/installed ## Bring the code into the house's style
 bench: $(VENV)/installed ## Measure what a capture costs beside the forward, and what many reports cost
 	$(BIN)/python benchmarks/capture_cost.py
 	$(BIN)/python benchmarks/compare_cost.py
+
+bench-diagnosis: $(VENV)/installed ## Plant every fault into every family of networks, and write what was found
+	$(BIN)/python benchmarks/diagnosis_recall.py --write docs/diagnosis.md
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

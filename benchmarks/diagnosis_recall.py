@@ -1,0 +1,94 @@
+"""Recall, place and false alarms of `diagnose` on planted faults; the tables of docs/diagnosis.md.
+
+    python benchmarks/diagnosis_recall.py [--seeds 0,1,2] [--families fno,TFNO] [--write docs/diagnosis.md]
+
+Every fault of tests/diagnosis/faults.py is planted into a trained network of each family, at two strengths
+and at a depth that turns with the seed. Thresholds were chosen on the even seeds; the odd ones judge them.
+"""
+
+import argparse
+import runpy
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def main() -> None:
+    """Measure, print the tables, and put them into the document when told to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2,3,4,5")
+    parser.add_argument("--families", default=None)
+    parser.add_argument("--write", type=Path, help="a document with the two marks to put the tables between")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # neuraloperator's own, of what it does with complex numbers
+    harness: Any = runpy.run_path(str(ROOT / "tests" / "diagnosis" / "harness.py"))
+    families = given.families.split(",") if given.families else list(harness["networks"]["FAMILIES"])
+    outcomes: list[Any] = []
+    alarms: list[Any] = []
+    for seed in map(int, given.seeds.split(",")):
+        for family in families:
+            outcomes += harness["outcomes"](family, seed)
+            alarms += harness["alarms"](family, seed)
+            print(f"seed {seed}, {family}: done", flush=True)
+    for outcome in outcomes:
+        if outcome.counts and not (outcome.found and outcome.right):
+            print(f"missed: {outcome}")
+    for alarm in alarms:
+        if alarm.finding:
+            print(f"false alarm: {alarm}")
+    text = "\n".join(tables(outcomes, alarms))
+    print(text)
+    if given.write:
+        before, _, rest = given.write.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        given.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def tables(outcomes: Sequence[Any], alarms: Sequence[Any]) -> Iterable[str]:
+    """Yield Markdown: recall by fault and by family, for both halves of the seeds, and the false alarms."""
+    yield from table("fault (rule)", outcomes, lambda one: f"{one.fault} (`{one.rule}`)")
+    yield ""
+    yield from table("family", outcomes, lambda one: one.family)
+    yield ""
+    yield "| healthy networks | captures | with a warning |"
+    yield "|---|---:|---:|"
+    for half, what in ((0, "even seeds"), (1, "odd seeds")):
+        of_half = [alarm for alarm in alarms if alarm.seed % 2 == half]
+        captures = {(a.family, a.seed, a.what) for a in of_half}
+        warned = {(a.family, a.seed, a.what) for a in of_half if a.finding}
+        yield f"| {what} | {len(captures)} | {len(warned)} |"
+
+
+def table(heading: str, outcomes: Sequence[Any], key: Callable[[Any], str]) -> Iterable[str]:
+    """Yield one table: planted, counted, found and right-layer-first, chosen on even seeds, judged on odd."""
+    yield f"| {heading} | planted | counted | found, even | found, odd | right layer first, odd |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    groups: dict[str, list[Any]] = {}
+    for outcome in outcomes:
+        groups.setdefault(key(outcome), []).append(outcome)
+    for name, members in [*groups.items(), ("**all**", list(outcomes))]:
+        counted = [one for one in members if one.counts]
+        even, odd = ([one for one in counted if one.seed % 2 == half] for half in (0, 1))
+        found = [share(half, lambda one: one.found) for half in (even, odd)]
+        right = share(odd, lambda one: one.right)
+        yield f"| {name} | {len(members)} | {len(counted)} | {found[0]} | {found[1]} | {right} |"
+
+
+def share(members: Sequence[Any], says: Callable[[Any], bool]) -> str:
+    """Return "11 of 12", with percent where there are many."""
+    if not members:
+        return "–"
+    number = sum(map(says, members))
+    percent = f" ({100 * number / len(members):.1f} %)" if len(members) > 100 else ""
+    return f"{number} of {len(members)}{percent}"
+
+
+if __name__ == "__main__":
+    main()
