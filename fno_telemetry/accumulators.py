@@ -154,6 +154,7 @@ class ModuleAccumulator(TensorAccumulator):
     truncation: Any = None
     weights: NormState | None = None
     modes: Any = None
+    gradients: tuple[Summary, ...] = ()
 
     def add_input(self, activation: Activation, modes: torch.Tensor | None) -> None:
         """Measure what entered a spectral convolution."""
@@ -175,6 +176,9 @@ class ModuleAccumulator(TensorAccumulator):
                 summary = summarize_state(statistic, on_host(state), stats)
                 stats |= _finite(summary.stats)
                 reasons |= summary.reasons
+        for summary in self.gradients:
+            stats |= _finite(summary.stats)
+            reasons |= summary.reasons
         spread = mode_energy(on_host(self.modes)) if isinstance(self.modes, ModesState) else None
         fields = {name: getattr(record, name) for name in TensorRecord.__dataclass_fields__}
         fields |= {"stats": FrozenMapping(stats), "reasons": FrozenMapping(reasons)}
@@ -201,6 +205,7 @@ class BlockAccumulator:
     branches: Any = None
     updates: Any = None
     gains: Any = None
+    gradients: tuple[Summary, ...] = ()
     earlier_ratios: list[torch.Tensor | None] = field(default_factory=list)
 
     def add(self, kind: str, state: Any) -> None:
@@ -221,7 +226,7 @@ class BlockAccumulator:
             state = getattr(self, kind)
             state = Undefined(missing[kind]) if state is None else on_host(state)
             summaries.append(summarize_state(statistic, state, {}))
-        summary = _joined(summaries)
+        summary = _joined([*summaries, *self.gradients])
         return BlockRecord(
             name=self.name,
             call=self.call,

@@ -34,6 +34,7 @@ class Tally:
     model_seconds: float = 0.0
     telemetry_seconds: float = 0.0
     observation_seconds: float = 0.0
+    gradient_seconds: float | None = None
     wall_seconds: float = 0.0
     beside: set[str] = field(default_factory=set)  # paths called outside of the model's own forward
     _digests: list[InputDigest] = field(default_factory=list)
@@ -125,6 +126,7 @@ def _provenance(collector: Collector, tally: Tally, record_input: TensorRecord |
             "model_seconds": tally.model_seconds,
             "observation_seconds": tally.observation_seconds,
             "mean_field_bytes": collector.budget.used,
+            **({} if tally.gradient_seconds is None else {"gradient_seconds": tally.gradient_seconds}),
         },
     }
 

@@ -31,19 +31,24 @@ def _undivided(model: nn.Module) -> Iterator[None]:
     spread = [(m, m.device_ids) for m in model.modules() if isinstance(m, nn.DataParallel)]
     # What is to be broadcast before the next training step still is: the flag tells, and a forward clears it.
     synced = [
-        (m, m.require_forward_param_sync) for m in model.modules() if isinstance(m, DistributedDataParallel)
+        (m, m.require_forward_param_sync, m.require_backward_grad_sync)
+        for m in model.modules()
+        if isinstance(m, DistributedDataParallel)
     ]
     try:
         for parallel, _ in spread:
             parallel.device_ids = []
-        for distributed, _ in synced:
+        for distributed, _, _ in synced:
             distributed.require_forward_param_sync = False
+            # Or a forward with gradients would have the next training step wait for a backward of its own.
+            distributed.require_backward_grad_sync = False
         yield
     finally:
         for parallel, devices in spread:
             parallel.device_ids = devices
-        for distributed, flag in synced:
-            distributed.require_forward_param_sync = flag
+        for distributed, forward_flag, backward_flag in synced:
+            distributed.require_forward_param_sync = forward_flag
+            distributed.require_backward_grad_sync = backward_flag
 
 
 @contextmanager
@@ -54,6 +59,7 @@ def _put_back(model: nn.Module) -> Iterator[None]:
         (module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()
     ]
     values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    leaves = [buffer for buffer in model.buffers() if buffer.is_leaf]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     python_state = random.getstate()
     numpy_state = np.random.get_state()
@@ -75,6 +81,10 @@ def _put_back(model: nn.Module) -> Iterator[None]:
                 made.training = True
         for module, name, own in buffers:
             module._buffers[name] = own
+        for buffer in leaves:
+            # A forward with gradients that writes into it ties it to a graph.
+            if not buffer.is_leaf:
+                buffer.detach_()
         for buffer, before in values:
             # Writing an unchanged buffer would disturb a graph that somebody has yet to differentiate.
             if not _identical(buffer, before):

@@ -18,6 +18,7 @@ from fno_telemetry.collector import Collector
 from fno_telemetry.compilation import uncompiled
 from fno_telemetry.errors import InputError, MapError, ModelError
 from fno_telemetry.forward_trace import ForwardTrace
+from fno_telemetry.gradient_pass import GradientPass, Loss
 from fno_telemetry.layer_filters import selected_names
 from fno_telemetry.model_map import GivenRole, ModelMap
 from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
@@ -66,6 +67,7 @@ def capture(
     provenance: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
+    loss: Loss | None = None,
 ) -> CaptureRecord:
     """Run `model` over `batches` in eval mode without gradients and record what its modules returned.
 
@@ -86,11 +88,14 @@ def capture(
         provenance: Added to the record's provenance.
         warnings: Put in front of the record's warnings.
         progress: Called with the number of samples done so far, after each batch.
+        loss: `loss(output, batch)` returns a scalar tensor. With it each batch is run once more, on a copy
+            and with gradients, and the record gets those of the mean over all samples.
 
     Raises:
         InputError: there is no batch.
-        ModelError: a parameter or buffer has no values yet.
+        ModelError: a parameter or buffer has no values yet, or the loss cannot be differentiated.
         MapError: a pattern matches nothing, or the model was never called.
+        OptionError: the loss raises, or is no scalar that takes a gradient.
     """
     started = time.perf_counter()
     run = _runner(model, forward)
@@ -108,14 +113,22 @@ def capture(
         counted.observation_seconds = time.perf_counter() - started
         names = selected_names(model_map, layers, exclude)
         collector = Collector(model_map, statistics, names, memory_limit)
+        differentiated = GradientPass(model, model_map, names, loss) if loss is not None else None
         with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace:
             for batch in chain([first], queue):
+                if differentiated is not None:
+                    # Before the measured forward, so that it sees the batch and all states as that one does.
+                    differentiated.add(batch, run, _batch_size(batch))
                 _run_batch(batch, run, trace, collector, counted)
                 if progress is not None:
                     progress(counted.samples)
         counted.telemetry_seconds, counted.beside = trace.seconds, trace.beside
         if not collector.fired:
             raise MapError("the model was never called: forward= must call it")
+        if differentiated is not None:
+            summary = {"loss": differentiated.finish(collector), **(summary or {})}
+            problems += differentiated.warnings
+            counted.gradient_seconds = differentiated.seconds
         counted.wall_seconds = time.perf_counter() - started
         return assemble(
             model, model_map, collector, counted, summary or {}, provenance or {}, (*warnings, *problems)

@@ -33,13 +33,13 @@ LAYERS = (
     ("model_map",),
     ("observation", "map_files", "accumulators", "measured", "layer_filters"),
     ("collector", "preservation"),
-    ("assembly",),
+    ("assembly", "gradient_pass"),
     ("session",),
 )
 TORCH = {"statistics", "architectures", "sources", "collector", "session", "model_map", "forward_trace"}
 TORCH |= {"fourier_calls", "lineage", "module_calls", "axes", "accumulators", "outputs", "preservation"}
 TORCH |= {"assembly", "hooks", "growing_sums", "branch_meetings", "observation", "measured", "places"}
-TORCH |= {"axis_identities", "compilation", "function_transforms", "torch_functions"}
+TORCH |= {"gradient_pass", "axis_identities", "compilation", "function_transforms", "torch_functions"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 
