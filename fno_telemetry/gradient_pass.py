@@ -14,9 +14,11 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
+from fno_telemetry import losses
 from fno_telemetry.collector import Collector, Key
-from fno_telemetry.errors import ModelError, OptionError
+from fno_telemetry.compilation import eager
 from fno_telemetry.forward_trace import ForwardTrace
+from fno_telemetry.losses import Loss
 from fno_telemetry.model_map import ModelMap
 from fno_telemetry.module_calls import Call
 from fno_telemetry.outputs import items
@@ -24,14 +26,12 @@ from fno_telemetry.preservation import preserved
 from fno_telemetry.statistics import gradients
 from fno_telemetry.statistics.contract import Undefined, merge_states, on_host
 
-Loss = Callable[[Any, Any], torch.Tensor]
-"""`loss(output, batch)` returns a scalar; for several batches it should be a mean over samples."""
-
 
 class GradientPass:
     """Differentiates batch by batch; keeps the mean gradient of each parameter, and of outputs only norms."""
 
     def __init__(self, model: nn.Module, model_map: ModelMap, names: frozenset[str], loss: Loss) -> None:
+        losses.require_gradients(model)
         self.seconds = 0.0
         self.errors: dict[str, BaseException] = {}
         self.warnings: list[str] = []
@@ -44,7 +44,7 @@ class GradientPass:
         self._modules: dict[str, nn.Module] = {}  # what was called, by path
         self._sums: dict[int, torch.Tensor] = {}  # samples times gradient, by parameter
         self._outputs: dict[Key, Any] = {}  # states
-        self._losses: list[torch.Tensor] = []  # of each batch, times its samples
+        self._values: list[torch.Tensor] = []  # of each batch, times its samples
         self._samples = 0
         self._size = 0  # of the batch that runs
         self._awaited: dict[Key, _Awaited] = {}
@@ -55,26 +55,25 @@ class GradientPass:
     def add(self, batch: Any, run: Callable[[Any], object], size: int | None) -> None:
         """Run a batch of `size` samples and differentiate its loss; model and batch stay as they were.
 
-        OptionError when the loss raises or is no scalar that can be differentiated, ModelError when it cannot
-        be for another reason; what the forward raises is raised.
+        Raises what `losses` and the forward raise.
         """
         started = time.perf_counter()
         self._size = size or 1
         trace = ForwardTrace(self._model, self, self._map.roles, within=self._map.runs_whole)
         try:
-            with preserved(self._model), torch.inference_mode(False), torch.enable_grad():
+            with preserved(self._model), eager(), torch.inference_mode(False), torch.enable_grad():
                 own = tree_map_only(torch.Tensor, _copied, batch)
                 with trace, trace.batch():
                     output = run(own)
-                loss = self._checked(output, own)
-                self._differentiate(loss)
+                loss = losses.evaluated(self._loss, output, own, bool(self._trained))
+                self._take(loss)
         finally:
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()
             self._awaited.clear()
             self._leaves.clear()
-        self._losses.append(loss.detach().to(_wide(loss)) * self._size)
+        self._values.append(loss.detach().to(_wide(loss)) * self._size)
         self._samples += self._size
         self.seconds += time.perf_counter() - started
 
@@ -86,7 +85,7 @@ class GradientPass:
             )
             for key, parameter in self._trained.items()
         }
-        outputs, parameters, losses = on_host((self._outputs, parameters, self._losses))
+        outputs, parameters, values = on_host((self._outputs, parameters, self._values))
         told = set()
         for key, accumulator in collector.modules.items():
             state = outputs.get(key, Undefined("it was not returned again when gradients were taken"))
@@ -103,7 +102,7 @@ class GradientPass:
             block.gradients = (gradients.summarize_branches(*states),)
         for where, error in self.errors.items():
             collector.failed(f"{where}/gradients", error)
-        loss = sum(map(float, losses)) / self._samples
+        loss = sum(map(float, values)) / self._samples
         if not self._trained:
             self.warnings.append("no parameter requires a gradient, so none of the loss is known")
         if not math.isfinite(loss):
@@ -168,56 +167,23 @@ class GradientPass:
     def _note(self, key: Key, state: Any) -> None:
         self._outputs[key] = merge_states(self._outputs[key], state) if key in self._outputs else state
 
-    def _checked(self, output: Any, batch: Any) -> torch.Tensor:
-        """Return the loss; OptionError in one line when it is none."""
+    def _take(self, loss: torch.Tensor) -> None:
+        """Differentiate, and keep what is to be kept of the gradients."""
+        self._differentiating = True
         try:
-            loss = self._loss(output, batch)
-        except (Exception, SystemExit) as error:  # a user's loss may raise anything
-            raise OptionError(f"the loss raised {type(error).__name__}: {error}") from error
-        expected = "a scalar tensor was expected, such as torch.nn.functional.mse_loss gives"
-        if not isinstance(loss, torch.Tensor):
-            raise OptionError(f"the loss returned a {type(loss).__name__}; {expected}")
-        if loss.ndim or not loss.is_floating_point():
-            kind = f"a {str(loss.dtype).removeprefix('torch.')} tensor of shape {tuple(loss.shape)}"
-            raise OptionError(f"the loss returned {kind}; {expected}")
-        if self._trained and not loss.requires_grad:
-            made = [tensor for _, tensor in items(output)]
-            if made and all(tensor.is_inference() for tensor in made):
-                why = "the model's output was made in inference mode"
-            elif made and not any(tensor.requires_grad for tensor in made):
-                why = "the model's output takes none, as under torch.no_grad() or behind detach()"
-            else:
-                why = "the model's output does, so the loss itself detaches or leaves it out"
-            raise OptionError(f"the loss takes no gradient: {why}")
-        return loss
-
-    def _differentiate(self, loss: torch.Tensor) -> None:
-        leaves = _leaves_of(loss) if loss.requires_grad else []
-        found: tuple[torch.Tensor | None, ...] = ()
-        if leaves:
-            self._differentiating = True
-            try:
-                found = torch.autograd.grad(loss, leaves, allow_unused=True)
-            except Exception as error:  # backward functions raise what they like
-                detail = f"{type(error).__name__}: {error}"
-                raise ModelError(f"the gradients of the loss cannot be computed: {detail}") from error
-            finally:
-                self._differentiating = False
-        by_leaf = {
-            id(leaf): gradient.to_dense() if gradient.layout is not torch.strided else gradient
-            for leaf, gradient in zip(leaves, found, strict=True)
-            if gradient is not None
-        }
+            found = losses.gradients_by_leaf(loss)
+        finally:
+            self._differentiating = False
         with torch.no_grad(), torch._C._DisableAutocast():
-            for key in self._trained.keys() & by_leaf.keys():
-                gradient = by_leaf[key]
+            for key in self._trained.keys() & found.keys():
+                gradient = found[key]
                 if key not in self._sums:
                     self._sums[key] = torch.zeros_like(gradient, dtype=_wide(gradient))
                 self._sums[key].add_(gradient, alpha=self._size)
             for place, leaf in self._leaves.items():
                 awaited = self._awaited[place] = _Awaited(leaf)
-                if id(leaf) in by_leaf:
-                    awaited.norm = gradients.frobenius_norm(by_leaf[id(leaf)])
+                if id(leaf) in found:
+                    awaited.norm = gradients.frobenius_norm(found[id(leaf)])
             for place, awaited in self._awaited.items():
                 if isinstance(awaited.norm, Undefined):
                     self._note(place, awaited.norm)
@@ -248,25 +214,6 @@ class _Awaited:
     def __init__(self, tensor: torch.Tensor) -> None:
         self.shape = tuple(tensor.shape)
         self.norm: torch.Tensor | Undefined = torch.zeros((), device=tensor.device)
-
-
-def _leaves_of(loss: torch.Tensor) -> list[torch.Tensor]:
-    """Return every leaf that the loss is made of and that requires a gradient, also of nobody's parameters.
-
-    What does not lead to a leaf that is asked for would not be differentiated at all.
-    """
-    waiting = [torch.autograd.graph.get_gradient_edge(loss).node]
-    seen = set(waiting)
-    found: list[torch.Tensor] = []
-    while waiting:
-        node = waiting.pop()
-        if type(node).__name__ == "AccumulateGrad":
-            found.append(node.variable)  # type: ignore[attr-defined]
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                waiting.append(following)
-    return found
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,14 @@ from torch.nn.parallel import DistributedDataParallel
 # Random states, and the flags and buffers of shared modules, are the process's: captures take turns.
 _turn = threading.RLock()
 
+# What a rank that runs alone has to hold back: the broadcast before a forward, and the reduction after a
+# backward, for which a static graph asks in its first one.
+_ALONE = {
+    "require_forward_param_sync": False,
+    "require_backward_grad_sync": False,
+    "_static_graph_delay_allreduce_enqueued": True,
+}
+
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
@@ -30,25 +38,24 @@ def _undivided(model: nn.Module) -> Iterator[None]:
     # Hooks do not fire on the copies that DataParallel spreads over devices.
     spread = [(m, m.device_ids) for m in model.modules() if isinstance(m, nn.DataParallel)]
     # What is to be broadcast before the next training step still is: the flag tells, and a forward clears it.
-    synced = [
-        (m, m.require_forward_param_sync, m.require_backward_grad_sync)
+    flags = [
+        (m, name, vars(m)[name])
         for m in model.modules()
         if isinstance(m, DistributedDataParallel)
+        for name in _ALONE
+        if name in vars(m)
     ]
     try:
         for parallel, _ in spread:
             parallel.device_ids = []
-        for distributed, _, _ in synced:
-            distributed.require_forward_param_sync = False
-            # Or a forward with gradients would have the next training step wait for a backward of its own.
-            distributed.require_backward_grad_sync = False
+        for distributed, name, _ in flags:
+            setattr(distributed, name, _ALONE[name])
         yield
     finally:
         for parallel, devices in spread:
             parallel.device_ids = devices
-        for distributed, forward_flag, backward_flag in synced:
-            distributed.require_forward_param_sync = forward_flag
-            distributed.require_backward_grad_sync = backward_flag
+        for distributed, name, flag in flags:
+            setattr(distributed, name, flag)
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from fno_telemetry.collector import Collector
 from fno_telemetry.compilation import uncompiled
 from fno_telemetry.errors import InputError, MapError, ModelError
 from fno_telemetry.forward_trace import ForwardTrace
-from fno_telemetry.gradient_pass import GradientPass, Loss
+from fno_telemetry.gradient_pass import GradientPass
 from fno_telemetry.layer_filters import selected_names
+from fno_telemetry.losses import Loss
 from fno_telemetry.model_map import GivenRole, ModelMap
 from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
 from fno_telemetry.observation import observe

@@ -83,6 +83,21 @@ def test_a_compiled_model_is_recorded_like_the_bare_one_and_stays_compiled(
     assert first is None or torch.equal(first, after)
 
 
+def test_gradients_of_a_compiled_model_are_those_of_the_bare_one(small_network, images):
+    def loss(output, batch):
+        return output.square().mean()
+
+    network = small_network("fno_vanilla").eval()
+    expected = ft.capture(network, images, loss=loss)
+    graphs = Graphs()
+    record = ft.capture(
+        torch.compile(network, backend=graphs), images, loss=torch.compile(loss, backend=graphs)
+    )
+    assert graphs.runs == 0
+    assert (record.modules, record.blocks) == (expected.modules, expected.blocks)
+    assert record.summary["loss"] == expected.summary["loss"]
+
+
 def test_the_callers_stance_of_the_compiler_is_put_back(small_network, images):
     network = small_network()
     model = torch.compile(network, backend="eager", dynamic=False)

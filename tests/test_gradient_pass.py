@@ -208,6 +208,17 @@ def test_a_model_that_runs_without_gradients_is_refused_with_the_reason(mode, li
         ft.capture(Guarded(), torch.rand(3, 4), loss=square)
 
 
+def test_a_model_made_in_inference_mode_is_refused_and_a_batch_is_not():
+    with torch.inference_mode():
+        made, batch = plain(), torch.rand(3, 4)
+        with pytest.raises(ft.ModelError, match=r"'0.weight' was made in inference mode"):
+            ft.capture(made, batch, loss=square)
+    model = plain()
+    assert stats(ft.capture(model, batch, loss=square)) == stats(
+        ft.capture(model, batch.clone(), loss=square)
+    )
+
+
 def test_a_part_that_runs_in_inference_mode_has_that_reason():
     class Part(nn.Module):
         def __init__(self):

@@ -24,7 +24,7 @@ LAYERS = (
     ("comparison",),
     ("diagnosis",),
     ("fourier_calls", "lineage", "outputs", "compilation", "statistics", "architectures"),
-    ("hooks",),
+    ("hooks", "losses"),
     ("sources", "axis_parts"),
     ("module_calls",),
     ("growing_sums", "axis_identities"),
@@ -39,7 +39,14 @@ LAYERS = (
 TORCH = {"statistics", "architectures", "sources", "collector", "session", "model_map", "forward_trace"}
 TORCH |= {"fourier_calls", "lineage", "module_calls", "axes", "accumulators", "outputs", "preservation"}
 TORCH |= {"assembly", "hooks", "growing_sums", "branch_meetings", "observation", "measured", "places"}
-TORCH |= {"gradient_pass", "axis_identities", "compilation", "function_transforms", "torch_functions"}
+TORCH |= {
+    "gradient_pass",
+    "losses",
+    "axis_identities",
+    "compilation",
+    "function_transforms",
+    "torch_functions",
+}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 

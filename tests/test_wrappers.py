@@ -71,6 +71,56 @@ def test_a_capture_on_one_rank_broadcasts_nothing_and_leaves_the_next_step_as_it
     assert sent == ["buffers"]
 
 
+@pytest.mark.parametrize("options", [{}, {"find_unused_parameters": True}, {"static_graph": True}])
+@pytest.mark.usefixtures("process_group")
+def test_gradients_of_a_distributed_model_are_its_own_and_reduce_nothing(options, real_network, images):
+    expected = ft.capture(real_network, images, loss=square)
+    model = DistributedDataParallel(real_network, **options)
+    reduced = []
+    model.register_comm_hook(reduced, counted_reduction)
+    assert same(ft.capture(model, images, loss=square), expected)
+    assert reduced == []
+    for _ in range(2):
+        model.zero_grad()
+        model(images).sum().backward()
+    buckets = len(reduced)
+    assert buckets
+    ft.capture(model, [images, images], loss=square)
+    # A training step after it, and one around it, reduce as ever.
+    output = model(images)
+    ft.capture(model, images, loss=square)
+    output.sum().backward()
+    model(images).sum().backward()
+    assert len(reduced) == 2 * buckets
+
+
+def counted_reduction(reduced, bucket):
+    reduced.append(bucket.index())
+    future = torch.futures.Future()
+    future.set_result(bucket.buffer())
+    return future
+
+
+def square(output, batch):
+    outputs = [output] if isinstance(output, torch.Tensor) else output
+    return sum(tensor.square().mean() for tensor in outputs)
+
+
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`:UserWarning")
+@pytest.mark.filterwarnings("ignore:The `NO_SHARD` sharding strategy is deprecated:FutureWarning")
+@pytest.mark.parametrize("how", ["wrapped", "in place"])
+@pytest.mark.usefixtures("process_group")
+def test_gradients_of_a_sharded_model_are_refused_and_it_trains_on(how, real_network, images):
+    if how == "wrapped":
+        real_network = FullyShardedDataParallel(real_network, device_id=torch.device("cpu"))
+    else:
+        fully_shard(real_network, mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(ft.ModelError, match="sharded"):
+        ft.capture(real_network, images, loss=square)
+    real_network(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in real_network.parameters())
+
+
 @pytest.fixture
 def real_network():
     """A nested network without complex weights, beside which no other weights can be sharded."""
