@@ -381,10 +381,8 @@ def test_each_call_of_a_shared_module_has_its_own_gradient(call):
 
 def test_what_is_not_chosen_is_not_measured_and_its_branches_still_are(small_network, images):
     model = small_network()
-    chosen = ft.capture(
-        model, images, loss=lambda output, batch: output[0].square().mean(), layers=["lifter*"]
-    )
-    whole = ft.capture(model, images, loss=lambda output, batch: output[0].square().mean())
+    chosen = ft.capture(model, images, loss=square, layers=["lifter*"])
+    whole = ft.capture(model, images, loss=square)
     assert {module.name.partition(".")[0] for module in chosen.modules} == {"lifter"}
     for module in chosen.modules:
         assert module.stats == whole.module(module.name).stats

@@ -54,6 +54,7 @@ def capture(
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     map_file: options.MapFile = None,
+    loss: options.LossFunction = None,
     layers: options.Layers = None,
     exclude: options.Exclude = None,
     strict: Annotated[

@@ -129,6 +129,15 @@ MapFile = Annotated[
         "--map", metavar="FILE", help="TOML file with roles and axes given by hand.", rich_help_panel=_MODEL
     ),
 ]
+LossFunction = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="PKG.MOD:FUNCTION",
+        help="(output, batch) -> scalar: its gradients are captured too.",
+        rich_help_panel=MEASURED,
+    ),
+]
 Layers = Annotated[
     list[str] | None,
     typer.Option(
@@ -184,6 +193,7 @@ class Source:
     seed: int
     map_file: Path | None
 
+    loss: str | None = None
     checkpoint_name: str | None = None  # where it is not the file's name that tells it from the others
 
     @classmethod

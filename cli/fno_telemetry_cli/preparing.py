@@ -3,7 +3,7 @@
 # Annotations name classes whose modules import torch; they are not evaluated.
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputBatches:
-    """What every checkpoint of a command is run on, and on which device."""
+    """What every checkpoint of a command is run on, on which device, and by which loss it is judged."""
 
     device: torch.device
     samples: ft.Samples | None  # None where `--batches` made them
     batches: list[Any]
+    loss: Callable[[Any, Any], Any] | None = None
 
     @property
     def count(self) -> int:
@@ -43,14 +44,16 @@ class Prepared:
     summary: dict[str, Any]
     provenance: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    loss: Callable[[Any, Any], Any] | None = None
 
 
 def read_input(source: Source) -> InputBatches:
     """Check the options and read the input; TelemetryError in one line for whatever cannot be used."""
     _check(source)
     device = _device(source.device)
+    loss = None if source.loss is None else _loss(source.loss)
     samples, batches = _input(source)
-    return InputBatches(device, samples, batches)
+    return InputBatches(device, samples, batches, loss)
 
 
 def prepare(source: Source, given_input: InputBatches) -> Prepared:
@@ -82,6 +85,7 @@ def prepare(source: Source, given_input: InputBatches) -> Prepared:
         summary,
         _provenance(source, network, samples, checkpoint),
         (*(samples.warnings if samples else ()), *network.warnings),
+        given_input.loss,
     )
 
 
@@ -117,6 +121,19 @@ def _device(name: str) -> torch.device:
             f"--device {name!r} is not available here ({_first_line(error)}); --device cpu is everywhere"
         ) from error
     return device
+
+
+def _loss(spec: str) -> Callable[[Any, Any], Any]:
+    try:
+        found = ft.import_object(spec)
+    except ft.ModelError as error:
+        raise ft.OptionError(f"--loss {error}") from error
+    if not callable(found):
+        raise ft.OptionError(
+            f"--loss {spec} is of type {type(found).__name__}; "
+            "a function (output, batch) -> scalar was expected"
+        )
+    return found  # type: ignore[no-any-return]
 
 
 def _input(source: Source) -> tuple[ft.Samples | None, list[Any]]:
@@ -189,6 +206,8 @@ def _provenance(
         stored = {"shape": list(samples.stored_shape), "dtype": samples.stored_dtype}
         named = {"path": samples.path, "key": samples.key, "axes": samples.axes}
         found["input"] = named | {"stored": stored}
+    if source.loss is not None:
+        found["loss"] = source.loss
     if checkpoint is not None:
         name = source.checkpoint_name or Path(checkpoint.path).stem
         found["checkpoint"] = {"name": name, "path": checkpoint.path, "sha256": checkpoint.sha256}

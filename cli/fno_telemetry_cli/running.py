@@ -18,7 +18,10 @@ def errors_in_one_line(prepared: Prepared) -> Iterator[None]:
     """Turn whatever the model's forward raises into a ModelError that names it."""
     try:
         yield
-    except ft.TelemetryError:
+    except ft.TelemetryError as error:
+        # Of what options name, only a loss is looked at while a model runs.
+        if isinstance(error, ft.OptionError) and prepared.loss is not None:
+            raise ft.OptionError(f"--loss {prepared.provenance['loss']}: {error}") from error
         raise
     except (Exception, SystemExit) as error:  # a user's forward may raise anything
         text = str(error).strip().splitlines()
@@ -52,6 +55,7 @@ def captured(
             given=prepared.given,
             layers=layers,
             exclude=exclude,
+            loss=prepared.loss,
         )
     if not record.modules:
         reasons = "; ".join(notes(record)) or "no module that was chosen returned a tensor"

@@ -57,7 +57,10 @@ def headline(record: ft.CaptureRecord) -> Text:
     size = "" if parameters is None else f" {counted(parameters, 'parameter')},"
     run = "" if samples is None else f"; {counted(samples, 'sample')} in batches of {summary['batch_size']}"
     step = "" if record.step is None else f", {summary.get('step_kind') or 'step'} {record.step}"
-    text = f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}"
+    loss = "" if summary.get("loss") is None else f"; loss {summary['loss']:.4g}"
+    text = (
+        f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}{loss}"
+    )
     return Text(text, style="bold")
 
 

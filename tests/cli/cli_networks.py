@@ -1,5 +1,7 @@
 """Networks, batches and loose ends for `--model` and `--batches`."""
 
+import sys
+
 import torch
 from torch import nn
 
@@ -124,3 +126,20 @@ def breaking():
 
 
 NOT_BATCHES = 7
+
+
+def loud_square(output, batch):
+    sys.stdout.write("a loss that prints\n")
+    return output.square().mean()
+
+
+def square(output, batch):
+    return output.square().mean()
+
+
+def per_sample(output, batch):
+    return output.square().flatten(1).mean(1)
+
+
+def dividing(output, batch):
+    return 1 / 0
