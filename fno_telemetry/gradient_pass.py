@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
 from fno_telemetry import losses
@@ -21,7 +20,7 @@ from fno_telemetry.forward_trace import ForwardTrace
 from fno_telemetry.losses import Loss
 from fno_telemetry.model_map import ModelMap
 from fno_telemetry.module_calls import Call
-from fno_telemetry.outputs import items
+from fno_telemetry.outputs import copied, items
 from fno_telemetry.preservation import preserved
 from fno_telemetry.statistics import gradients
 from fno_telemetry.statistics.contract import Undefined, merge_states, on_host
@@ -62,7 +61,7 @@ class GradientPass:
         trace = ForwardTrace(self._model, self, self._map.roles, within=self._map.runs_whole)
         try:
             with preserved(self._model), eager(), torch.inference_mode(False), torch.enable_grad():
-                own = tree_map_only(torch.Tensor, _copied, batch)
+                own = copied(batch)
                 with trace, trace.batch():
                     output = run(own)
                 loss = losses.evaluated(self._loss, output, own, bool(self._trained))
@@ -144,7 +143,9 @@ class GradientPass:
         if tensor.is_inference():
             self._note(key, Undefined("it was made in inference mode, where nothing takes a gradient"))
         elif not tensor.requires_grad:
-            self._note(key, Undefined("it takes no gradient: nothing that it is made of requires one"))
+            self._note(
+                key, Undefined("it takes no gradient: it is detached, or made of nothing that requires one")
+            )
         elif tensor.is_leaf:
             # A parameter, or what went in: no hook is put on what outlives the batch.
             self._leaves[key] = tensor
@@ -214,10 +215,6 @@ class _Awaited:
     def __init__(self, tensor: torch.Tensor) -> None:
         self.shape = tuple(tensor.shape)
         self.norm: torch.Tensor | Undefined = torch.zeros((), device=tensor.device)
-
-
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _wide(tensor: torch.Tensor) -> torch.dtype:

@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map_only
 
 _DEPTH = 4
 
@@ -26,6 +28,15 @@ def tensors_in(value: object) -> Iterator[torch.Tensor]:
     """Yield the tensors of `items` without their names."""
     for _, tensor in items(value):
         yield tensor
+
+
+def copied(value: Any) -> Any:
+    """Return the same with a copy of every tensor, which is a leaf and takes gradients where that does."""
+    return tree_map_only(torch.Tensor, _copied, value)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _nested(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, torch.Tensor]]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
 from fno_telemetry import plugins
 from fno_telemetry.assembly import Tally, assemble
@@ -24,7 +23,7 @@ from fno_telemetry.losses import Loss
 from fno_telemetry.model_map import GivenRole, ModelMap
 from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
 from fno_telemetry.observation import observe
-from fno_telemetry.outputs import tensors_in
+from fno_telemetry.outputs import copied, tensors_in
 from fno_telemetry.preservation import preserved
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.statistics.contract import Statistic
@@ -245,7 +244,7 @@ def _observed_once(
 ) -> ModelMap:
     """Observe so that nothing is left of it: no state, no random number drawn, the batch untouched."""
     with preserved(model):
-        return observe(model, lambda: run(tree_map_only(torch.Tensor, _copied, batch)), batch_size, given)
+        return observe(model, lambda: run(copied(batch)), batch_size, given)
 
 
 def _to_eval(model: nn.Module) -> None:
@@ -254,10 +253,6 @@ def _to_eval(model: nn.Module) -> None:
     except NotImplementedError as error:
         # So exported programs answer, which are one function and keep their modules for the weights alone.
         raise ModelError(f"{error} Capture the model that it was exported from") from error
-
-
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _require_values(model: nn.Module) -> None:

@@ -326,6 +326,21 @@ def test_a_parameter_that_is_an_output_takes_no_hook():
     assert model.position.weight._backward_hooks is None
 
 
+def test_what_is_overwritten_later_has_the_gradient_of_what_it_was():
+    def network(inplace):
+        torch.manual_seed(5)
+        layers = nn.Linear(4, 4), nn.ReLU(inplace), nn.Linear(4, 4), nn.Hardtanh(-0.2, 0.2, inplace)
+        return nn.Sequential(*layers)
+
+    batch = torch.rand(3, 4)
+    one, other = (ft.capture(network(inplace), batch, loss=square) for inplace in (True, False))
+    found, expected = (
+        [module.stats["output_grad_rms"] for module in record.modules] for record in (one, other)
+    )
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert len(set(found)) == 4
+
+
 def test_tuples_dicts_and_a_forward_of_ones_own_take_a_loss():
     class Scaled(nn.Module):
         def __init__(self):
