@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fno_telemetry.diagnosis.contract import SEVERITIES, Symptom
+from fno_telemetry.diagnosis.contract import OF_GRADIENTS, SEVERITIES, Symptom
 
 
 @dataclass(frozen=True)
@@ -16,15 +16,18 @@ class Found:
     symptom: Symptom
 
     @property
-    def position(self) -> tuple[float, int]:
-        """Where it stands in the forward; what is of the whole model stands behind everything.
+    def position(self) -> tuple[int, float, int]:
+        """Where it stands in the order in which causes come.
 
-        What a rule over a series found stands before everything: the step explains what is seen at it.
+        What a rule over a series found stands before everything: the step explains what is seen at it. Then
+        comes the forward, and then the backward, in which what is last in the forward comes first.
         """
         site = self.symptom.site
+        place = math.inf if site is None else site.position
         if self.symptom.record is not None:
-            return (-math.inf, self.rank)
-        return (math.inf if site is None else site.position, self.rank)
+            return (0, 0.0, self.rank)
+        backward = self.rule in OF_GRADIENTS
+        return (2, -place, self.rank) if backward else (1, place, self.rank)
 
 
 def by_cause(found: Sequence[Found]) -> Iterator[tuple[Found, Found | None]]:

@@ -92,6 +92,27 @@ def usual_before(values: Sequence[float]) -> list[float | None]:
     return usual
 
 
+def behind(
+    found: Sequence[tuple[Site[ModuleRecord], float]], of_its_kind: float, of_any: float
+) -> list[tuple[float, float] | None]:
+    """Return for each layer what it is measured against, and the limit for that: the median of those behind it.
+
+    Gradients come from behind. Of layers of the same class and role the limit is `of_its_kind`; where none is
+    behind it, of all layers `of_any`. None for the last layer of all.
+    """
+    usual: list[tuple[float, float] | None] = []
+    for index, (site, _) in enumerate(found):
+        later = [(_kind(other), value) for other, value in found[index + 1 :] if value > 0]
+        alike = [value for kind, value in later if kind == _kind(site)]
+        values, limit = (alike, of_its_kind) if alike else ([value for _, value in later], of_any)
+        usual.append((median(values), limit) if values else None)
+    return usual
+
+
+def _kind(site: Site[ModuleRecord]) -> tuple[str, str]:
+    return site.entry.class_name, site.entry.role
+
+
 def others(values: Sequence[float], index: int) -> float | None:
     """Return the median of all values but one; None where there is no other."""
     rest = [*values[:index], *values[index + 1 :]]

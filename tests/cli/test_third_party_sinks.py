@@ -132,7 +132,7 @@ def test_plugins_names_what_is_installed_and_what_it_lacks(run, package):
     assert found["sinks", "csv"] == {"kind": "sinks", "name": "csv", "origin": "csv-sink", "missing": None}
     assert "Absent" in found["sinks", "broken"]["missing"]
     assert found["sinks", "tensorboard"]["origin"] == "built in"
-    assert {kind for kind, _ in found} == {"sinks", "statistics", "architectures"}
+    assert {kind for kind, _ in found} == {"sinks", "statistics", "architectures", "rules"}
 
 
 def test_a_missing_package_is_named_with_the_pip_line_before_the_model_runs(run, folder, monkeypatch):

@@ -400,9 +400,9 @@ FAULTS: Mapping[str, Fault] = {
     "one direction": Fault("one_sided_spectrum", one_direction, (0.0, 0.001)),
     "smoothed": Fault("high_frequency_loss", smoothed, (0.0, 1e-6)),
     "checkerboard": Fault("grid_artifact", checkerboard, (0.5, 2.0)),
-    "gradient lost": Fault("vanishing_gradient", scaled_gradient, (1e-6, 1e-8), gradients=True, unseen=True),
+    "gradient lost": Fault("vanishing_gradient", scaled_gradient, (1e-8, 1e-10), gradients=True, unseen=True),
     "gradient blown up": Fault(
-        "exploding_gradient", scaled_gradient, (1e6, 1e8), gradients=True, unseen=True
+        "exploding_gradient", scaled_gradient, (1e8, 1e10), gradients=True, unseen=True
     ),
     "gradient of one branch": Fault(
         "branch_gradient_imbalance", scaled_branch_gradient, (1e-3, 1e3), gradients=True, unseen=True

@@ -1,4 +1,4 @@
-"""Plants every fault into every family of networks and asks `diagnose` what it is: recall, place, false alarms.
+"""Plants every fault into every family of networks and asks `diagnose` for it: recall, place, false alarms.
 
 A fault counts where it changes the loss by a tenth or more; those that no loss shows (weights that are never
 used, gradients, what is wrong with the input) count always.

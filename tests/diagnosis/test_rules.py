@@ -313,8 +313,8 @@ CASES = [
         same,
         {"baseline": same},
     ),
-    Case("vanishing_gradient", mod(L, grad_to_weight=1e-8), L, "warning", mod(L, grad_to_weight=1e-5)),
-    Case("exploding_gradient", mod(L, grad_to_weight=20.0), L, "warning", mod(L, grad_to_weight=5.0)),
+    Case("vanishing_gradient", mod(L, grad_to_weight=1e-8), L, "warning", mod(L, grad_to_weight=1e-6)),
+    Case("exploding_gradient", mod(L, grad_to_weight=2000.0), L, "warning", mod(L, grad_to_weight=5.0)),
     Case("exploding_gradient", mod(L, grad_nonfinite_count=1, grad_to_weight=None), L, "error", same),
     Case(
         "branch_gradient_imbalance",
@@ -326,7 +326,7 @@ CASES = [
     Case(
         "branch_gradient_imbalance",
         every("block", spectral_local_gradient_ratio=30.0),
-        "blocks.0",
+        "blocks.2",
         "warning",
         every("block", spectral_local_gradient_ratio=10.0),
         {"baseline": same},

@@ -23,7 +23,7 @@ def branch_gradient_imbalance(
     Formula: spectral_local_gradient_ratio, ||g|| of the spectral over that of the local weights, of_siblings
     times above or below the median of the other blocks, or of_baseline times the baseline's, or above most or
     below 1 / most.
-    Default: 50, 20 and 1e5; healthy blocks were within a factor of 10 of each other.
+    Default: 50, 20 and 1e5; healthy blocks were within a factor of 5 of the others, from 0.1 to 9.
     Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     found = stated(block_sites(record), _STATISTIC)

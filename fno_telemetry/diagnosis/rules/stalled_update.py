@@ -12,7 +12,8 @@ def stalled_update(record: CaptureRecord, *, near_zero: float = 1e-12) -> Iterat
 
     Formula: grad_norm = 0, or grad_to_weight = ||g|| / ||w|| <= near_zero.
     Default: 1e-12: with a rate of 1 it would take a hundred thousand steps to reach a digit of float32.
-    Wrong when: a layer is frozen by hand, which its gradient does not show.
+    Wrong when: a layer is left out of the loss on purpose. One that is frozen has no gradient and is not
+    named.
     """
     for site in module_sites(record):
         norm, ratio = site.value("grad_norm"), site.value("grad_to_weight")
