@@ -1,4 +1,4 @@
-"""TensorBoard: curves, histograms, percentile bands and a table, through the real SummaryWriter."""
+"""TensorBoard: curves, histograms, percentile bands and tables, through the real SummaryWriter."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -11,7 +11,14 @@ from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.earlier_reports import EarlierReports
-from fno_telemetry.sinks.tensorboard_content import Charts, scalars, table, tensors, write_histograms
+from fno_telemetry.sinks.tensorboard_content import (
+    Charts,
+    findings_table,
+    scalars,
+    table,
+    tensors,
+    write_histograms,
+)
 from fno_telemetry.sinks.tensorboard_runs import OwnRun, folder_name
 
 if TYPE_CHECKING:
@@ -19,6 +26,9 @@ if TYPE_CHECKING:
 
 TEXT_TAG = "report"
 """Where the table stands; SummaryWriter shows it as `report/text_summary`."""
+
+FINDINGS_TAG = "findings"
+"""Where the findings of a diagnosed record stand, shown as `findings/text_summary`."""
 
 BEST_TAB = "#custom_scalars&_smoothingWeight=0"
 """The tab to see first; the default smoothing would distort a curve of few points."""
@@ -162,6 +172,9 @@ class _Run:
         if self.charts.add(record) and layout:
             writer.add_custom_scalars(self.charts.layout())
         writer.add_text(TEXT_TAG, table(record), step)
+        found = findings_table(record)
+        if found is not None:
+            writer.add_text(FINDINGS_TAG, found, step)
         writer.flush()
         self.steps.append(step)
 

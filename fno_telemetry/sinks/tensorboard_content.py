@@ -1,4 +1,4 @@
-"""What of a record TensorBoard shows: curves, histograms, the charts of its Custom Scalars tab, a table."""
+"""What of a record TensorBoard shows: curves, histograms, the charts of its Custom Scalars tab, tables."""
 
 import math
 import re
@@ -7,13 +7,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
-from fno_telemetry.sinks import keys
+from fno_telemetry.sinks import findings, keys
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 BAND = ("p50", "p05", "p95")
 """A margin chart takes exactly value, lower and upper."""
+
+MOST_CAUSES = 50
+"""The table of findings holds no more; what is first in the record explains most."""
 
 BANDS_TITLE = "signed values: p50 between p05 and p95"
 BLOCKS_TITLE = "blocks"
@@ -23,13 +26,14 @@ Layout = dict[str, dict[str, list[Any]]]
 
 
 def scalars(record: CaptureRecord) -> Iterator[tuple[str, float]]:
-    """Yield the tag and value of every statistic that is defined."""
+    """Yield the tag and value of every statistic that is defined, and how much was found."""
     named: list[tuple[str, Mapping[str, Value]]] = [(place, entry.stats) for place, entry in tensors(record)]
     named += [(keys.record_place(block), block.stats) for block in record.blocks]
     for place, stats in named:
         for statistic, value in stats.items():
             if _is_defined(value):
                 yield keys.at(statistic, place), float(value)
+    yield from ((tag, float(count)) for tag, count in findings.counts(record).items())
 
 
 def tensors(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
@@ -173,6 +177,27 @@ def table(record: CaptureRecord) -> str:
         parts.append(_rows(["block", *_BLOCK_COLUMNS], blocks))
     if record.warnings:
         parts.append("\n".join(f"- warning: {escape(warning)}" for warning in record.warnings))
+    return "\n\n".join(parts)
+
+
+def findings_table(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
+    """Return the findings as Markdown, each cause with what follows from it below; None: nobody looked."""
+    if record.findings is None:
+        return None
+    causes = findings.causes(record)
+    if not causes:
+        return findings.NOTHING
+    rows = []
+    for cause in causes[:most]:
+        found = cause.finding
+        what, advice = findings.shortened(found.message), findings.shortened(found.advice)
+        layer = found.layer or findings.MODEL
+        rows.append([found.severity, layer, what, findings.evidence(found), advice, found.rule])
+        if cause.consequences:
+            rows.append(["", "", cause.what_follows, "", "", ""])
+    parts = [_rows(["severity", "layer", "what", "evidence", "advice", "rule"], rows)]
+    if len(causes) > most:
+        parts.append(f"{len(causes) - most} more are in the report.")
     return "\n\n".join(parts)
 
 

@@ -11,7 +11,14 @@ from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.sinks import keys
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.tensorboard import TensorBoard
-from fno_telemetry.sinks.tensorboard_content import BANDS_TITLE, BLOCKS_TITLE, Charts, escape, table
+from fno_telemetry.sinks.tensorboard_content import (
+    BANDS_TITLE,
+    BLOCKS_TITLE,
+    Charts,
+    escape,
+    findings_table,
+    table,
+)
 from fno_telemetry.sinks.tensorboard_runs import SUFFIX, folder_name
 
 
@@ -186,6 +193,22 @@ def test_layers_stand_in_the_order_in_which_they_ran_not_in_the_records(record):
 @pytest.mark.parametrize("text", ["a|b", "<b>", "_x_", "*x*", "`x`", "[x](y)", "&lt;", "\\", "!", "~", "#"])
 def test_no_character_of_a_name_is_a_sign_of_markdown(text):
     assert not set("|<>_*`[]()\\!~") & set(escape(text))
+
+
+def test_a_record_that_nobody_diagnosed_is_written_as_before(events):
+    assert not [tag for tag in events if tag.startswith("findings")]
+
+
+def test_the_table_of_findings_is_bounded_and_says_what_it_leaves_out(record, examples):
+    from dataclasses import replace
+
+    cause = replace(examples.diagnosed(record).findings[0], message="m" * 10_000)
+    many = tuple(replace(cause, id=str(index), layer=f"layer {index}") for index in range(120))
+    text = findings_table(replace(record, findings=many))
+    assert text.count("dead&#95;layer") == 50
+    assert "layer 49 " in text
+    assert text.endswith("\n\n70 more are in the report.")
+    assert len(text) < 50 * 1000
 
 
 # --- whose writer, which folder

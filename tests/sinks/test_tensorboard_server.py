@@ -3,6 +3,7 @@
 import html.parser
 import runpy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fno_telemetry.sinks.tensorboard import TensorBoard
 from fno_telemetry.sinks.tensorboard_content import BANDS_TITLE, BLOCKS_TITLE
 
 serving = runpy.run_path(str(Path(__file__).with_name("tensorboard_serving.py")))["serving"]
-LAST_STEPS = {"once": 2000, "again": 7, "grown": 2000, "callers": 1100}
+LAST_STEPS = {"once": 2000, "again": 7, "grown": 2000, "diagnosed": 3000, "callers": 1100}
 
 Get = Callable[..., Any]
 
@@ -42,6 +43,10 @@ def folder(tmp_path_factory, record, examples) -> Path:
     capture("again", record, later)
     capture("again", examples.at_step(examples.without(record, "dead"), 7))
     capture("grown", examples.without(record, "lifter"), later)
+    found, nothing = examples.diagnosed(record), replace(examples.at_step(record, 3000), findings=())
+    awkward = replace(found.findings[0], layer=examples.AWKWARD)
+    found = replace(examples.at_step(found, 2000), findings=(awkward, *found.findings[1:]))
+    capture("diagnosed", record, found, nothing)
     with SummaryWriter(str(folder / "tensorboard" / "callers")) as writer:
         writer.add_scalar("loss/train", 0.5, 900)
         TensorBoard(writer).write(record)
@@ -191,3 +196,50 @@ def test_the_table_shows_every_name_as_it_is(get: Get, saved, examples):
     assert f"warning: {saved.warnings[0]}" in cells
     start = cells.index("lifter")
     assert cells[start + 1 : start + 3] == ["lifting", "4x2x8x8"]
+
+
+def test_findings_are_counted_at_the_steps_that_were_diagnosed_and_nowhere_else(get: Get):
+    counted = {
+        severity: [
+            (step, value)
+            for _, step, value in get("plugin/scalars/scalars", run="diagnosed", tag=f"findings/{severity}")
+        ]
+        for severity in ("error", "warning", "note")
+    }
+    assert counted == {
+        "error": [(2000, 1.0), (3000, 0.0)],
+        "warning": [(2000, 0.0), (3000, 0.0)],
+        "note": [(2000, 1.0), (3000, 0.0)],
+    }
+    for kind in ("scalars", "text"):
+        assert not [tag for tag in get(f"plugin/{kind}/tags")["once"] if tag.startswith("findings")]
+
+
+def test_findings_are_a_table_of_causes_that_shows_every_character_as_it_is(get: Get, examples):
+    texts = get("plugin/text/text", run="diagnosed", tag="findings/text_summary")
+    assert [text["step"] for text in texts] == [2000, 3000]
+    page = _Cells(texts[0]["text"])
+    assert page.tags <= {"table", "thead", "tbody", "tr", "th", "td"}
+    # The page shows a text in a cell of its own.
+    cells = [cell.strip() for cell in page.cells][1:]
+    assert [cells[start : start + 6] for start in range(0, len(cells), 6)] == [
+        ["severity", "layer", "what", "evidence", "advice", "rule"],
+        [
+            "error",
+            examples.AWKWARD,
+            "dead_layer | <b> of `dead`",
+            "rms = 0, count = 3, where = x",
+            "Look at it.",
+            "dead_layer",
+        ],
+        ["", "", "1 later layer follows from this: heads[0]", "", "", ""],
+        [
+            "note",
+            "the model",
+            "unused_modes | <b> of `None`",
+            "rms = 0, count = 3, where = x",
+            "Look at it.",
+            "unused_modes",
+        ],
+    ]
+    assert "nothing found" in texts[1]["text"]
