@@ -55,16 +55,18 @@ class CallersRun:
             self._feed.wait_until_taken()
 
     def close(self, ok: bool) -> list[str]:
-        """Log the last report and let go of the run."""
+        """Log the last report and the findings of all records, and let go of the run."""
         record, self._latest = self._latest, None
         if record is None:
             return []
         lines = [] if self._run.offline else [f"W&B run: {self._run.url}"]
+        lacks = []
         try:
             self._feed.keep_report(record)
-            self._feed.log_reports()
-        except Exception as error:  # noqa: BLE001 - the rows are written, and what W&B raises is its own affair
-            lines.append(f"W&B has no report of this run: {one_line(str(error))}")
+        except Exception as error:  # noqa: BLE001 - the rows are written, and the run goes on
+            lacks.append(("report", one_line(str(error))))
+        lacks += self._feed.log_kept(self._commit)
+        lines += [f"W&B has no {what} of this run: {why}" for what, why in lacks]
         if self._replaced:
             lines.append(
                 f"W&B: {self._replaced} records were replaced by later ones, because the run logged no row "

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from fno_telemetry import report
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks import wandb_rows
+from fno_telemetry.sinks import wandb_findings, wandb_rows
 from fno_telemetry.sinks.wandb_rows import DEPTH, HISTOGRAMS, STEP
+from fno_telemetry.sinks.wandb_start import one_line, staged_in
 
 if TYPE_CHECKING:
+    from wandb import Table
     from wandb.sdk.wandb_run import Run
 
 ARTIFACT_TYPE = "activation-report"
@@ -23,10 +25,10 @@ MOST_REPORTS = 100
 
 
 class Feed:
-    """One run: its metrics are defined as they appear, its reports kept in the run's folder until the end.
+    """One run: its metrics are defined as they appear, its reports and findings kept until the end.
 
-    An artifact tells the server where its file was. When a run is `redacted`, reports become plain files of
-    the run instead, which tell nothing but their content.
+    An artifact tells the server where its file was, and so does a table, which W&B makes an artifact of.
+    When a run is `redacted`, they become plain files of the run, which tell nothing but their content.
     """
 
     def __init__(self, run: "Run", redacted: bool = False, most_reports: int = MOST_REPORTS) -> None:
@@ -35,11 +37,15 @@ class Feed:
         self.left_out: tuple[str, ...] = ()
         self._defined: set[str] = set()
         self._reports: deque[tuple[Path, CaptureRecord]] = deque()
+        self._findings: deque[list[Any]] = deque(maxlen=wandb_findings.MOST_ROWS)
         self._most_reports = most_reports
         self._kept = 0
 
     def write_row(self, record: CaptureRecord, commit: bool = True) -> None:
-        """Write the record as one row; without `commit` it joins the row that comes next, or is open."""
+        """Write the record as one row; without `commit` it joins the row that comes next, or is open.
+
+        Its findings are kept for `log_kept`.
+        """
         import wandb
 
         made = wandb_rows.row(record)
@@ -51,6 +57,7 @@ class Feed:
             values[key] = wandb.Histogram(np_histogram=counts_and_edges)
         # No step=: one smaller than the run's own would drop the row.
         self.run.log(values, commit=commit)
+        self._findings += wandb_findings.table_rows(record)
 
     def write_depth(self, record: CaptureRecord) -> None:
         """Write the depth profile, one row per module."""
@@ -61,24 +68,63 @@ class Feed:
             self.run.log(values)
 
     def keep_report(self, record: CaptureRecord) -> None:
-        """Keep the report for `log_reports`; the file stays, because `wandb sync` uploads it from there."""
-        folder = Path(self.run.dir).absolute().parent / "fno-telemetry"
-        path = folder / f"activation_report.{self._kept}.json"
+        """Keep the report for `log_kept`; the file stays, because `wandb sync` uploads it from there."""
+        path = self._folder / f"activation_report.{self._kept}.json"
         report.write(record, path)
         self._kept += 1
         self._reports.append((path, record))
         if len(self._reports) > self._most_reports:
             self._reports.popleft()[0].unlink(missing_ok=True)
 
-    def log_reports(self) -> None:
-        """Make each report kept a version of the run's artifact; online this waits for the server."""
+    def log_kept(self, commit: bool = True) -> list[tuple[str, str]]:
+        """Log the reports and the table of findings; return what the run now lacks, and why.
+
+        Online this waits for the server. Without `commit` the table joins a row, as records do.
+        """
+        lacks = []
+        for what, log in (("report", self._log_reports), ("table of findings", self._log_findings)):
+            try:
+                log(commit)
+            except Exception as error:  # noqa: BLE001 - the rows are written; what W&B raises is its own affair
+                lacks.append((what, one_line(str(error))))
+        return lacks
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.run.dir).absolute().parent / "fno-telemetry"
+
+    def _log_findings(self, commit: bool) -> None:
+        import wandb
+
+        rows = list(self._findings)
+        self._findings.clear()
+        if not rows:
+            return
+        if self.redacted:
+            path = self._folder / wandb_findings.FILE
+            with report.whole_file(path) as part:
+                part.write_bytes(wandb_findings.as_csv(rows))
+            self._save(path)
+            return
+        table = wandb.Table(columns=list(wandb_findings.COLUMNS), data=rows)
+        try:
+            with staged_in(self._folder / "staging"):
+                self.run.log({wandb_findings.TABLE: table}, commit=commit)
+        finally:
+            _clean_up(table)
+
+    def _save(self, path: Path) -> None:
+        self.run.save(path, base_path=path.parent, policy="now", glob=False)
+
+    def _log_reports(self, _commit: bool) -> None:
+        """Make each report kept a version of the run's artifact."""
         import wandb
 
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{ARTIFACT_TYPE}-{self.run.id}")
         while self._reports:
             path, record = self._reports.popleft()
             if self.redacted:
-                self.run.save(path, base_path=path.parent, policy="now", glob=False)
+                self._save(path)
                 continue
             artifact = wandb.Artifact(name, ARTIFACT_TYPE, metadata={STEP: record.step})
             # From where it is: otherwise a copy goes to the user's home.
@@ -101,6 +147,18 @@ class Feed:
             summary = "none" if statistic in HISTOGRAMS else None
             if summary or step_metric:
                 self.run.define_metric(glob, step_metric=step_metric, summary=summary)
+
+
+def _clean_up(table: "Table") -> None:
+    """Remove the folder in which W&B made the table's artifact, which is staged by now.
+
+    Python would warn of a folder that is forgotten, and where warnings are errors, print a traceback.
+    """
+    # Not a public interface: without it, there is the warning.
+    target = getattr(table, "_artifact_target", None)
+    folder = getattr(getattr(target, "artifact", None), "_tmp_dir", None)
+    if folder is not None:
+        folder.cleanup()
 
 
 def _alias(record: CaptureRecord) -> list[str]:

@@ -11,7 +11,7 @@ from fno_telemetry.sinks.wandb_callers_run import left_out_lines
 from fno_telemetry.sinks.wandb_feed import Feed
 from fno_telemetry.sinks.wandb_look import how_to_look
 from fno_telemetry.sinks.wandb_notes import KnownRun
-from fno_telemetry.sinks.wandb_start import FLUSH_SECONDS, Mode, Plan, make_id, offline_id, one_line, start
+from fno_telemetry.sinks.wandb_start import FLUSH_SECONDS, Mode, Plan, make_id, offline_id, start
 
 LAYOUTS = ("experiment", "per-checkpoint")
 
@@ -118,15 +118,11 @@ class OwnRuns:
         known = self._running.pop(feed)
         if feed is self._series:
             self._series = None
-        no_report: str | None = None
         problem: str | None = wandb_notes.UNFINISHED
-        try:
-            feed.log_reports()
-        except Exception as error:  # noqa: BLE001 - the rows are written, and the run must still be finished
-            no_report = f"it has no report: {one_line(str(error))}"
+        lacks = "; ".join(f"it has no {what}: {why}" for what, why in feed.log_kept())
         try:
             feed.run.finish(exit_code=0 if ok else 1)
-            problem = no_report
+            problem = lacks or None
         except TimeoutError:
             problem = f"not everything was uploaded in {self._plan.finish_timeout:g} s"
         finally:

@@ -1,6 +1,7 @@
 """What of a record W&B shows: a row of curves and histograms, a profile over depth, and the run's config.
 
-Besides the keys that all sinks share, a row has these plain names, which the runs table can sort by:
+Besides the keys that all sinks share, those of the counts of findings among them, a row has these plain
+names, which the runs table can sort by:
 
     input_sample_variation, output_sample_variation, output_rms, output_low_frequency_fraction
     lifting_low_frequency_fraction     of the first lifting layer
@@ -20,7 +21,7 @@ from typing import Any, TypeGuard
 
 from fno_telemetry import report
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram, LogHistogram, TensorRecord, Value
-from fno_telemetry.sinks import keys
+from fno_telemetry.sinks import findings, keys
 from fno_telemetry.sinks.tensorboard_content import in_order, tensors
 
 STEP = "checkpoint_step"
@@ -66,6 +67,7 @@ def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
     scalars: dict[str, int | float] = model_scalars(record)
     if record.step is not None:
         scalars[STEP] = record.step
+    scalars |= findings.counts(record)
     histograms: dict[str, Bins] = {}
     left_out = []
     room = most_keys - len(scalars)

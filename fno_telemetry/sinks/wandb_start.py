@@ -259,10 +259,25 @@ def without_error_reports() -> Iterator[None]:
     Where that server never answers, as behind many a firewall, it would hold up the end of the process for
     half a minute, offline as well.
     """
-    variable = "WANDB_ERROR_REPORTING"
+    with _unless_decided("WANDB_ERROR_REPORTING", "false"):
+        yield
+
+
+@contextlib.contextmanager
+def staged_in(folder: Path) -> Iterator[None]:
+    """Have W&B keep there what is to be uploaded, not in the user's home, unless the user has decided.
+
+    `wandb sync` takes it from there, so it must last as long as the run's folder and move with it.
+    """
+    with _unless_decided("WANDB_DATA_DIR", str(folder)):
+        yield
+
+
+@contextlib.contextmanager
+def _unless_decided(variable: str, value: str) -> Iterator[None]:
     is_decided = variable in os.environ
     if not is_decided:
-        os.environ[variable] = "false"
+        os.environ[variable] = value
     try:
         yield
     finally:

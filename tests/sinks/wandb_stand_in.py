@@ -195,7 +195,7 @@ class StandIn:
     def store(self, path: list[str], content: bytes) -> None:
         """Take an uploaded file."""
         if path[:2] == ["storage", "run"]:
-            self.runs[path[2]].files[path[3]] = content
+            self.runs[path[2]].files["/".join(path[3:])] = content
         elif path[:2] == ["storage", "artifact"]:
             self.artifacts[int(path[2])].files["/".join(path[3:])] = content
 
