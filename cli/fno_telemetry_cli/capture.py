@@ -23,6 +23,7 @@ from fno_telemetry_cli.run_log import RunLog
 from fno_telemetry_cli.running import errors_in_one_line
 from fno_telemetry_cli.sink_choice import (
     SinkNames,
+    WandbAlert,
     WandbEntity,
     WandbLayout,
     WandbMode,
@@ -109,6 +110,7 @@ def capture(
     wandb_entity: WandbEntity = None,
     wandb_mode: WandbMode = None,
     wandb_layout: WandbLayout = None,
+    wandb_alert: WandbAlert = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: Annotated[
@@ -129,13 +131,15 @@ def capture(
     checked_level(fail_on or "never")
     if dry_run and diagnose:
         raise ft.OptionError("--dry-run captures nothing that --diagnose could judge; leave one out")
+    if wandb_alert and not diagnose:
+        raise ft.OptionError("--wandb-alert tells what --diagnose finds; add --diagnose")
     source = options.Source.of(command_line_first(context, locals()))
     several = is_several(source.checkpoints)
     source = replace(source, checkpoints=expanded(source.checkpoints))
     target = Target.of(output, output_json_name, experiment, writes=not dry_run)
     if not several and not dry_run and not force:
         target.refuse_existing([target.report])
-    wandb = WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout)
+    wandb = WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout, wandb_alert)
     with stdout_kept_clean():
         fan_out = ft.FanOut(chosen_sinks(sink or [], wandb))
         given = read_input(source)

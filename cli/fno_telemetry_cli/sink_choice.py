@@ -43,21 +43,31 @@ WandbLayout = Annotated[
         rich_help_panel=_WANDB,
     ),
 ]
+WandbAlert = Annotated[
+    bool,
+    typer.Option(
+        "--wandb-alert",
+        metavar="",
+        help="With --diagnose: send an alert for each record with an error or a warning.",
+        rich_help_panel=_WANDB,
+    ),
+]
 
 
 @dataclass(frozen=True)
 class WandbOptions:
-    """What was typed for W&B; None where nothing was."""
+    """What was typed for W&B; None or False where nothing was."""
 
     project: str | None = None
     entity: str | None = None
     mode: str | None = None
     layout: str | None = None
+    alert: bool = False
 
     @property
     def typed(self) -> list[str]:
         """The names of those that were typed."""
-        return [name for name, value in vars(self).items() if value is not None]
+        return [name for name, value in vars(self).items() if value not in (None, False)]
 
 
 def chosen_sinks(
@@ -88,6 +98,7 @@ def _sink(name: str, wandb: WandbOptions, group: str | None) -> ft.Sink:
             mode=wandb.mode,
             layout=wandb.layout or "experiment",
             group=group,
+            alert=wandb.alert,
         )
     try:
         made: ft.Sink = ft.load_plugin("sinks", name)()

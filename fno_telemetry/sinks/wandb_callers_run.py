@@ -21,10 +21,10 @@ class CallersRun:
     `step=`. So a row is only ended where the caller says that it may be.
     """
 
-    def __init__(self, run: "Run", commit: bool) -> None:
+    def __init__(self, run: "Run", commit: bool, alert: bool = False) -> None:
         self._run = run
         self._commit = commit
-        self._feed = Feed(run, most_reports=1)
+        self._feed = Feed(run, alerts=alert, most_reports=1)
         self._latest: CaptureRecord | None = None
         self._joined: int | None = None
         self._replaced = 0

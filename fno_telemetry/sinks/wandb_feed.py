@@ -3,6 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,12 @@ class Feed:
     When a run is `redacted`, they become plain files of the run, which tell nothing but their content.
     """
 
-    def __init__(self, run: "Run", redacted: bool = False, most_reports: int = MOST_REPORTS) -> None:
+    def __init__(
+        self, run: "Run", redacted: bool = False, alerts: bool = False, most_reports: int = MOST_REPORTS
+    ) -> None:
         self.run = run
         self.redacted = redacted
+        self._alerts = alerts
         self.left_out: tuple[str, ...] = ()
         self._defined: set[str] = set()
         self._reports: deque[tuple[Path, CaptureRecord]] = deque()
@@ -44,7 +48,7 @@ class Feed:
     def write_row(self, record: CaptureRecord, commit: bool = True) -> None:
         """Write the record as one row; without `commit` it joins the row that comes next, or is open.
 
-        Its findings are kept for `log_kept`.
+        Its findings are kept for `log_kept`, and severe ones are an alert where that is asked for.
         """
         import wandb
 
@@ -58,6 +62,10 @@ class Feed:
         # No step=: one smaller than the run's own would drop the row.
         self.run.log(values, commit=commit)
         self._findings += wandb_findings.table_rows(record)
+        alert = wandb_findings.alert(record) if self._alerts else None
+        if alert is not None:
+            # W&B holds back an alert of the same title for a minute, and takes 0 for that minute.
+            self.run.alert(alert.title, alert.text, alert.level, timedelta(microseconds=1))
 
     def write_depth(self, record: CaptureRecord) -> None:
         """Write the depth profile, one row per module."""

@@ -93,7 +93,7 @@ class OwnRuns:
         run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
         if was_online and run.offline:
             self._note_failed_start(run_id)
-        feed = Feed(run, self._plan.redacted)
+        feed = Feed(run, self._plan.redacted, self._plan.alert)
         online = not run.offline
         self._running[feed] = known = KnownRun(
             self._plan.folder / "wandb" / Path(run.sync_dir).name,

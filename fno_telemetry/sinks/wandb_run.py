@@ -1,4 +1,4 @@
-"""Weights & Biases: curves, histograms, a depth profile and the report itself, online or offline."""
+"""Weights & Biases: curves, histograms, a depth profile, findings and the report itself."""
 
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,18 @@ class WandbRun:
     open there, or the next one, so that a loop that logs with `step=` keeps every row; two records without a
     row of the caller between them share one, and the later one stays. `commit=True` gives each record a row
     of its own, for runs in which nothing logs with `step=`. Only the last report becomes an artifact. The
-    caller's metrics must not be called `<statistic>/...`, because those are drawn over `checkpoint_step`.
+    caller's metrics must not be called `<statistic>/...` or `findings/...`, which are drawn over
+    `checkpoint_step`.
 
     `WandbRun(project=...)` starts and finishes runs of its own, with their files under `<folder>/wandb` and,
     for `view --wandb`, a note in each of what the server calls it.
     The layout `experiment` has one run for all checkpoints; a later capture of the same experiment goes on in
     it. The layout `per-checkpoint`, which a record without a step gets in any case, has one run for each,
     with a depth profile: `depth` and `depth/<statistic>` over the modules in the order of completion.
+
+    Of a diagnosed record a row counts the causes by severity; a table of all findings comes at the end. With
+    `alert=True` a record with a cause that is an error or a warning is an alert, which W&B sends as its users
+    have set it; from an offline run, when that is uploaded.
 
     The mode is the option, else WANDB_MODE, else online where credentials are found. Without them, or when
     W&B cannot be reached in `init_timeout` seconds, the run is offline and `close` says why. Nothing is ever
@@ -52,6 +57,7 @@ class WandbRun:
         layout: str = "experiment",
         group: str | None = None,
         commit: bool = False,
+        alert: bool = False,
         init_timeout: float = 20.0,
         finish_timeout: float = 60.0,
     ) -> None:
@@ -75,7 +81,8 @@ class WandbRun:
         self._group = None if group is None else checked_name("W&B group", group)
         self._mode, self._layout = mode, layout
         self._timeouts = (init_timeout, finish_timeout)
-        self._callers = None if run is None else CallersRun(run, commit)
+        self._alert = alert
+        self._callers = None if run is None else CallersRun(run, commit, alert)
         self._own: OwnRuns | None = None
 
     def open(self, run: RunContext) -> None:
@@ -92,9 +99,8 @@ class WandbRun:
         experiment = run.experiment or folder.name
         # An experiment that is only named for its folder is the one in that folder, and not its namesakes.
         identity = run.origin or (str(folder) if experiment == folder.name else "")
-        plan = Plan(
-            run.folder, self._project, self._entity, self._group or experiment, *self._timeouts, redacted
-        )
+        group = self._group or experiment
+        plan = Plan(run.folder, self._project, self._entity, group, *self._timeouts, redacted, self._alert)
         self._own = OwnRuns(plan, settle_mode(self._mode), experiment, identity, self._layout)
 
     def write(self, record: CaptureRecord) -> None:

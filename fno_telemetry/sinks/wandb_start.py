@@ -71,6 +71,7 @@ class Plan:
     init_timeout: float
     finish_timeout: float
     redacted: bool = False
+    alert: bool = False
 
 
 def checked_name(option: str, name: str) -> str:
@@ -267,7 +268,7 @@ def without_error_reports() -> Iterator[None]:
 def staged_in(folder: Path) -> Iterator[None]:
     """Have W&B keep there what is to be uploaded, not in the user's home, unless the user has decided.
 
-    `wandb sync` takes it from there, so it must last as long as the run's folder and move with it.
+    `wandb sync` takes it from there later, so it must last as long as the run's folder.
     """
     with _unless_decided("WANDB_DATA_DIR", str(folder)):
         yield

@@ -15,9 +15,10 @@ import pytest
 
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
-from fno_telemetry.sinks.wandb_findings import COLUMNS, as_csv, table_rows
+from fno_telemetry.sinks.wandb_findings import COLUMNS, Alert, alert, as_csv, table_rows
 from fno_telemetry.sinks.wandb_rows import row
 from fno_telemetry.sinks.wandb_run import WandbRun
+from fno_telemetry.sinks.wandb_workspace import sections_of
 
 HERE = Path(__file__).parent
 log = SimpleNamespace(**runpy.run_path(str(HERE / "wandb_log.py")))
@@ -123,6 +124,13 @@ def test_the_counts_are_drawn_over_the_checkpoints_step(alone, found):
     wandb.teardown()
     [run] = (alone / "wandb").iterdir()
     assert log.read_metrics(run)["findings/*"] == ("checkpoint_step", False)
+
+
+def test_a_saved_workspace_shows_the_counts_in_front(found, record):
+    sections, _ = sections_of([record, found])
+    assert sections["findings"] == ["findings/error", "findings/warning", "findings/note"]
+    assert "findings" not in sections_of([record])[0]
+    assert list(sections_of([found])[0])[:2] == ["whole model", "findings"]
 
 
 def test_where_nobody_looked_or_nothing_was_found_there_is_no_table(server, alone, record):
@@ -234,3 +242,92 @@ def test_in_a_callers_run_the_table_costs_no_row_of_theirs(alone, found, example
     [table] = [each for each in rows if "findings/table.nrows" in each]
     assert table["findings/table.nrows"] == 9
     assert len(rows) == (8 if commit else 4)
+
+
+def with_severities(record: CaptureRecord, *severities: str) -> CaptureRecord:
+    cause = record.findings[0]
+    return replace(
+        record,
+        findings=tuple(
+            replace(cause, id=str(index), layer=f"layer.{index}", severity=severity)
+            for index, severity in enumerate(severities)
+        ),
+    )
+
+
+def test_an_alert_names_the_first_causes_errors_in_front(found, examples):
+    severe = with_severities(found, "note", "warning", "error", "warning", "error")
+    lines = [
+        "error: layer.2: dead_layer | <b> of `dead`",
+        "error: layer.4: dead_layer | <b> of `dead`",
+        "warning: layer.1: dead_layer | <b> of `dead`",
+        "and 1 more",
+    ]
+    assert alert(severe) == Alert("error at step 1000: dead_layer", "\n".join(lines), "ERROR")
+    warned = alert(examples.at_step(with_severities(found, "note", "warning"), None))
+    assert (warned.title, warned.level) == ("warning: dead_layer", "WARN")
+    assert warned.text == "warning: layer.1: dead_layer | <b> of `dead`"
+
+
+def test_only_a_cause_that_is_an_error_or_a_warning_is_an_alert(found, record):
+    assert alert(with_severities(found, "note")) is None
+    # The warning follows from the note, which explains it.
+    cause, follows = with_severities(found, "note", "warning").findings
+    assert alert(replace(found, findings=(cause, replace(follows, follows_from="0")))) is None
+    assert alert(replace(found, findings=())) is None
+    assert alert(record) is None
+
+
+def test_an_alert_is_short_and_carries_no_path_of_the_finding(found):
+    cause = replace(
+        found.findings[0], rule="r" * 300, message="m\n" * 300, layer=None, report="/home/ursula/a.json"
+    )
+    told = alert(replace(found, findings=(cause,) * 9))
+    # W&B refuses longer titles.
+    assert len(told.title) < 64
+    assert len(told.text) < 600
+    assert told.text.splitlines()[0].startswith("error: the model: m m m")
+    assert "ursula" not in told.title + told.text
+
+
+def test_every_severe_record_is_an_alert_on_request_and_only_then(server, alone, record, found, examples):
+    nothing = replace(examples.at_step(record, 3000), findings=())
+    records = (record, found, at_step(found, examples, 2000), nothing, at_step(found, examples, 4000))
+    capture(alone, *records)
+    assert server.alerts == []
+    capture(alone, *records, alert=True)
+    assert [each["title"] for each in server.alerts] == [
+        f"error at step {step}: dead_layer" for step in (1000, 2000, 4000)
+    ]
+    assert {each["text"] for each in server.alerts} == {"error: dead: dead_layer | <b> of `dead`"}
+    # Otherwise the server would hold back what comes within a minute.
+    assert {(each["severity"], each["waitDuration"]) for each in server.alerts} == {("ERROR", 0)}
+
+
+def test_an_offline_alert_does_no_harm_and_is_sent_with_the_upload(server, alone, found):
+    import wandb
+
+    lines = capture(alone, found, alert=True, mode="offline")
+    wandb.teardown()
+    assert lines[0] == "W&B is offline, as asked."
+    assert (server.alerts, server.received) == ([], [])
+    [folder] = (alone / "wandb").iterdir()
+    assert len(log.read_rows(folder)) == 2
+    assert log.exit_code(folder) == 0
+    run_wandb(alone.parent, lines[-1].partition(": ")[2], WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+    assert [each["title"] for each in server.alerts] == ["error at step 1000: dead_layer"]
+
+
+def test_a_disabled_sink_takes_the_option_too(alone, found):
+    assert capture(alone, found, alert=True, mode="disabled")[-1] == "W&B wrote nothing."
+
+
+def test_an_alert_comes_from_a_callers_run_too(server, alone, found):
+    import wandb
+
+    mine = wandb.init(project="p", id="mine", dir=alone, settings=wandb.Settings(silent=True, console="off"))
+    sink = WandbRun(mine, alert=True)
+    sink.write(found)
+    sink.close(ok=True)
+    mine.finish()
+    assert [(each["runName"], each["severity"]) for each in server.alerts] == [("mine", "ERROR")]

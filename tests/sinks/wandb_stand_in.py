@@ -50,6 +50,7 @@ class StandIn:
         self.runs: dict[str, Run] = {}
         self.artifacts: list[Artifact] = []
         self.views: dict[str, Row] = {}
+        self.alerts: list[Row] = []
         self.unknown: list[str] = []
         self.received: list[bytes] = []
         self._released = threading.Event()
@@ -170,6 +171,10 @@ class StandIn:
     def _CommitArtifact(self, given: Row) -> Row:  # noqa: N802
         self.artifacts[int(given["artifactID"])].committed = True
         return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "D"}}}
+
+    def _NotifyScriptableRunAlert(self, given: Row) -> Row:  # noqa: N802
+        self.alerts.append(given)
+        return {"notifyScriptableRunAlert": {"success": True}}
 
     def _UpsertView2(self, given: Row) -> Row:  # noqa: N802
         inserted = given["name"] not in self.views
