@@ -95,7 +95,7 @@ def usual_before(values: Sequence[float]) -> list[float | None]:
 def behind(
     found: Sequence[tuple[Site[ModuleRecord], float]], of_its_kind: float, of_any: float
 ) -> list[tuple[float, float] | None]:
-    """Return for each layer what it is measured against, and the limit for that: the median of those behind it.
+    """Return for each layer the median of those behind it, against which it is measured, and its limit.
 
     Gradients come from behind. Of layers of the same class and role the limit is `of_its_kind`; where none is
     behind it, of all layers `of_any`. None for the last layer of all.

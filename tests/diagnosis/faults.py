@@ -390,7 +390,7 @@ FAULTS: Mapping[str, Fault] = {
     "local branch zero": Fault("local_branch_dead", weak_local, (0.0, 1e-6)),
     "branches cancel": Fault("branch_cancellation", cancelling, (0.0, 0.1)),
     "no update": Fault("identity_block", no_update, (0.0, 0.001)),
-    "loud block": Fault("exploding_activations", loud_block, (100, 1000)),
+    "loud block": Fault("exploding_activations", loud_block, (300, 3000)),
     "quiet lifting": Fault("vanishing_activations", quiet_lifting, (1e-4, 1e-6)),
     "switched off": Fault("saturated_activation", switched_off, (30, 1000)),
     "shifted": Fault("drifting_mean", shifted, (30, 100)),

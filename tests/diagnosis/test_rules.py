@@ -125,10 +125,10 @@ CASES = [
     ),
     Case(
         "dead_channels",
-        mod(ACT, dead_channel_fraction=0.5),
+        mod(ACT, dead_channel_fraction=0.8),
         ACT,
         "warning",
-        mod(ACT, dead_channel_fraction=0.4),
+        mod(ACT, dead_channel_fraction=0.6),
     ),
     Case(
         "constant_channels",

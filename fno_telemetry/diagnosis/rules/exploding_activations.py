@@ -13,7 +13,7 @@ def exploding_activations(
     *,
     baseline: CaptureRecord | None = None,
     of_siblings: float = 5,
-    least_gain: float = 5,
+    least_gain: float = 10,
     of_network: float = 300,
     over_depth: float = 1000,
     of_baseline: float = 30,
