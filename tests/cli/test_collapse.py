@@ -153,3 +153,28 @@ def test_the_checkpoints_alone_tell_the_same(collapse):
     result = call(collapse.folder, "compare", *line, "--input", "train.npz", "--json")
     assert result.returncode == 1
     assert json.loads(result.stdout)["break_step"] == FIRST_BROKEN
+
+
+def test_diagnose_names_the_step_and_where_it_began(collapse, records):
+    result = call(collapse.folder, "diagnose", "out", "--json")
+    assert result.returncode == 1
+    first = json.loads(result.stdout)["findings"][0]
+    assert (first["rule"], first["severity"], first["step"]) == ("collapse_at_step", "error", FIRST_BROKEN)
+    # By hand: the first layer in execution order, and the first block, whose size left the scales of before.
+    at = STEPS.index(FIRST_BROKEN)
+    before, after = records[at - 1], records[at]
+    sizes = [entry.stats["rms"] for entry in (before.input, *before.modules) if entry.stats["rms"]]
+    old = {module.name: module.stats["rms"] for module in before.modules}
+    grown = [
+        module.name
+        for module in sorted(after.modules, key=lambda module: module.order)
+        if module.stats["rms"] >= 10 * old[module.name] and module.stats["rms"] > max(sizes)
+    ]
+    blocks = [block.name for block in after.blocks if any(name.startswith(block.name) for name in grown)]
+    assert first["layer"] == grown[0]
+    assert first["evidence"]["first_block"] == blocks[0]
+
+
+def test_diagnose_says_nothing_of_the_healthy_part(collapse):
+    healthy = [f"out/activation_report.step{step}.json" for step in STEPS if step <= example.SPIKE]
+    assert call(collapse.folder, "diagnose", *healthy).returncode == 0

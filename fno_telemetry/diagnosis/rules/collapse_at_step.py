@@ -38,24 +38,29 @@ def collapse_at_step(
     if not found:
         return
     site, layer = min(found, key=lambda pair: pair[0].position)
+    broken_places = {place.place for place, _ in found}
     blocks = [
-        (block, (block.entry.name, *block.entry.spectral, *block.entry.local))
+        block
         for block in block_sites(record)
+        if broken_places & {block.place, block.entry.name, *block.entry.spectral, *block.entry.local}
     ]
-    inside = [block for block, names in blocks if site.place in names]
-    first_block = next((one.place for one in broken.blocks if one in worse), None)
+    began_inside = blocks and site.place in (
+        *(blocks[0].place, blocks[0].entry.name),
+        *(*blocks[0].entry.spectral, *blocks[0].entry.local),
+    )
+    first_block = f"; the first block is {blocks[0].place}" if blocks else ""
     change = next(change for change in layer.changes if change.severity != "note")
     yield Symptom(
         severity="error",
         record=record,
-        site=inside[0] if inside else site,
-        message=f"broke at step {broken.break_step}: {site.place} {change.message}",
+        site=blocks[0] if began_inside else site,
+        message=f"broke at step {broken.break_step}: {site.place} {change.message}{first_block}",
         evidence={
             "step": broken.break_step,
             "statistic": change.statistic,
             "before": change.before,
             "after": change.after,
-            "first_block": first_block,
+            "first_block": blocks[0].place if blocks else None,
         },
         explains=OF_VALUES | OF_GRADIENTS,
         advice="Go back to the checkpoint before; look at rate, data and loss of the steps between.",

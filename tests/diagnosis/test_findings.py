@@ -1,0 +1,178 @@
+"""How findings are put in order: by cause, by severity, by time."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from fno_telemetry import plugins
+from fno_telemetry.diagnosis.contract import SEVERITIES
+from fno_telemetry.diagnosis.findings import diagnose
+from fno_telemetry.diagnosis.sites import block_sites, module_sites
+from fno_telemetry.errors import OptionError, PluginNotFound, ReportError
+
+R = runpy.run_path(str(Path(__file__).parent / "small_records.py"))
+
+
+@pytest.fixture
+def record():
+    return R["network"]()
+
+
+def roots(findings):
+    return [(finding.rule, finding.layer) for finding in findings if finding.follows_from is None]
+
+
+def test_what_comes_first_in_the_forward_is_the_cause_and_the_rest_follows(record):
+    for name in ("blocks.0.local", "blocks.1.local", "blocks.2.local"):
+        record = R["with_module"](record, name, nan_count=1)
+    findings = diagnose(R["with_output"](record, nan_count=1))
+    assert roots(findings) == [("non_finite", "blocks.0.local")]
+    assert [finding.layer for finding in findings[1:]] == ["blocks.1.local", "blocks.2.local", "output"]
+    assert {finding.follows_from for finding in findings[1:]} == {findings[0].id}
+
+
+def test_the_input_comes_before_everything(record):
+    record = R["with_module"](record, "lifter.conv", nan_count=1)
+    findings = diagnose(R["with_input"](record, nan_count=1))
+    assert roots(findings) == [("bad_input", "input")]
+
+
+def test_what_a_finding_does_not_explain_stands_on_its_own(record):
+    record = R["with_module"](record, "blocks.0.local", rms=0.0)
+    record = R["with_module"](record, "blocks.2.spectral", dead_mode_fraction=0.5)
+    assert roots(diagnose(record)) == [("dead_layer", "blocks.0.local"), ("dead_modes", "blocks.2.spectral")]
+
+
+def test_a_later_finding_explains_nothing_before_it(record):
+    record = R["with_module"](record, "blocks.0.local", tail_ratio=400.0)
+    record = R["with_module"](record, "blocks.2.local", rms=0.0)
+    assert roots(diagnose(record)) == [("dead_layer", "blocks.2.local"), ("heavy_tail", "blocks.0.local")]
+
+
+def test_errors_stand_before_warnings_and_warnings_before_notes(record):
+    record = R["with_module"](record, "blocks.0.spectral", unused_weight_fraction=0.5)
+    record = R["with_module"](record, "blocks.1.local", dead_channel_fraction=0.2)
+    findings = diagnose(R["with_block"](record, 2, spectral_share=0.0))
+    ranks = [SEVERITIES.index(finding.severity) for finding in findings]
+    assert ranks == [2, 1, 0]
+
+
+def test_a_warning_that_explains_an_error_stands_where_the_error_would(record):
+    record = R["with_module"](record, "lifter.conv", dead_channel_fraction=0.2)
+    record = R["with_block"](record, 0, branch_cosine=-1.0, branch_coherence=0.0)
+    record = R["with_module"](record, "blocks.0.act", rms=0.0)
+    assert roots(diagnose(record)) == [("branch_cancellation", "blocks.0"), ("dead_channels", "lifter.conv")]
+
+
+def test_a_note_explains_nothing(record):
+    record = R["with_module"](record, "blocks.0.spectral", truncated_energy_fraction=0.6)
+    record = R["with_module"](record, "blocks.1.spectral", truncated_energy_fraction=0.6)
+    assert all(finding.follows_from is None for finding in diagnose(record))
+
+
+def test_gradients_come_from_behind(record):
+    for name in ("lifter.conv", "blocks.0.local", "blocks.1.local"):
+        record = R["with_module"](record, name, grad_to_weight=1e-9)
+    findings = diagnose(record)
+    assert roots(findings)[0] == ("vanishing_gradient", "blocks.1.local")
+
+
+def test_what_was_there_a_step_before_is_said_once(record):
+    dead = R["with_module"](record, "blocks.1.local", dead_channel_fraction=0.1)
+    series = [R["at_step"](one, step) for step, one in enumerate((record, dead, dead, dead))]
+    findings = [finding for finding in diagnose(*series) if finding.rule == "dead_channels"]
+    assert [(finding.step, finding.follows_from) for finding in findings] == [
+        (1, None),
+        (2, findings[0].id),
+        (3, findings[0].id),
+    ]
+
+
+def test_what_went_away_and_came_back_is_said_again(record):
+    dead = R["with_module"](record, "blocks.1.local", dead_channel_fraction=0.1)
+    series = [R["at_step"](one, step) for step, one in enumerate((dead, record, dead))]
+    findings = [finding for finding in diagnose(*series) if finding.rule == "dead_channels"]
+    assert [(finding.step, finding.follows_from) for finding in findings] == [(0, None), (2, None)]
+
+
+def test_the_order_in_which_records_are_given_makes_no_difference(record):
+    loud = R["with_module"](record, "blocks.1.local", rms=40.0)
+    series = [R["at_step"](one, step) for step, one in enumerate((record, record, loud, loud))]
+    assert diagnose(*series) == diagnose(*series[::-1])
+
+
+def test_a_collapse_explains_what_is_seen_from_then_on(record):
+    broken = R["with_module"](record, "blocks.1.local", rms=40.0, dead_channel_fraction=0.5)
+    series = [R["at_step"](one, step) for step, one in enumerate((record, record, broken, broken))]
+    findings = diagnose(*series)
+    assert roots(findings)[0] == ("collapse_at_step", "blocks.1")
+    assert findings[0].step == 2
+    assert ("dead_channels", "blocks.1.local") not in roots(findings)
+
+
+def test_identities_are_unique_and_the_same_each_time(record):
+    record = R["with_input"](record, min=0.0, max=0.0, rms=0.0, std=0.0, nan_count=1)
+    series = [R["at_step"](record, step) for step in range(3)]
+    findings = diagnose(*series)
+    assert len({finding.id for finding in findings}) == len(findings)
+    assert diagnose(*series) == findings
+
+
+def test_a_finding_reads_as_one_line(record):
+    [finding] = diagnose(R["with_block"](record, 1, spectral_share=0.0))
+    assert str(finding) == (
+        "error: blocks.1: gets nothing from its spectral branch (share 0) (spectral_branch_dead)"
+    )
+
+
+def test_only_the_rules_that_are_asked_for_are_applied(record):
+    record = R["with_module"](record, "blocks.1.local", rms=0.0, dead_channel_fraction=0.5)
+    assert roots(diagnose(record, rules=["dead_channels"])) == [("dead_channels", "blocks.1.local")]
+
+
+def test_thresholds_move_a_rule(record):
+    record = R["with_module"](record, "blocks.1.local", rms=1e-4)
+    assert diagnose(record, rules=["dead_layer"]) == ()
+    assert diagnose(record, rules=["dead_layer"], thresholds={"dead_layer": {"near_zero": 1e-3}})
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"rules": ["absent"]}, PluginNotFound, "No rule is called 'absent'"),
+        ({"thresholds": {"absent": {}}}, OptionError, "no rule 'absent'"),
+        ({"thresholds": {"dead_layer": {"most": 1}}}, OptionError, "has no threshold 'most'"),
+        ({"thresholds": {"dead_layer": {"near_zero": True}}}, OptionError, "a number was expected"),
+        ({"thresholds": {"dead_layer": 1}}, OptionError, "must be a table"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(record, given, error, words):
+    with pytest.raises(error, match=words):
+        diagnose(record, **given)
+
+
+def test_no_record_and_steps_of_different_kinds_are_refused(record):
+    with pytest.raises(ReportError, match="at least one"):
+        diagnose()
+    with pytest.raises(ReportError, match="different kinds"):
+        diagnose(record, R["at_step"](record, 1))
+
+
+def test_a_built_in_rule_that_fails_is_not_hidden(record, monkeypatch):
+    def broken(record):
+        raise RuntimeError("ours")
+        yield
+
+    load = plugins.load
+    monkeypatch.setattr(plugins, "load", lambda kind, name: broken if name == "trend" else load(kind, name))
+    with pytest.raises(RuntimeError, match="ours"):
+        diagnose(record)
+
+
+def test_a_block_stands_behind_its_branches(record):
+    positions = {site.place: site.position for site in (*module_sites(record), *block_sites(record))}
+    named = {m.name: m.order for m in record.modules}
+    for site in block_sites(record):
+        assert named[f"{site.place}.local"] < site.position < named[f"{site.place}.act"]
+    assert len(positions) == len(record.modules)
