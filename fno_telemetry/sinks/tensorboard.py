@@ -13,7 +13,7 @@ from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.earlier_reports import EarlierReports
 from fno_telemetry.sinks.tensorboard_content import (
     Charts,
-    findings_table,
+    findings_list,
     scalars,
     table,
     tensors,
@@ -172,7 +172,7 @@ class _Run:
         if self.charts.add(record) and layout:
             writer.add_custom_scalars(self.charts.layout())
         writer.add_text(TEXT_TAG, table(record), step)
-        found = findings_table(record)
+        found = findings_list(record)
         if found is not None:
             writer.add_text(FINDINGS_TAG, found, step)
         writer.flush()

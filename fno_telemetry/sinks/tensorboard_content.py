@@ -16,7 +16,7 @@ BAND = ("p50", "p05", "p95")
 """A margin chart takes exactly value, lower and upper."""
 
 MOST_CAUSES = 50
-"""The table of findings holds no more; what is first in the record explains most."""
+"""The list of findings holds no more; what is first in the record explains most."""
 
 BANDS_TITLE = "signed values: p50 between p05 and p95"
 BLOCKS_TITLE = "blocks"
@@ -180,25 +180,26 @@ def table(record: CaptureRecord) -> str:
     return "\n\n".join(parts)
 
 
-def findings_table(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
-    """Return the findings as Markdown, each cause with what follows from it below; None: nobody looked."""
+def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
+    """Return the findings as Markdown, each cause with what follows from it below; None: nobody looked.
+
+    A list, because TensorBoard breaks the words of narrow columns.
+    """
     if record.findings is None:
         return None
     causes = findings.causes(record)
     if not causes:
         return findings.NOTHING
-    rows = []
+    lines = []
     for cause in causes[:most]:
         found = cause.finding
-        what, advice = findings.shortened(found.message), findings.shortened(found.advice)
-        layer = found.layer or findings.MODEL
-        rows.append([found.severity, layer, what, findings.evidence(found), advice, found.rule])
-        if cause.consequences:
-            rows.append(["", "", cause.what_follows, "", "", ""])
-    parts = [_rows(["severity", "layer", "what", "evidence", "advice", "rule"], rows)]
+        layer, message = found.layer or findings.MODEL, findings.shortened(found.message)
+        lines.append(f"- **{escape(found.severity)}: {escape(layer)}** {escape(f'{message} ({found.rule})')}")
+        below = (findings.evidence(found), findings.shortened(found.advice), cause.what_follows)
+        lines += [f"    - {escape(line)}" for line in below if line]
     if len(causes) > most:
-        parts.append(f"{len(causes) - most} more are in the report.")
-    return "\n\n".join(parts)
+        lines += ["", f"{len(causes) - most} more are in the report."]
+    return "\n".join(lines)
 
 
 def escape(text: object) -> str:

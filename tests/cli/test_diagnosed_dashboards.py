@@ -46,7 +46,7 @@ def test_what_a_capture_finds_is_in_the_report_and_both_dashboards(broken, serve
     events = read_events(Path("run/tensorboard/run"))
     assert events["findings/error"] == [(1000, errors)]
     [(_, text)] = events["findings/text_summary"]
-    assert b"| error |" in text.string_val[0]
+    assert b"- **error: " in text.string_val[0]
     [online] = server.runs.values()
     assert online.rows[0]["findings/error"] == errors
     table = json.loads(online.files[online.summary["findings/table"]["path"]])

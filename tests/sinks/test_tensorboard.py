@@ -16,7 +16,7 @@ from fno_telemetry.sinks.tensorboard_content import (
     BLOCKS_TITLE,
     Charts,
     escape,
-    findings_table,
+    findings_list,
     table,
 )
 from fno_telemetry.sinks.tensorboard_runs import SUFFIX, folder_name
@@ -199,14 +199,14 @@ def test_a_record_that_nobody_diagnosed_is_written_as_before(events):
     assert not [tag for tag in events if tag.startswith("findings")]
 
 
-def test_the_table_of_findings_is_bounded_and_says_what_it_leaves_out(record, examples):
+def test_the_list_of_findings_is_bounded_and_says_what_it_leaves_out(record, examples):
     from dataclasses import replace
 
     cause = replace(examples.diagnosed(record).findings[0], message="m" * 10_000)
     many = tuple(replace(cause, id=str(index), layer=f"layer {index}") for index in range(120))
-    text = findings_table(replace(record, findings=many))
-    assert text.count("dead&#95;layer") == 50
-    assert "layer 49 " in text
+    text = findings_list(replace(record, findings=many))
+    assert text.count("dead&#95;layer&#41;") == 50
+    assert "layer 49** " in text
     assert text.endswith("\n\n70 more are in the report.")
     assert len(text) < 50 * 1000
 
