@@ -20,14 +20,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/installed ## Train a network until it collapses, capture it into all sinks, find the step
+demo: $(VENV)/installed ## Train a network until it collapses, capture it into all sinks, find the step and the layer
 	rm -rf $(DEMO)
 	$(BIN)/python examples/simulate_diffraction.py $(DEMO)/diffraction.npz
 	$(BIN)/python examples/train_until_collapse.py $(DEMO)/diffraction.npz $(DEMO)/checkpoints
 	$(BIN)/fno-telemetry capture --input $(DEMO)/diffraction.npz --output $(DEMO)/fno --batch-size 4 \
-	    --checkpoint '$(DEMO)/checkpoints/*.ckpt' --sink json,tensorboard,wandb --wandb-mode offline
+	    --checkpoint '$(DEMO)/checkpoints/*.ckpt' --sink json,tensorboard,wandb --wandb-mode offline --diagnose
 	$(BIN)/fno-telemetry view $(DEMO)/fno/activation_report.step30.json
 	$(BIN)/fno-telemetry compare $(DEMO)/fno --fail-on never
+	$(BIN)/fno-telemetry diagnose $(DEMO)/fno --fail-on never
 	$(BIN)/fno-telemetry view --wandb $(DEMO)/fno
 	@echo "Look further:"
 	@echo "  $(BIN)/fno-telemetry view --tensorboard $(DEMO)/fno    the real TensorBoard, until Ctrl-C"
