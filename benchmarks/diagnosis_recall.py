@@ -32,10 +32,12 @@ def main() -> None:
     families = given.families.split(",") if given.families else list(harness["networks"]["FAMILIES"])
     outcomes: list[Any] = []
     alarms: list[Any] = []
+    mild: list[Any] = []
     for seed in map(int, given.seeds.split(",")):
         for family in families:
             outcomes += harness["outcomes"](family, seed)
             alarms += harness["alarms"](family, seed)
+            mild += harness["milder"](family, seed)
             print(f"seed {seed}, {family}: done", flush=True)
     for outcome in outcomes:
         if outcome.counts and not (outcome.found and outcome.right):
@@ -43,7 +45,7 @@ def main() -> None:
     for alarm in alarms:
         if alarm.finding:
             print(f"false alarm: {alarm}")
-    text = "\n".join(tables(outcomes, alarms))
+    text = "\n".join([*tables(outcomes, alarms), "", *mild_table(mild)])
     print(text)
     if given.write:
         before, _, rest = given.write.read_text(encoding="utf-8").partition(BEGIN)
@@ -79,6 +81,25 @@ def table(heading: str, outcomes: Sequence[Any], key: Callable[[Any], str]) -> I
         found = [share(half, lambda one: one.found) for half in (even, odd)]
         right = share(odd, lambda one: one.right)
         yield f"| {name} | {len(members)} | {len(counted)} | {found[0]} | {found[1]} | {right} |"
+
+
+def mild_table(pairs: Sequence[tuple[Any, Any]]) -> Iterable[str]:
+    """Yield how many mild faults have a warning at the right place, without and with a baseline."""
+    yield "| mild fault | strength | planted | counted | found | found with `--baseline` |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    groups: dict[tuple[str, float], list[tuple[Any, Any]]] = {}
+    for pair in pairs:
+        groups.setdefault((pair[0].fault, pair[0].strength), []).append(pair)
+    for (name, strength), members in groups.items():
+        yield mild_row(name, f"{strength:g}", members)
+    yield mild_row("**all**", "", pairs)
+
+
+def mild_row(name: str, strength: str, pairs: Sequence[tuple[Any, Any]]) -> str:
+    """Return one row."""
+    counted = [pair for pair in pairs if pair[0].counts]
+    found = [share([pair[which] for pair in counted], lambda one: one.found) for which in (0, 1)]
+    return f"| {name} | {strength} | {len(pairs)} | {len(counted)} | {found[0]} | {found[1]} |"
 
 
 def share(members: Sequence[Any], says: Callable[[Any], bool]) -> str:

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import Evidence
-from fno_telemetry.diagnosis.sites import Site, block_sites, module_sites, others, stated, usual_before
+from fno_telemetry.diagnosis.sites import (
+    Site,
+    block_sites,
+    counterpart,
+    module_sites,
+    others,
+    stated,
+    usual_before,
+)
 from fno_telemetry.records import CaptureRecord
 
 
@@ -28,6 +36,7 @@ def growths(
     of_network: float,
     over_depth: float,
     of_baseline: float,
+    gain_of_baseline: float,
     *,
     shrinking: bool = False,
 ) -> Iterator[Growth]:
@@ -41,9 +50,12 @@ def growths(
     alone = False
     for index, (site, gain) in enumerate(gains):
         usual = others(values, index)
-        if reaches(gain, gain_limit) and (usual is None or reaches(gain / usual, of_siblings)):
+        old = counterpart(site, baseline, block_sites)
+        before = old.value("gain") if old is not None else None
+        beside = reaches(gain, gain_limit) and (usual is None or reaches(gain / usual, of_siblings))
+        if beside or (before and reaches(gain / before, gain_of_baseline)):
             alone = True
-            evidence = {"gain": gain} | ({"of_the_other_blocks": usual} if usual is not None else {})
+            evidence = {"gain": gain, "of_the_other_blocks": usual, "of_the_baseline": before}
             yield Growth(site, "values in this block", gain, evidence)
     product = math.prod(values)
     if len(values) > 1 and not alone and product > 0 and reaches(product, over_depth):
@@ -52,11 +64,12 @@ def growths(
     sizes = [(site, rms) for site, rms in stated(module_sites(record), "rms") if rms > 0]
     known = dict(stated_places(baseline)) if baseline is not None else {}
     for (place, rms), usual_size in zip(sizes, usual_before([rms for _, rms in sizes]), strict=True):
+        size = known.get(place.place)
+        evidence = {"rms": rms, "median_before": usual_size, "of_the_baseline": size}
         if usual_size is not None and reaches(rms / usual_size, of_network):
-            yield Growth(place, "its values", rms / usual_size, {"rms": rms, "median_before": usual_size})
-        before = known.get(place.place)
-        if before and reaches(rms / before, of_baseline):
-            yield Growth(place, "its values", rms / before, {"rms": rms, "of_the_baseline": before})
+            yield Growth(place, "its values", rms / usual_size, evidence)
+        elif size and reaches(rms / size, of_baseline):
+            yield Growth(place, "its values", rms / size, evidence)
 
 
 def stated_places(record: CaptureRecord) -> list[tuple[str, float]]:

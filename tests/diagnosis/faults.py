@@ -410,6 +410,25 @@ FAULTS: Mapping[str, Fault] = {
     "detached": Fault("stalled_update", detached, (0.0,), gradients=True, unseen=True),
 }
 
+MILDER: Mapping[str, tuple[float, ...]] = {
+    "a layer's weights zero": (0.1, 0.01),
+    "channels zero": (0.0625,),
+    "channels of bias only": (0.0625,),
+    "mean over samples": (0.1, 0.01),
+    "output of means": (0.1, 0.01),
+    "spectral branch weak": (0.3, 0.1),
+    "local branch zero": (0.3, 0.1, 0.01),
+    "branches cancel": (0.5, 0.25),
+    "no update": (0.3, 0.1),
+    "loud block": (3, 10, 30),
+    "quiet lifting": (0.3, 0.1, 0.01),
+    "shifted": (1, 3, 10),
+    "loud channel": (10, 100),
+    "smoothed": (0.1, 0.01),
+    "checkerboard": (0.1, 0.2),
+}
+"""Strengths that a network may live with; some of them change its loss all the same."""
+
 INPUTS: tuple[tuple[str, str, Callable[[torch.Tensor], torch.Tensor]], ...] = (
     ("input with NaN", "bad_input", lambda x: torch.where(x > 2, torch.nan, x)),
     ("input blank", "bad_input", torch.zeros_like),

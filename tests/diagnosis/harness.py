@@ -68,10 +68,10 @@ class Alarm:
     finding: str
 
 
-def quiet_trained(family: str, seed: int, width: int = 16) -> nn.Module:
+def quiet_trained(family: str, seed: int, width: int = 16, steps: int = networks["STEPS"]) -> nn.Module:
     """Train a network without what its library prints."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return networks["trained"](family, seed, width)
+        return networks["trained"](family, seed, width, steps=steps)
 
 
 def quiet_made(family: str, seed: int, width: int = 16) -> nn.Module:
@@ -107,6 +107,33 @@ def outcomes(family: str, seed: int, names: Sequence[str] | None = None) -> Iter
     for number, (name, (rule, plant, strengths)) in enumerate(faults["SERIES"].items()):
         if names is None or name in names:
             yield _over_steps(family, seed, name, rule, plant, strengths, number, anatomy, samples, before)
+
+
+def milder(family: str, seed: int) -> Iterator[tuple[Outcome, Outcome]]:
+    """Plant faults that a network may live with; yield what was found without and with a baseline.
+
+    Here any warning at the right place counts as found: which rule names a mild fault is a matter of degree.
+    """
+    healthy, samples = quiet_trained(family, seed), networks["held_out"](seed)
+    record = ft.capture(healthy, samples)
+    anatomy = faults["Anatomy"].of(record)
+    before = loss(healthy, samples)
+    for number, (name, strengths) in enumerate(faults["MILDER"].items()):
+        fault = faults["FAULTS"][name]
+        for turn, strength in enumerate(strengths):
+            broken = copy.deepcopy(healthy)
+            planted = fault.plant(broken, anatomy, seed + number + turn, strength)
+            if planted is None:
+                continue
+            captured = ft.capture(broken, samples)
+            change = abs(loss(broken, samples) / before - 1)
+            kinds = []
+            for baseline in (None, record):
+                loud = [f for f in ft.diagnose(captured, baseline=baseline) if f.severity != "note"]
+                right = any(planted.named_by(finding.layer) for finding in loud)
+                first = str(loud[0]) if loud else ""
+                kinds.append(Outcome(family, seed, name, fault.rule, strength, change, right, right, first))
+            yield kinds[0], kinds[1]
 
 
 def _over_steps(
@@ -157,7 +184,10 @@ def judged(
 
 
 def alarms(family: str, seed: int) -> Iterator[Alarm]:
-    """Diagnose healthy networks: as made and trained, on other data and scales, of other widths."""
+    """Diagnose healthy networks: made and trained, on other data and scales, of other widths, by a baseline.
+
+    The baseline is the same network after half of the steps.
+    """
     for width in (16, *OTHER_WIDTHS):
         for state, network in (
             ("made", quiet_made(family, seed, width)),
@@ -171,6 +201,11 @@ def alarms(family: str, seed: int) -> Iterator[Alarm]:
                     if finding.severity != "note":
                         yield Alarm(family, seed, what, str(finding))
                 yield Alarm(family, seed, what, "")  # one for each capture, so that they are counted
+    samples = networks["held_out"](seed)
+    halfway = ft.capture(quiet_trained(family, seed, steps=networks["STEPS"] // 2), samples)
+    record, what = ft.capture(quiet_trained(family, seed), samples), "trained, by a baseline"
+    found = [str(f) for f in ft.diagnose(record, baseline=halfway) if f.severity != "note"]
+    yield from (Alarm(family, seed, what, finding) for finding in (*found, ""))
 
 
 def loss(network: nn.Module, samples: torch.Tensor) -> float:

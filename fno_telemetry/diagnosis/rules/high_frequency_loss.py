@@ -25,14 +25,14 @@ def high_frequency_loss(
     baseline: CaptureRecord | None = None,
     near_zero: float = 1e-8,
     of_siblings: float = 0.01,
-    of_baseline: float = 0.02,
+    of_baseline: float = 0.05,
 ) -> Iterator[Symptom]:
     """A block, or the output, has lost its high frequencies although the input has some.
 
     Formula: high_frequency_fraction, the energy above 1/4 cycle per sample, of a block or the output, <=
     near_zero, or <= of_siblings times the median of the other blocks, or <= of_baseline times the
     baseline's; the input's above near_zero.
-    Default: 1e-8, 0.01 and 0.02. Blocks of healthy networks had 1e-4 and more, and at least 0.07 of the
+    Default: 1e-8, 0.01 and 0.05. Blocks of healthy networks had 1e-4 and more, and at least 0.07 of the
     median.
     Wrong when: the network is to return something smooth and has no local branch.
     """

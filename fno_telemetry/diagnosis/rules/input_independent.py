@@ -13,15 +13,22 @@ _STATISTIC = "relative_sample_variation"
 
 
 def input_independent(
-    record: CaptureRecord, *, lost: float = 2e-4, near_zero: float = 1e-6
+    record: CaptureRecord,
+    *,
+    baseline: CaptureRecord | None = None,
+    lost: float = 2e-4,
+    near_zero: float = 1e-6,
+    of_baseline: float = 0.25,
 ) -> Iterator[Symptom]:
     """The output, or a branch, is the same whatever goes in; said of the layer behind which it is.
 
     Formula: relative_sample_variation, how much a layer differs between samples beside how much the input
     does. The output's <= lost: the finding is at the first layer behind the last one above the limit. A
-    lifting, spectral, local, block or projecting layer's <= near_zero: a finding of its own.
+    lifting, spectral, local, block or projecting layer's <= near_zero: a finding of its own. Any layer's <=
+    of_baseline times its own in the baseline.
     Default: lost 2e-4, a tenth of the smallest that untrained networks had (0.002 to 0.06), whose biases hide
-    much of the input; near_zero 1e-6, the resolution of float32.
+    much of the input; near_zero 1e-6, the resolution of float32; of_baseline 0.25: in the course of a healthy
+    training no layer fell below 0.57 of before.
     Wrong when: the samples hardly differ, or a network adds something large and constant to its output.
     """
     sites: list[tuple[Site[Any], float]] = [*stated(module_sites(record), _STATISTIC)]
@@ -33,14 +40,27 @@ def input_independent(
         if left <= lost:
             alive = [index for index, (_, variation) in enumerate(sites) if variation > lost]
             since = sites[alive[-1] + 1 if alive else 0][0]
+    known = {} if baseline is None else dict(_places(baseline))
     for site, variation in sites:
-        if site is not since and (site.role not in _ROLES or variation > near_zero):
+        before = known.get(site.place)
+        fell = before is not None and variation <= of_baseline * before
+        alone = site.role in _ROLES and variation <= near_zero
+        if site is not since and not alone and not fell:
             continue
         yield Symptom(
             severity="error" if since is not None else "warning",
             site=site,
-            message=f"differs between samples {digits(variation)} times as much as the input does",
-            evidence={_STATISTIC: variation, "of_the_output": left},
-            advice="Only biases are left of it: look at the weights here, and at the norm or scale before.",
+            message=f"differs between samples {digits(variation)} times as much as the input does"
+            + (f", {digits(before)} times in the baseline" if before is not None and fell else ""),
+            evidence={_STATISTIC: variation, "of_the_output": left, "of_the_baseline": before},
+            advice="Little but biases is left: look at the weights here, and at the norm or scale before.",
             explains=OF_VALUES - {"dead_layer"},
         )
+
+
+def _places(record: CaptureRecord) -> Iterator[tuple[str, float]]:
+    """Yield the place and variation of every module and of the output."""
+    end = output_site(record)
+    ends = [] if end is None else [end]
+    for site, variation in [*stated(module_sites(record), _STATISTIC), *stated(ends, _STATISTIC)]:
+        yield site.place, variation

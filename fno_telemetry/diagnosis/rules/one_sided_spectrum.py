@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from statistics import median
+from typing import Any
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.sites import counterpart, module_sites, stated
+from fno_telemetry.diagnosis.sites import Site, counterpart, module_sites, stated
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -16,7 +17,7 @@ def one_sided_spectrum(
 
     Formula: one_sidedness, the energy at negative over that at positive frequencies of the first axis, <=
     limit or >= 1 / limit. A warning where every other spectral layer, or the baseline, is between usual and
-    1 / usual; else a note, because many implementations are so by design.
+    1 / usual; else, and where the layer changes the resolution, a note: many are so by design.
     Default: 0.02 and 0.2. A two-sided layer reads about 1 (0.3 to 3 in healthy networks), one that keeps
     positive frequencies only reads 1e-14. So do layers of UNO that change the resolution.
     Wrong when: the field itself moves in one direction.
@@ -30,7 +31,8 @@ def one_sided_spectrum(
         before = known.value("one_sidedness") if known is not None else None
         rest = [*values[:index], *values[index + 1 :]]
         two_sided = [usual < other < 1 / usual for other in rest]
-        unusual = (before is not None and usual < before < 1 / usual) or (bool(rest) and all(two_sided))
+        alone = bool(rest) and all(two_sided) and not _resamples(site, record)
+        unusual = (before is not None and usual < before < 1 / usual) or alone
         yield Symptom(
             severity="warning" if unusual else "note",
             site=site,
@@ -42,3 +44,10 @@ def one_sided_spectrum(
             },
             advice="A real field needs weights for negative frequencies of all axes but the last.",
         )
+
+
+def _resamples(site: Site[Any], record: CaptureRecord) -> bool:
+    """Whether the layer that ran before had fields of another size."""
+    before = [other.entry for other in module_sites(record) if other.position < site.position]
+    sizes = [tuple(entry.shape[axis] for axis in entry.spatial_axes) for entry in (*before, site.entry)]
+    return len(sizes) > 1 and sizes[-2] != sizes[-1]
