@@ -7,15 +7,19 @@ and at a depth that turns with the seed. Thresholds were chosen on the even seed
 """
 
 import argparse
+import dataclasses
 import runpy
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 ROOT = Path(__file__).parents[1]
+FAMILIES = ("fno", "hybrid", "stable_hybrid", "FNO", "TFNO", "UNO")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -24,20 +28,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2,3,4,5")
     parser.add_argument("--families", default=None)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", type=Path, help="a document with the two marks to put the tables between")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # neuraloperator's own, of what it does with complex numbers
-    harness: Any = runpy.run_path(str(ROOT / "tests" / "diagnosis" / "harness.py"))
-    families = given.families.split(",") if given.families else list(harness["networks"]["FAMILIES"])
+    families = given.families.split(",") if given.families else FAMILIES
+    tasks = [(family, int(seed)) for seed in given.seeds.split(",") for family in families]
     outcomes: list[Any] = []
     alarms: list[Any] = []
     mild: list[Any] = []
-    for seed in map(int, given.seeds.split(",")):
-        for family in families:
-            outcomes += harness["outcomes"](family, seed)
-            alarms += harness["alarms"](family, seed)
-            mild += harness["milder"](family, seed)
+    with ProcessPoolExecutor(given.processes) as pool:
+        for (family, seed), found in zip(tasks, pool.map(measured, tasks), strict=True):
+            for kept, new in zip((outcomes, alarms, mild), found, strict=True):
+                kept += new
             print(f"seed {seed}, {family}: done", flush=True)
     for outcome in outcomes:
         if outcome.counts and not (outcome.found and outcome.right):
@@ -51,6 +53,23 @@ def main() -> None:
         before, _, rest = given.write.read_text(encoding="utf-8").partition(BEGIN)
         after = rest.partition(END)[2]
         given.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def measured(task: tuple[str, int]) -> tuple[list[Any], list[Any], list[tuple[Any, Any]]]:
+    """Return the outcomes, alarms and mild outcomes of one family and seed, as plain objects."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # neuraloperator's own, of what it does with complex numbers
+    harness: Any = runpy.run_path(str(ROOT / "tests" / "diagnosis" / "harness.py"))
+
+    def plain(found: Any) -> Any:
+        # What a program that was run by its path defines cannot be sent to another process.
+        return SimpleNamespace(**dataclasses.asdict(found), counts=getattr(found, "counts", None))
+
+    return (
+        [plain(one) for one in harness["outcomes"](*task)],
+        [plain(one) for one in harness["alarms"](*task)],
+        [(plain(one), plain(other)) for one, other in harness["milder"](*task)],
+    )
 
 
 def tables(outcomes: Sequence[Any], alarms: Sequence[Any]) -> Iterable[str]:

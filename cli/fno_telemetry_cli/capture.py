@@ -178,8 +178,9 @@ def capture(
     findings = ft.diagnose(*reports.values(), reports=[str(path) for path in reports]) if diagnose else None
     if as_json:
         print_json(_document(reports, outcome, failures, findings))
-    elif not quiet:
-        print_results(*_lines(reports), *(findings_view(findings) if findings is not None else ()))
+    else:
+        lines = () if quiet else _lines(reports)
+        print_results(*lines, *findings_view(findings or (), quiet) if diagnose else ())
     if not quiet:
         print_notes((*series.notes, *_notes_of_all(captures.records), *problems), style="yellow")
         if outcome.lines and not as_json:

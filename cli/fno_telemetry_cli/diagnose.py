@@ -73,6 +73,10 @@ def diagnose(
             reports, refused = reports_in(path)
             found |= reports
             left_out += [f"left out: {reason}" for reason in refused]
+        if len(found) > 1 and any(record.step is None for record in found.values()):
+            left_out.append(
+                "these reports have no step: they are taken by name, and nothing is said of steps"
+            )
         try:
             title = _title(found)
             findings = ft.diagnose(
@@ -82,12 +86,10 @@ def diagnose(
                 thresholds=limits,
                 reports=[str(path) for path in found],
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # The loader looks at the shape of a report, not at the type of every value in it.
-            names, why = ", ".join(map(str, paths)), f"{type(error).__name__}: {error}"
-            raise ft.ReportError(
-                f"{names}: cannot be diagnosed, its values are not a report's: {why}"
-            ) from error
+        except (AttributeError, LookupError, TypeError, ft.ReportError) as error:
+            why = error if isinstance(error, ft.ReportError) else f"{type(error).__name__}: {error}"
+            names = ", ".join(map(str, paths))
+            raise ft.ReportError(f"{names}: cannot be diagnosed: {why}") from error
     if not quiet:
         print_notes(left_out, style="yellow")
     if as_json:
@@ -102,9 +104,14 @@ def diagnose(
 
 
 def _title(found: dict[Path, ft.CaptureRecord]) -> Text:
-    if len(found) == 1:
-        return headline(next(iter(found.values())))
-    return Text(f"{len(found)} reports, from {next(iter(found))} to {list(found)[-1]}", style="bold")
+    records = list(found.values())
+    if len(records) == 1:
+        return headline(records[0])
+    steps = sorted(record.step for record in records if record.step is not None)
+    if len(steps) == len(records):
+        return Text(f"{len(records)} reports, of step {steps[0]} to {steps[-1]}", style="bold")
+    names = list(found)
+    return Text(f"{len(records)} reports, from {names[0]} to {names[-1]}", style="bold")
 
 
 def _explain(name: str, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry_cli.output import one_line
 from fno_telemetry_cli.tables import counted, counted_findings, some
 
 LEVELS = ("note", "warning", "error", "never")
@@ -39,36 +40,38 @@ def findings_document(findings: Sequence[ft.Finding]) -> list[dict[str, Any]]:
 def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterator[RenderableType]:
     """Yield what a reader needs: errors and warnings one by one, notes of a rule together, then the count.
 
-    With `quiet`, the count alone.
+    With `quiet`, a line for each error and warning that follows from nothing else.
     """
     causes = [finding for finding in findings if finding.follows_from is None]
     several = len({finding.report for finding in findings}) > 1
+    for finding in causes:
+        if finding.severity != "note":
+            yield _line(finding, "", several)
+            if not quiet:
+                yield from _below(finding, [f for f in findings if f.follows_from == finding.id])
     if not quiet:
-        for finding in causes:
-            if finding.severity != "note":
-                yield from _whole(finding, [f for f in findings if f.follows_from == finding.id], several)
         yield from _notes([finding for finding in causes if finding.severity == "note"])
-    style = "bold" if causes else "green"
-    yield Text(counted_findings(findings), style=style)
+        yield Text(counted_findings(findings), style="bold" if causes else "green")
 
 
-def _whole(
-    finding: ft.Finding, consequences: Sequence[ft.Finding], several: bool
-) -> Iterator[RenderableType]:
-    at = f"  at {_when(finding)}" if several else ""
-    yield Text.assemble(
+def _line(finding: ft.Finding, more: str, several: bool) -> Text:
+    # Names and messages may come out of a file or another package, with whatever a terminal would obey.
+    return Text.assemble(
         (f"{finding.severity:8}", _STYLES[finding.severity]),
-        (finding.layer or "the model", "bold"),
-        f" {finding.message}",
-        (f"  {finding.rule}{at}", "dim"),
+        (one_line(finding.layer or "the model"), "bold"),
+        f" {one_line(finding.message)}{more}",
+        (f"  {finding.rule}" + (f"  at {_when(finding)}" if several else ""), "dim"),
     )
-    below = [Text(" · ".join(_evidence(finding)), style="dim")] if finding.evidence else []
-    below.append(Text(f"→ {finding.advice}"))
+
+
+def _below(finding: ft.Finding, consequences: Sequence[ft.Finding]) -> Iterator[RenderableType]:
+    lines = [Text(one_line(" · ".join(_evidence(finding))), style="dim")] if finding.evidence else []
+    lines.append(Text(f"→ {one_line(finding.advice)}"))
     if consequences:
-        layers = list(dict.fromkeys(one.layer or "the model" for one in consequences))
+        layers = list(dict.fromkeys(one_line(one.layer or "the model") for one in consequences))
         verb = "follows" if len(layers) == 1 else "follow"
-        below.append(Text(f"{counted(len(layers), 'layer')} {verb} from this: {some(layers)}", style="dim"))
-    for line in below:
+        lines.append(Text(f"{counted(len(layers), 'layer')} {verb} from this: {some(layers)}", style="dim"))
+    for line in lines:
         yield Padding(line, (0, 0, 0, 8), expand=False)
 
 
@@ -76,16 +79,10 @@ def _notes(notes: Sequence[ft.Finding]) -> Iterator[RenderableType]:
     by_rule: dict[str, list[ft.Finding]] = {}
     for note in notes:
         by_rule.setdefault(note.rule, []).append(note)
-    for rule, same in by_rule.items():
-        first = same[0]
-        layers = list(dict.fromkeys(note.layer or "the model" for note in same))
+    for same in by_rule.values():
+        layers = list(dict.fromkeys(note.layer for note in same))
         more = f"; and {counted(len(layers) - 1, 'more layer')}" if len(layers) > 1 else ""
-        yield Text.assemble(
-            (f"{'note':8}", _STYLES["note"]),
-            (first.layer or "the model", "bold"),
-            f" {first.message}{more}",
-            (f"  {rule}", "dim"),
-        )
+        yield _line(same[0], more, several=False)
 
 
 def _evidence(finding: ft.Finding) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The reports that a path stands for."""
 
+import re
 from pathlib import Path
 
 import fno_telemetry as ft
@@ -14,7 +15,7 @@ def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
         return {path: ft.load_report(path)}, []
     found: dict[Path, ft.CaptureRecord] = {}
     refused: list[ft.ReportError] = []
-    for file in sorted(path.glob("*.json")):
+    for file in sorted(path.glob("*.json"), key=_by_numbers):
         try:
             found[file] = ft.load_report(file)
         except ft.ReportError as error:
@@ -28,3 +29,9 @@ def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
             )
         )
     return found, [str(error) for error in refused]
+
+
+def _by_numbers(file: Path) -> list[tuple[int, str]]:
+    """Sort names as people do: step9 before step10."""
+    parts = re.split(r"(\d+)", file.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

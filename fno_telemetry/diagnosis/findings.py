@@ -30,7 +30,8 @@ def diagnose(
         reports: What to call each record's report in its findings, in the order of the records.
 
     Raises:
-        ReportError: no record, or records of different steps' kinds.
+        ReportError: no record; records of different networks, or of steps of different kinds; values that
+            are not a report's.
         OptionError: an unknown threshold, or a value that is no number.
         PluginNotFound: an unknown rule.
     """
@@ -40,6 +41,7 @@ def diagnose(
     limits = checked(thresholds or {})
     loaded, failures = _loaded(rules)
     series = ordered(records)
+    _refuse_strangers([*series, *([baseline] if baseline is not None else [])])
     if len({record.summary.get("step_kind") for record in records}) > 1:
         raise ReportError("steps of different kinds do not make one series")
     findings: list[Finding] = []
@@ -54,6 +56,18 @@ def diagnose(
         findings += of_record
     findings += failures
     return tuple(_causes_first(findings))
+
+
+def _refuse_strangers(records: Sequence[CaptureRecord]) -> None:
+    """Raise ReportError where records have fewer layers in common than apart."""
+    first = {module.place for module in records[0].modules}
+    for record in records[1:]:
+        places = {module.place for module in record.modules}
+        if 2 * len(first & places) < len(first | places):
+            raise ReportError(
+                f"these are reports of different networks: {len(first & places)} layers are in both, "
+                f"{len(first ^ places)} in one of them"
+            )
 
 
 def _loaded(names: Sequence[str] | None) -> tuple[dict[str, Rule], list[Finding]]:
@@ -102,6 +116,12 @@ def _found(name: str, rank: int, rule: Rule, of: Any, arguments: Mapping[str, An
         return [Found(name, rank, symptom) for symptom in rule(of, **arguments)]
     except Exception as error:
         if name in plugins.RULES:
+            if isinstance(error, AttributeError | LookupError | TypeError | ValueError):
+                # The loader looks at the shape of a report, not at the type of every value in it.
+                why = f"{type(error).__name__}: {error}"
+                raise ReportError(
+                    f"its values are not a report's, found by the rule {name}: {why}"
+                ) from error
             raise
         # One broken package may not cost what the others say.
         failed = Symptom(severity="note", message=_why(error), evidence={}, advice=_ADVICE)
@@ -177,7 +197,7 @@ _ADVICE = "Report it to those who made the rule; the other rules are not affecte
 
 
 def _why(error: BaseException) -> str:
-    return f"the rule could not be applied: {type(error).__name__}: {error}"
+    return f"could not be judged by this rule: {type(error).__name__}: {error}"
 
 
 def _failure(name: str, error: BaseException) -> Finding:

@@ -1,6 +1,7 @@
 """The thresholds of rules: their defaults, and other ones from a TOML file."""
 
 import inspect
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,4 +64,6 @@ def checked(thresholds: RuleThresholds) -> RuleThresholds:
                 )
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise OptionError(f"{name}.{threshold} = {value!r}: a number was expected")
+            if not math.isfinite(value) or (known[threshold] >= 0 > value):
+                raise OptionError(f"{name}.{threshold} = {value!r}: a finite number, 0 or more, was expected")
     return thresholds

@@ -20,6 +20,14 @@ class Scaled(Plain):
         return self.conv(x) * scale
 
 
+class Silenced(Plain):
+    """All of its weights are zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.zeros_(self.conv.weight), nn.init.zeros_(self.conv.bias)
+
+
 class Unused(Plain):
     def __init__(self) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_the_cause_comes_first_with_its_evidence_and_advice_and_the_rest_is_fold
     assert lines[1].endswith("dead_layer")
     assert lines[2].startswith("rms 0")
     assert lines[3].startswith("→ ")
-    assert lines[4].startswith("11 layers follow from this: ")
+    assert lines[4].startswith("10 layers follow from this: ")
     assert lines[5].startswith("note    blocks.1.spectral never uses 50 % of its weights")
     assert lines[6:] == ["1 error, 1 note"]
 
@@ -88,8 +89,11 @@ def test_fail_on_decides_the_exit_code_of_notes(run, tmp_path, level, code):
     assert run("diagnose", tmp_path / "noted.json", "--fail-on", level).code == code
 
 
-def test_quiet_prints_the_count_alone(run, broken):
-    assert run("diagnose", broken, "--quiet").out == "1 error, 1 note\n"
+def test_quiet_prints_a_line_for_each_cause_and_no_notes(run, broken, healthy):
+    assert (
+        run("diagnose", broken, "--quiet").out == "error   lifter.conv returns zero everywhere  dead_layer\n"
+    )
+    assert run("diagnose", healthy, "--quiet").out == ""
 
 
 def test_a_baseline_shows_what_was_lost_since(run, healthy, tmp_path):
@@ -123,7 +127,7 @@ def test_a_series_says_since_when_and_says_it_once(run, tmp_path):
     assert "error   blocks.1 broke at step 20" in result.out
     assert "collapse_at_step  at step 20" in result.out
     assert result.out.count("dead channels") <= 1
-    assert result.out.splitlines()[0].startswith("4 reports, from ")
+    assert result.out.splitlines()[0].startswith("4 reports, of step 0 to 30")
 
 
 def test_a_rule_explains_itself(run):
@@ -138,7 +142,7 @@ def test_a_rule_explains_itself(run):
     ):
         assert words in result.out
     document = run("diagnose", "--explain", "dead_layer", "--json").document
-    assert document["thresholds"] == {"near_zero": 1e-6}
+    assert document["thresholds"] == {"near_zero": 1e-6, "ordinary": 1e-3}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_the_command_starts_without_torch(healthy):
         "    print(end.code, [m for m in ('torch', 'tensorboard', 'wandb') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "nothing found\n0 []\n"
+    assert done.stdout == "0 []\n"
 
 
 RULES = """
@@ -272,3 +276,65 @@ def test_a_report_with_words_for_numbers_is_refused_in_one_line(run, healthy, tm
     assert (result.code, result.out) == (2, "")
     assert "odd.json: cannot be diagnosed" in result.err
     assert len(result.err.splitlines()) == 1
+
+
+def test_names_cannot_command_the_terminal(run, tmp_path):
+    record = R["with_module"](R["network"](), "blocks.1.local", rms=0.0)
+    odd = replace(
+        record,
+        modules=tuple(
+            replace(module, name="new\nline\u202e\x1b[31m") if module.name == "blocks.1.local" else module
+            for module in record.modules
+        ),
+    )
+    report.write(odd, tmp_path / "odd.json")
+    out = run("diagnose", tmp_path / "odd.json").out
+    assert "new line??[31m returns zero everywhere" in out
+    assert out.isascii() or not any(letter in out for letter in "\u202e\x1b")
+
+
+def test_reports_of_another_network_are_refused(run, healthy, folder):
+    other = R["network"]()
+    other = replace(other, modules=tuple(replace(m, name=f"net.{m.name}") for m in other.modules))
+    report.write(other, folder / "other.json")
+    for line in ([healthy, folder / "other.json"], [healthy, "--baseline", folder / "other.json"]):
+        result = run("diagnose", *line)
+        assert (result.code, result.out) == (2, "")
+        assert "different networks: 0 layers are in both, 30 in one of them" in result.err
+
+
+def test_reports_without_steps_are_taken_by_number_and_that_is_said(run, folder):
+    for number in (9, 10, 100):
+        report.write(R["network"](), folder / "runs" / f"r{number}.json")
+    result = run("diagnose", "runs")
+    assert result.out.startswith("3 reports, from runs/r9.json to runs/r100.json")
+    assert "these reports have no step" in result.err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_a_threshold_that_makes_no_sense_is_refused(run, healthy, tmp_path, value):
+    (tmp_path / "limits.toml").write_text(f"[diagnose.dead_layer]\nnear_zero = {value}\n")
+    result = run("diagnose", healthy, "--thresholds", tmp_path / "limits.toml")
+    assert (result.code, result.out) == (2, "")
+    assert "a finite number, 0 or more, was expected" in result.err
+
+
+@pytest.mark.parametrize("shape", ["x", [1], {"a": 1}])
+def test_a_report_with_a_shape_that_is_none_is_refused_in_one_line(run, healthy, tmp_path, shape):
+    document = json.loads(healthy.read_text())
+    for entry in (document["input"], document["modules"][3]):
+        entry["shape"] = shape
+    (tmp_path / "odd.json").write_text(json.dumps(document))
+    result = run("diagnose", tmp_path / "odd.json")
+    assert (result.code, result.out) == (2, "")
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_quiet_capture_prints_what_is_wrong_and_nothing_else(run, folder):
+    line = ["capture", "--input", "train.npz", "--output", "out", "--quiet", "--diagnose"]
+    result = run(*line)
+    assert (result.code, result.out, result.err) == (0, "", "")
+    line = ["capture", "--model", "cli_networks:Silenced", "--input", "train.npz", "--output", "o", "--quiet"]
+    result = run(*line, "--fail-on", "error")
+    assert result.code == 1
+    assert result.out == "error   conv returns zero everywhere  dead_layer\n"

@@ -34,7 +34,9 @@ HEALTHY_DATA = (
     ("diffraction", 1.0),
 )
 OTHER_WIDTHS = (8, 24)
-BY_DESIGN = frozenset({"one_sided_spectrum", "grid_artifact", "mode_truncation", "unused_modes"})
+BY_DESIGN = frozenset(
+    {"one_sided_spectrum", "grid_artifact", "mode_truncation", "unused_modes", "high_frequency_loss"}
+)
 """What may be noted of a healthy network: a note of these does not hide the fault behind it."""
 
 

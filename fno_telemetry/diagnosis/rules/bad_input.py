@@ -8,6 +8,7 @@ from fno_telemetry.diagnosis.sites import Site, input_site
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
+_SKETCH_ERROR = 0.004
 _PERCENTILES = ("min", "p05", "p50", "p95", "p99", "max")
 
 
@@ -58,7 +59,10 @@ def _counts(site: Site[Any], least_count: float) -> Iterator[Symptom]:
     values = [float(value) for value in found if value is not None]
     if len(values) < len(_PERCENTILES) or values[0] < 0 or values[-1] < least_count:
         return
-    if values[0].is_integer() and values[-1].is_integer() and len(set(values)) >= 4:
+    # Percentiles come from a sketch: whole where they are so to within its error, which tells below 100.
+    small = [value for value in values[1:-1] if value < 100]
+    whole = all(abs(value - round(value)) <= _SKETCH_ERROR * value for value in small)
+    if whole and values[0].is_integer() and values[-1].is_integer() and len(set(values)) >= 4:
         evidence = {"min": values[0], "p50": values[2], "max": values[-1]}
         advice = "Take the square root of counts and scale it as the training data were scaled."
         message = f"looks like counts (whole numbers up to {digits(values[-1])}), not amplitudes"

@@ -40,5 +40,6 @@ def branch_gradient_imbalance(
                 site=site,
                 message=f"hardly trains its {weaker} branch: gradients spectral / local {digits(ratio)}",
                 evidence={_STATISTIC: ratio, "of_the_other_blocks": usual, "of_the_baseline": before},
+                explains=frozenset({"stalled_update", "vanishing_gradient"}),
                 advice=f"Give the {weaker} weights a rate of their own, or scale the branches alike.",
             )

@@ -48,7 +48,7 @@ def collapse_at_step(
         *(blocks[0].place, blocks[0].entry.name),
         *(*blocks[0].entry.spectral, *blocks[0].entry.local),
     )
-    first_block = f"; the first block is {blocks[0].place}" if blocks else ""
+    first_block = f"; the first block is {blocks[0].place}" if blocks and not began_inside else ""
     change = next(change for change in layer.changes if change.severity != "note")
     yield Symptom(
         severity="error",

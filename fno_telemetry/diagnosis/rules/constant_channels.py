@@ -29,7 +29,9 @@ def constant_channels(record: CaptureRecord, *, least: float = 0.01) -> Iterator
             yield Symptom(
                 severity="error" if constant == 1 else "warning",
                 site=site,
-                message=f"has {percent(fraction)} channels that are one number each",
+                message="is one number in every channel"
+                if constant == 1
+                else f"has {percent(fraction)} channels that are one number each",
                 evidence={"constant_channel_fraction": constant, "dead_channel_fraction": dead},
                 advice="Only its bias is left: look at its weights and at what goes in.",
                 explains=OF_VALUES if constant == 1 else frozenset({"constant_channels"}),

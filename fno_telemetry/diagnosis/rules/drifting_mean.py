@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
 from fno_telemetry.diagnosis.sites import Site, counterpart, module_sites, stated, tensor_sites, usual_before
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
@@ -50,9 +50,7 @@ def drifting_mean(
                 message=f"drifts: its mean is {digits(drift)} times its spread",
                 evidence={"mean": mean, "std": std, "median_rms_before": size, "of_the_baseline": before},
                 advice="Look at its bias; a norm before this layer, or a lower rate, keeps it near zero.",
-                explains=frozenset(
-                    {"drifting_mean", "saturated_activation", "input_independent", "constant_output"}
-                ),
+                explains=OF_VALUES,
             )
 
 

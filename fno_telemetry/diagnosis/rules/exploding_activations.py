@@ -18,19 +18,21 @@ def exploding_activations(
     over_depth: float = 1000,
     of_baseline: float = 10,
     gain_of_baseline: float = 4,
+    ordinary: float = 10,
 ) -> Iterator[Symptom]:
     """A block multiplies the size of its input, the blocks together do, or a layer towers above the rest.
 
-    Formula: a block's gain, rms(y) / rms(x), >= least_gain and >= of_siblings times the median of the other
-    blocks; the product of all gains >= over_depth; a layer's rms >= of_network times the median of all
-    layers; a layer's rms >= of_baseline times its own in the baseline, or a block's gain
-    >= gain_of_baseline times.
+    Formula: without a baseline, for layers whose rms is ordinary or more: a block's gain, rms(y) / rms(x), >=
+    least_gain and >= of_siblings times the median of the other blocks; a layer's rms >= of_network times the
+    median of the layers before it. The product of all gains >= over_depth. With a baseline: a layer's rms >=
+    of_baseline times its own there, a block's gain >= gain_of_baseline times.
     Default: healthy blocks had gains of 0.5 to 3 and at most 3.6 times the median; healthy layers at most
-    27 times the median of their network. In the course of a healthy training no layer grew by more than 5.3,
-    from an untrained network on by 26, and no block's gain by more than 1.9.
+    27 times the median of their network. In the course of a healthy training no layer grew by more than
+    5.3, from an untrained network on by 26, and no block's gain by more than 1.9. ordinary 10: behind a
+    norm values are near 1, however large or small what went in was.
     Wrong when: inputs of quite another size than the network was trained on come in.
     """
-    limits = (of_siblings, least_gain, of_network, over_depth, of_baseline, gain_of_baseline)
+    limits = (of_siblings, least_gain, of_network, over_depth, of_baseline, gain_of_baseline, ordinary)
     for growth in growths(record, baseline, *limits):
         yield Symptom(
             severity="warning",

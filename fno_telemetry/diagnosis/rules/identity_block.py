@@ -38,7 +38,9 @@ def identity_block(
             yield Symptom(
                 severity="warning",
                 site=site,
-                message=f"changes its input by {digits(ratio)} of its size only",
+                message=f"changes its input by {digits(ratio)} of its size only"
+                if ratio
+                else "returns its input as it is",
                 evidence={"update_ratio": ratio, "of_the_other_blocks": usual, "of_the_baseline": before},
                 advice="Look at its layer scale, gate or norm, and at whether its weights are trained.",
             )

@@ -8,7 +8,8 @@ from fno_telemetry.diagnosis.sites import Site, module_sites, output_site, state
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
-_ROLES = frozenset({"lifting", "spectral", "local", "block", "projection"})
+# Liftings and projections may belong to a second input, a time for one, which is the same for all samples.
+_ROLES = frozenset({"spectral", "local", "block"})
 _STATISTIC = "relative_sample_variation"
 
 
@@ -24,7 +25,7 @@ def input_independent(
 
     Formula: relative_sample_variation, how much a layer differs between samples beside how much the input
     does. The output's <= lost: the finding is at the first layer behind the last one above the limit. A
-    lifting, spectral, local, block or projecting layer's <= near_zero: a finding of its own. Any layer's <=
+    spectral, local or block layer's <= near_zero: a finding of its own. Any layer's <=
     of_baseline times its own in the baseline.
     Default: lost 2e-4, a tenth of the smallest that untrained networks had (0.002 to 0.06), whose biases hide
     much of the input; near_zero 1e-6, the resolution of float32; of_baseline 0.25: in the course of a healthy
@@ -50,12 +51,18 @@ def input_independent(
         yield Symptom(
             severity="error" if since is not None else "warning",
             site=site,
-            message=f"differs between samples {digits(variation)} times as much as the input does"
-            + (f", {digits(before)} times in the baseline" if before is not None and fell else ""),
+            message=_message(variation, before if fell else None),
             evidence={_STATISTIC: variation, "of_the_output": left, "of_the_baseline": before},
             advice="Little but biases is left: look at the weights here, and at the norm or scale before.",
             explains=OF_VALUES - {"dead_layer"},
         )
+
+
+def _message(variation: float, before: float | None) -> str:
+    if variation == 0:
+        return "is the same for every sample"
+    since = "" if before is None else f"; in the baseline {digits(before)} times"
+    return f"varies between samples only {digits(variation)} times as much as the input{since}"
 
 
 def _places(record: CaptureRecord) -> Iterator[tuple[str, float]]:

@@ -13,29 +13,26 @@ def mode_truncation(
     *,
     baseline: CaptureRecord | None = None,
     noted: float = 0.5,
-    most: float = 0.85,
     of_baseline: float = 0.25,
 ) -> Iterator[Symptom]:
     """A spectral layer cuts off most of the energy of its input.
 
     Formula: truncated_energy_fraction, the share of the input's energy without means that lies outside of the
-    layer's modes: a note from noted on; a warning from most on where the median of the other spectral layers
-    is below noted, or when it is of_baseline above the baseline's.
-    Default: 0.5, 0.85 and 0.25. Of white noise every layer with few modes cuts off nine tenths, and networks
-    with 8 of 32 modes cut off half of piecewise constant fields and work well: the local branch takes it.
-    Wrong when: the input is noise that one layer is to remove.
+    layer's modes, >= noted: a note; of_baseline above the baseline's: a warning.
+    Default: 0.5 and 0.25. A note only, because it is the data's as much as the network's: networks with few
+    modes cut off nine tenths of noise and of point sources, and fit smooth targets well all the same.
+    Wrong when: the input is rough and the target smooth, or the local branch carries the rest.
     """
     found = stated(module_sites(record), "truncated_energy_fraction")
     shares = [share for _, share in found]
     for index, (site, cut) in enumerate(found):
         rest = others(shares, index)
-        alone = cut >= most and rest is not None and rest < noted
         known = counterpart(site, baseline, module_sites)
         before = known.value("truncated_energy_fraction") if known is not None else None
         risen = before is not None and cut >= before + of_baseline
         if cut >= noted or risen:
             yield Symptom(
-                severity="warning" if alone or risen else "note",
+                severity="warning" if risen else "note",
                 site=site,
                 message=f"cuts off {percent(cut)} of what varies in its input",
                 evidence={

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.contract import OF_GRADIENTS, Symptom
 from fno_telemetry.diagnosis.sites import module_sites
 from fno_telemetry.records import CaptureRecord
 
@@ -24,5 +24,5 @@ def stalled_update(record: CaptureRecord, *, near_zero: float = 1e-12) -> Iterat
                 message="is not trained: the loss does not depend on its weights",
                 evidence={"grad_norm": norm, "grad_to_weight": ratio},
                 advice="Look for a dead layer, a detach or a saturated activation behind it.",
-                explains=frozenset({"vanishing_gradient", "branch_gradient_imbalance"}),
+                explains=OF_GRADIENTS - {"exploding_gradient"},
             )

@@ -19,22 +19,25 @@ def vanishing_activations(
     over_depth: float = 1e-3,
     of_baseline: float = 0.2,
     gain_of_baseline: float = 0.25,
+    ordinary: float = 0.03,
     of_input: float = 1e-3,
 ) -> Iterator[Symptom]:
     """A block shrinks its input, the blocks together do, or a layer is far smaller than the rest.
 
-    Formula: a block's gain, rms(y) / rms(x), <= most_gain and <= of_siblings times the median of the other
-    blocks; the product of all gains <= over_depth; a layer's rms <= of_network times the median of all
-    layers; a layer's rms <= of_baseline times its own in the baseline, or a block's gain <=
-    gain_of_baseline times; the lifting's rms <= of_input times the model's input's.
+    Formula: without a baseline, for layers whose rms is ordinary or less: a block's gain, rms(y) / rms(x), <=
+    most_gain and <= of_siblings times the median of the other blocks; a layer's rms <= of_network times the
+    median of the layers before it; the lifting's rms <= of_input times the model's input's. The product of
+    all gains <= over_depth. With a baseline: a layer's rms <= of_baseline times its own there, a block's gain
+    <= gain_of_baseline times.
     Default: healthy blocks had gains of 0.5 to 3, at least 0.47 of the median; healthy layers at least 0.03
     of the median of their network, liftings at least 0.02 of the input. In the course of a healthy training
-    no layer fell below 0.62 of before, no block's gain below 0.57.
+    no layer fell below 0.62 of before, no block's gain below 0.57. ordinary 0.03: behind a norm values are
+    near 1, however large or small what went in was.
     Wrong when: inputs of quite another size than the network was trained on come in.
     """
     explained = OF_VALUES | OF_GRADIENTS
     advice = "Look at its weights and at what scales it; a decay that is too strong shrinks layers."
-    limits = (of_siblings, most_gain, of_network, over_depth, of_baseline, gain_of_baseline)
+    limits = (of_siblings, most_gain, of_network, over_depth, of_baseline, gain_of_baseline, ordinary)
     for growth in growths(record, baseline, *limits, shrinking=True):
         yield Symptom(
             severity="warning",
@@ -48,7 +51,7 @@ def vanishing_activations(
     size = entered.value("rms") if entered is not None else None
     for site in module_sites(record):
         rms = site.value("rms")
-        if site.role == "lifting" and size and rms and rms <= of_input * size:
+        if site.role == "lifting" and size and rms and rms <= min(of_input * size, ordinary):
             yield Symptom(
                 severity="warning",
                 site=site,
