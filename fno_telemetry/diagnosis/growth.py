@@ -65,9 +65,11 @@ def growths(
             evidence = {"gain": gain, "of_the_other_blocks": usual, "of_the_baseline": before}
             yield Growth(site, "values in this block", gain, evidence)
     product = math.prod(values)
+    ends_at = size_at.get(gains[-1][0].place, ordinary) if gains else ordinary
     if len(values) > 1 and not alone and product > 0 and reaches(product, over_depth):
         steepest = (min if shrinking else max)(gains, key=lambda pair: pair[1])[0]
-        yield Growth(steepest, "values over all blocks", product, {"product_of_gains": product})
+        if reaches(ends_at, ordinary):
+            yield Growth(steepest, "values over all blocks", product, {"product_of_gains": product})
     known = dict(stated_places(baseline)) if baseline is not None else {}
     for (place, rms), usual_size in zip(sizes, usual_before([rms for _, rms in sizes]), strict=True):
         size = known.get(place.place)

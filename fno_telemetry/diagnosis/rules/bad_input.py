@@ -9,6 +9,7 @@ from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
 _SKETCH_ERROR = 0.004
+_EIGHT_BITS = 255
 _PERCENTILES = ("min", "p05", "p50", "p95", "p99", "max")
 
 
@@ -23,7 +24,7 @@ def bad_input(
     axis of at most thin_axis points where the channels are four times as many or more.
     Default: constant_below is the resolution of float32, least_count leaves out masks and class numbers,
     thin_axis is more than the channels that images and fields commonly have.
-    Wrong when: the network was trained on whole numbers, or on fields that are thin.
+    Wrong when: the network was trained on whole numbers (images up to 255 are left out), or on thin fields.
     """
     site = input_site(record)
     if site is None:
@@ -59,6 +60,8 @@ def _counts(site: Site[Any], least_count: float) -> Iterator[Symptom]:
     values = [float(value) for value in found if value is not None]
     if len(values) < len(_PERCENTILES) or values[0] < 0 or values[-1] < least_count:
         return
+    if values[-1] == _EIGHT_BITS:
+        return  # an image
     # Percentiles come from a sketch: whole where they are so to within its error, which tells below 100.
     small = [value for value in values[1:-1] if value < 100]
     whole = all(abs(value - round(value)) <= _SKETCH_ERROR * value for value in small)

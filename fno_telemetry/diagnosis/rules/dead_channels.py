@@ -9,14 +9,14 @@ from fno_telemetry.records import CaptureRecord
 
 
 def dead_channels(
-    record: CaptureRecord, *, least: float = 0.01, least_of_activations: float = 0.75
+    record: CaptureRecord, *, least: float = 0.01, least_of_activations: float = 0.9
 ) -> Iterator[Symptom]:
     """Some channels of a layer are zero for every sample and point.
 
     Formula: dead_channel_fraction >= least in a layer with weights, above what any layer before it has;
     >= least_of_activations behind an activation function. A channel is dead when its max |x| is at most 1e-6
     of the layer's rms.
-    Default: 0.01 and 0.75: any channel of a common width: no healthy layer with weights has one. Behind
+    Default: 0.01 and 0.9: any channel of a common width: no healthy layer with weights has one. Behind
     rectifiers some are usual: GELU had up to 0.13 on data that it was not trained on, small untrained
     networks with ReLU 0.63.
     Wrong when: channels are padded with zeros on purpose, or weights were pruned.
