@@ -3,7 +3,7 @@
     python benchmarks/diagnosis_recall.py [--seeds 0,1,2] [--families fno,TFNO] [--write docs/diagnosis.md]
 
 Every fault of tests/diagnosis/faults.py is planted into a trained network of each family, at two strengths
-and at a depth that turns with the seed. Thresholds were chosen on the even seeds; the odd ones judge them.
+and at a depth that turns with the seed. Thresholds were chosen on the even seeds (and 1, 3, 5); the odd ones judge them, and were not looked at before.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 def main() -> None:
     """Measure, print the tables, and put them into the document when told to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2,3,4,5")
+    parser.add_argument("--seeds", default="0,2,4,7,9,13")
     parser.add_argument("--families", default=None)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", type=Path, help="a document with the two marks to put the tables between")
