@@ -3,7 +3,8 @@
     python benchmarks/diagnosis_recall.py [--seeds 0,1,2] [--families fno,TFNO] [--write docs/diagnosis.md]
 
 Every fault of tests/diagnosis/faults.py is planted into a trained network of each family, at two strengths
-and at a depth that turns with the seed. Thresholds were chosen on the even seeds (and 1, 3, 5); the odd ones judge them, and were not looked at before.
+and at a depth that turns with the seed. Thresholds were chosen on the even seeds (and 1, 3, 5); the odd ones
+judge them.
 """
 
 import argparse

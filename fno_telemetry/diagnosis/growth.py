@@ -22,65 +22,87 @@ from fno_telemetry.records import CaptureRecord
 class Growth:
     """What grows (or shrinks), where, and by which factor."""
 
-    site: Site[Any] | None
+    site: Site[Any]
     what: str
     factor: float
     evidence: Evidence
 
 
-def growths(
-    record: CaptureRecord,
-    baseline: CaptureRecord | None,
-    of_siblings: float,
-    gain_limit: float,
-    of_network: float,
-    over_depth: float,
-    of_baseline: float,
-    gain_of_baseline: float,
-    ordinary: float,
-    *,
-    shrinking: bool = False,
-) -> Iterator[Growth]:
-    """Yield every growth at or above the limits; with `shrinking`, everything at or below them.
+@dataclass(frozen=True, kw_only=True)
+class GrowthLimits:
+    """Factors from which on a growth counts; with `shrinking`, down to which a shrinkage does.
 
-    Without a baseline, what ends up at an `ordinary` size is left out: a norm brings large inputs there too.
+    Without a baseline, what ends up at an `ordinary` size does not count: a norm brings large inputs there.
     """
 
-    def reaches(factor: float, limit: float) -> bool:
-        return factor <= limit if shrinking else factor >= limit
+    of_siblings: float
+    gain: float
+    of_network: float
+    over_depth: float
+    of_baseline: float
+    gain_of_baseline: float
+    ordinary: float
+    shrinking: bool = False
 
-    sizes = [(site, rms) for site, rms in stated(module_sites(record), "rms") if rms > 0]
-    size_at = {site.place: rms for site, rms in sizes}
-    gains = [(site, gain) for site, gain in stated(block_sites(record), "gain") if gain > 0]
+    def reached(self, factor: float, limit: float) -> bool:
+        """Whether the factor is at the limit or beyond."""
+        return factor <= limit if self.shrinking else factor >= limit
+
+    def is_extreme(self, size: float | None) -> bool:
+        """Whether a layer of this rms is out of the ordinary; one of unknown size may be."""
+        return size is None or self.reached(size, self.ordinary)
+
+
+def growths(record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits) -> Iterator[Growth]:
+    """Yield every growth: of blocks, else over all of them, and of layers."""
+    single = list(_in_blocks(record, baseline, limits))
+    yield from single or _over_depth(record, limits)
+    yield from _of_layers(record, baseline, limits)
+
+
+def _in_blocks(
+    record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits
+) -> Iterator[Growth]:
+    gains, sizes = _gains(record), dict(_sizes(record))
     values = [gain for _, gain in gains]
-    alone = False
     for index, (site, gain) in enumerate(gains):
         usual = others(values, index)
         old = counterpart(site, baseline, block_sites)
         before = old.value("gain") if old is not None else None
-        beside = reaches(gain, gain_limit) and (usual is None or reaches(gain / usual, of_siblings))
-        beside = beside and reaches(size_at.get(site.place, ordinary), ordinary)
-        if beside or (before and reaches(gain / before, gain_of_baseline)):
-            alone = True
+        apart = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(site.place))
+        beside = apart and (usual is None or limits.reached(gain / usual, limits.of_siblings))
+        if beside or (before and limits.reached(gain / before, limits.gain_of_baseline)):
             evidence = {"gain": gain, "of_the_other_blocks": usual, "of_the_baseline": before}
             yield Growth(site, "values in this block", gain, evidence)
-    product = math.prod(values)
-    ends_at = size_at.get(gains[-1][0].place, ordinary) if gains else ordinary
-    if len(values) > 1 and not alone and product > 0 and reaches(product, over_depth):
-        steepest = (min if shrinking else max)(gains, key=lambda pair: pair[1])[0]
-        if reaches(ends_at, ordinary):
-            yield Growth(steepest, "values over all blocks", product, {"product_of_gains": product})
-    known = dict(stated_places(baseline)) if baseline is not None else {}
-    for (place, rms), usual_size in zip(sizes, usual_before([rms for _, rms in sizes]), strict=True):
-        size = known.get(place.place)
-        evidence = {"rms": rms, "median_before": usual_size, "of_the_baseline": size}
-        apart = usual_size is not None and reaches(rms / usual_size, of_network)
-        if usual_size is not None and apart and reaches(rms, ordinary):
-            yield Growth(place, "its values", rms / usual_size, evidence)
-        elif size and reaches(rms / size, of_baseline):
-            yield Growth(place, "its values", rms / size, evidence)
 
 
-def stated_places(record: CaptureRecord) -> list[tuple[str, float]]:
-    """Return the place and rms of every module."""
+def _over_depth(record: CaptureRecord, limits: GrowthLimits) -> Iterator[Growth]:
+    gains, sizes = _gains(record), dict(_sizes(record))
+    product = math.prod(gain for _, gain in gains)
+    if len(gains) < 2 or product == 0 or not limits.reached(product, limits.over_depth):
+        return
+    if limits.is_extreme(sizes.get(gains[-1][0].place)):
+        steepest = (min if limits.shrinking else max)(gains, key=lambda pair: pair[1])[0]
+        yield Growth(steepest, "values over all blocks", product, {"product_of_gains": product})
+
+
+def _of_layers(
+    record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits
+) -> Iterator[Growth]:
+    known = dict(_sizes(baseline)) if baseline is not None else {}
+    sizes = [(site, rms) for site, rms in stated(module_sites(record), "rms") if rms > 0]
+    for (site, rms), usual in zip(sizes, usual_before([rms for _, rms in sizes]), strict=True):
+        before = known.get(site.place)
+        evidence = {"rms": rms, "median_before": usual, "of_the_baseline": before}
+        if usual and limits.reached(rms / usual, limits.of_network) and limits.is_extreme(rms):
+            yield Growth(site, "its values", rms / usual, evidence)
+        elif before and limits.reached(rms / before, limits.of_baseline):
+            yield Growth(site, "its values", rms / before, evidence)
+
+
+def _gains(record: CaptureRecord) -> list[tuple[Site[Any], float]]:
+    return [(site, gain) for site, gain in stated(block_sites(record), "gain") if gain > 0]
+
+
+def _sizes(record: CaptureRecord) -> list[tuple[str, float]]:
     return [(site.place, rms) for site, rms in stated(module_sites(record), "rms")]

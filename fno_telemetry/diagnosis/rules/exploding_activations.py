@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.growth import growths
+from fno_telemetry.diagnosis.growth import GrowthLimits, growths
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -32,8 +32,16 @@ def exploding_activations(
     norm values are near 1, however large or small what went in was.
     Wrong when: inputs of quite another size than the network was trained on come in.
     """
-    limits = (of_siblings, least_gain, of_network, over_depth, of_baseline, gain_of_baseline, ordinary)
-    for growth in growths(record, baseline, *limits):
+    limits = GrowthLimits(
+        of_siblings=of_siblings,
+        gain=least_gain,
+        of_network=of_network,
+        over_depth=over_depth,
+        of_baseline=of_baseline,
+        gain_of_baseline=gain_of_baseline,
+        ordinary=ordinary,
+    )
+    for growth in growths(record, baseline, limits):
         yield Symptom(
             severity="warning",
             site=growth.site,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.growth import growths
+from fno_telemetry.diagnosis.growth import GrowthLimits, growths
 from fno_telemetry.diagnosis.sites import input_site, module_sites
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
@@ -37,8 +37,17 @@ def vanishing_activations(
     """
     explained = OF_VALUES | OF_GRADIENTS
     advice = "Look at its weights and at what scales it; a decay that is too strong shrinks layers."
-    limits = (of_siblings, most_gain, of_network, over_depth, of_baseline, gain_of_baseline, ordinary)
-    for growth in growths(record, baseline, *limits, shrinking=True):
+    limits = GrowthLimits(
+        of_siblings=of_siblings,
+        gain=most_gain,
+        of_network=of_network,
+        over_depth=over_depth,
+        of_baseline=of_baseline,
+        gain_of_baseline=gain_of_baseline,
+        ordinary=ordinary,
+        shrinking=True,
+    )
+    for growth in growths(record, baseline, limits):
         yield Symptom(
             severity="warning",
             site=growth.site,
