@@ -77,6 +77,8 @@ def diagnose(
             left_out.append(
                 "these reports have no step: they are taken by name, and nothing is said of steps"
             )
+        if healthy is not None and len({_digest(record) for record in (healthy, *found.values())}) > 1:
+            left_out.append("the baseline is of other samples: what differs may be theirs")
         try:
             title = _title(found)
             findings = ft.diagnose(
@@ -112,6 +114,11 @@ def _title(found: dict[Path, ft.CaptureRecord]) -> Text:
         return Text(f"{len(records)} reports, of step {steps[0]} to {steps[-1]}", style="bold")
     names = list(found)
     return Text(f"{len(records)} reports, from {names[0]} to {names[-1]}", style="bold")
+
+
+def _digest(record: ft.CaptureRecord) -> object:
+    """Return what tells the samples of a record from others."""
+    return (record.provenance.get("input") or {}).get("digest")
 
 
 def _explain(name: str, as_json: bool) -> None:

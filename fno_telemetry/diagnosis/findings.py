@@ -47,10 +47,11 @@ def diagnose(
     findings: list[Finding] = []
     known: dict[tuple[str, str | None], Finding] = {}  # of the record before, by rule and layer
     over_steps = list(_over_steps(series, loaded, limits))
+    used: set[str] = set()
     for record in series:
         found = [one for one in over_steps if one.symptom.record is record]
         found += _applied(record, loaded, limits, baseline)
-        of_record = list(_findings(found, record, named.get(id(record)), len(records) > 1))
+        of_record = list(_findings(found, record, named.get(id(record)), len(records) > 1, used))
         of_record = list(_folded_over_time(of_record, known))
         known = {(finding.rule, finding.layer): finding for finding in of_record}
         findings += of_record
@@ -129,11 +130,11 @@ def _found(name: str, rank: int, rule: Rule, of: Any, arguments: Mapping[str, An
 
 
 def _findings(
-    found: Sequence[Found], record: CaptureRecord, report: str | None, several: bool
+    found: Sequence[Found], record: CaptureRecord, report: str | None, several: bool, used: set[str]
 ) -> Iterator[Finding]:
+    """Yield the findings of one record, each with an id that is not in `used` yet."""
     prefix = f"{record.label or report or 'report'}:" if several else ""
     ids: dict[int, str] = {}
-    used: set[str] = set()
     for one, cause in by_cause(found):
         symptom = one.symptom
         layer = symptom.site.place if symptom.site is not None else None

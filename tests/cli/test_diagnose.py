@@ -11,6 +11,7 @@ import pytest
 
 import fno_telemetry as ft
 from fno_telemetry import report
+from fno_telemetry.records import freeze_mapping
 
 R = runpy.run_path(str(Path(__file__).parents[1] / "diagnosis" / "small_records.py"))
 FINDING_KEYS = {
@@ -105,6 +106,16 @@ def test_a_baseline_shows_what_was_lost_since(run, healthy, tmp_path):
     result = run("diagnose", tmp_path / "later.json", "--baseline", healthy)
     assert result.code == 1
     assert "blocks.0 hardly uses its spectral branch: ratio 0.1, beside 1 of the baseline" in result.out
+
+
+def test_a_baseline_of_other_samples_is_said(run, healthy, tmp_path):
+    other = replace(R["network"](), provenance=freeze_mapping({"input": {"digest": "1"}}))
+    report.write(other, tmp_path / "other.json")
+    assert (
+        "the baseline is of other samples"
+        in run("diagnose", healthy, "--baseline", tmp_path / "other.json").err
+    )
+    assert run("diagnose", healthy, "--baseline", healthy).err == ""
 
 
 def test_thresholds_come_from_a_file(run, healthy, tmp_path):

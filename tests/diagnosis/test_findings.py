@@ -119,6 +119,14 @@ def test_identities_are_unique_and_the_same_each_time(record):
     assert diagnose(*series) == findings
 
 
+def test_two_reports_of_one_step_lose_nothing(record):
+    dead = R["at_step"](R["with_block"](record, 1, spectral_share=0.0), 7)
+    whole = R["at_step"](R["with_block"](record, 2, spectral_share=0.0), 7)
+    findings = diagnose(dead, whole, dead, rules=["spectral_branch_dead"])
+    assert [finding.layer for finding in findings] == ["blocks.1", "blocks.2", "blocks.1"]
+    assert len({finding.id for finding in findings}) == 3
+
+
 def test_a_finding_reads_as_one_line(record):
     [finding] = diagnose(R["with_block"](record, 1, spectral_share=0.0))
     assert str(finding) == (
