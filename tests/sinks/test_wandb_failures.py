@@ -149,7 +149,7 @@ import time
 started = time.monotonic()
 sink = WandbRun(layout="per-checkpoint", **options)
 capture("out", sink, *later)
-assert time.monotonic() - started < 10
+assert time.monotonic() - started < 60  # W&B itself would wait for minutes
 """,
             WANDB_API_KEY=KEY,
             WANDB_BASE_URL=server.url,

@@ -53,7 +53,7 @@ def run_wandb(folder: Path, line: str, **more: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -84,7 +84,7 @@ def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
     """Run PROGRAM and more in a process of its own, without a terminal; killed after `timeout` seconds."""
 
     def run(
-        text: str, timeout: float = 40, start_new_session: bool = False, **more: str
+        text: str, timeout: float = 120, start_new_session: bool = False, **more: str
     ) -> subprocess.CompletedProcess[str]:
         home = tmp_path / "home"
         home.mkdir(exist_ok=True)
