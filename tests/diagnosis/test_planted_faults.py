@@ -47,6 +47,14 @@ def test_a_healthy_network_has_no_warning(family):
             assert [str(finding) for finding in findings if finding.severity != "note"] == []
 
 
+def test_modes_beyond_the_resolution_are_noted_of_every_spectral_layer():
+    networks = HARNESS["networks"]
+    network = ft.load_plugin("architectures", "fno").build(C=1, modes=24, hidden_channels=8, fno_blocks=2)
+    findings = ft.diagnose(ft.capture(network.eval(), networks["held_out"](SEED)))
+    noted = [finding.layer for finding in findings if finding.rule == "unused_modes"]
+    assert noted == ["fno_blocks.0.spectral", "fno_blocks.1.spectral"]
+
+
 def test_a_dead_lifter_is_one_error_and_not_forty():
     faults, network = HARNESS["faults"], HARNESS["quiet_trained"]("fno", SEED)
     samples = HARNESS["networks"]["held_out"](SEED)
