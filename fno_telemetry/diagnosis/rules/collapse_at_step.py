@@ -49,12 +49,13 @@ def collapse_at_step(
         *(*blocks[0].entry.spectral, *blocks[0].entry.local),
     )
     first_block = f"; the first block is {blocks[0].place}" if blocks and not began_inside else ""
+    place = "" if not began_inside else f"{site.place} "
     change = next(change for change in layer.changes if change.severity != "note")
     yield Symptom(
         severity="error",
         record=record,
         site=blocks[0] if began_inside else site,
-        message=f"broke at step {broken.break_step}: {site.place} {change.message}{first_block}",
+        message=f"broke at step {broken.break_step}: {place}{change.message}{first_block}",
         evidence={
             "step": broken.break_step,
             "statistic": change.statistic,
