@@ -19,6 +19,12 @@ FINDING_KEYS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the width of the terminal that the tests were started from."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def healthy(tmp_path: Path) -> Path:
     path = tmp_path / "healthy.json"
