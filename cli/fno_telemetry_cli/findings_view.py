@@ -68,7 +68,11 @@ def _below(finding: ft.Finding, consequences: Sequence[ft.Finding]) -> Iterator[
     lines = [Text(one_line(" · ".join(_evidence(finding))), style="dim")] if finding.evidence else []
     lines.append(Text(f"→ {one_line(finding.advice)}"))
     if consequences:
-        layers = list(dict.fromkeys(one_line(one.layer or "the model") for one in consequences))
+        others = (one.layer or "the model" for one in consequences if one.layer != finding.layer)
+        layers = list(dict.fromkeys(map(one_line, others)))
+    else:
+        layers = []
+    if layers:
         verb = "follows" if len(layers) == 1 else "follow"
         lines.append(Text(f"{counted(len(layers), 'layer')} {verb} from this: {some(layers)}", style="dim"))
     for line in lines:

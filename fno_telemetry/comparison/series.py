@@ -13,6 +13,8 @@ TREND_STATISTICS = (
     *("spectral_share", "update_ratio", "gain"),
 )
 _STRONG = 0.9
+_LARGEST_STEP = 0.8
+"""Of the whole change; what happens in a single step is a break and no trend."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ def _trend(key: str, column: Sequence[Value]) -> Trend | None:
         return None
     numbers = np.asarray(column, dtype=np.float64)
     later, earlier = np.triu_indices(len(numbers), 1)[::-1]
+    change = float(np.max(np.abs(np.diff(numbers))))
+    if change > _LARGEST_STEP * abs(numbers[-1] - numbers[0]):
+        return None
     tau = float(np.mean(np.sign(numbers[later] - numbers[earlier])))
     return Trend(key, float(numbers[0]), float(numbers[-1]), tau)
 

@@ -30,6 +30,8 @@ class Thresholds:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise OptionError(f"threshold {field.name} = {value!r}: a number above 0 was expected")
+        if self.scale <= 1:
+            raise OptionError(f"threshold scale = {self.scale!r}: a factor above 1 was expected")
 
 
 def read_thresholds(path: str | Path) -> Thresholds:

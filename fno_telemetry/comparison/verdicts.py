@@ -166,12 +166,25 @@ def _over_steps(records: list[CaptureRecord], limits: Thresholds, notes: tuple[s
 
 
 def _break(records: list[CaptureRecord], limits: Thresholds) -> tuple[int, Comparison] | None:
-    """Return the first step that is worse than the one before it and was not recovered by the end."""
+    """Return the first step that is worse than the one before it and was not recovered by the end.
+
+    A step back to what the run was like before is a recovery, however far it is from the step just before.
+    """
     for index in range(1, len(records)):
         pair = _pair(records[index - 1], records[index], limits)
-        if pair.worse and _pair(records[index - 1], records[-1], limits).worse:
+        if not pair.worse or not _pair(records[index - 1], records[-1], limits).worse:
+            continue
+        if not _recovers(records, index, limits):
             return index, pair
     return None
+
+
+def _recovers(records: list[CaptureRecord], index: int, limits: Thresholds) -> bool:
+    """Whether some earlier record is worse off at the step just before, and not at this one."""
+    return any(
+        _pair(earlier, records[index - 1], limits).worse and not _pair(earlier, records[index], limits).worse
+        for earlier in records[: index - 1]
+    )
 
 
 def _grouped(

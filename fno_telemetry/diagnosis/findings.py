@@ -1,6 +1,6 @@
 """From records to findings: applies the rules, orders what they find by cause and by time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +56,8 @@ def diagnose(
         known = {(finding.rule, finding.layer): finding for finding in of_record}
         findings += of_record
     findings += failures
-    return tuple(_causes_first(findings))
+    over_steps_alone = {name for name, rule in loaded.items() if takes_series(rule)}
+    return tuple(_with_ends(list(_causes_first(findings)), series, over_steps_alone))
 
 
 def _refuse_strangers(records: Sequence[CaptureRecord]) -> None:
@@ -192,6 +193,25 @@ def _causes_first(findings: Sequence[Finding]) -> Iterator[Finding]:
     for name in sorted(groups, key=lambda name: -worst(name)):
         yield by_id[name]
         yield from groups[name]
+
+
+def _with_ends(
+    findings: Sequence[Finding], series: Sequence[CaptureRecord], over_steps: Set[str]
+) -> Iterator[Finding]:
+    """Yield the findings; a cause that the last record of the series does not have says so."""
+    last = series[-1].step
+    if last is None or len({record.step for record in series}) < len(series):
+        yield from findings
+        return
+    seen: dict[str, int] = {}
+    for finding in findings:
+        if finding.step is not None and finding.rule not in over_steps:
+            same = finding.follows_from or finding.id
+            seen[same] = max(finding.step, seen.get(same, finding.step))
+    for finding in findings:
+        end = seen.get(finding.id, last)
+        gone = finding.follows_from is None and end < last
+        yield replace(finding, message=f"{finding.message}; not seen after step {end}") if gone else finding
 
 
 _ADVICE = "Report it to those who made the rule; the other rules are not affected."

@@ -56,7 +56,7 @@ class GrowthLimits:
 def growths(record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits) -> Iterator[Growth]:
     """Yield every growth: of blocks, else over all of them, and of layers."""
     single = list(_in_blocks(record, baseline, limits))
-    yield from single or _over_depth(record, limits)
+    yield from single or (_over_depth(record, limits) if baseline is None else ())
     yield from _of_layers(record, baseline, limits)
 
 
@@ -70,8 +70,12 @@ def _in_blocks(
         old = counterpart(site, baseline, block_sites)
         before = old.value("gain") if old is not None else None
         apart = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(site.place))
-        beside = apart and (usual is None or limits.reached(gain / usual, limits.of_siblings))
-        if beside or (before and limits.reached(gain / before, limits.gain_of_baseline)):
+        if before:
+            # Where the baseline knows the block, only a change counts.
+            counts = limits.reached(gain / before, limits.gain_of_baseline)
+        else:
+            counts = apart and (usual is None or limits.reached(gain / usual, limits.of_siblings))
+        if counts:
             evidence = {"gain": gain, "of_the_other_blocks": usual, "of_the_baseline": before}
             yield Growth(site, "values in this block", gain, evidence)
 
@@ -94,10 +98,11 @@ def _of_layers(
     for (site, rms), usual in zip(sizes, usual_before([rms for _, rms in sizes]), strict=True):
         before = known.get(site.place)
         evidence = {"rms": rms, "median_before": usual, "of_the_baseline": before}
-        if usual and limits.reached(rms / usual, limits.of_network) and limits.is_extreme(rms):
+        if before:
+            if limits.reached(rms / before, limits.of_baseline):
+                yield Growth(site, "its values", rms / before, evidence)
+        elif usual and limits.reached(rms / usual, limits.of_network) and limits.is_extreme(rms):
             yield Growth(site, "its values", rms / usual, evidence)
-        elif before and limits.reached(rms / before, limits.of_baseline):
-            yield Growth(site, "its values", rms / before, evidence)
 
 
 def _gains(record: CaptureRecord) -> list[tuple[Site[Any], float]]:

@@ -149,6 +149,22 @@ def test_a_dip_that_recovers_is_no_break(make_module: MakeModule, make_record: M
     assert not found.worse
 
 
+def test_the_way_back_from_an_explosion_is_no_break_either(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    values = (1.0, 1.1, 500.0, 600.0, 1.1, 1.2)
+    records = [make_record(make_module("a", rms=value), step=step) for step, value in enumerate(values)]
+    found = compare(*records)
+    assert found.break_step is None
+    assert not found.worse
+
+
+def test_one_jump_is_no_trend(make_module: MakeModule, make_record: MakeRecord) -> None:
+    values = (1.0, 1.01, 1.02, 3.0, 3.01)
+    records = [make_record(make_module("a", rms=value), step=step) for step, value in enumerate(values)]
+    assert compare(*records).series.trends == ()
+
+
 def test_slow_growth_is_a_trend_not_a_break(make_module: MakeModule, make_record: MakeRecord) -> None:
     found = compare(*(make_record(make_module("a", rms=2.0**step), step=step) for step in range(6)))
     assert found.break_step is None
@@ -187,7 +203,14 @@ def test_thresholds_come_from_a_file(tmp_path, make_module: MakeModule, make_rec
 
 @pytest.mark.parametrize(
     "text",
-    ["[compare]\nscal = 1\n", "[compare]\nscale = 0\n", "[compare]\nscale = true\n", "compare = 1\n", "x ="],
+    [
+        "[compare]\nscal = 1\n",
+        "[compare]\nscale = 0\n",
+        "[compare]\nscale = 0.5\n",
+        "[compare]\nscale = true\n",
+        "compare = 1\n",
+        "x =",
+    ],
 )
 def test_a_wrong_threshold_file_is_one_line(tmp_path, text: str) -> None:
     path = tmp_path / "limits.toml"

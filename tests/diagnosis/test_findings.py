@@ -119,6 +119,47 @@ def test_identities_are_unique_and_the_same_each_time(record):
     assert diagnose(*series) == findings
 
 
+def test_a_fault_that_went_away_is_no_break_and_says_when_it_was_last_seen(record):
+    loud = R["with_module"](record, "blocks.1.local", rms=400.0, dead_channel_fraction=0.1)
+    series = [R["at_step"](one, step) for step, one in enumerate((record, record, loud, record, record))]
+    findings = diagnose(*series)
+    assert "collapse_at_step" not in {finding.rule for finding in findings}
+    [finding] = [finding for finding in findings if finding.rule == "dead_channels"]
+    assert finding.message.endswith("; not seen after step 2")
+    lasting = diagnose(*series[:3])
+    assert not any("not seen after" in finding.message for finding in lasting)
+
+
+def test_a_break_is_no_trend(record):
+    sizes = (1.0, 1.01, 1.02, 90.0, 91.0)
+    series = [
+        R["at_step"](R["with_module"](record, "blocks.1.local", rms=size), step)
+        for step, size in enumerate(sizes)
+    ]
+    assert {finding.rule for finding in diagnose(*series)} == {"collapse_at_step"}
+
+
+def test_a_loud_block_makes_no_others_idle(record):
+    record = R["with_block"](record, 1, update_ratio=100.0)
+    assert diagnose(record, rules=["identity_block"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda r: R["with_module"](r, "blocks.1.local", tail_ratio=700.0), "heavy_tail"),
+        (lambda r: R["with_module"](r, "blocks.1.local", mean=200.0), "drifting_mean"),
+        (lambda r: R["with_module"](r, "blocks.1.local", rms=500.0), "exploding_activations"),
+        (lambda r: R["with_block"](r, 1, spectral_local_ratio=0.01), "spectral_branch_weak"),
+        (lambda r: R["with_block"](r, 1, update_ratio=0.001), "identity_block"),
+    ],
+)
+def test_what_the_baseline_has_as_well_is_not_said(record, change, rule):
+    record = change(record)
+    assert [finding.rule for finding in diagnose(record, rules=[rule])] == [rule]
+    assert diagnose(record, rules=[rule], baseline=record) == ()
+
+
 def test_two_reports_of_one_step_lose_nothing(record):
     dead = R["at_step"](R["with_block"](record, 1, spectral_share=0.0), 7)
     whole = R["at_step"](R["with_block"](record, 2, spectral_share=0.0), 7)

@@ -43,7 +43,7 @@ def drifting_mean(
         before = _drift(known) if known is not None else None
         since = before is not None and drift >= 1 and drift >= of_baseline * before
         size = usual.get(site.place)
-        if since or (drift >= of_std and size is not None and abs(mean) >= of_size * size):
+        if since or (before is None and drift >= of_std and size is not None and abs(mean) >= of_size * size):
             yield Symptom(
                 severity="warning",
                 site=site,

@@ -42,7 +42,8 @@ def heavy_tail(
             now is not None and then is not None and now >= of_baseline * then
             for now, then in zip((ratio, top), before, strict=True)
         ]
-        if long or high or any(grown):
+        # Where the baseline knows the layer, only a change counts.
+        if (known is None and (long or high)) or any(grown):
             peaked = high or grown[1]
             yield Symptom(
                 severity="warning",

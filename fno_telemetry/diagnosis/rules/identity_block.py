@@ -14,16 +14,18 @@ def identity_block(
     baseline: CaptureRecord | None = None,
     near_zero: float = 1e-6,
     of_siblings: float = 0.03,
+    most: float = 0.1,
     of_baseline: float = 0.25,
 ) -> Iterator[Symptom]:
     """A residual block returns what went in.
 
-    Formula: update_ratio, ||y - x|| / ||x|| as it happened in its precision, <= near_zero; or <=
-    of_siblings times the median of the other blocks; or <= of_baseline times the same block's in the
-    baseline.
+    Formula: update_ratio, ||y - x|| / ||x|| as it happened in its precision, <= near_zero; or <= of_baseline
+    times the same block's in the baseline; or, where no baseline knows the block, <= of_siblings times the
+    median of the other blocks and <= most.
     Default: near_zero 1e-6, the resolution of float32; of_siblings 0.03: in healthy networks the lowest was
-    0.33 of the median; of_baseline 0.25: in the course of a healthy training none fell below 0.64. An
-    update of 0.001 in every block is how networks with a layer scale start.
+    0.33 of the median; most 0.1, because beside a loud block all others look idle; of_baseline 0.25: in the
+    course of a healthy training none fell below 0.64. An update of 0.001 in every block is how networks with
+    a layer scale start.
     Wrong when: blocks are meant to differ in strength.
     """
     found = stated(block_sites(record), "update_ratio")
@@ -32,7 +34,8 @@ def identity_block(
         usual = others(ratios, index)
         known = counterpart(site, baseline, block_sites)
         before = known.value("update_ratio") if known is not None else None
-        beside_others = usual is not None and ratio <= of_siblings * usual
+        # Where the baseline knows the block, only a change counts.
+        beside_others = before is None and usual is not None and ratio <= min(of_siblings * usual, most)
         beside_baseline = before is not None and ratio <= of_baseline * before
         if ratio <= near_zero or beside_others or beside_baseline:
             yield Symptom(

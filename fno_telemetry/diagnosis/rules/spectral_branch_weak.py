@@ -32,7 +32,7 @@ def spectral_branch_weak(
         known = counterpart(site, baseline, block_sites)
         before = known.value("spectral_local_ratio") if known is not None else None
         evidence = {"spectral_local_ratio": ratio}
-        if usual is not None and dead < ratio <= of_siblings * usual:
+        if before is None and usual is not None and dead < ratio <= of_siblings * usual:
             evidence["of_the_other_blocks"] = usual
         if before is not None and dead < ratio <= of_baseline * before:
             evidence["of_the_baseline"] = before
