@@ -1,7 +1,6 @@
 """Model maps as TOML files: written by `fno-telemetry map --output`, read back by `--map`."""
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from fno_telemetry.errors import MapError
 from fno_telemetry.model_map import ROLES, GivenRole, ModelMap
 from fno_telemetry.report import whole_file
+from fno_telemetry.toml_files import read_toml
 
 SCHEMA = "fno-telemetry-map/1"
 _KEYS = {"name", "role", "spatial_axes", "channel_axis"}
@@ -34,14 +34,7 @@ def write_map(model_map: ModelMap, path: str | Path) -> None:
 
 def read_map(path: str | Path) -> dict[str, GivenRole]:
     """Read what a map file states, by module path; MapError names what is wrong with it."""
-    try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MapError(f"{path}: no such file; `fno-telemetry map --output` writes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise MapError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise MapError(f"{path}: not TOML: {error}") from error
+    document = read_toml(path, MapError, hint="; `fno-telemetry map --output` writes one")
     if document.get("schema") != SCHEMA:
         raise MapError(f"{path}: its schema is {document.get('schema')!r}, expected {SCHEMA!r}")
     if unknown := set(document) - {"schema", "modules"}:

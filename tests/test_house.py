@@ -17,7 +17,7 @@ MOST_LINES = 300
 # Each layer may import those before it, and its own members each other where they are packages.
 LAYERS = (
     ("errors", "version", "canonical_paths", "series_names", "function_transforms", "torch_functions"),
-    ("records",),
+    ("records", "toml_files"),
     ("plugins",),
     ("report",),
     ("sinks",),

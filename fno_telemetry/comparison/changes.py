@@ -10,7 +10,7 @@ from fno_telemetry.comparison.distances import (
     wasserstein_decades,
 )
 from fno_telemetry.comparison.thresholds import Thresholds
-from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
+from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, spelled_place
 
 SEVERITIES = ("note", "warning", "error")
 
@@ -52,8 +52,7 @@ class LayerChange:
     @property
     def place(self) -> str:
         """Name, call and item in one: `fno_blocks@1`, `head[0]`."""
-        call = f"@{self.call}" if self.call else ""
-        return f"{self.name}{call}" + ("" if self.item is None else f"[{self.item}]")
+        return spelled_place(self.name, self.call, self.item)
 
 
 @dataclass(frozen=True)

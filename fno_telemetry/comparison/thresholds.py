@@ -1,11 +1,11 @@
 """From where on a difference counts: as one, and as worse. Readable from a TOML file."""
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from fno_telemetry.errors import OptionError
+from fno_telemetry.toml_files import read_toml
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,7 @@ class Thresholds:
 
 def read_thresholds(path: str | Path) -> Thresholds:
     """Read `[compare]` of a TOML file; what it leaves out keeps its default. OptionError in one line."""
-    try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OptionError(f"--thresholds {path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"--thresholds {path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"--thresholds {path}: not TOML: {error}") from error
+    document = read_toml(path, OptionError, "--thresholds")
     table = document.get("compare", {})
     known = {field.name for field in dataclasses.fields(Thresholds)}
     if not isinstance(table, dict):

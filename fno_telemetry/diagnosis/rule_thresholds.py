@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis.contract import default_thresholds
 from fno_telemetry.errors import OptionError
+from fno_telemetry.toml_files import read_toml
 
 RuleThresholds = Mapping[str, Mapping[str, float]]
 """Rule -> threshold -> number."""
@@ -32,14 +32,7 @@ def explain_rule(name: str) -> RuleExplanation:
 
 def read_rule_thresholds(path: str | Path) -> RuleThresholds:
     """Read the tables `[diagnose.RULE]` of a TOML file; OptionError in one line where it cannot be used."""
-    try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OptionError(f"--thresholds {path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"--thresholds {path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"--thresholds {path}: not TOML: {error}") from error
+    document = read_toml(path, OptionError, "--thresholds")
     table = document.get("diagnose", {})
     if not isinstance(table, dict):
         raise OptionError(f"--thresholds {path}: [diagnose] must be a table of tables")
