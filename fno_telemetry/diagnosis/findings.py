@@ -121,9 +121,7 @@ def _found(name: str, rank: int, rule: Rule, of: Any, arguments: Mapping[str, An
             if isinstance(error, AttributeError | LookupError | TypeError | ValueError):
                 # The loader looks at the shape of a report, not at the type of every value in it.
                 why = f"{type(error).__name__}: {error}"
-                raise ReportError(
-                    f"its values are not a report's, found by the rule {name}: {why}"
-                ) from error
+                raise ReportError(f"its values are not a report's: {why} (rule {name})") from error
             raise
         # One broken package may not cost what the others say.
         failed = Symptom(severity="note", message=_why(error), evidence={}, advice=_ADVICE)
