@@ -76,8 +76,8 @@ def grown(record: ft.CaptureRecord, layers: int, blocks: int, step: int) -> ft.C
 
 def sizes(record: ft.CaptureRecord, folder: Path) -> Iterator[str]:
     """Yield a line for each place that a record goes to."""
-    from fno_telemetry.sinks.tensorboard_content import scalars, tensors
-    from fno_telemetry.sinks.wandb_rows import row
+    from fno_telemetry.sinks.tensorboard.summaries import scalars, tensors
+    from fno_telemetry.sinks.wandb.rows import row
 
     report = folder / "one.json"
     ft.JsonFile(report).write(record)

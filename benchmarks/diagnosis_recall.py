@@ -2,14 +2,14 @@
 
     python benchmarks/diagnosis_recall.py [--seeds 0,1,2] [--families fno,TFNO] [--write docs/diagnosis.md]
 
-Every fault of tests/diagnosis/faults.py is planted into a trained network of each family, at two strengths
-and at a depth that turns with the seed. Thresholds were chosen on the even seeds (and 1, 3, 5); the odd ones
-judge them.
+Every fault of tests/support/planted_faults.py is planted into a trained network of each family, at two
+strengths and at a depth that turns with the seed. Thresholds were chosen on the even seeds (and 1, 3, 5); the
+odd ones judge them.
 """
 
 import argparse
 import dataclasses
-import runpy
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +20,10 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[1]
+sys.path += [str(ROOT / "tests"), str(ROOT / "examples")]
+
+from support import fault_harness  # noqa: E402 - the tests are no package that is installed
+
 FAMILIES = ("fno", "hybrid", "stable_hybrid", "FNO", "TFNO", "UNO")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -60,16 +64,15 @@ def measured(task: tuple[str, int]) -> tuple[list[Any], list[Any], list[tuple[An
     """Return the outcomes, alarms and mild outcomes of one family and seed, as plain objects."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # neuraloperator's own, of what it does with complex numbers
-    harness: Any = runpy.run_path(str(ROOT / "tests" / "diagnosis" / "harness.py"))
 
     def plain(found: Any) -> Any:
         # What a program that was run by its path defines cannot be sent to another process.
         return SimpleNamespace(**dataclasses.asdict(found), counts=getattr(found, "counts", None))
 
     return (
-        [plain(one) for one in harness["outcomes"](*task)],
-        [plain(one) for one in harness["alarms"](*task)],
-        [(plain(one), plain(other)) for one, other in harness["milder"](*task)],
+        [plain(one) for one in fault_harness.outcomes(*task)],
+        [plain(one) for one in fault_harness.alarms(*task)],
+        [(plain(one), plain(other)) for one, other in fault_harness.milder(*task)],
     )
 
 

@@ -26,29 +26,30 @@ if TYPE_CHECKING:
         SinkUnavailable,
         TelemetryError,
     )
-    from fno_telemetry.layer_filters import selected_names
-    from fno_telemetry.map_files import read_map, write_map
-    from fno_telemetry.model_map import GivenRole, MappedModule, ModelMap
+    from fno_telemetry.files import whole_file, why_unwritable
+    from fno_telemetry.findings import Finding
+    from fno_telemetry.mapping.layer_filters import selected_names
+    from fno_telemetry.mapping.map_files import read_map, write_map
+    from fno_telemetry.mapping.model_map import GivenRole, MappedModule, ModelMap
     from fno_telemetry.plugins import list_plugins
     from fno_telemetry.plugins import load as load_plugin
     from fno_telemetry.plugins import names as plugin_names
-    from fno_telemetry.records import BlockRecord, CaptureRecord, Finding, ModuleRecord, TensorRecord
-    from fno_telemetry.report import as_document, json_schema, whole_file, why_unwritable
+    from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, TensorRecord
+    from fno_telemetry.records import step_label as series_label
+    from fno_telemetry.report import as_document, json_schema, series_report_name
     from fno_telemetry.report import dumps as dump_report
     from fno_telemetry.report import load as load_report
-    from fno_telemetry.series_names import label as series_label
-    from fno_telemetry.series_names import report_name as series_report_name
     from fno_telemetry.session import capture, map_model
     from fno_telemetry.sinks.contract import RunContext, Sink
     from fno_telemetry.sinks.fan_out import FanOut, Outcome
     from fno_telemetry.sinks.json_file import JsonFile
-    from fno_telemetry.sinks.tensorboard import TensorBoard
-    from fno_telemetry.sinks.wandb_look import how_to_look as how_to_look_at_wandb
-    from fno_telemetry.sinks.wandb_notes import KnownRun as KnownWandbRun
-    from fno_telemetry.sinks.wandb_notes import runs_in as wandb_runs_in
-    from fno_telemetry.sinks.wandb_run import WandbRun
-    from fno_telemetry.sinks.wandb_workspace import SavedWorkspace
-    from fno_telemetry.sinks.wandb_workspace import save_workspace as save_wandb_workspace
+    from fno_telemetry.sinks.tensorboard.sink import TensorBoard
+    from fno_telemetry.sinks.wandb.how_to_look import how_to_look as how_to_look_at_wandb
+    from fno_telemetry.sinks.wandb.run_notes import KnownRun as KnownWandbRun
+    from fno_telemetry.sinks.wandb.run_notes import runs_in as wandb_runs_in
+    from fno_telemetry.sinks.wandb.sink import WandbRun
+    from fno_telemetry.sinks.wandb.workspace import SavedWorkspace
+    from fno_telemetry.sinks.wandb.workspace import save_workspace as save_wandb_workspace
     from fno_telemetry.sources.arrays import Samples, read_samples
     from fno_telemetry.sources.arrays import batches as split_batches
     from fno_telemetry.sources.checkpoints import Checkpoint, load_weights, read_checkpoint
@@ -65,19 +66,21 @@ _HOMES = {
         *("CheckpointError", "InputError", "MapError", "MissingExtra", "ModelError", "OptionError"),
         *("PluginNotFound", "ReportError", "SinkUnavailable", "TelemetryError"),
     ),
-    "fno_telemetry.layer_filters": ("selected_names",),
-    "fno_telemetry.map_files": ("read_map", "write_map"),
-    "fno_telemetry.model_map": ("GivenRole", "MappedModule", "ModelMap"),
+    "fno_telemetry.mapping.layer_filters": ("selected_names",),
+    "fno_telemetry.mapping.map_files": ("read_map", "write_map"),
+    "fno_telemetry.mapping.model_map": ("GivenRole", "MappedModule", "ModelMap"),
     "fno_telemetry.plugins": ("list_plugins",),
-    "fno_telemetry.records": ("BlockRecord", "CaptureRecord", "Finding", "ModuleRecord", "TensorRecord"),
-    "fno_telemetry.report": ("as_document", "json_schema", "whole_file", "why_unwritable"),
+    "fno_telemetry.records": ("BlockRecord", "CaptureRecord", "ModuleRecord", "TensorRecord"),
+    "fno_telemetry.findings": ("Finding",),
+    "fno_telemetry.files": ("whole_file", "why_unwritable"),
+    "fno_telemetry.report": ("as_document", "json_schema", "series_report_name"),
     "fno_telemetry.session": ("capture", "map_model"),
     "fno_telemetry.sinks.contract": ("RunContext", "Sink"),
     "fno_telemetry.sinks.fan_out": ("FanOut", "Outcome"),
     "fno_telemetry.sinks.json_file": ("JsonFile",),
-    "fno_telemetry.sinks.tensorboard": ("TensorBoard",),
-    "fno_telemetry.sinks.wandb_run": ("WandbRun",),
-    "fno_telemetry.sinks.wandb_workspace": ("SavedWorkspace",),
+    "fno_telemetry.sinks.tensorboard.sink": ("TensorBoard",),
+    "fno_telemetry.sinks.wandb.sink": ("WandbRun",),
+    "fno_telemetry.sinks.wandb.workspace": ("SavedWorkspace",),
     "fno_telemetry.comparison.changes": ("LayerChange",),
     "fno_telemetry.comparison.thresholds": ("Thresholds", "read_thresholds"),
     "fno_telemetry.comparison.verdicts": ("Comparison", "compare"),
@@ -90,17 +93,16 @@ _HOMES = {
     ),
 }
 _WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names} | {
-    "KnownWandbRun": ("fno_telemetry.sinks.wandb_notes", "KnownRun"),
+    "KnownWandbRun": ("fno_telemetry.sinks.wandb.run_notes", "KnownRun"),
     "dump_report": ("fno_telemetry.report", "dumps"),
-    "how_to_look_at_wandb": ("fno_telemetry.sinks.wandb_look", "how_to_look"),
+    "how_to_look_at_wandb": ("fno_telemetry.sinks.wandb.how_to_look", "how_to_look"),
     "load_plugin": ("fno_telemetry.plugins", "load"),
     "load_report": ("fno_telemetry.report", "load"),
     "plugin_names": ("fno_telemetry.plugins", "names"),
-    "save_wandb_workspace": ("fno_telemetry.sinks.wandb_workspace", "save_workspace"),
-    "series_label": ("fno_telemetry.series_names", "label"),
-    "series_report_name": ("fno_telemetry.series_names", "report_name"),
+    "save_wandb_workspace": ("fno_telemetry.sinks.wandb.workspace", "save_workspace"),
+    "series_label": ("fno_telemetry.records", "step_label"),
     "split_batches": ("fno_telemetry.sources.arrays", "batches"),
-    "wandb_runs_in": ("fno_telemetry.sinks.wandb_notes", "runs_in"),
+    "wandb_runs_in": ("fno_telemetry.sinks.wandb.run_notes", "runs_in"),
 }
 
 __all__ = [

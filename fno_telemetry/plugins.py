@@ -14,8 +14,8 @@ from fno_telemetry.errors import PluginNotFound
 
 SINKS = {
     "json": "fno_telemetry.sinks.json_file:JsonFile",
-    "tensorboard": "fno_telemetry.sinks.tensorboard:TensorBoard",
-    "wandb": "fno_telemetry.sinks.wandb_run:WandbRun",
+    "tensorboard": "fno_telemetry.sinks.tensorboard.sink:TensorBoard",
+    "wandb": "fno_telemetry.sinks.wandb.sink:WandbRun",
 }
 STATISTICS = {
     "values": "fno_telemetry.statistics.values:Values",

@@ -5,9 +5,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fno_telemetry import series_names
+if TYPE_CHECKING:
+    from fno_telemetry.findings import Finding
 
 SCHEMA = 1
 """Number of the report format that this version writes."""
@@ -42,6 +43,13 @@ class FrozenMapping(Mapping[str, V]):
 def spelled_place(name: str, call: int, item: str | None = None) -> str:
     """Return a path with its call, where it is not the first, and its output, where it has a name."""
     return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
+
+
+def step_label(step: int | None, step_kind: str | None, checkpoint: str | None) -> str:
+    """Return "step1000" or "epoch3" where the step is known, else the checkpoint's name, else "untrained"."""
+    if step is not None:
+        return f"{step_kind or 'step'}{step}"
+    return checkpoint or "untrained"
 
 
 def freeze(value: Any) -> Any:
@@ -178,30 +186,6 @@ class BlockRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that a rule found: where, what it was read off, and what to do about it.
-
-    `severity` is "note", "warning" or "error". `layer` is a module's or block's place, "input", "output", or
-    None for the whole model. `follows_from` is the id of the finding that explains this one.
-    """
-
-    id: str
-    rule: str
-    severity: str
-    layer: str | None
-    step: int | None
-    report: str | None
-    message: str
-    evidence: FrozenMapping[Any]
-    advice: str
-    follows_from: str | None = None
-
-    def __str__(self) -> str:
-        where = self.layer or "the model"
-        return f"{self.severity}: {where}: {self.message} ({self.rule})"
-
-
-@dataclass(frozen=True, kw_only=True)
 class CaptureRecord:
     """Everything that one capture found; the report's top-level keys are its attributes."""
 
@@ -216,7 +200,7 @@ class CaptureRecord:
     skipped: tuple[FrozenMapping[str], ...] = ()
     errors: tuple[FrozenMapping[str], ...] = ()
     warnings: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] | None = None
+    findings: "tuple[Finding, ...] | None" = None
     """None where nobody looked; empty where nothing was found."""
     provenance: FrozenMapping[Any] = field(default_factory=FrozenMapping)
     schema: int = SCHEMA
@@ -231,7 +215,7 @@ class CaptureRecord:
     def label(self) -> str:
         """What tells this record from others of its run: "step1000", "epoch3" or the checkpoint's name."""
         checkpoint = self.provenance.get("checkpoint") or {}
-        return series_names.label(self.step, self.summary.get("step_kind"), checkpoint.get("name"))
+        return step_label(self.step, self.summary.get("step_kind"), checkpoint.get("name"))
 
     def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
         """Return the record of one call; KeyError names what there is when it was not recorded."""

@@ -1,23 +1,21 @@
 """The report file: a record as strict JSON and back, written whole or not at all."""
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 import re
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from fno_telemetry.errors import ReportError
+from fno_telemetry.files import whole_file
+from fno_telemetry.findings import Finding
 from fno_telemetry.records import (
     SCHEMA,
     BlockRecord,
     CaptureRecord,
-    Finding,
     FrozenMapping,
     Histogram,
     LogHistogram,
@@ -123,47 +121,13 @@ def json_schema() -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(text))
 
 
-@contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` when the block ends well, else it is removed.
+def series_report_name(name: str, label: str) -> str:
+    """Return the name of one report of several: `activation_report.json`, `activation_report.step1000.json`.
 
-    Raises ReportError when the folder cannot be written.
+    The label stands before the ending, so that the reports of a series sort beside one another.
     """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
-        # Opened the way any new file is, so that the report gets the permissions the user's umask gives.
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise ReportError(f"{target}: cannot be written: {error.strerror or error}") from error
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(target)
-    except OSError as error:
-        raise ReportError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def why_unwritable(folder: str | Path) -> str | None:
-    """Return why no file can be made in `folder`, which need not exist yet; None when it seems possible.
-
-    Nothing is made or changed, so that a capture can be refused before it runs.
-    """
-    for place in (Path(folder), *Path(folder).absolute().parents):
-        try:
-            if not place.exists():
-                continue
-        except OSError as error:
-            return error.strerror or str(error)
-        if not place.is_dir():
-            return f"{place} is not a folder"
-        allowed = os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-        return None if allowed else f"no permission to write in {place}"
-    return None
+    path = PurePath(name)
+    return f"{path.stem}.{label}{path.suffix}"
 
 
 def _plain(value: Any) -> Any:

@@ -12,21 +12,21 @@ import torch
 from torch import nn
 
 from fno_telemetry import plugins
-from fno_telemetry.assembly import Tally, assemble
-from fno_telemetry.collector import Collector
-from fno_telemetry.compilation import uncompiled
 from fno_telemetry.errors import InputError, MapError, ModelError
-from fno_telemetry.forward_trace import ForwardTrace
-from fno_telemetry.gradient_pass import GradientPass
-from fno_telemetry.layer_filters import selected_names
-from fno_telemetry.losses import Loss
-from fno_telemetry.model_map import GivenRole, ModelMap
-from fno_telemetry.module_calls import paths_by_module, takes_hooks, unwrapped
-from fno_telemetry.observation import observe
-from fno_telemetry.outputs import copied, tensors_in
-from fno_telemetry.preservation import preserved
+from fno_telemetry.isolation.compilation import uncompiled
+from fno_telemetry.isolation.preservation import preserved
+from fno_telemetry.mapping.layer_filters import selected_names
+from fno_telemetry.mapping.model_map import GivenRole, ModelMap
+from fno_telemetry.mapping.structure import observe
+from fno_telemetry.measuring.collector import Collector
+from fno_telemetry.measuring.gradient_pass import GradientPass
+from fno_telemetry.measuring.losses import Loss
+from fno_telemetry.measuring.record_builder import Tally, assemble
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.statistics.contract import Statistic
+from fno_telemetry.tracing.forward_trace import ForwardTrace
+from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrapped
+from fno_telemetry.tracing.nested_tensors import copied, tensors_in
 
 MEMORY_LIMIT = 2**30
 """Bytes that the mean fields of all modules may take together."""

@@ -3,17 +3,24 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 # Small tensors gain nothing from threads, which wait for one another beside another busy program. It has to
 # be said before torch is imported, and holds for the programs that tests start too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Programs that tests start find `support` as the tests do.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))
+)
 
 import numpy as np
 import pytest
 import torch
+from support import example_record
 from torch import nn
 
 import fno_telemetry as ft
+from fno_telemetry.records import CaptureRecord
 
 Events = dict[str, list[tuple[int, object]]]
 
@@ -103,3 +110,14 @@ def read_events() -> Callable[[Path], Events]:
         return found
 
     return read
+
+
+@pytest.fixture(scope="session")
+def examples() -> ModuleType:
+    """Records made by hand."""
+    return example_record
+
+
+@pytest.fixture(scope="session")
+def record(examples: ModuleType) -> CaptureRecord:
+    return examples.example()

@@ -12,41 +12,14 @@ import fno_telemetry
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "fno_telemetry"
 COMMAND = ROOT / "cli" / "fno_telemetry_cli"
-MOST_LINES = 300
 
-# Each layer may import those before it, and its own members each other where they are packages.
+# In this order: each folder or module may import those before it, and what is in the same place.
 LAYERS = (
-    ("errors", "version", "canonical_paths", "series_names", "function_transforms", "torch_functions"),
-    ("records", "toml_files"),
-    ("plugins",),
-    ("report",),
-    ("sinks",),
-    ("comparison",),
-    ("diagnosis",),
-    ("fourier_calls", "lineage", "outputs", "compilation", "statistics", "architectures"),
-    ("hooks", "losses"),
-    ("sources", "axis_parts"),
-    ("module_calls",),
-    ("growing_sums", "axis_identities"),
-    ("branch_meetings", "places"),
-    ("forward_trace", "axes"),
-    ("model_map",),
-    ("observation", "map_files", "accumulators", "measured", "layer_filters"),
-    ("collector", "preservation"),
-    ("assembly", "gradient_pass"),
-    ("session",),
+    *("errors", "version", "canonical_paths", "files", "records", "keys", "findings", "plugins", "report"),
+    *("comparison", "diagnosis", "sinks", "isolation", "statistics", "tracing", "mapping"),
+    *("architectures", "sources", "measuring", "session"),
 )
-TORCH = {"statistics", "architectures", "sources", "collector", "session", "model_map", "forward_trace"}
-TORCH |= {"fourier_calls", "lineage", "module_calls", "axes", "accumulators", "outputs", "preservation"}
-TORCH |= {"assembly", "hooks", "growing_sums", "branch_meetings", "observation", "measured", "places"}
-TORCH |= {
-    "gradient_pass",
-    "losses",
-    "axis_identities",
-    "compilation",
-    "function_transforms",
-    "torch_functions",
-}
+TORCH = {"isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 
@@ -81,7 +54,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_go_one_way(path: Path) -> None:
-    rank = {name: index for index, layer in enumerate(LAYERS) for name in layer}
+    rank = {name: index for index, name in enumerate(LAYERS)}
     own = top_level_name(path)
     if own == "__init__":
         return
@@ -95,24 +68,23 @@ def test_imports_go_one_way(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
     roots = {module.partition(".")[0] for module in imports(path)}
-    if not path.name.startswith("wandb_"):
+    if "wandb" not in path.parts:
         assert "wandb" not in roots
     assert "tensorboard" not in roots
     in_library = path.is_relative_to(LIBRARY)
     # Sinks get finished numbers; TensorBoard's writer is the one thing they take from torch.
-    if in_library and top_level_name(path) not in TORCH and path.name != "tensorboard.py":
+    if in_library and top_level_name(path) not in TORCH and path.parts[-2:] != ("tensorboard", "sink.py"):
         assert "torch" not in roots
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_modules_are_short_and_named_for_what_they_hold(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+def test_modules_are_named_for_what_they_hold(path: Path) -> None:
     assert path.stem not in DRAWERS
 
 
 def test_every_layer_exists_and_every_module_has_a_layer() -> None:
     there = {top_level_name(path) for path in LIBRARY.rglob("*.py")} - {"__init__"}
-    assert there == {name for layer in LAYERS for name in layer}
+    assert there == set(LAYERS)
 
 
 @pytest.mark.parametrize("path", sorted(COMMAND.rglob("*.py")), ids=lambda p: p.name)

@@ -1,7 +1,6 @@
 import contextlib
 import json
 import os
-import runpy
 import shutil
 import stat
 import tempfile
@@ -13,17 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import example_record
 
-from fno_telemetry import report
+from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import SCHEMA, CaptureRecord, FrozenMapping, freeze_mapping
-
-EXAMPLES = runpy.run_path(str(Path(__file__).parent / "sinks" / "example_record.py"))
 
 
 @pytest.fixture(scope="module")
 def record() -> CaptureRecord:
-    return EXAMPLES["example"]()
+    return example_record.example()
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def test_a_report_read_back_equals_the_record(record, path):
 
 
 def test_findings_are_read_back_and_a_report_that_nobody_diagnosed_has_none(record, path):
-    diagnosed = EXAMPLES["diagnosed"](record)
+    diagnosed = example_record.diagnosed(record)
     report.write(diagnosed, path)
     assert report.load(path) == diagnosed
     report.write(record, path)
@@ -77,7 +75,7 @@ def test_a_record_without_input_output_or_modules_is_read_back_too(path):
 
 
 def test_numbers_keep_every_digit_and_integers_stay_integers(record, path):
-    exact = EXAMPLES["with_stats"](record, "lifter", count=2**60 + 1, mean=0.1 + 0.2, rms=5e-324)
+    exact = example_record.with_stats(record, "lifter", count=2**60 + 1, mean=0.1 + 0.2, rms=5e-324)
     report.write(exact, path)
     stats = report.load(path).module("lifter").stats
     assert (stats["count"], stats["mean"], stats["rms"]) == (2**60 + 1, 0.1 + 0.2, 5e-324)
@@ -92,7 +90,7 @@ def test_every_finite_float_survives(value):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_does_not_have_become_null(record, path, value):
-    broken = EXAMPLES["with_stats"](record, "lifter", rms=value)
+    broken = example_record.with_stats(record, "lifter", rms=value)
     broken = replace(
         broken,
         layers=FrozenMapping({"lifter/mean": (1.0, value)}),
@@ -142,7 +140,7 @@ def test_the_folder_is_made(record, tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, SystemExit])
 def test_an_interrupt_in_the_middle_leaves_the_old_file_and_no_other(path, written, error):
-    with pytest.raises(error), report.whole_file(path) as part:
+    with pytest.raises(error), files.whole_file(path) as part:
         part.write_text('{"schema": ')
         raise error
     assert path.read_bytes() == written
@@ -151,7 +149,7 @@ def test_an_interrupt_in_the_middle_leaves_the_old_file_and_no_other(path, writt
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(path, written):
     expected = f"{path}: cannot be written: No space left"
-    with pytest.raises(ReportError, match=expected), report.whole_file(path) as part:
+    with pytest.raises(ReportError, match=expected), files.whole_file(path) as part:
         part.write_text('{"schema": ')
         raise OSError(28, "No space left on device")
     assert path.read_bytes() == written
@@ -159,7 +157,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(path, written):
 
 
 def test_while_it_is_being_written_the_old_file_is_whole(path, written):
-    with report.whole_file(path) as part:
+    with files.whole_file(path) as part:
         part.write_text("new")
         assert path.read_bytes() == written
     assert path.read_text() == "new"
@@ -167,7 +165,7 @@ def test_while_it_is_being_written_the_old_file_is_whole(path, written):
 
 def test_who_is_reading_the_old_file_reads_it_whole(record, path, written):
     with path.open("rb") as reader:
-        report.write(EXAMPLES["at_step"](record, 2000), path)
+        report.write(example_record.at_step(record, 2000), path)
         assert reader.read() == written
     assert report.load(path).step == 2000
 
@@ -200,8 +198,8 @@ def read_only_folder() -> Iterator[Path]:
 
 def test_a_read_only_folder_is_an_error_in_one_line(record):
     with read_only_folder() as folder:
-        assert "permission" in report.why_unwritable(folder)
-        assert "permission" in report.why_unwritable(folder / "new" / "folder")
+        assert "permission" in files.why_unwritable(folder)
+        assert "permission" in files.why_unwritable(folder / "new" / "folder")
         for target in (folder / "report.json", folder / "new" / "report.json"):
             with pytest.raises(ReportError) as raised:
                 report.write(record, target)
@@ -212,7 +210,7 @@ def test_a_path_through_a_file_is_an_error_in_one_line(record, tmp_path):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(ReportError, match=r"file/report\.json: cannot be written: "):
         report.write(record, tmp_path / "file" / "report.json")
-    assert report.why_unwritable(tmp_path / "file" / "deeper") == f"{tmp_path}/file is not a folder"
+    assert files.why_unwritable(tmp_path / "file" / "deeper") == f"{tmp_path}/file is not a folder"
     assert (tmp_path / "file").read_text() == "kept"
 
 
@@ -224,7 +222,7 @@ def test_a_folder_in_the_way_is_an_error_and_leaves_nothing(record, path):
 
 
 def test_a_folder_that_can_be_made_is_writable_and_asking_makes_nothing(tmp_path):
-    assert report.why_unwritable(tmp_path / "new" / "folder") is None
+    assert files.why_unwritable(tmp_path / "new" / "folder") is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,24 +1,22 @@
 """The JSON Schema that is shipped: what it takes, and what it and reading refuse."""
 
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from support import example_record
 
 from fno_telemetry import report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import SCHEMA, CaptureRecord
 
-EXAMPLES = runpy.run_path(str(Path(__file__).parent / "sinks" / "example_record.py"))
-
 
 @pytest.fixture(scope="module")
 def record() -> CaptureRecord:
-    return EXAMPLES["diagnosed"](EXAMPLES["example"]())
+    return example_record.diagnosed(example_record.example())
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fno_telemetry.keys import record_key
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
-from fno_telemetry.sinks.keys import record_key
 
 TREND_STATISTICS = (
     *("rms", "sample_variation", "dead_channel_fraction", "low_frequency_fraction", "negative_fraction"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fno_telemetry.errors import OptionError
-from fno_telemetry.toml_files import read_toml
+from fno_telemetry.files import read_toml
 
 
 @dataclass(frozen=True)

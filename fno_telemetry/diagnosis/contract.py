@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fno_telemetry.diagnosis.sites import Site
+from fno_telemetry.diagnosis.places import Site
 from fno_telemetry.records import CaptureRecord, Value
 
 SEVERITIES = ("note", "warning", "error")

@@ -10,7 +10,8 @@ from fno_telemetry.diagnosis.causes import Found, by_cause
 from fno_telemetry.diagnosis.contract import SEVERITIES, Rule, Symptom, takes_baseline, takes_series
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, checked
 from fno_telemetry.errors import PluginNotFound, ReportError
-from fno_telemetry.records import CaptureRecord, Finding, FrozenMapping
+from fno_telemetry.findings import Finding
+from fno_telemetry.records import CaptureRecord, FrozenMapping
 
 
 def diagnose(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import Evidence
-from fno_telemetry.diagnosis.sites import (
+from fno_telemetry.diagnosis.places import (
     Site,
     block_sites,
     counterpart,

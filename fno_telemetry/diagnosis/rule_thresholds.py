@@ -9,7 +9,7 @@ from pathlib import Path
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis.contract import default_thresholds
 from fno_telemetry.errors import OptionError
-from fno_telemetry.toml_files import read_toml
+from fno_telemetry.files import read_toml
 
 RuleThresholds = Mapping[str, Mapping[str, float]]
 """Rule -> threshold -> number."""

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from fno_telemetry import report, series_names
+from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
@@ -28,7 +28,7 @@ class JsonFile:
     def open(self, run: RunContext) -> None:
         """Settle where the report goes; ReportError when no file can be made there."""
         path = self._given or run.folder / run.report_name
-        reason = "it is a folder" if path.is_dir() else report.why_unwritable(path.parent)
+        reason = "it is a folder" if path.is_dir() else files.why_unwritable(path.parent)
         if reason:
             raise ReportError(f"{path}: cannot be written: {reason}")
         self._path, self._written = path, []
@@ -40,7 +40,7 @@ class JsonFile:
             raise ReportError("this JSON sink has no path: write JsonFile(path), or open it with a run")
         path = self._path
         if self._one_each:
-            path = path.with_name(series_names.report_name(path.name, record.label))
+            path = path.with_name(report.series_report_name(path.name, record.label))
         report.write(record, path)
         self._written.append(path)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import torch
 
-from fno_telemetry.function_transforms import is_batched
+from fno_telemetry.isolation.function_transforms import is_batched
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 

@@ -13,7 +13,7 @@ import pytest
 
 from fno_telemetry_cli.app import main
 
-HERE = Path(__file__).parent
+NETWORKS = Path(__file__).parents[1] / "support"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def folder(tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """The working folder, with `train.npz` in it; the test's networks can be imported from it."""
     (tmp_path / "train.npz").write_bytes(samples.read_bytes())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(HERE), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(NETWORKS), *sys.path])
     monkeypatch.delenv("COLUMNS", raising=False)
     return tmp_path
 
@@ -68,7 +68,7 @@ def spawn(folder: Path) -> Run:
     """Call the command as a user does, in a process of its own."""
 
     def call(*arguments: object, python: tuple[str, ...] = (), **environment: str | None) -> Result:
-        given = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **environment}
+        given = {**os.environ, "PYTHONPATH": str(NETWORKS), "OMP_NUM_THREADS": "1", **environment}
         given.pop("COLUMNS", None)
         done = subprocess.run(
             [sys.executable, *python, "-m", "fno_telemetry_cli", *map(str, arguments)],

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,19 +11,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import train_until_collapse
+from support import tensorboard_serving, wandb_surroundings
+from support import wandb_log as log
 
 import fno_telemetry as ft
-from fno_telemetry.sinks import keys
+from fno_telemetry import keys
 
-ROOT = Path(__file__).parents[2]
-SINKS = ROOT / "tests" / "sinks"
-example = SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / "train_until_collapse.py")))
-log = SimpleNamespace(**runpy.run_path(str(SINKS / "wandb_log.py")))
-serving = runpy.run_path(str(SINKS / "tensorboard_serving.py"))["serving"]
-environment = runpy.run_path(str(SINKS / "wandb_surroundings.py"))["environment"]
+serving = tensorboard_serving.serving
+environment = wandb_surroundings.environment
 
-STEPS = list(range(0, example.LAST + 1, example.CHECKPOINT_EVERY))
-FIRST_BROKEN = next(step for step in STEPS if step > example.SPIKE)
+STEPS = list(range(0, train_until_collapse.LAST + 1, train_until_collapse.CHECKPOINT_EVERY))
+FIRST_BROKEN = next(step for step in STEPS if step > train_until_collapse.SPIKE)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ def collapse(tmp_path_factory) -> Iterator[SimpleNamespace]:
     waves = [1 + np.cos(2 * np.pi * (k * rows + columns)) + 0.3 * rng.random((16, 16)) for k in range(6)]
     amplitudes = np.stack(waves).astype(np.float32)
     np.savez(folder / "train.npz", diffraction=amplitudes)
-    losses = example.train(torch.from_numpy(amplitudes).unsqueeze(1), checkpoints)
+    losses = train_until_collapse.train(torch.from_numpy(amplitudes).unsqueeze(1), checkpoints)
     line = ["capture", "--input", "train.npz", "--output", "out", "--checkpoint", "checkpoints/*.ckpt"]
     done = call(folder, *line, "--batch-size", "3", "--sink", "json,tensorboard,wandb", "--json")
     yield SimpleNamespace(folder=folder, losses=losses, done=done)
@@ -136,7 +134,9 @@ def test_compare_names_the_step_where_it_broke_and_exits_1(collapse):
 
 
 def test_the_healthy_part_of_the_run_is_not_worse(collapse):
-    healthy = [f"out/activation_report.step{step}.json" for step in STEPS if step <= example.SPIKE]
+    healthy = [
+        f"out/activation_report.step{step}.json" for step in STEPS if step <= train_until_collapse.SPIKE
+    ]
     result = call(collapse.folder, "compare", *healthy, "--json")
     assert (result.returncode, json.loads(result.stdout)["break_step"]) == (0, None)
 
@@ -176,5 +176,7 @@ def test_diagnose_names_the_step_and_where_it_began(collapse, records):
 
 
 def test_diagnose_says_nothing_of_the_healthy_part(collapse):
-    healthy = [f"out/activation_report.step{step}.json" for step in STEPS if step <= example.SPIKE]
+    healthy = [
+        f"out/activation_report.step{step}.json" for step in STEPS if step <= train_until_collapse.SPIKE
+    ]
     assert call(collapse.folder, "diagnose", *healthy).returncode == 0

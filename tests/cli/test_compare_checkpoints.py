@@ -1,18 +1,16 @@
 """`compare` of checkpoints that are captured for it, and of reports that are replayed into dashboards."""
 
 import os
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from support import wandb_log as log
+from support import wandb_surroundings
 
 import fno_telemetry as ft
 
-SINKS = Path(__file__).parents[1] / "sinks"
-log = SimpleNamespace(**runpy.run_path(str(SINKS / "wandb_log.py")))
-alone = runpy.run_path(str(SINKS / "wandb_surroundings.py"))["alone"]
+alone = wandb_surroundings.alone
 
 
 def save(path: str, seed: int, **more: int) -> str:

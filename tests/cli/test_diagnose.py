@@ -1,19 +1,18 @@
 """`diagnose`, and `capture --diagnose`: what is printed, what is written, how they end."""
 
 import json
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support import small_records
 
 import fno_telemetry as ft
 from fno_telemetry import report
 from fno_telemetry.records import freeze_mapping
 
-R = runpy.run_path(str(Path(__file__).parents[1] / "diagnosis" / "small_records.py"))
 FINDING_KEYS = {
     *("id", "rule", "severity", "layer", "step", "report", "message", "evidence", "advice", "follows_from")
 }
@@ -28,22 +27,22 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def healthy(tmp_path: Path) -> Path:
     path = tmp_path / "healthy.json"
-    report.write(R["network"](), path)
+    report.write(small_records.network(), path)
     return path
 
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
     """A lifting that returns nothing, and all that follows from it; one spectral layer keeps few modes."""
-    record = R["network"]()
+    record = small_records.network()
     for module in record.modules:
         name = module.name
         if name.startswith("lifter"):
-            record = R["with_module"](record, name, rms=0.0, min=0.0, max=0.0)
+            record = small_records.with_module(record, name, rms=0.0, min=0.0, max=0.0)
         elif not name.endswith("act"):
-            record = R["with_module"](record, name, relative_sample_variation=0.0)
-    record = R["with_module"](record, "blocks.1.spectral", unused_weight_fraction=0.5)
-    record = R["with_output"](record, relative_sample_variation=0.0)
+            record = small_records.with_module(record, name, relative_sample_variation=0.0)
+    record = small_records.with_module(record, "blocks.1.spectral", unused_weight_fraction=0.5)
+    record = small_records.with_output(record, relative_sample_variation=0.0)
     path = tmp_path / "broken.json"
     report.write(record, path)
     return path
@@ -91,7 +90,9 @@ def test_fail_on_decides_the_exit_code_of_errors(run, broken, level, code):
 
 @pytest.mark.parametrize(("level", "code"), [("note", 1), ("warning", 0), ("error", 0)])
 def test_fail_on_decides_the_exit_code_of_notes(run, tmp_path, level, code):
-    noted = R["with_module"](R["network"](), "blocks.1.spectral", unused_weight_fraction=0.5)
+    noted = small_records.with_module(
+        small_records.network(), "blocks.1.spectral", unused_weight_fraction=0.5
+    )
     report.write(noted, tmp_path / "noted.json")
     assert run("diagnose", tmp_path / "noted.json", "--fail-on", level).code == code
 
@@ -104,9 +105,9 @@ def test_quiet_prints_a_line_for_each_cause_and_no_notes(run, broken, healthy):
 
 
 def test_a_baseline_shows_what_was_lost_since(run, healthy, tmp_path):
-    record = R["network"]()
+    record = small_records.network()
     for index in range(3):
-        record = R["with_block"](record, index, spectral_local_ratio=0.1)
+        record = small_records.with_block(record, index, spectral_local_ratio=0.1)
     report.write(record, tmp_path / "later.json")
     assert run("diagnose", tmp_path / "later.json").code == 0
     result = run("diagnose", tmp_path / "later.json", "--baseline", healthy)
@@ -115,7 +116,7 @@ def test_a_baseline_shows_what_was_lost_since(run, healthy, tmp_path):
 
 
 def test_a_baseline_of_other_samples_is_said(run, healthy, tmp_path):
-    other = replace(R["network"](), provenance=freeze_mapping({"input": {"digest": "1"}}))
+    other = replace(small_records.network(), provenance=freeze_mapping({"input": {"digest": "1"}}))
     report.write(other, tmp_path / "other.json")
     assert (
         "the baseline is of other samples"
@@ -135,10 +136,12 @@ def test_thresholds_come_from_a_file(run, healthy, tmp_path):
 
 def test_a_series_says_since_when_and_says_it_once(run, tmp_path):
     for index, rms in enumerate((1.0, 1.1, 30.0, 40.0)):
-        record = R["with_module"](
-            R["network"](), "blocks.1.local", rms=rms, dead_channel_fraction=0.5 * (rms > 2)
+        record = small_records.with_module(
+            small_records.network(), "blocks.1.local", rms=rms, dead_channel_fraction=0.5 * (rms > 2)
         )
-        report.write(R["at_step"](record, 10 * index), tmp_path / f"activation_report.step{10 * index}.json")
+        report.write(
+            small_records.at_step(record, 10 * index), tmp_path / f"activation_report.step{10 * index}.json"
+        )
     result = run("diagnose", tmp_path)
     assert result.code == 1
     assert "error   blocks.1 broke at step 20" in result.out
@@ -184,14 +187,14 @@ def test_a_rule_explains_itself(run):
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_used_is_one_line_and_exit_2(run, folder, line, words):
-    report.write(R["network"](), folder / "ok.json")
+    report.write(small_records.network(), folder / "ok.json")
     (folder / "text.json").write_text("no = json = at all")
     (folder / "unknown.toml").write_text("[diagnose.dead_lair]\nlimit = 1\n")
     (folder / "limit.toml").write_text("[diagnose.dead_layer]\nlimit = 1\n")
     (folder / "words.toml").write_text('[diagnose.dead_layer]\nnear_zero = "low"\n')
     (folder / "flat.toml").write_text("[diagnose]\ndead_layer = 1\n")
-    report.write(R["at_step"](R["network"](), 1), folder / "steps" / "a.json")
-    report.write(R["network"](), folder / "steps" / "b.json")
+    report.write(small_records.at_step(small_records.network(), 1), folder / "steps" / "a.json")
+    report.write(small_records.network(), folder / "steps" / "b.json")
     result = run(*line)
     assert (result.code, result.out) == (2, "")
     assert words in result.err
@@ -211,7 +214,7 @@ def test_the_command_starts_without_torch(healthy):
 
 RULES = """
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.sites import module_sites
+from fno_telemetry.diagnosis.places import module_sites
 
 def loud_layer(record, *, most=0.5):
     for site in module_sites(record):
@@ -296,7 +299,7 @@ def test_a_report_with_words_for_numbers_is_refused_in_one_line(run, healthy, tm
 
 
 def test_names_cannot_command_the_terminal(run, tmp_path):
-    record = R["with_module"](R["network"](), "blocks.1.local", rms=0.0)
+    record = small_records.with_module(small_records.network(), "blocks.1.local", rms=0.0)
     odd = replace(
         record,
         modules=tuple(
@@ -311,7 +314,7 @@ def test_names_cannot_command_the_terminal(run, tmp_path):
 
 
 def test_reports_of_another_network_are_refused(run, healthy, folder):
-    other = R["network"]()
+    other = small_records.network()
     other = replace(other, modules=tuple(replace(m, name=f"net.{m.name}") for m in other.modules))
     report.write(other, folder / "other.json")
     for line in ([healthy, folder / "other.json"], [healthy, "--baseline", folder / "other.json"]):
@@ -322,7 +325,7 @@ def test_reports_of_another_network_are_refused(run, healthy, folder):
 
 def test_reports_without_steps_are_taken_by_number_and_that_is_said(run, folder):
     for number in (9, 10, 100):
-        report.write(R["network"](), folder / "runs" / f"r{number}.json")
+        report.write(small_records.network(), folder / "runs" / f"r{number}.json")
     result = run("diagnose", "runs")
     assert result.out.startswith("3 reports, from runs/r9.json to runs/r100.json")
     assert "these reports have no step" in result.err

@@ -1,26 +1,24 @@
 """`capture --diagnose`: what it finds is in the dashboards, and an alert where that is asked for."""
 
 import json
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support import wandb_stand_in, wandb_surroundings
 
 import fno_telemetry as ft
 
-SINKS = Path(__file__).parents[1] / "sinks"
-_stand_in = runpy.run_path(str(SINKS / "wandb_stand_in.py"))
-alone = runpy.run_path(str(SINKS / "wandb_surroundings.py"))["alone"]
+alone = wandb_surroundings.alone
 
 
 @pytest.fixture
 def server(alone, monkeypatch) -> Iterator[Any]:
-    with _stand_in["StandIn"]() as server:
+    with wandb_stand_in.StandIn() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", _stand_in["API_KEY"])
+        monkeypatch.setenv("WANDB_API_KEY", wandb_stand_in.API_KEY)
         yield server
 
 

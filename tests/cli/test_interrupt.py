@@ -10,7 +10,7 @@ import torch
 
 import fno_telemetry as ft
 
-HERE = Path(__file__).parent
+NETWORKS = Path(__file__).parents[1] / "support"
 # A process started in the background may have inherited that it ignores Ctrl-C.
 PROGRAM = """
 import signal
@@ -37,7 +37,7 @@ def test_an_interrupted_capture_leaves_nothing(folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": str(NETWORKS)},
     )
     with process:
         assert process.stderr.readline() == "running\n"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fno_telemetry as ft
-from fno_telemetry.sinks import wandb_rows
+from fno_telemetry.sinks.wandb import rows
 
 GRADIENTS = {"grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count", "output_grad_rms"}
 LOSS = ("--loss", "cli_networks:loud_square")
@@ -60,7 +60,7 @@ def test_gradients_are_in_every_sink_and_satisfy_the_schema(run, folder, tiny, r
         ((_, value),) = events[f"{key}/{module.name.replace('.', '/')}"]
         assert value == pytest.approx(module.stats[key], rel=1e-6)
     assert "spectral_local_gradient_ratio/fno_blocks/0" in events
-    scalars = wandb_rows.row(record).scalars
+    scalars = rows.row(record).scalars
     assert scalars["grad_norm/output_proj"] == record.module("output_proj").stats["grad_norm"]
     block = record.blocks[0].stats["spectral_local_gradient_ratio"]
     assert scalars["spectral_local_gradient_ratio/fno_blocks/0"] == block
@@ -73,7 +73,7 @@ def test_without_a_loss_no_dashboard_has_a_key_more(run, folder, tiny, read_even
     assert run(*CAPTURE, *tiny, "--sink", "json,tensorboard").code == 0
     assert not [tag for tag in read_events(Path("out/tensorboard/out")) if "grad" in tag]
     assert not [
-        key for key in wandb_rows.row(ft.load_report("out/activation_report.json")).scalars if "grad" in key
+        key for key in rows.row(ft.load_report("out/activation_report.json")).scalars if "grad" in key
     ]
     document = json.loads(Path("out/activation_report.json").read_text())
     assert "grad" not in json.dumps([document["modules"], document["blocks"]])

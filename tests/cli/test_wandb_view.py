@@ -1,6 +1,5 @@
 """`view --wandb`: where the runs of a capture are, in lines to open and to run."""
 
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,20 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from support import wandb_stand_in, wandb_surroundings
 
 import fno_telemetry as ft
 
-SINKS = Path(__file__).parents[1] / "sinks"
-_stand_in = runpy.run_path(str(SINKS / "wandb_stand_in.py"))
-_around = runpy.run_path(str(SINKS / "wandb_surroundings.py"))
-alone = _around["alone"]
+alone = wandb_surroundings.alone
 
 
 @pytest.fixture
 def server(alone, monkeypatch) -> Iterator[Any]:
-    with _stand_in["StandIn"]() as server:
+    with wandb_stand_in.StandIn() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", _stand_in["API_KEY"])
+        monkeypatch.setenv("WANDB_API_KEY", wandb_stand_in.API_KEY)
         yield server
 
 
@@ -53,7 +50,7 @@ def test_an_offline_run_is_shown_with_the_commands_that_the_capture_named(run, c
     for path in ("run", "run/activation_report.json", "run/wandb"):
         result = run("view", "--wandb", path)
         assert (result.code, result.out.splitlines(), result.err) == (0, expected, "")
-    shown = _around["run_wandb"](Path.cwd(), expected[0].replace("leet", "leet inspect --json"))
+    shown = wandb_surroundings.run_wandb(Path.cwd(), expected[0].replace("leet", "leet inspect --json"))
     assert '"checkpoint_step":1000' in shown
 
 

@@ -1,21 +1,19 @@
 """What `make bench-diagnosis` measures at length, on two families and a seed of neither half of it."""
 
-import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support import fault_harness, fault_networks, planted_faults
 
 import fno_telemetry as ft
 
-HARNESS: Any = runpy.run_path(str(Path(__file__).parent / "harness.py"))
 FAMILIES, SEED = ("fno", "TFNO"), 11
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # neuraloperator's own
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> list[Any]:
-    return [one for family in FAMILIES for one in HARNESS["outcomes"](family, SEED)]
+    return [one for family in FAMILIES for one in fault_harness.outcomes(family, SEED)]
 
 
 def test_planted_faults_are_found(outcomes):
@@ -32,34 +30,32 @@ def test_the_right_layer_stands_on_top(outcomes):
 
 
 def test_every_fault_is_planted_somewhere(outcomes):
-    faults = HARNESS["faults"]
-    known = {*faults["FAULTS"], *faults["SERIES"], *(name for name, *_ in faults["INPUTS"])}
+    known = {*planted_faults.FAULTS, *planted_faults.SERIES, *(name for name, *_ in planted_faults.INPUTS)}
     assert {one.fault for one in outcomes} == known
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_healthy_network_has_no_warning(family):
     for state in ("quiet_made", "quiet_trained"):
-        network = HARNESS[state](family, SEED)
+        network = getattr(fault_harness, state)(family, SEED)
         for kind, scale in (("waves", 1.0), ("waves", 2.0), ("rough", 1.0), ("shapes", 1.0)):
-            samples = scale * HARNESS["networks"]["held_out"](SEED, kind)
-            findings = ft.diagnose(ft.capture(network, samples, loss=HARNESS["networks"]["loss_of"]))
+            samples = scale * fault_networks.held_out(SEED, kind)
+            findings = ft.diagnose(ft.capture(network, samples, loss=fault_networks.loss_of))
             assert [str(finding) for finding in findings if finding.severity != "note"] == []
 
 
 def test_modes_beyond_the_resolution_are_noted_of_every_spectral_layer():
-    networks = HARNESS["networks"]
     network = ft.load_plugin("architectures", "fno").build(C=1, modes=24, hidden_channels=8, fno_blocks=2)
-    findings = ft.diagnose(ft.capture(network.eval(), networks["held_out"](SEED)))
+    findings = ft.diagnose(ft.capture(network.eval(), fault_networks.held_out(SEED)))
     noted = [finding.layer for finding in findings if finding.rule == "unused_modes"]
     assert noted == ["fno_blocks.0.spectral", "fno_blocks.1.spectral"]
 
 
 def test_a_dead_lifter_is_one_error_and_not_forty():
-    faults, network = HARNESS["faults"], HARNESS["quiet_trained"]("fno", SEED)
-    samples = HARNESS["networks"]["held_out"](SEED)
-    anatomy = faults["Anatomy"].of(ft.capture(network, samples))
-    faults["quiet_lifting"](network, anatomy, 0, 0.0)
+    network = fault_harness.quiet_trained("fno", SEED)
+    samples = fault_networks.held_out(SEED)
+    anatomy = planted_faults.Anatomy.of(ft.capture(network, samples))
+    planted_faults.quiet_lifting(network, anatomy, 0, 0.0)
     findings = ft.diagnose(ft.capture(network, samples))
     causes = [finding for finding in findings if finding.follows_from is None and finding.severity != "note"]
     assert [(cause.rule, cause.layer) for cause in causes] == [("dead_layer", "lifter.conv2")]

@@ -1,19 +1,17 @@
 """Every rule: where it speaks and how severely, the neighbour of that where it is silent, and nulls."""
 
-import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support import small_records
 
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis.contract import default_thresholds, takes_series
 from fno_telemetry.diagnosis.findings import diagnose
 from fno_telemetry.records import CaptureRecord
 
-R = runpy.run_path(str(Path(__file__).parent / "small_records.py"))
 Record = CaptureRecord | Sequence[CaptureRecord]
 
 
@@ -31,19 +29,19 @@ class Case:
 
 
 def inp(**stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
-    return lambda record: R["with_input"](record, **stats)
+    return lambda record: small_records.with_input(record, **stats)
 
 
 def out(**stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
-    return lambda record: R["with_output"](record, **stats)
+    return lambda record: small_records.with_output(record, **stats)
 
 
 def mod(name: str, **stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
-    return lambda record: R["with_module"](record, name, **stats)
+    return lambda record: small_records.with_module(record, name, **stats)
 
 
 def block(index: int, **stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
-    return lambda record: R["with_block"](record, index, **stats)
+    return lambda record: small_records.with_block(record, index, **stats)
 
 
 def every(kind: str, **stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
@@ -52,9 +50,9 @@ def every(kind: str, **stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
     def change(record: CaptureRecord) -> CaptureRecord:
         for index in range(3):
             if kind == "block":
-                record = R["with_block"](record, index, **stats)
+                record = small_records.with_block(record, index, **stats)
             else:
-                record = R["with_module"](record, f"blocks.{index}.{kind}", **stats)
+                record = small_records.with_module(record, f"blocks.{index}.{kind}", **stats)
         return record
 
     return change
@@ -70,7 +68,7 @@ def all_of(*changes: Callable[[CaptureRecord], CaptureRecord]) -> Callable[[Capt
 
 
 def steps(*changes: Callable[[CaptureRecord], CaptureRecord]) -> Callable[[CaptureRecord], Record]:
-    return lambda record: [R["at_step"](change(record), 10 * i) for i, change in enumerate(changes)]
+    return lambda record: [small_records.at_step(change(record), 10 * i) for i, change in enumerate(changes)]
 
 
 def same(record: CaptureRecord) -> CaptureRecord:
@@ -424,9 +422,9 @@ CASES = [
 
 
 def found(case: Case, change: Callable[[CaptureRecord], Record]) -> list[Any]:
-    made = change(R["network"]())
+    made = change(small_records.network())
     records = [made] if isinstance(made, CaptureRecord) else made
-    against = {name: make(R["network"]()) for name, make in case.against.items()}
+    against = {name: make(small_records.network()) for name, make in case.against.items()}
     return list(diagnose(*records, rules=[case.rule], **against))
 
 
@@ -458,8 +456,8 @@ def test_a_rule_says_nothing_of_what_is_undefined(case):
     def emptied(record: CaptureRecord) -> Record:
         made = case.speaks(record)
         if isinstance(made, CaptureRecord):
-            return R["without_numbers"](made)
-        return [R["without_numbers"](one) for one in made]
+            return small_records.without_numbers(made)
+        return [small_records.without_numbers(one) for one in made]
 
     assert found(case, emptied) == []
 
@@ -469,7 +467,7 @@ def test_every_rule_has_a_case():
 
 
 def test_a_healthy_record_has_no_finding():
-    assert diagnose(R["network"]()) == ()
+    assert diagnose(small_records.network()) == ()
 
 
 @pytest.mark.parametrize("name", plugins.names("rules"))
@@ -490,11 +488,11 @@ def test_a_rule_says_its_formula_its_limits_and_when_it_is_wrong(name):
 @pytest.mark.parametrize("name", plugins.names("rules"))
 def test_a_rule_has_nothing_to_say_of_an_empty_record(name):
     empty = CaptureRecord(
-        summary=R["network"]().summary, layers=R["network"]().layers,
+        summary=small_records.network().summary, layers=small_records.network().layers,
         modules=(), blocks=(), input=None, output=None, outputs=(),
     )  # fmt: skip
     records = (
-        [R["at_step"](empty, step) for step in (0, 1, 2)]
+        [small_records.at_step(empty, step) for step in (0, 1, 2)]
         if takes_series(plugins.load("rules", name))
         else [empty]
     )

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fno_telemetry import report
 from fno_telemetry.sinks.contract import RunContext, Sink
 from fno_telemetry.sinks.json_file import JsonFile
-from fno_telemetry.sinks.tensorboard import TensorBoard
+from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 
 
 @dataclass
@@ -136,11 +136,12 @@ def test_a_sink_has_a_name(sink):
 
 def test_what_was_flushed_survives_a_kill(tmp_path: Path, read_events):
     program = f"""
-import os, runpy, signal
+import os, signal
 from pathlib import Path
 from fno_telemetry.sinks.contract import RunContext
-from fno_telemetry.sinks.tensorboard import TensorBoard
-record = runpy.run_path({str(Path(__file__).with_name("example_record.py"))!r})["example"]()
+from fno_telemetry.sinks.tensorboard.sink import TensorBoard
+from support import example_record
+record = example_record.example()
 sink = TensorBoard()
 sink.open(RunContext(Path({str(tmp_path)!r}), experiment="demo"))
 sink.write(record)

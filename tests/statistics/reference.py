@@ -212,7 +212,7 @@ def gain(before, after):
     return rms[1] / rms[0] if rms[0] else None
 
 
-def earlier(array):
+def legacy(array):
     """Section 6, one batch: the earlier script's formulas."""
     flat = abs(array).ravel()
     keys = ("mean", "std", "p50", "p95", "p99", "sparsity", "low_freq_ratio")

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fno_telemetry.statistics import activation as activations
-from fno_telemetry.statistics import earlier
+from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics import sketch as sketches
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
@@ -82,7 +82,7 @@ def _everything(tensor: torch.Tensor) -> dict[str, Any]:
     if tensor.shape == other.field.squeeze(2).shape:
         for pair in (Branches(), Updates(), Gains()):
             found[pair.name] = summarize_state(pair, pair.measure(one, other), {})
-    row = earlier.measure(tensor, one, Values().measure(one), True).columns()
+    row = legacy.measure(tensor, one, Values().measure(one), True).columns()
     found["earlier"] = Summary({key: values[0] for key, values in row.items()})
     return found
 
@@ -165,7 +165,7 @@ def test_measuring_and_merging_look_at_no_value_away_from_the_host(
     with Looking() as looking:
         one, other = Activation(tensor, LAYOUT), Activation(tensor.flip(0), LAYOUT)
         state = Values().measure(one)
-        earlier.measure(tensor, one, state, True)
+        legacy.measure(tensor, one, state, True)
         state.merge(state)
         for statistic in (Channels(), Samples(), Spectrum()):
             measured: Any = statistic.measure(one)

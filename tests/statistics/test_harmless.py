@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fno_telemetry.statistics import earlier
+from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Activation, Layout, dtype_name, unmeasurable
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
@@ -61,7 +61,7 @@ def _states(tensor: torch.Tensor, layout: Layout = LAYOUT) -> list[Any]:
     for pair in (Branches(), Updates(), Gains()):
         states.append(pair.measure(one, other))
         summarize_state(pair, states[-1], known)
-    states.append(earlier.measure(tensor, one, states[0], True))
+    states.append(legacy.measure(tensor, one, states[0], True))
     states[-1].columns()
     return states
 

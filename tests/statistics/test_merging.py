@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fno_telemetry.statistics import earlier
+from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
@@ -280,7 +280,7 @@ def test_rows_of_the_earlier_formulas_stay_in_order() -> None:
     states = []
     for part in data.split(2):
         activation = Activation(part, LAYOUT)
-        states.append(earlier.measure(part, activation, Values().measure(activation), True))
+        states.append(legacy.measure(part, activation, Values().measure(activation), True))
     merged = states[0].merge(states[1]).merge(states[2])
     assert torch.equal(merged.rows, torch.cat([state.rows for state in states]))
     alike = pickle.loads(pickle.dumps(on_host(merged)))

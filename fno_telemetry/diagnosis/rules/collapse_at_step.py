@@ -6,7 +6,7 @@ from typing import Any
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.comparison.verdicts import compare
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.sites import Site, block_sites, module_sites
+from fno_telemetry.diagnosis.places import Site, block_sites, module_sites
 from fno_telemetry.records import CaptureRecord
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
-from fno_telemetry.diagnosis.sites import input_site, module_sites
+from fno_telemetry.diagnosis.places import input_site, module_sites
 from fno_telemetry.diagnosis.wording import percent
 from fno_telemetry.records import CaptureRecord
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.sites import (
+from fno_telemetry.diagnosis.places import (
     Site,
     counterpart,
     input_site,

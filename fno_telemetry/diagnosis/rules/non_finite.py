@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.sites import tensor_sites
+from fno_telemetry.diagnosis.places import tensor_sites
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord, Value
 

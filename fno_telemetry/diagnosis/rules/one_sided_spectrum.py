@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.sites import Site, counterpart, module_sites, stated
+from fno_telemetry.diagnosis.places import Site, counterpart, module_sites, stated
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, Symptom
-from fno_telemetry.diagnosis.sites import Site, module_sites
+from fno_telemetry.diagnosis.places import Site, module_sites
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, Symptom
-from fno_telemetry.diagnosis.sites import module_sites
+from fno_telemetry.diagnosis.places import module_sites
 from fno_telemetry.records import CaptureRecord
 
 

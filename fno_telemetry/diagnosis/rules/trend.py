@@ -5,10 +5,10 @@ from typing import Any
 
 from fno_telemetry.comparison.series import Trend, series_of
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.sites import Site, block_sites, module_sites
+from fno_telemetry.diagnosis.places import Site, block_sites, module_sites
 from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.keys import record_key
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks.keys import record_key
 
 _FALLING = ("sample_variation", "spectral_share", "update_ratio")
 

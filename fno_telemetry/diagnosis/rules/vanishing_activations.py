@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
 from fno_telemetry.diagnosis.growth import GrowthLimits, growths
-from fno_telemetry.diagnosis.sites import input_site, module_sites
+from fno_telemetry.diagnosis.places import input_site, module_sites
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 

@@ -1,0 +1,1 @@
+"""Leaves no mark on model, process or compiler, whatever runs in between."""

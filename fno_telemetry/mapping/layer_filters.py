@@ -1,0 +1,36 @@
+"""Which modules are measured: by the patterns that the user gives, else by role."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from fno_telemetry.errors import MapError
+from fno_telemetry.mapping.model_map import ModelMap
+
+
+def selected_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
+    """Return the names to measure: by role, or those that match `layers`; never those matching `exclude`.
+
+    Patterns are of fnmatch on the whole canonical path, `*` crosses dots. MapError when nothing is left.
+    """
+    by_role = [m.name for m in model_map.modules if m.leaf or m.role != "other"]
+    names = [m.name for m in model_map.modules]
+    for option, patterns in (("--layers", layers), ("--exclude", exclude)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise MapError(f"{option} {pattern!r} matches no module; near it: {_nearest(pattern, names)}")
+    chosen = [name for name in names if _any(name, layers)] if layers else by_role
+    kept = frozenset(name for name in chosen if not _any(name, exclude))
+    if names and not kept:
+        raise MapError(
+            "--layers and --exclude leave no module to measure; `fno-telemetry map` shows what there is"
+        )
+    return kept
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _nearest(pattern: str, names: Sequence[str]) -> str:
+    return ", ".join(get_close_matches(pattern, names, n=4, cutoff=0.0)) or "there are no modules"

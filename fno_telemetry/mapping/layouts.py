@@ -1,0 +1,187 @@
+"""Which axes of a tensor are sample, channel and space, from what was seen of the model."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from fno_telemetry.statistics.activation import Layout
+from fno_telemetry.tracing.axis_groups import Axis
+from fno_telemetry.tracing.axis_tracking import AxisIdentities
+from fno_telemetry.tracing.module_calls import Call
+
+
+class Place(NamedTuple):
+    """A tensor in a forward: an "input" or "output" of a module's call, or a block's "sum"."""
+
+    kind: str
+    name: str
+    call: int = 0
+    item: str | None = None
+
+
+class SeenSpace(NamedTuple):
+    """The spatial axes that a tensor of so many dimensions had; `sizes` has several for a flattened axis.
+
+    `margins` tells for each axis by which pair of which call of `pad` in the batch it was padded, if by any.
+    """
+
+    rank: int
+    axes: tuple[int, ...]
+    sizes: tuple[tuple[int, ...], ...]
+    margins: tuple[tuple[int, int] | None, ...]
+
+
+class Places:
+    """The axes of the tensors at each place, followed through one forward."""
+
+    def __init__(self) -> None:
+        self.identities = AxisIdentities()
+        self._axes: dict[Place, tuple[Axis, ...]] = {}
+        self._clock: dict[Place, int] = {}
+
+    def note(self, place: Place, tensor: torch.Tensor) -> None:
+        """Remember the axes of the tensor at this place, and not the tensor."""
+        self._axes[place], self._clock[place] = self.identities.of(tensor), self.identities.clock
+        self.identities.clock += 1
+
+    def seen_space(self, counts: Callable[[Call], bool]) -> dict[Place, SeenSpace]:
+        """Return what is space where the transforms of the calls that count are over space.
+
+        Where an axis was lost on the way, all that usually are space at that number of dimensions are.
+        """
+        space = self.identities.space(counts)
+        sizes = {
+            place: [self.identities.sizes_in_space(axis, space) for axis in axes]
+            for place, axes in self._axes.items()
+        }
+        spatial = {place: tuple(a for a, own in enumerate(found) if own) for place, found in sizes.items()}
+        usual = Counter((len(sizes[place]), axes) for place, axes in spatial.items() if axes)
+        found = {}
+        for place, axes in spatial.items():
+            rank = len(sizes[place])
+            wider = [a for (r, a), count in usual.most_common() if r == rank and set(a) > set(axes)]
+            if not axes:
+                continue
+            axes = wider[0] if wider else axes
+            whole = [sizes[place][a] or (prod(part.size for part in self._axes[place][a]),) for a in axes]
+            margins = tuple(self.identities.margin(self._axes[place][a], self._clock[place]) for a in axes)
+            found[place] = SeenSpace(rank, axes, tuple(whole), margins)
+        return found
+
+
+@dataclass(frozen=True)
+class AxesGuide:
+    """What is known about space.
+
+    `seen`: where axes could be followed from tensor to tensor. Elsewhere:
+    `by_rank`: the axes that Fourier transforms or convolutions ran over, by the number of dimensions;
+    `sizes`: the sizes of those axes; `flattened`: the numbers of points of fields of several axes, which are
+    the size of an axis that space was flattened to; `given`, `given_channels`: axes stated by hand, by path.
+    """
+
+    seen: Mapping[Place, SeenSpace] = field(default_factory=dict)
+    by_rank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    sizes: frozenset[tuple[int, ...]] = frozenset()
+    flattened: frozenset[int] = frozenset()
+    given: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    given_channels: Mapping[str, int] = field(default_factory=dict)
+
+    def layout(
+        self,
+        path: str,
+        module: nn.Module | None,
+        shape: tuple[int, ...],
+        batch_size: int | None,
+        place: Place | None = None,
+        pads: Sequence[Sequence[int]] = (),
+    ) -> Layout:
+        """Return the layout of a tensor of this shape at this place; by default the module's first output.
+
+        `pads` are the amounts of each call of `pad` in the batch so far.
+        """
+        sample = 0 if shape and shape[0] == batch_size else None
+        seen = self.seen.get(place or Place("output", path))
+        seen = seen if seen is not None and _fits(seen, shape, sample) else None
+        space = self.given.get(path)
+        if space is None or any(axis >= len(shape) for axis in space):
+            space = seen.axes if seen else self._space(module, shape, sample)
+        channel = self.given_channels.get(path)
+        if channel is None or channel >= len(shape) or channel in space:
+            channel = _channel(module, len(shape), sample, space)
+        layout = Layout(sample, channel, space)
+        return _without_padding(layout, seen, pads) if seen and seen.axes == space else layout
+
+    def _space(self, module: nn.Module | None, shape: tuple[int, ...], sample: int | None) -> tuple[int, ...]:
+        rank = len(shape)
+        convolved = _convolved_dimensions(module)
+        if convolved == 1 and rank and shape[-1] in self.flattened:
+            # Neighbours along it are no neighbours in space, so that it has no spectrum.
+            return ()
+        if convolved and rank >= convolved + 1:
+            return tuple(range(rank - convolved, rank))
+        usual, first, end = self.by_rank.get(rank, ()), 0 if sample is None else 1, rank
+        if _has_channels_last(module):
+            end -= 1
+            if usual and usual[-1] == end and usual[0] > first:
+                usual = tuple(axis - 1 for axis in usual)
+        if usual and tuple(shape[axis] for axis in usual) in self.sizes:
+            return usual
+        runs = self._runs_of_known_size(shape, first, end)
+        if len(runs) == 1:
+            return runs[0]
+        # Resolution changes inside a network, so axes of unknown size count when their number is usual.
+        return usual
+
+    def _runs_of_known_size(self, shape: tuple[int, ...], first: int, end: int) -> list[tuple[int, ...]]:
+        runs = []
+        for sizes in sorted(self.sizes):
+            for start in range(first, end - len(sizes) + 1):
+                if shape[start : start + len(sizes)] == sizes:
+                    runs.append(tuple(range(start, start + len(sizes))))
+        return runs
+
+
+def _fits(seen: SeenSpace, shape: tuple[int, ...], sample: int | None) -> bool:
+    """Whether this is the space of such a tensor; how to unfold another number of points is not known."""
+    if seen.rank != len(shape) or sample in seen.axes:
+        return False
+    sizes = zip(seen.axes, seen.sizes, strict=True)
+    return all(len(parts) == 1 or prod(parts) == shape[axis] for axis, parts in sizes)
+
+
+def _without_padding(layout: Layout, seen: SeenSpace, pads: Sequence[Sequence[int]]) -> Layout:
+    """Return the layout with what is known of flattened and of padded axes."""
+    unfolded = seen.sizes if any(len(parts) > 1 for parts in seen.sizes) else ()
+    margins = tuple(
+        tuple(pads[margin[0]][2 * margin[1] :][:2]) if margin and margin[0] < len(pads) else (0, 0)
+        for margin in seen.margins
+    )
+    return replace(layout, unfolded=unfolded, margins=margins if any(map(any, margins)) else ())
+
+
+def _channel(module: nn.Module | None, rank: int, sample: int | None, space: tuple[int, ...]) -> int | None:
+    free = [axis for axis in range(rank) if axis != sample and axis not in space]
+    if not free:
+        return None
+    if _has_channels_last(module):
+        return free[-1]
+    return 1 if 1 in free else free[0]
+
+
+def _has_channels_last(module: nn.Module | None) -> bool:
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return len(module.normalized_shape) == 1
+    return isinstance(module, nn.Linear | nn.Embedding)
+
+
+def _convolved_dimensions(module: nn.Module | None) -> int:
+    """Return over how many trailing axes a module of torch works by its class, 0 where that says nothing."""
+    name = type(module).__name__ if type(module).__module__.startswith("torch.nn") else ""
+    if name.startswith(("Conv", "LazyConv", "InstanceNorm", "MaxPool", "AvgPool", "Adaptive", "Upsampling")):
+        return next((int(digit) for digit in "123" if f"{digit}d" in name), 0)
+    return 0

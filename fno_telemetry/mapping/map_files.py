@@ -1,0 +1,73 @@
+"""Model maps as TOML files: written by `fno-telemetry map --output`, read back by `--map`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fno_telemetry.errors import MapError
+from fno_telemetry.files import read_toml, whole_file
+from fno_telemetry.mapping.model_map import ROLES, GivenRole, ModelMap
+
+SCHEMA = "fno-telemetry-map/1"
+_KEYS = {"name", "role", "spatial_axes", "channel_axis"}
+
+
+def write_map(model_map: ModelMap, path: str | Path) -> None:
+    """Write the map, whole or not at all; every line of it can be changed or left out before it is read."""
+    lines = [
+        "# Roles: " + ", ".join(ROLES) + ".",
+        "# What is not listed, or has no role or axes here, is seen from the model.",
+        f"schema = {json.dumps(SCHEMA)}",
+    ]
+    for module in model_map.modules:
+        lines += ["", f"# {module.class_name}: {module.reason}", "[[modules]]"]
+        lines.append(f"name = {json.dumps(module.name)}")
+        lines.append(f"role = {json.dumps(module.role)}")
+        lines.append(f"spatial_axes = {list(module.spatial_axes)}")
+        if module.channel_axis is not None:
+            lines.append(f"channel_axis = {module.channel_axis}")
+    with whole_file(path) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_map(path: str | Path) -> dict[str, GivenRole]:
+    """Read what a map file states, by module path; MapError names what is wrong with it."""
+    document = read_toml(path, MapError, hint="; `fno-telemetry map --output` writes one")
+    if document.get("schema") != SCHEMA:
+        raise MapError(f"{path}: its schema is {document.get('schema')!r}, expected {SCHEMA!r}")
+    if unknown := set(document) - {"schema", "modules"}:
+        raise MapError(f"{path}: it has an unknown key {min(unknown)!r}; known: modules, schema")
+    entries = document.get("modules", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise MapError(f"{path}: modules must be tables, each headed [[modules]]")
+    given: dict[str, GivenRole] = {}
+    for entry in entries:
+        name, role = _entry(path, entry)
+        if name in given:
+            raise MapError(f"{path}: {name!r} is listed twice")
+        given[name] = role
+    return given
+
+
+def _entry(path: str | Path, entry: Mapping[str, Any]) -> tuple[str, GivenRole]:
+    name, role = entry.get("name"), entry.get("role")
+    axes, channel = entry.get("spatial_axes"), entry.get("channel_axis")
+    if not isinstance(name, str):
+        raise MapError(f"{path}: an entry of modules has no name")
+    if unknown := set(entry) - _KEYS:
+        raise MapError(f"{path}: {name!r} has an unknown key {min(unknown)!r}; known: {sorted(_KEYS)}")
+    if role is not None and role not in ROLES:
+        raise MapError(f"{path}: {name!r} has the role {role!r}; known: {', '.join(ROLES)}")
+    if axes is not None and not (isinstance(axes, list) and all(_is_axis(axis) for axis in axes)):
+        raise MapError(f"{path}: spatial_axes of {name!r} must be a list of axes counted from 0")
+    if channel is not None and not _is_axis(channel):
+        raise MapError(f"{path}: channel_axis of {name!r} must be an axis counted from 0")
+    try:
+        return name, GivenRole(role, None if axes is None else tuple(axes), channel)
+    except MapError as error:
+        raise MapError(f"{path}: {name!r}: {error}") from error
+
+
+def _is_axis(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

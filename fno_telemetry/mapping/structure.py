@@ -1,0 +1,292 @@
+"""What each module of a model is, seen in one forward: by structure, else by class."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from fno_telemetry.errors import MapError, ModelError
+from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, SeenSpace
+from fno_telemetry.mapping.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
+from fno_telemetry.tracing.branch_sums import role_by_class
+from fno_telemetry.tracing.forward_trace import ForwardTrace
+from fno_telemetry.tracing.fourier_calls import sizes_by_rank
+from fno_telemetry.tracing.lineage import members
+from fno_telemetry.tracing.module_calls import Call, distinct_paths, written_class
+from fno_telemetry.tracing.nested_tensors import items, tensors_in
+
+
+def observe(
+    model: nn.Module,
+    run: Callable[[], object],
+    batch_size: int | None,
+    given: Mapping[str, GivenRole] | None = None,
+) -> ModelMap:
+    """Follow one forward, done by `run()`, and say what each module is.
+
+    `batch_size` is the size of the sample axis in that forward. What `run` raises is raised. It is run again
+    where modules of the model are called both in its own forward and outside.
+    """
+    given = given or {}
+    roles = {path: entry.role for path, entry in given.items() if entry.role is not None}
+    seen = _followed(model, run, roles, within=False)
+    if seen.called_in_and_outside():
+        seen = _followed(model, run, roles, within=True)
+    return seen.model_map(given, roles, batch_size)
+
+
+def _followed(
+    model: nn.Module, run: Callable[[], object], roles: Mapping[str, str], within: bool
+) -> "_Structure":
+    seen = _Structure()
+    with ForwardTrace(model, seen, roles, seen.places.identities, within) as trace:
+        seen.trace = trace
+        with trace.batch():
+            run()
+    if seen.errors:
+        raise ModelError(f"the structure of the model could not be followed: {seen.errors[0]}")
+    return seen
+
+
+@dataclass
+class _Seen:
+    call: Call
+    shapes: list[tuple[int, ...]]
+    item: str | None  # the name of the first tensor
+    owner: bool
+
+
+class _Structure:
+    """A listener that keeps the shape of what happens, and no tensor."""
+
+    def __init__(self) -> None:
+        self.trace: ForwardTrace | None = None
+        self.errors: list[str] = []
+        self._seen: list[_Seen] = []
+        self._functions: list[tuple[str, str, tuple[int, ...]]] = []
+        self._sums: list[tuple[Call, tuple[Call, ...], tuple[Call, ...]]] = []  # frame, spectral, local
+        self._makers_of_output = 0
+        self.places = Places()
+        self._residual: set[int] = set()  # positions of the sums with the block's own input alone
+
+    def call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
+        tensors = list(tensors_in(output))
+        for item, tensor in items(output):
+            self.places.note(Place("output", call.path, call.number, item), tensor)
+        if (first := next(tensors_in(inputs), None)) is not None:
+            self.places.note(Place("input", call.path, call.number), first)
+        named = next((item for item, _ in items(output)), None)
+        owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
+        self._seen.append(_Seen(call, [tuple(tensor.shape) for tensor in tensors], named, owner))
+        if call.parent is not None and call.parent.index == 0 and self.trace is not None:
+            for tensor in tensors:
+                lineage = self.trace.lineage(tensor)
+                self._makers_of_output |= lineage.makers if lineage else 0
+
+    def activation_called(self, frame: Call, name: str, number: int, output: torch.Tensor) -> None:
+        path = f"{frame.path}#{name}"
+        self._functions.append((path, name, tuple(output.shape)))
+        self.places.note(Place("output", path, number), output)
+
+    def branches_met(
+        self,
+        spectral: tuple[Call, ...],
+        local: tuple[Call, ...],
+        frame: Call,
+        s: torch.Tensor,
+        t: torch.Tensor,
+    ) -> None:
+        # Until all are known, how the sums of a forward are numbered is not.
+        self.places.note(Place("sum", "", len(self._sums)), max(t, s, key=lambda one: one.numel()))
+        self._sums.append((frame, spectral, local))
+
+    def residual_added(
+        self, spectral: tuple[Call, ...], frame: Call, before: torch.Tensor, after: torch.Tensor
+    ) -> None:
+        if not any(spectral[-1] in met for _, met, _ in self._sums):
+            self._residual.add(len(self._sums))
+            self.places.note(Place("sum", "", len(self._sums)), before)
+            self._sums.append((frame, spectral, ()))
+
+    def padded(self, amounts: tuple[int, ...]) -> None:
+        """The axes that are followed tell."""
+
+    def overwriting(self, target: torch.Tensor) -> None:
+        """Shapes and lineages stay what they are."""
+
+    def failed(self, where: str, error: BaseException) -> None:
+        self.errors.append(f"{where or 'the model'}: {type(error).__name__}: {error}")
+
+    def called_in_and_outside(self) -> bool:
+        """Whether the model itself was called, and beside it one of its modules was."""
+        outermost = {s.call.path for s in self._seen if s.call.parent and s.call.parent.index == 0}
+        return "" in outermost and len(outermost) > 1
+
+    def model_map(
+        self, given: Mapping[str, GivenRole], roles: Mapping[str, str], batch_size: int | None
+    ) -> ModelMap:
+        per_frame = Counter(frame.index for frame, _, _ in self._sums)
+        numbered = frozenset(f.path for f, _, _ in self._sums if per_frame[f.index] > 1 or not f.path)
+        blocks = self._blocks(numbered)
+        axes = self._axes(given, numbered)
+        found = self._roles({block.name for block in blocks})
+        parents = {id(seen.call.parent) for seen in self._seen}
+        calls = Counter(seen.call.path for seen in self._seen)
+        modules: dict[str, MappedModule] = {}
+        for seen in self._seen:
+            path = seen.call.path
+            if path in modules or not path:
+                continue
+            role, reason = found.get(path) or _role_by_class(seen.call.module)
+            if path in roles:
+                role, reason = roles[path], "given by hand"
+            shape = seen.shapes[0] if seen.shapes else ()
+            place = Place("output", path, seen.call.number, seen.item)
+            layout = axes.layout(path, seen.call.module, shape, batch_size, place)
+            modules[path] = MappedModule(
+                name=path,
+                class_name=written_class(seen.call.module).__name__ if seen.call.module else "",
+                role=role,
+                reason=reason,
+                spatial_axes=layout.space,
+                channel_axis=layout.channel,
+                calls=calls[path],
+                leaf=id(seen.call) not in parents,
+                shape=shape,
+                modes=_kept_modes(seen.call),
+            )
+        functions = Counter(name for name, _, _ in self._functions)
+        for name, function, shape in self._functions:
+            if name in modules:
+                continue
+            layout = axes.layout(name, None, shape, batch_size)
+            role = roles.get(name, "activation")
+            reason = "given by hand" if name in roles else f"calls {function}()"
+            modules[name] = MappedModule(
+                name, function, role, reason, layout.space, layout.channel, functions[name], shape=shape
+            )
+        _require_axes(given, modules)
+        runs_whole = any(not seen.call.path for seen in self._seen)
+        return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered, runs_whole)
+
+    def _blocks(self, numbered: frozenset[str]) -> tuple[MappedBlock, ...]:
+        blocks: dict[tuple[str, int], MappedBlock] = {}
+        counted = Counter[int]()
+        for frame, spectral, local in self._sums:
+            name = block_name(frame.path, numbered, counted[frame.index])
+            counted[frame.index] += 1
+            paths = distinct_paths(spectral), distinct_paths(local)
+            blocks.setdefault((name, frame.number), MappedBlock(name, frame.number, *paths))
+        return tuple(blocks.values())
+
+    def _seen_space(self, numbered: frozenset[str]) -> dict[Place, SeenSpace]:
+        counted = Counter[int]()
+        names = {}
+        for position, (frame, _, _) in enumerate(self._sums):
+            name = block_name(frame.path, numbered, counted[frame.index])
+            counted[frame.index] += 1
+            names[Place("sum", "", position)] = Place("sum", name, frame.number)
+        found = self.places.seen_space(lambda call: any(one.spectral for one in _with_parents(call)))
+        return {names.get(place, place): space for place, space in found.items()}
+
+    def _axes(self, given: Mapping[str, GivenRole], numbered: frozenset[str]) -> AxesGuide:
+        by_rank: dict[int, tuple[int, ...]] = {}
+        sizes = set()
+        for seen in self._seen:
+            if not seen.call.spectral:
+                continue
+            for transforms in (seen.call.forward_transforms, seen.call.inverse_transforms):
+                for rank, transformed in sizes_by_rank(transforms).items():
+                    by_rank.setdefault(rank, tuple(sorted(transformed)))
+                    sizes.add(tuple(transformed[axis] for axis in sorted(transformed)))
+        if not by_rank:
+            guide = AxesGuide()
+            for seen in self._seen:
+                shape = seen.shapes[0] if seen.shapes else ()
+                if (space := guide.layout("", seen.call.module, shape, None).space) and shape:
+                    by_rank.setdefault(len(shape), space)
+                    sizes.add(tuple(shape[axis] for axis in space))
+        fields = [
+            shape for seen in self._seen for shape in seen.shapes if len(by_rank.get(len(shape), ())) > 1
+        ]
+        return AxesGuide(
+            self._seen_space(numbered),
+            by_rank,
+            frozenset(sizes),
+            frozenset(prod(shape[axis] for axis in by_rank[len(shape)]) for shape in fields),
+            {path: e.spatial_axes for path, e in given.items() if e.spatial_axes is not None},
+            {path: e.channel_axis for path, e in given.items() if e.channel_axis is not None},
+        )
+
+    def _roles(self, block_names: set[str]) -> dict[str, tuple[str, str]]:
+        """Return role and reason by path, for what the structure tells."""
+        found: dict[str, tuple[str, str]] = {}
+        spectral = [seen.call for seen in self._seen if seen.call.spectral and seen.call.path]
+        if not spectral:
+            return found
+        around = {id(call) for one in spectral for call in _with_parents(one)}
+        first, last = min(call.index for call in spectral), max(call.index for call in spectral)
+        for seen in self._seen:
+            if seen.owner and seen.call.before.makers & 1 and seen.call.index < first:
+                found[_outside(seen.call, around).path] = ("lifting", "first to see the model's input")
+        ended = {seen.call.index: seen.call for seen in self._seen}
+        for index in members(self._makers_of_output):
+            if index > last and index in ended:
+                maker = _outside(ended[index], around)
+                if role_by_class(maker.module) is None:
+                    found[maker.path] = ("projection", "last to make the output")
+        for _, branch, local in self._sums:
+            for call in local:
+                found[call.path] = ("local", f"added to {branch[-1].path}, fed by the same input")
+        for call in spectral:
+            transforms = call.forward_transforms + call.inverse_transforms
+            axes = ", ".join(str(axis) for axis in sorted({a for t in transforms for a in t.axes}))
+            found[call.path] = ("spectral", f"Fourier transform and its inverse over axes {axes}")
+        for position, (frame, _, local) in enumerate(self._sums):
+            if frame.path in block_names:
+                own = "its own input" if position in self._residual else "what is not a module's"
+                other = "a local branch" if local else own
+                found[frame.path] = ("block", f"its forward adds a spectral branch and {other}")
+        return found
+
+
+def _require_axes(given: Mapping[str, GivenRole], modules: Mapping[str, MappedModule]) -> None:
+    """Refuse axes that the module at this path does not have; MapError."""
+    for name, entry in given.items():
+        rank = len(modules[name].shape) if name in modules else 0
+        axes = [*(entry.spatial_axes or ()), *([] if entry.channel_axis is None else [entry.channel_axis])]
+        if rank and any(axis >= rank for axis in axes):
+            shape = modules[name].shape
+            raise MapError(f"{name!r} returns the shape {shape}, which has no axis {max(axes)}")
+
+
+def _kept_modes(call: Call) -> tuple[int, ...] | None:
+    mask = call.modes if call.spectral else None
+    if mask is None or not mask.any():
+        return None
+    return tuple(
+        int(mask.unsqueeze(-1).movedim(axis, 0).flatten(1).any(1).sum()) for axis in range(mask.ndim)
+    )
+
+
+def _with_parents(call: Call) -> Iterable[Call]:
+    one: Call | None = call
+    while one is not None:
+        yield one
+        one = one.parent
+
+
+def _outside(call: Call, around: set[int]) -> Call:
+    """Return the outermost module around `call` that holds no spectral call."""
+    while call.parent is not None and id(call.parent) not in around:
+        call = call.parent
+    return call
+
+
+def _role_by_class(module: nn.Module | None) -> tuple[str, str]:
+    role = role_by_class(module)
+    return ("other", "no role seen") if role is None else (role, f"class {type(module).__name__}")

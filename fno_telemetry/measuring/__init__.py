@@ -1,0 +1,1 @@
+"""Measures while a model runs, and builds the record from what was measured."""

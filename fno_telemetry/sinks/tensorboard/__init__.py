@@ -1,0 +1,1 @@
+"""The TensorBoard sink: one run of curves, histograms and tables for each experiment."""

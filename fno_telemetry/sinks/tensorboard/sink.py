@@ -1,0 +1,220 @@
+"""TensorBoard: curves, histograms, percentile bands and tables, through the real SummaryWriter."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.earlier_reports import EarlierReports
+from fno_telemetry.sinks.tensorboard.run_folders import OwnRun, folder_name
+from fno_telemetry.sinks.tensorboard.summaries import (
+    Charts,
+    findings_list,
+    scalars,
+    table,
+    tensors,
+    write_histograms,
+)
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+TEXT_TAG = "report"
+"""Where the table stands; SummaryWriter shows it as `report/text_summary`."""
+
+FINDINGS_TAG = "findings"
+"""Where the findings of a diagnosed record stand, shown as `findings/text_summary`."""
+
+BEST_TAB = "#custom_scalars&_smoothingWeight=0"
+"""The tab to see first; the default smoothing would distort a curve of few points."""
+
+
+class TensorBoard:
+    """Writes every record into one TensorBoard run, at the record's step.
+
+    `TensorBoard(writer)` writes into what the caller owns: flushed, never closed. `layout=False` leaves the
+    Custom Scalars tab alone, of which a run can have only one layout, the last.
+    `TensorBoard(log_dir=...)` opens and closes a writer of its own; without arguments the run decides:
+    `<folder>/tensorboard/<experiment>`. Nothing is on disk before the first record.
+
+    An own folder that already holds events of this sink gets a fresh run: the new events are written into
+    a hidden folder `.<name>.<random>.part` and take the place of the old ones when the sink is closed well;
+    otherwise the old ones stay. Only event files of this sink (`events.out.tfevents.*.fno-telemetry`) are
+    replaced. Event files of others, and every other file or folder, are kept and never moved. A TensorBoard
+    that is already running keeps what it has read of the old run until it is restarted. A kill leaves the
+    hidden folder behind.
+
+    TensorBoard hides points that come after a larger step, so where the run decides, the reports of the same
+    experiment that lie in its folder are written again, in their place by step. To a writer or `log_dir`,
+    records must come in ascending step. In a series a checkpoint without a step has a run of its own,
+    `<experiment>/<checkpoint>`. TensorBoard stores curves as float32, so a larger number appears as infinity.
+    """
+
+    name = "tensorboard"
+
+    def __init__(
+        self,
+        writer: "SummaryWriter | None" = None,
+        *,
+        log_dir: str | Path | None = None,
+        layout: bool = True,
+    ) -> None:
+        if writer is not None and log_dir is not None:
+            raise OptionError(
+                "TensorBoard takes a writer or a log_dir, not both: the writer has its own folder"
+            )
+        self._callers = writer
+        self._log_dir = None if log_dir is None else Path(log_dir)
+        self._layout = layout
+        self._context: RunContext | None = None
+        self._earlier: EarlierReports | None = None
+        self._start_afresh()
+
+    def open(self, run: RunContext) -> None:
+        """Load SummaryWriter and settle the folder; SinkUnavailable when there is none to be had."""
+        self._start_afresh()
+        if self._callers is not None:
+            return
+        self._context = run
+        if self._log_dir is None:
+            self._earlier = EarlierReports(run.folder, _experiment(run))
+        self._runs[""] = self._own_run(run, "")
+
+    def write(self, record: CaptureRecord) -> None:
+        """Write one record and flush it."""
+        run = self._run_of(record)
+        if run is self._runs.get("") and self._earlier is not None:
+            for earlier in self._earlier.before(record):
+                run.write(earlier, self._layout)
+        run.write(record, self._layout)
+
+    def flush(self) -> None:
+        """Make sure that what was written survives a kill."""
+        for run in self._runs.values():
+            run.flush()
+
+    def close(self, ok: bool) -> list[str]:
+        """Close an own writer, flush the caller's; return how to look, once there is something to see."""
+        runs, earlier = self._runs, self._earlier
+        self._start_afresh()
+        lines: list[str] = []
+        if earlier is not None and ok and (run := runs.get("")) and run.steps:
+            for record in earlier.rest():
+                run.write(record, self._layout)
+            lines = [f"left out of TensorBoard: {reason}" for reason in earlier.left_out]
+        for run in runs.values():
+            run.close(ok)
+        written = [run for run in runs.values() if run.is_visible]
+        if not written:
+            return []
+        own = written[0].own
+        shown = getattr(self._callers, "log_dir", None) if own is None else own.shown
+        if shown is not None:
+            lines = _how_to_look(shown, BEST_TAB if self._layout else "#scalars") + lines
+        if any(run.own is not None and run.own.has_replaced for run in written):
+            lines.append("The earlier run was replaced: restart a TensorBoard that is already open.")
+        return [*lines, *(line for run in written for line in _warn_of_order(run.steps))]
+
+    def _start_afresh(self) -> None:
+        self._context = self._earlier = None
+        callers = self._callers
+        self._runs = {} if callers is None else {"": _Run(None, lambda: callers)}
+
+    def _run_of(self, record: CaptureRecord) -> "_Run":
+        """Return the run that a record belongs to: the experiment's, or one of its own."""
+        context = self._context
+        if self._callers is None and context is None:
+            raise SinkUnavailable("This TensorBoard sink is not open: call open(run), or give it a writer.")
+        apart = context is not None and context.series and record.step is None
+        name = record.label if apart else ""
+        if context is not None and name not in self._runs:
+            self._runs[name] = self._own_run(context, name)
+        return self._runs[name]
+
+    def _own_run(self, run: RunContext, name: str) -> "_Run":
+        make_writer = _summary_writer_class()
+        if self._log_dir is None:
+            shown = run.folder / "tensorboard"
+            # Beside the folder that TensorBoard watches, so that half a run is never shown.
+            hidden_in, folder = run.folder, shown / folder_name(_experiment(run))
+        else:
+            shown = folder = self._log_dir
+            hidden_in = self._log_dir.absolute().parent
+        own = OwnRun(make_writer, folder / folder_name(name) if name else folder, shown, hidden_in)
+        return _Run(own, own.writer)
+
+
+@dataclass
+class _Run:
+    """One curve: where it is written, the charts it has, the steps written so far."""
+
+    own: OwnRun | None
+    writer: "Callable[[], SummaryWriter]"
+    charts: Charts = field(default_factory=Charts)
+    steps: list[int] = field(default_factory=list)
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether something was written and stands where it was asked for."""
+        return bool(self.steps) and (self.own is None or self.own.is_visible)
+
+    def write(self, record: CaptureRecord, layout: bool) -> None:
+        writer, step = self.writer(), record.step or 0
+        for tag, value in scalars(record):
+            writer.add_scalar(tag, value, step)
+        for place, entry in tensors(record):
+            write_histograms(writer, place, entry, step)
+        if self.charts.add(record) and layout:
+            writer.add_custom_scalars(self.charts.layout())
+        writer.add_text(TEXT_TAG, table(record), step)
+        found = findings_list(record)
+        if found is not None:
+            writer.add_text(FINDINGS_TAG, found, step)
+        writer.flush()
+        self.steps.append(step)
+
+    def flush(self) -> None:
+        if self.steps:
+            self.writer().flush()
+
+    def close(self, ok: bool) -> None:
+        if self.own is not None:
+            self.own.close(ok)
+        else:
+            self.flush()
+
+
+def _experiment(run: RunContext) -> str:
+    return run.experiment or run.folder.absolute().name
+
+
+def _summary_writer_class() -> "type[SummaryWriter]":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "tensorboard":
+            raise MissingExtra(
+                "The tensorboard sink needs tensorboard: pip install 'fno-telemetry[tensorboard]'."
+            ) from error
+        raise SinkUnavailable(f"The installed tensorboard cannot be imported: {error}") from error
+    return SummaryWriter
+
+
+def _how_to_look(folder: object, best: str) -> list[str]:
+    path = shlex.quote(str(folder))
+    return [
+        f"fno-telemetry view --tensorboard {path}",
+        f"or: tensorboard --logdir {path}, then open http://localhost:6006/{best}",
+    ]
+
+
+def _warn_of_order(steps: Sequence[int]) -> list[str]:
+    for before, after in pairwise(steps):
+        if after < before:
+            return [f"TensorBoard may hide points: step {after} came after {before}; write ascending steps."]
+    return []

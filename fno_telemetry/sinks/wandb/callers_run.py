@@ -1,0 +1,84 @@
+"""A W&B run that the caller owns: written into, never finished, and none of its rows is ever lost."""
+
+from typing import TYPE_CHECKING, Any
+
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.wandb import rows
+from fno_telemetry.sinks.wandb.feed import Feed
+from fno_telemetry.sinks.wandb.starting import one_line
+
+if TYPE_CHECKING:
+    from wandb.sdk.wandb_run import Run
+
+CONFIG_KEY = "fno_telemetry"
+"""Where the capture's configuration stands in the caller's."""
+
+
+class CallersRun:
+    """Joins each record to the row that is open in the run, or comes next; `commit` ends that row.
+
+    Ending a row moves the run's own step on, and W&B drops rows that the caller then logs with a smaller
+    `step=`. So a row is only ended where the caller says that it may be.
+    """
+
+    def __init__(self, run: "Run", commit: bool, alert: bool = False) -> None:
+        self._run = run
+        self._commit = commit
+        self._feed = Feed(run, alerts=alert, most_reports=1)
+        self._latest: CaptureRecord | None = None
+        self._joined: int | None = None
+        self._replaced = 0
+        self._configured = False
+
+    def open(self, redacted: bool) -> None:
+        """Settle whether the server may be told where the report was."""
+        self._feed.redacted = redacted
+
+    def write(self, record: CaptureRecord) -> None:
+        """Write one record; into a disabled run, nothing."""
+        if self._run.disabled:
+            return
+        current = self._run.step
+        self._replaced += not self._commit and current == self._joined
+        self._feed.write_row(record, commit=self._commit)
+        self._joined = current
+        if not self._configured:
+            configuration: Any = self._run.config  # its methods declare no types
+            own = rows.config(record, of_experiment=True)
+            configuration.update({CONFIG_KEY: own}, allow_val_change=True)
+            self._configured = True
+        self._latest = record
+
+    def flush(self) -> None:
+        """Make sure that W&B's own process has what was written; the rest is up to the run's settings."""
+        if self._latest is not None:
+            self._feed.wait_until_taken()
+
+    def close(self, ok: bool) -> list[str]:
+        """Log the last report and the findings of all records, and let go of the run."""
+        record, self._latest = self._latest, None
+        if record is None:
+            return []
+        lines = [] if self._run.offline else [f"W&B run: {self._run.url}"]
+        lacks = []
+        try:
+            self._feed.keep_report(record)
+        except Exception as error:  # noqa: BLE001 - the rows are written, and the run goes on
+            lacks.append(("report", one_line(str(error))))
+        lacks += self._feed.log_kept(self._commit)
+        lines += [f"W&B has no {what} of this run: {why}" for what, why in lacks]
+        if self._replaced:
+            lines.append(
+                f"W&B: {self._replaced} records were replaced by later ones, because the run logged no row "
+                "between them; WandbRun(run, commit=True) gives each a row, if nothing logs with step=."
+            )
+        self._joined, self._replaced = None, 0
+        return lines + left_out_lines(self._feed.left_out)
+
+
+def left_out_lines(statistics: tuple[str, ...]) -> list[str]:
+    """Say which statistics found no room."""
+    if not statistics:
+        return []
+    most = rows.MOST_KEYS
+    return [f"W&B: rows hold {most} keys at most; only in the report: {', '.join(statistics)}."]

@@ -1,0 +1,173 @@
+"""Writes records into one W&B run, whoever owns it."""
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fno_telemetry import files, report
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.wandb import findings_table, rows
+from fno_telemetry.sinks.wandb.rows import DEPTH, HISTOGRAMS, STEP
+from fno_telemetry.sinks.wandb.starting import one_line, staged_in
+
+if TYPE_CHECKING:
+    from wandb import Table
+    from wandb.sdk.wandb_run import Run
+
+ARTIFACT_TYPE = "activation-report"
+
+ARTIFACT_FILE = "activation_report.json"
+
+MOST_REPORTS = 100
+"""Older reports are not kept as artifacts, so that a long training does not fill the disk."""
+
+
+class Feed:
+    """One run: its metrics are defined as they appear, its reports and findings kept until the end.
+
+    An artifact tells the server where its file was, and so does a table, which W&B makes an artifact of.
+    When a run is `redacted`, they become plain files of the run, which tell nothing but their content.
+    """
+
+    def __init__(
+        self, run: "Run", redacted: bool = False, alerts: bool = False, most_reports: int = MOST_REPORTS
+    ) -> None:
+        self.run = run
+        self.redacted = redacted
+        self._alerts = alerts
+        self.left_out: tuple[str, ...] = ()
+        self._defined: set[str] = set()
+        self._reports: deque[tuple[Path, CaptureRecord]] = deque()
+        self._findings: deque[list[Any]] = deque(maxlen=findings_table.MOST_ROWS)
+        self._most_reports = most_reports
+        self._kept = 0
+
+    def write_row(self, record: CaptureRecord, commit: bool = True) -> None:
+        """Write the record as one row; without `commit` it joins the row that comes next, or is open.
+
+        Its findings are kept for `log_kept`, and severe ones are an alert where that is asked for.
+        """
+        import wandb
+
+        made = rows.row(record)
+        self.left_out = made.left_out
+        self._define([*made.scalars, *made.histograms], STEP if record.step is not None else None)
+        values: dict[str, Any] = dict(made.scalars)
+        for key, bins in made.histograms.items():
+            counts_and_edges: Any = bins  # lists serve as well as the arrays that are declared
+            values[key] = wandb.Histogram(np_histogram=counts_and_edges)
+        # No step=: one smaller than the run's own would drop the row.
+        self.run.log(values, commit=commit)
+        self._findings += findings_table.table_rows(record)
+        alert = findings_table.alert(record) if self._alerts else None
+        if alert is not None:
+            # W&B holds back an alert of the same title for a minute, and takes 0 for that minute.
+            self.run.alert(alert.title, alert.text, alert.level, timedelta(microseconds=1))
+
+    def write_depth(self, record: CaptureRecord) -> None:
+        """Write the depth profile, one row per module."""
+        self.run.define_metric(f"{DEPTH}/*", step_metric=DEPTH, summary="none")
+        for name in (DEPTH, "layer"):
+            self.run.define_metric(name, summary="none")
+        for values in rows.depth_rows(record):
+            self.run.log(values)
+
+    def keep_report(self, record: CaptureRecord) -> None:
+        """Keep the report for `log_kept`; the file stays, because `wandb sync` uploads it from there."""
+        path = self._folder / f"activation_report.{self._kept}.json"
+        report.write(record, path)
+        self._kept += 1
+        self._reports.append((path, record))
+        if len(self._reports) > self._most_reports:
+            self._reports.popleft()[0].unlink(missing_ok=True)
+
+    def log_kept(self, commit: bool = True) -> list[tuple[str, str]]:
+        """Log the reports and the table of findings; return what the run now lacks, and why.
+
+        Online this waits for the server. Without `commit` the table joins a row, as records do.
+        """
+        lacks = []
+        for what, log in (("report", self._log_reports), ("table of findings", self._log_findings)):
+            try:
+                log(commit)
+            except Exception as error:  # noqa: BLE001 - the rows are written; what W&B raises is its own affair
+                lacks.append((what, one_line(str(error))))
+        return lacks
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.run.dir).absolute().parent / "fno-telemetry"
+
+    def _log_findings(self, commit: bool) -> None:
+        import wandb
+
+        rows = list(self._findings)
+        self._findings.clear()
+        if not rows:
+            return
+        if self.redacted:
+            path = self._folder / findings_table.FILE
+            with files.whole_file(path) as part:
+                part.write_bytes(findings_table.as_csv(rows))
+            self._save(path)
+            return
+        table = wandb.Table(columns=list(findings_table.COLUMNS), data=rows)
+        try:
+            with staged_in(self._folder / "staging"):
+                self.run.log({findings_table.TABLE: table}, commit=commit)
+        finally:
+            _clean_up(table)
+
+    def _save(self, path: Path) -> None:
+        self.run.save(path, base_path=path.parent, policy="now", glob=False)
+
+    def _log_reports(self, _commit: bool) -> None:
+        """Make each report kept a version of the run's artifact."""
+        import wandb
+
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{ARTIFACT_TYPE}-{self.run.id}")
+        while self._reports:
+            path, record = self._reports.popleft()
+            if self.redacted:
+                self._save(path)
+                continue
+            artifact = wandb.Artifact(name, ARTIFACT_TYPE, metadata={STEP: record.step})
+            # From where it is: otherwise a copy goes to the user's home.
+            artifact.add_file(str(path), ARTIFACT_FILE, policy="immutable", skip_cache=True)
+            self.run.log_artifact(artifact, aliases=["latest", *_alias(record)])
+
+    def wait_until_taken(self) -> None:
+        """Return when W&B's own process has everything that was written."""
+        # It answers in order, so what was sent before the question has arrived.
+        _ = self.run.step
+
+    def _define(self, names: Iterable[str], step_metric: str | None) -> None:
+        """Define what is new: one glob per statistic, which do not overlap, and each plain name."""
+        globs = {f"{name.partition('/')[0]}/*" if "/" in name else name for name in names}
+        for glob in sorted(globs - self._defined - {STEP}):
+            self._defined.add(glob)
+            statistic = glob.removesuffix("/*")
+            if "*" in statistic:
+                continue  # W&B takes an asterisk at the end only; the curve then is over its own step
+            summary = "none" if statistic in HISTOGRAMS else None
+            if summary or step_metric:
+                self.run.define_metric(glob, step_metric=step_metric, summary=summary)
+
+
+def _clean_up(table: "Table") -> None:
+    """Remove the folder in which W&B made the table's artifact, which is staged by now.
+
+    Python would warn of a folder that is forgotten, and where warnings are errors, print a traceback.
+    """
+    # Not a public interface: without it, there is the warning.
+    target = getattr(table, "_artifact_target", None)
+    folder = getattr(getattr(target, "artifact", None), "_tmp_dir", None)
+    if folder is not None:
+        folder.cleanup()
+
+
+def _alias(record: CaptureRecord) -> list[str]:
+    return [] if record.step is None else [f"{record.summary.get('step_kind') or 'step'}-{record.step}"]

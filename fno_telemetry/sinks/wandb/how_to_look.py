@@ -1,0 +1,77 @@
+"""The lines that say how to look at W&B runs, the same at the end of a capture and later."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fno_telemetry.sinks.wandb.run_notes import KnownRun
+
+
+def how_to_look(runs: Sequence[KnownRun]) -> list[str]:
+    """Return a line for each thing to open or to run: addresses, `wandb leet`, `wandb sync`."""
+    online = [run for run in runs if run.mode == "online"]
+    offline = [run for run in runs if run.mode != "online"]
+    return [*_addresses(online), *_unfinished_uploads(online), *_in_the_terminal(offline), *_uploads(offline)]
+
+
+def _addresses(runs: Sequence[KnownRun]) -> list[str]:
+    # A run that was gone on with has a folder for each time.
+    by_url = {run.url: run for run in runs if run.url}
+    groups: dict[tuple[str | None, str | None], list[KnownRun]] = {}
+    for run in by_url.values():
+        groups.setdefault((run.project_url, run.group), []).append(run)
+    lines, projects = [], []
+    for (project, group), members in groups.items():
+        if len(members) > 1:
+            lines.append(f"W&B: {len(members)} runs in group {group!r}: {project}")
+        else:
+            lines.append(f"W&B run: {members[0].url}")
+            projects.append(project)
+    lines += [f"W&B project: {project}" for project in dict.fromkeys(projects) if project]
+    lines += [f"W&B workspace: {url}" for url in dict.fromkeys(run.workspace for run in runs) if url]
+    for run in runs:
+        if not run.url:
+            lines.append(f"W&B run {run.id} is online, its address is not noted here")
+            lines.append(f"wandb leet {_quoted(run.folder)}")
+    return lines
+
+
+def _unfinished_uploads(runs: Iterable[KnownRun]) -> list[str]:
+    return [
+        f"W&B: {run.problem}; to upload the rest: wandb sync --include-online {_quoted(run.folder)}"
+        for run in runs
+        if run.problem and not run.is_synced
+    ]
+
+
+def _in_the_terminal(runs: Sequence[KnownRun]) -> list[str]:
+    if not runs:
+        return []
+    lines = [f"wandb leet {_quoted(runs[0].folder if len(runs) == 1 else runs[0].folder.parent)}"]
+    return lines + [f"W&B run {run.id}: {run.problem}" for run in runs if run.problem]
+
+
+def _uploads(runs: Sequence[KnownRun]) -> list[str]:
+    left = [run for run in runs if not run.is_synced]
+    if runs and not left:
+        return ["uploaded already, by wandb sync"]
+    lines = []
+    for joins in dict.fromkeys(run.joins for run in left):
+        together = [run for run in left if run.joins == joins]
+        option = f"--id {shlex.quote(joins)} " if joins else ""
+        it = "it" if len(together) == 1 else "them"
+        lines.append(f"to upload {it}: wandb sync {option}{_paths(together)}")
+    return lines
+
+
+def _paths(runs: Sequence[KnownRun]) -> str:
+    """Return the runs' folders for a command line: by a pattern, where it stands for just these."""
+    folder = runs[0].folder.parent
+    pattern = "offline-run-*"
+    if len(runs) > 1 and {run.folder for run in runs} == set(folder.glob(pattern)):
+        return f"{_quoted(folder)}/{pattern}"
+    return " ".join(_quoted(run.folder) for run in runs)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

@@ -1,0 +1,153 @@
+"""The W&B runs that the sink starts and finishes itself."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from fno_telemetry.errors import ReportError
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.wandb import rows, run_notes
+from fno_telemetry.sinks.wandb.callers_run import left_out_lines
+from fno_telemetry.sinks.wandb.feed import Feed
+from fno_telemetry.sinks.wandb.how_to_look import how_to_look
+from fno_telemetry.sinks.wandb.run_notes import KnownRun
+from fno_telemetry.sinks.wandb.starting import FLUSH_SECONDS, Mode, Plan, make_id, offline_id, start
+
+LAYOUTS = ("experiment", "per-checkpoint")
+
+_CONSTANTS = ("n_parameters", "n_modules", "n_samples")
+
+
+class OwnRuns:
+    """Starts a run when the first record needs it: one for all records with a step, or one for each record.
+
+    `identity` tells experiments of the same name apart.
+    """
+
+    def __init__(self, plan: Plan, mode: Mode, experiment: str, identity: str, layout: str) -> None:
+        self._plan, self._mode = plan, mode
+        self._experiment, self._identity = experiment, identity
+        self._all_apart = layout == "per-checkpoint"
+        self._series: Feed | None = None
+        self._running: dict[Feed, KnownRun] = {}
+        self._finished: list[KnownRun] = []
+        self._unnoted: str | None = None
+        self._left_out: tuple[str, ...] = ()
+        self._is_flushed = True
+        self._count = 0
+
+    def write(self, record: CaptureRecord) -> None:
+        """Write one record, into the experiment's run where it has a place there."""
+        self._count += 1
+        if self._mode.name == "disabled":
+            return
+        apart = self._all_apart or record.step is None
+        if apart:
+            feed = self._start_for(record)
+        else:
+            feed = self._series = self._series or self._start_series(record)
+        self._is_flushed = False
+        feed.write_row(record)
+        self._left_out = feed.left_out
+        if apart:
+            feed.write_depth(record)
+        feed.keep_report(record)
+        if apart:
+            self._finish(feed, ok=True)
+
+    def flush(self) -> None:
+        """Return when what was written is on disk."""
+        if self._is_flushed:
+            return
+        for feed in self._running:
+            feed.wait_until_taken()
+        time.sleep(1.5 * FLUSH_SECONDS)
+        self._is_flushed = True
+
+    def close(self, ok: bool) -> list[str]:
+        """Finish what runs, in bounded time, and say how to look at all of it."""
+        for feed in list(self._running):
+            self._finish(feed, ok)
+        if not self._count:
+            return []
+        lines = [] if self._mode.why is None else [self._mode.why]
+        if self._mode.name == "disabled":
+            return [*lines, "W&B wrote nothing."]
+        if self._unnoted is not None:
+            lines.append(f"W&B: `view --wandb` will not know all of this: {self._unnoted}")
+        return lines + how_to_look(self._finished) + left_out_lines(self._left_out)
+
+    def _start_series(self, record: CaptureRecord) -> Feed:
+        run_id = make_id(self._experiment, self._identity)
+        return self._start(record, self._experiment, run_id, of_experiment=True)
+
+    def _start_for(self, record: CaptureRecord) -> Feed:
+        label = _label(record)
+        # Captured again it is a run of its own: two depth profiles in one run would be one zigzag.
+        run_id = make_id(f"{self._experiment} {label}", self._identity, record.provenance.get("time"))
+        return self._start(record, f"{self._experiment} {label}", run_id, of_experiment=False)
+
+    def _start(self, record: CaptureRecord, name: str, run_id: str, of_experiment: bool) -> Feed:
+        configuration = rows.config(record, of_experiment)
+        was_online = self._mode.name == "online"
+        run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
+        if was_online and run.offline:
+            self._note_failed_start(run_id)
+        feed = Feed(run, self._plan.redacted, self._plan.alert)
+        online = not run.offline
+        self._running[feed] = known = KnownRun(
+            self._plan.folder / "wandb" / Path(run.sync_dir).name,
+            run.id,
+            "online" if online else "offline",
+            experiment=self._experiment,
+            group=self._plan.group,
+            entity=run.entity if online else self._plan.entity,
+            project=self._plan.project,
+            url=run.url if online else None,
+            project_url=run.project_url if online else None,
+            # An experiment that was online before goes on in the same run when this part is uploaded.
+            joins=run_id if of_experiment and run.id == offline_id(run_id) else None,
+        )
+        # Already now, so that it is known where to look after a kill.
+        self._note(replace(known, problem=run_notes.UNFINISHED))
+        constants = {key: record.summary[key] for key in _CONSTANTS if record.summary.get(key) is not None}
+        run.summary.update(constants)
+        return feed
+
+    def _finish(self, feed: Feed, ok: bool) -> None:
+        known = self._running.pop(feed)
+        if feed is self._series:
+            self._series = None
+        problem: str | None = run_notes.UNFINISHED
+        lacks = "; ".join(f"it has no {what}: {why}" for what, why in feed.log_kept())
+        try:
+            feed.run.finish(exit_code=0 if ok else 1)
+            problem = lacks or None
+        except TimeoutError:
+            problem = f"not everything was uploaded in {self._plan.finish_timeout:g} s"
+        finally:
+            known = replace(known, problem=problem)
+            self._finished.append(known)
+            self._note(known)
+
+    def _note_failed_start(self, run_id: str) -> None:
+        """Tell the folder that W&B leaves of a failed start from those of runs."""
+        for folder in (self._plan.folder / "wandb").glob(f"run-*-{run_id}*"):
+            if not (folder / run_notes.NOTE).exists():
+                self._note(KnownRun(folder, run_id, run_notes.FAILED))
+
+    def _note(self, run: KnownRun) -> None:
+        try:
+            run_notes.write(run, self._plan.redacted)
+        except ReportError as error:
+            self._unnoted = str(error)
+
+
+def _label(record: CaptureRecord) -> str:
+    """Return what tells this record from others of the experiment: its step, or its checkpoint."""
+    if record.step is not None:
+        return f"{record.summary.get('step_kind') or 'step'} {record.step}"
+    checkpoint = record.provenance.get("checkpoint") or {}
+    if checkpoint.get("name"):
+        return str(checkpoint["name"])
+    return str(checkpoint.get("sha256") or record.summary.get("weights") or "untrained")[:24]

@@ -1,0 +1,133 @@
+"""What is known of the W&B runs under a capture's folder, from a note in each run's own folder.
+
+The note is what W&B's server calls the run; W&B itself keeps that in a log only its own package can read.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fno_telemetry import files, report
+from fno_telemetry.errors import ReportError
+
+SCHEMA = "fno-telemetry-wandb-run/1"
+
+NOTE = Path("fno-telemetry", "run.json")
+"""Where the note is in the folder of a run, beside the reports that the run is to have as artifacts."""
+
+UNFINISHED = "the capture has not finished it"
+
+FAILED = "failed"
+"""The mode of what is no run: it could not be started online."""
+
+_MODES = ("online", "offline", FAILED)
+
+_RUN_FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A W&B run on disk; what is not known of it is None.
+
+    `mode` is online or offline. An offline run `joins` the online run of that id when it is uploaded. A
+    `problem` is why not all of it is on the server, or not in the run. `workspace` is the address of the
+    view that was saved for its project.
+    """
+
+    folder: Path
+    id: str
+    mode: str
+    experiment: str | None = None
+    group: str | None = None
+    entity: str | None = None
+    project: str | None = None
+    url: str | None = None
+    project_url: str | None = None
+    joins: str | None = None
+    problem: str | None = None
+    workspace: str | None = None
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether `wandb sync` has uploaded it, which leaves a mark beside the log."""
+        return any(self.folder.glob("*.wandb.synced"))
+
+    def document(self) -> dict[str, Any]:
+        """Return all of it for a JSON document."""
+        return {**asdict(self), "folder": str(self.folder), "synced": self.is_synced}
+
+
+def write(run: KnownRun, redacted: bool) -> None:
+    """Write the note of a run; what is `redacted` names no server, account or path."""
+    if redacted:
+        # What follows a colon is W&B's own text, which may name anything.
+        problem = run.problem and run.problem.partition(":")[0]
+        run = replace(run, entity=None, url=None, project_url=None, workspace=None, problem=problem)
+    values = asdict(run)
+    del values["folder"]
+    with files.whole_file(run.folder / NOTE) as part:
+        text = report.dumps({"schema": SCHEMA, **values})
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def runs_in(path: str | Path) -> list[KnownRun]:
+    """Return the runs under a folder, or of the experiment whose report `path` is, the earliest first.
+
+    ReportError when there is none. Neither wandb nor torch is imported.
+    """
+    path = Path(path)
+    experiment = None
+    if not path.is_dir():
+        experiment = report.load(path).provenance.get("experiment")
+    folder = path if path.is_dir() else path.parent
+    for place in (folder / "wandb", folder):
+        found = sorted(_runs(place), key=lambda run: _started(run.folder))
+        if found:
+            return [run for run in found if experiment and run.experiment == experiment] or found
+    raise ReportError(
+        f"{path}: no W&B run in this folder; "
+        f"`fno-telemetry capture --sink wandb --output {folder}` writes one"
+    )
+
+
+def _runs(place: Path) -> Iterator[KnownRun]:
+    try:
+        folders = list(place.iterdir()) if place.is_dir() else []
+    except OSError as error:
+        raise ReportError(f"{place}: cannot be read: {error.strerror or error}") from error
+    for folder in folders:
+        log = next(folder.glob("run-*.wandb"), None)
+        if log is None or not _RUN_FOLDER.fullmatch(folder.name):
+            continue
+        mode = "offline" if folder.name.startswith("offline-") else "online"
+        # Not from the folder's name, to which W&B adds a number where there are two.
+        run = _noted(folder) or KnownRun(folder, log.stem.removeprefix("run-"), mode)
+        if run.mode != FAILED:
+            yield run
+
+
+def _started(folder: Path) -> str:
+    return folder.name.partition("run-")[2]
+
+
+def _noted(folder: Path) -> KnownRun | None:
+    """Return what the note says; None where there is none, or not one that this version can read."""
+    try:
+        document = report.read_document(folder / NOTE)
+    except ReportError:
+        return None
+    if document.get("schema") != SCHEMA:
+        return None
+    return _run(folder, document)
+
+
+def _run(folder: Path, document: Mapping[str, Any]) -> KnownRun | None:
+    names = {field.name for field in fields(KnownRun)} - {"folder"}
+    values = {name: value for name, value in document.items() if name in names and value is not None}
+    # These go to a terminal, and the folder may come from somebody else.
+    usable = all(isinstance(value, str) and value.isprintable() for value in values.values())
+    if not usable or "id" not in values or values.get("mode") not in _MODES:
+        return None
+    return KnownRun(folder, **values)

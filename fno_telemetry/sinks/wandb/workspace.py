@@ -1,0 +1,141 @@
+"""A saved view of a W&B project: a section for each statistic, its curves over `checkpoint_step`."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import quote, urlsplit
+
+from fno_telemetry.errors import MissingExtra, OptionError, ReportError, SinkUnavailable
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.wandb import rows, run_notes
+from fno_telemetry.sinks.wandb.run_notes import KnownRun
+from fno_telemetry.sinks.wandb.starting import (
+    app_address,
+    one_line,
+    require_wandb,
+    why_no_credentials,
+    why_unreachable,
+    without_error_reports,
+)
+
+NAME = "fno-telemetry"
+
+MODEL_SECTION = "whole model"
+
+MOST_PANELS = 2_000
+"""A view is one document that the browser loads as a whole; a panel takes about 250 bytes of it."""
+
+
+@dataclass(frozen=True)
+class SavedWorkspace:
+    """Where a saved view is, and for which statistics it has no room."""
+
+    url: str
+    left_out: tuple[str, ...]
+
+
+def save_workspace(runs: Sequence[KnownRun], records: Iterable[CaptureRecord]) -> SavedWorkspace:
+    """Save a new view of the project of the latest online run, with what the records hold.
+
+    Layers are in the order of completion, the most telling statistics first; only the first section is open.
+    No view that exists is changed. The run's note keeps the address.
+
+    Raises MissingExtra without wandb-workspaces, OptionError without an online run or a checkpoint's step,
+    SinkUnavailable when the server cannot be asked. Nothing is asked of the user.
+    """
+    run = _latest_online(runs)
+    sections, left_out = sections_of(records)
+    _require_workspaces()
+    # Also around the questions: whatever starts W&B must not start its reports on itself.
+    with without_error_reports():
+        _refuse_unreachable(run)
+        try:
+            url = _save(run, sections)
+        except Exception as error:
+            raise SinkUnavailable(f"W&B cannot save a workspace: {one_line(str(error))}") from error
+    try:
+        run_notes.write(replace(run, workspace=url), redacted=False)
+    except ReportError as error:
+        raise ReportError(
+            f"the workspace is saved, {url}, but its address cannot be kept: {error}"
+        ) from error
+    return SavedWorkspace(url, left_out)
+
+
+def sections_of(
+    records: Iterable[CaptureRecord], most_panels: int = MOST_PANELS
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Return section -> keys of its curves, and the statistics for which there was no room."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.step is None:
+            continue
+        for key in rows.row(record).scalars:
+            section = key.partition("/")[0] if "/" in key else MODEL_SECTION
+            found.setdefault(section, {})[key] = None
+    if not found:
+        raise OptionError("no report here is of a checkpoint with a step, over which a workspace draws")
+    found[MODEL_SECTION].pop(rows.STEP)
+    sections, left_out, room = {}, [], most_panels
+    for section, names in found.items():
+        if len(names) > room:
+            left_out.append(section)
+            continue
+        room -= len(names)
+        sections[section] = list(names)
+    return sections, tuple(left_out)
+
+
+def _latest_online(runs: Sequence[KnownRun]) -> KnownRun:
+    known = [run for run in runs if run.url and run.entity and run.project]
+    if not known:
+        online = any(run.mode == "online" for run in runs)
+        seen = "no online run's address is noted here" if online else "the runs here are offline"
+        raise OptionError(f"a workspace needs an online run, and {seen}; capture with --wandb-mode online")
+    return known[-1]
+
+
+def _require_workspaces() -> None:
+    require_wandb()
+    try:
+        with warnings.catch_warnings():
+            # What it uses of pydantic is its own affair.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import wandb_workspaces.workspaces  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise MissingExtra(
+            "A W&B workspace needs wandb-workspaces: pip install 'fno-telemetry[workspaces]'."
+        ) from error
+
+
+def _refuse_unreachable(run: KnownRun) -> None:
+    """Raise SinkUnavailable where W&B is set to another server than the run's, or would ask for a login."""
+    here = app_address()
+    if urlsplit(here).netloc != urlsplit(run.url).netloc:
+        raise SinkUnavailable(f"the run is at {run.url}, and W&B is set to {here}: set WANDB_BASE_URL")
+    reason = why_no_credentials() or why_unreachable()
+    if reason is not None:
+        raise SinkUnavailable(f"W&B cannot save a workspace: {reason}")
+
+
+def _save(run: KnownRun, sections: dict[str, list[str]]) -> str:
+    from wandb_workspaces import workspaces
+    from wandb_workspaces.reports.v2.interface import LinePlot
+
+    workspace = workspaces.Workspace(
+        entity=str(run.entity),
+        project=str(run.project),
+        name=NAME,
+        settings=workspaces.WorkspaceSettings(x_axis=rows.STEP),
+        sections=[
+            workspaces.Section(
+                name=section,
+                is_open=index == 0,
+                panel_settings=workspaces.SectionPanelSettings(x_axis=rows.STEP),
+                panels=[LinePlot(title=key.partition("/")[2] or key, x=rows.STEP, y=[key]) for key in keys],
+            )
+            for index, (section, keys) in enumerate(sections.items())
+        ],
+    )
+    workspace.save()  # type: ignore[no-untyped-call]
+    return quote(workspace.url, safe=":/?=&%")

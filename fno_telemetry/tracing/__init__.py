@@ -1,0 +1,1 @@
+"""Follows one forward: what calls what, what descends from what, which axis is which."""

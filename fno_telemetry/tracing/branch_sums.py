@@ -1,0 +1,212 @@
+"""Sums of branches: grown term by term, then told apart into spectral, local and the block's own input.
+
+`x + s + l` is one sum of three terms, in any order, in place or not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from fno_telemetry.isolation.function_transforms import is_wrapped
+from fno_telemetry.tracing.lineage import Lineage, LineageTable, TensorTable, members
+from fno_telemetry.tracing.module_calls import Call
+
+ADDITIONS = {"add": 1, "add_": 1, "sub": -1, "sub_": -1}
+"""Functions that add two tensors, and the sign of the second."""
+
+
+class Term(NamedTuple):
+    """One operand, as it was when it was added, its sign and scale applied."""
+
+    tensor: torch.Tensor
+    lineage: Lineage
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """What was added up in the forward of `frame`."""
+
+    terms: tuple[Term, ...]
+    frame: Call
+
+
+class GrowingSums:
+    """The sums that were not used yet for anything but more additions, by the tensor that holds them.
+
+    The terms are kept alive until then: a sum has to be `taken` by its first use or the end of its frame.
+    """
+
+    def __init__(self) -> None:
+        self._sums: TensorTable[Sum] = TensorTable()
+
+    def grow(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], lineages: LineageTable
+    ) -> tuple[Term, ...]:
+        """Return the terms of the addition that is about to be done; () when it adds no two known tensors."""
+        sign = ADDITIONS.get(name)
+        operands = [*args, *(kwargs[key] for key in ("input", "other") if key in kwargs)][:2]
+        if sign is None or len(operands) < 2:
+            return ()
+        if any(not isinstance(o, torch.Tensor) or lineages.get(o) is None for o in operands):
+            return ()
+        first, second = operands
+        if first is second:
+            return ()
+        target = overwritten(name, args, kwargs)
+        return (
+            *self._terms(first, 1, target, lineages),
+            *self._terms(second, sign * kwargs.get("alpha", 1), target, lineages),
+        )
+
+    def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], frame: Call) -> None:
+        """Remember that `tensor` is the sum of the terms."""
+        self._sums.set(tensor, Sum(terms, frame))
+
+    def used(self, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Sum]]:
+        """Take the sums that these tensors are."""
+        for tensor in tensors if len(self._sums) else ():
+            if (taken := self._sums.pop(tensor)) is not None:
+                yield tensor, taken
+
+    def about_to_change(self, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, Sum]]:
+        """Take the sums that this tensor is, or that have a term in its memory."""
+        for tensor, held in self._sums.items():
+            if tensor is target or any(share_memory(term.tensor, target) for term in held.terms):
+                self._sums.pop(tensor)
+                yield tensor, held
+
+    def ended(self, frame: Call | None = None) -> Iterator[tuple[torch.Tensor, Sum]]:
+        """Take the sums that were made in this frame; all of them when no frame is given."""
+        for tensor, held in self._sums.items():
+            if frame is None or held.frame is frame:
+                self._sums.pop(tensor)
+                yield tensor, held
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sums.clear()
+
+    def _terms(
+        self, operand: torch.Tensor, factor: Any, target: torch.Tensor | None, lineages: LineageTable
+    ) -> tuple[Term, ...]:
+        held = self._sums.pop(operand)
+        if held is not None:
+            terms = held.terms
+        else:
+            # An addition in place overwrites an operand that is still to be looked at.
+            kept = operand.clone() if target is operand else operand
+            terms = (Term(kept, lineages.get(operand) or Lineage()),)
+        if isinstance(factor, int | float) and factor == 1:
+            return terms
+        return tuple(Term(t.tensor * factor, t.lineage._replace(value=0)) for t in terms)
+
+
+def overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """Return the tensor that a function of this name writes into, None when it makes a new one."""
+    in_place = name == "__setitem__" or (name.endswith("_") and not name.startswith(("__", "requires_grad")))
+    target = args[0] if args and (in_place or kwargs.get("inplace") is True) else kwargs.get("out")
+    return target if isinstance(target, torch.Tensor) else None
+
+
+def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether both lie in one piece of memory, be it at different places in it."""
+    if one is other or not (_has_storage(one) and _has_storage(other)):
+        return one is other
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _has_storage(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not is_wrapped(tensor)
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """What a sum says of a block; None for what it does not hold."""
+
+    spectral: tuple[Call, ...]
+    local: tuple[Call, ...]  # () also where the local operand was made without a module of its own
+    branch: torch.Tensor  # the spectral operand
+    beside: torch.Tensor | None  # the local operand, several added up
+    before: torch.Tensor | None  # the block's own input
+    after: torch.Tensor  # the sum, without terms that are neither of these
+
+    @property
+    def bits(self) -> int:
+        """The spectral calls as a mask."""
+        return reduce(or_, (call.bit for call in self.spectral))
+
+
+def meeting(total: Sum, result: torch.Tensor, calls: Sequence[Call], spectral: int) -> Meeting | None:
+    """Tell the terms apart; None when no branch meets anything here. `spectral` is a mask over `calls`."""
+    masks = [term.lineage.calls for term in total.terms]
+    only = reduce(or_, masks) & ~reduce(and_, masks) & spectral
+    if not only:
+        return None
+    last = calls[only.bit_length() - 1]
+    parallel = tuple(c for c in map(calls.__getitem__, members(only)) if _fed_alike(c, last, spectral))
+    bits = reduce(or_, (call.bit for call in parallel))
+    branches = [term for term in total.terms if term.lineage.calls & bits]
+    ancestors = reduce(or_, (term.lineage.values for term in branches))
+    local: dict[int, Call] = {}
+    made: list[Term] = []
+    inputs: list[Term] = []
+    nameless: list[Term] = []
+    for term in (term for term in total.terms if not term.lineage.calls & bits):
+        beside = term.lineage.calls & ~last.before.calls
+        if beside:
+            outermost = _outermost(beside, last, calls)
+            if _fed_alike(outermost[0], last, spectral):
+                made.append(term)
+                local |= {call.index: call for call in outermost}
+        elif not last.before.calls & ~term.lineage.calls & spectral:
+            # Not the input of an earlier block, then: this block's own, or something made of it in passing.
+            (inputs if term.lineage.value & ancestors else nameless).append(term)
+    inputs = sorted(inputs, key=lambda term: term.lineage.value)[-1:]
+    if not made and not inputs:
+        made = nameless
+    if not made and not inputs:
+        return None
+    known = [*branches, *made, *inputs]
+    return Meeting(
+        spectral=parallel,
+        local=tuple(local.values()),
+        branch=_added(branches),
+        beside=_added(made) if made else None,
+        before=inputs[0].tensor if inputs else None,
+        after=result if len(known) == len(total.terms) else _added(known),
+    )
+
+
+def _fed_alike(one: Call, other: Call, spectral: int) -> bool:
+    """Whether both were fed by the same input, or by what a norm or the like made of it."""
+    return not (one.before.calls ^ other.before.calls) & spectral
+
+
+def _outermost(made: int, spectral: Call, calls: Sequence[Call]) -> tuple[Call, ...]:
+    """Return the calls that made a local operand; norms and activations only where nothing else did."""
+    found = [calls[index] for index in members(made)]
+    siblings = [call for call in found if call.parent is spectral.parent]
+    if not siblings:
+        inner = {id(call) for call in found}
+        siblings = [call for call in found if id(call.parent) not in inner]
+    return tuple(call for call in siblings if role_by_class(call.module) is None) or tuple(siblings)
+
+
+def role_by_class(module: nn.Module | None) -> str | None:
+    """Return "activation" or "norm" for classes that can be nothing else."""
+    name, home = type(module).__name__, type(module).__module__
+    if home == "torch.nn.modules.activation" and name != "MultiheadAttention":
+        return "activation"
+    return "norm" if name.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")) else None
+
+
+def _added(terms: Sequence[Term]) -> torch.Tensor:
+    total = terms[0].tensor
+    for term in terms[1:]:
+        total = total + term.tensor
+    return total

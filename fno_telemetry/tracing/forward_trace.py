@@ -1,0 +1,291 @@
+"""Follows a forward: which module runs, what descends from what, what is added to what.
+
+Hooks tell when modules start and end; a torch function mode sees every function called in between. From both
+follow, with no name known: which modules are spectral convolutions (the innermost that saw a Fourier
+transform and its inverse), where a spectral branch is added to another one fed by the same input, and where
+that sum is added back to the block's input. What is seen goes to a `Listener` while the tensors are alive.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from fno_telemetry.isolation.compilation import eager
+from fno_telemetry.isolation.hooks import Hook
+from fno_telemetry.tracing import fourier_calls, torch_functions
+from fno_telemetry.tracing.axis_tracking import AxisIdentities
+from fno_telemetry.tracing.branch_sums import ADDITIONS, GrowingSums, Sum, Term, meeting, overwritten
+from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable
+from fno_telemetry.tracing.module_calls import Call, Listener, paths_by_module, takes_hooks, unwrapped
+from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.tracing.torch_functions import EveryFunction
+
+
+class ForwardTrace:
+    """Hooks on every module of `model` between enter and exit; forwards are followed within `batch()`.
+
+    Hooks return None and never raise into the forward; on exit only the trace's own hooks are removed.
+    `roles` given by path overrule what is seen; `axes` is told of every function, to follow axes. `within`
+    follows only what the model's own forward calls: elsewhere a shared module is another model's.
+    """
+
+    _following = threading.local()  # .trace: the innermost one that follows this thread
+
+    def __init__(
+        self,
+        model: nn.Module,
+        listener: Listener,
+        roles: Mapping[str, str] | None = None,
+        axes: AxisIdentities | None = None,
+        within: bool = False,
+    ) -> None:
+        self.listener = listener
+        self.calls: list[Call] = []
+        self.seconds = 0.0  # spent here and in the listener
+        self.beside: set[str] = set()  # paths of what was left alone
+        self._within = within
+        self._model = unwrapped(model)
+        self._paths = paths_by_module(model)
+        self._roles = roles or {}
+        self._axes = axes
+        self._handles: list[RemovableHandle] = []
+        self._stack: list[Call] = []
+        self._numbers: dict[str, int] = {}
+        self._lineages = LineageTable()
+        self._sums = GrowingSums()
+        self._met = 0  # spectral calls whose branch has been added to something
+        self._sides: list[int] = []  # the spectral calls of each sum with a local branch
+        self._updated = 0  # spectral calls whose block has been added back to its input
+        self._spectral = 0
+
+    def __enter__(self) -> "ForwardTrace":
+        try:
+            for module in self._model.modules():
+                if id(module) not in self._paths or not takes_hooks(module):
+                    continue
+                start, end = Hook(self._start), Hook(self._end)
+                self._handles.append(module.register_forward_pre_hook(start, with_kwargs=True))
+                self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._forget()
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Follow what runs in this block, on this thread, as one batch: calls are counted from 0."""
+        self._forget()
+        whole = Call(0, "", 0, None, None)
+        self.calls, self._stack = [whole], [whole]
+        around, self._following.trace = getattr(self._following, "trace", None), self
+        try:
+            with eager(), EveryFunction(self._function_called):
+                yield
+            self.aside("", lambda: self._resolve(self._sums.ended()))
+        finally:
+            self._following.trace = around
+            self._forget()
+
+    def lineage(self, tensor: torch.Tensor) -> Lineage | None:
+        """Return what is known of a tensor while its batch runs."""
+        return self._lineages.get(tensor)
+
+    def _forget(self) -> None:
+        self.calls, self._stack = [], []
+        self._numbers.clear()
+        self._lineages.clear()
+        self._sums.clear()
+        self._met = self._updated = self._spectral = 0
+        self._sides.clear()
+
+    def _running(self) -> bool:
+        # What runs in a backward pass is computed again for checkpointing, or differentiates what was seen.
+        innermost = getattr(self._following, "trace", None) is self
+        return innermost and bool(self._stack) and torch._C._current_graph_task_id() == -1
+
+    def aside(self, where: str, body: Callable[[], None]) -> None:
+        """Run `body` aside from the forward, which sees nothing of it; what it raises stays here."""
+        start = time.perf_counter()
+        try:
+            with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
+                body()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, never raised into the host
+            self.listener.failed(where, error)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def _number(self, path: str) -> int:
+        number = self._numbers.get(path, 0)
+        self._numbers[path] = number + 1
+        return number
+
+    def _path(self, module: nn.Module) -> str:
+        paths = self._paths.get(id(module), ("",))
+        if len(paths) > 1:
+            # A shared module goes by the name under which the running module holds it.
+            for path in paths:
+                if path.rpartition(".")[0] == self._stack[-1].path:
+                    return path
+        return paths[0]
+
+    def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._running():
+            return
+        path = self._path(module)
+        if self._within and path and len(self._stack) == 1:
+            self.beside.add(path)
+            return
+        call = Call(len(self.calls), path, self._number(path), module, self._stack[-1])
+        self.calls.append(call)
+        self._stack.append(call)
+        self.aside(path, lambda: self._started(call, args, kwargs))
+
+    def _started(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entered = list(tensors_in((args, kwargs)))
+        self._resolve(self._sums.used(entered))
+        if call.module is self._model:
+            for tensor in entered:
+                if self._lineages.get(tensor) is None:
+                    self._lineages.set_made(tensor, MODEL_INPUT)
+        call.before = self._lineages.union(entered) or Lineage()
+
+    def _end(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not self._running() or all(call.module is not module for call in self._stack):
+            return
+        while (call := self._stack.pop()).module is not module:
+            pass
+        self.aside(call.path, lambda: self._ended(call, (args, kwargs), output))
+
+    def _ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
+        self._resolve(self._sums.ended(call))
+        transformed = bool(call.forward_transforms and call.inverse_transforms)
+        call.spectral = self._roles.get(call.path, "spectral" if transformed else "") == "spectral"
+        if call.spectral:
+            self._spectral |= call.bit
+        elif call.parent is not None and call.path not in self._roles:
+            # Where a module does only one of the two, its parent may do the other.
+            call.parent.forward_transforms += call.forward_transforms
+            call.parent.inverse_transforms += call.inverse_transforms
+        given = {id(tensor): tensor for tensor in tensors_in(inputs)}
+        for tensor in given.values():
+            lineage = self._lineages.get(tensor)
+            call.input_overwritten |= lineage is not None and not lineage.value & call.before.values
+        owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
+        for tensor in tensors_in(output):
+            # A module that hands its input on unchanged has made nothing.
+            if id(tensor) in given and not call.input_overwritten:
+                continue
+            own = self._lineages.get(tensor) or call.before
+            made = own.joined(call.before)
+            # A network with a bare parameter of its own is no layer that made its output.
+            network = (
+                self._spectral & ~call.bit and self._spectral >> call.index << call.index == self._spectral
+            )
+            makers = call.bit if owner and not network else own.makers
+            made = made._replace(calls=made.calls | call.bit, makers=makers)
+            self._lineages.set_made(tensor, made)
+        self.listener.call_ended(call, inputs, output)
+
+    def _function_called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._running():
+            return func(*args, **kwargs)
+        name = torch_functions.name_of(func)
+        frame = self._stack[-1]
+        terms: list[Term] = []
+        target = overwritten(name, args, kwargs)
+        if target is not None or name in ADDITIONS:
+            self.aside(frame.path, lambda: terms.extend(self._adding(name, args, kwargs, target)))
+        output = func(*args, **kwargs)
+        self.aside(frame.path, lambda: self._returned(frame, func, args, kwargs, output, tuple(terms)))
+        return output
+
+    def _adding(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.Tensor | None
+    ) -> tuple[Term, ...]:
+        """Return the terms of an addition about to be done; see to the sums whose terms it overwrites."""
+        terms = self._sums.grow(name, args, kwargs, self._lineages)
+        if target is not None:
+            self._resolve(self._sums.about_to_change(target))
+            self.listener.overwriting(target)
+        return terms
+
+    def _resolve(self, sums: Iterable[tuple[torch.Tensor, Sum]]) -> None:
+        """Tell where branches meet in sums that grow no more."""
+        for tensor, total in sums:
+            found = meeting(total, tensor, self.calls, self._spectral)
+            if found is None:
+                continue
+            if found.beside is not None and not self._met & found.bits:
+                self._sides.append(found.bits)
+                self.listener.branches_met(
+                    found.spectral, found.local, total.frame, found.branch, found.beside
+                )
+            self._met |= found.bits
+            if found.before is not None and not self._updated & found.bits:
+                self._updated |= found.bits
+                # What several blocks made together, as attention does, is the update of none of them.
+                if sum(bool(side & found.bits) for side in self._sides) > 1:
+                    continue
+                self.listener.residual_added(found.spectral, total.frame, found.before, found.after)
+
+    def _returned(
+        self,
+        frame: Call,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        terms: tuple[Term, ...],
+    ) -> None:
+        name = torch_functions.name_of(func)
+        entered = list(tensors_in((args, kwargs)))
+        lineage = self._lineages.union(entered)
+        if lineage is None:
+            return
+        if name == "pad":
+            self.listener.padded(torch_functions.pad_amounts(args, kwargs))
+        changed = [args[0]] if name == "__setitem__" else list(tensors_in(output))
+        if changed and not terms:
+            self._resolve(self._sums.used(entered))
+        if self._axes is not None:
+            followed = [one for one in entered if self._lineages.get(one) is not None]
+            self._axes.returned(func, args, kwargs, followed, list(tensors_in(output)))
+        target, own = overwritten(name, args, kwargs), self._lineages.get(entered[0])
+        for tensor in changed:
+            if target is None and any(tensor is one for one in entered):
+                continue  # handed on as it is
+            if target is None and own is not None and torch_functions.keeps_values(name, args):
+                self._lineages.set(tensor, own)
+            else:
+                self._lineages.set_made(tensor, lineage)
+            # Writing into a view changes what it is a view of.
+            if target is tensor and (base := target._base) is not None:
+                self._lineages.set_made(base, lineage.joined(self._lineages.get(base) or Lineage()))
+            if terms:
+                self._sums.hold(tensor, terms, frame)
+        inverse = name in fourier_calls.INVERSE
+        if (inverse or name in fourier_calls.FORWARD) and frame.runs_now:
+            seen = fourier_calls.fourier_call(name, args, kwargs, output)
+            if self._axes is not None:
+                self._axes.transformed(seen, frame, entered[0], output)
+            (frame.inverse_transforms if inverse else frame.forward_transforms).append(seen)
+        elif (
+            name.rstrip("_") in torch_functions.ACTIVATIONS
+            and isinstance(output, torch.Tensor)
+            and frame.is_own_code
+        ):
+            name = name.rstrip("_")
+            number = self._number(f"{frame.path}#{name}")
+            self.listener.activation_called(frame, name, number, output)

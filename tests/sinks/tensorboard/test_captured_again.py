@@ -1,0 +1,124 @@
+"""Capturing again into a folder that already holds a run."""
+
+import os
+from pathlib import Path
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.tensorboard.run_folders import SUFFIX
+from fno_telemetry.sinks.tensorboard.sink import TensorBoard
+
+
+def capture(run: RunContext, *records, ok: bool = True, **options) -> list[str]:
+    sink = TensorBoard(**options)
+    sink.open(run)
+    for record in records:
+        sink.write(record)
+    return sink.close(ok)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunContext:
+    return RunContext(tmp_path, experiment="demo")
+
+
+@pytest.fixture
+def folder(run: RunContext) -> Path:
+    return run.folder / "tensorboard" / "demo"
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_second_capture_replaces_the_first(run, folder, record, examples, read_events):
+    capture(run, examples.at_step(record, 5), examples.at_step(record, 1000))
+    lines = capture(run, examples.at_step(examples.without(record, "dead"), 10))
+    events = read_events(folder)
+    assert [step for step, _ in events["rms/lifter"]] == [10]
+    assert "rms/dead" not in events
+    assert len(files(run.folder)) == 3  # tensorboard, its demo and one event file
+    assert "replaced" in lines[-1]
+
+
+def test_until_it_is_closed_a_second_capture_shows_in_no_tensorboard(
+    run, folder, record, examples, read_events
+):
+    capture(run, record)
+    before = files(run.folder / "tensorboard")
+    sink = TensorBoard()
+    sink.open(run)
+    sink.write(examples.at_step(record, 2000))
+    assert before == files(run.folder / "tensorboard")
+    sink.close(ok=True)
+    assert [step for step, _ in read_events(folder)["rms/lifter"]] == [2000]
+
+
+def test_a_second_capture_that_fails_leaves_the_first(run, folder, record, examples, read_events):
+    capture(run, record)
+    before = files(run.folder)
+    assert capture(run, examples.at_step(record, 2000), ok=False) == []
+    assert before == files(run.folder)
+    assert [step for step, _ in read_events(folder)["rms/lifter"]] == [1000]
+
+
+def test_a_second_capture_without_a_record_leaves_the_first(run, record):
+    capture(run, record)
+    before = files(run.folder)
+    assert capture(run) == []
+    assert before == files(run.folder)
+
+
+def test_files_of_others_are_kept_even_event_files(run, folder, record, examples, read_events):
+    capture(run, record)
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_scalar("loss/train", 1.0, 3)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "nested").mkdir()
+    others = [name for name in files(folder) if not name.endswith(SUFFIX)]
+    capture(run, examples.at_step(record, 2000))
+    assert others == [name for name in files(folder) if not name.endswith(SUFFIX)]
+    events = read_events(folder)
+    assert events["loss/train"] == [(3, 1.0)]
+    assert [step for step, _ in events["rms/lifter"]] == [2000]
+
+
+def test_other_experiments_are_left_alone(tmp_path: Path, record, read_events):
+    for experiment in ("one", "two", "one"):
+        capture(RunContext(tmp_path, experiment=experiment), record)
+    for experiment in ("one", "two"):
+        assert len(read_events(tmp_path / "tensorboard" / experiment)["rms/lifter"]) == 1
+
+
+def test_a_given_log_dir_is_replaced_too(tmp_path: Path, record, examples, read_events):
+    run = RunContext(tmp_path / "elsewhere")
+    capture(run, record, log_dir=tmp_path / "runs" / "mine")
+    capture(run, examples.at_step(record, 1), log_dir=tmp_path / "runs" / "mine")
+    assert [step for step, _ in read_events(tmp_path / "runs" / "mine")["rms/lifter"]] == [1]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine"]
+
+
+def test_an_error_in_the_middle_of_replacing_puts_everything_back(
+    run, folder, record, examples, read_events, monkeypatch
+):
+    capture(run, record)
+    before = files(run.folder)
+    sink = TensorBoard()
+    sink.open(run)
+    sink.write(examples.at_step(record, 2000))
+    rename, calls = os.rename, []
+
+    def fail_once(source, target, **options):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return rename(source, target, **options)
+
+    monkeypatch.setattr(os, "rename", fail_once)
+    with pytest.raises(OSError, match="No space left"):
+        sink.close(ok=True)
+    assert len(calls) == 3  # the old one away, the new one failed, the old one back
+    assert before == files(run.folder)
+    assert [step for step, _ in read_events(folder)["rms/lifter"]] == [1000]

@@ -1,0 +1,233 @@
+"""What a real TensorBoard, with the loader that it takes by default, shows of what the sink wrote."""
+
+import html.parser
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import tensorboard_serving
+from torch.utils.tensorboard import SummaryWriter
+
+from fno_telemetry import keys, report
+from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.fan_out import FanOut
+from fno_telemetry.sinks.json_file import JsonFile
+from fno_telemetry.sinks.tensorboard.sink import TensorBoard
+from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, BLOCKS_TITLE
+
+serving = tensorboard_serving.serving
+LAST_STEPS = {"once": 2000, "again": 7, "grown": 2000, "diagnosed": 3000, "callers": 1100}
+
+Get = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, record, examples) -> Path:
+    """A folder with one run for each thing that can happen, and the reports beside."""
+    folder = tmp_path_factory.mktemp("captures")
+
+    def capture(experiment: str, *records) -> None:
+        sinks = FanOut([TensorBoard(), JsonFile()])
+        sinks.open(RunContext(folder, f"{experiment}.json", experiment))
+        for each in records:
+            sinks.write(each)
+        assert set(sinks.close(ok=True).status.values()) == {"ok"}
+
+    later = examples.at_step(examples.with_stats(record, "lifter", p05=-3.0, p50=0.5, p95=4.0), 2000)
+    capture("once", record, later)
+    capture("again", record, later)
+    capture("again", examples.at_step(examples.without(record, "dead"), 7))
+    capture("grown", examples.without(record, "lifter"), later)
+    found, nothing = examples.diagnosed(record), replace(examples.at_step(record, 3000), findings=())
+    awkward = replace(found.findings[0], layer=examples.AWKWARD)
+    found = replace(examples.at_step(found, 2000), findings=(awkward, *found.findings[1:]))
+    capture("diagnosed", record, found, nothing)
+    with SummaryWriter(str(folder / "tensorboard" / "callers")) as writer:
+        writer.add_scalar("loss/train", 0.5, 900)
+        TensorBoard(writer).write(record)
+        writer.add_scalar("loss/train", 0.25, 1100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def get(folder: Path) -> Iterator[Get]:
+    """Ask the server for one of its JSON documents."""
+
+    def are_shown(get: Get) -> bool:
+        return all(_last_step(get, run) == step for run, step in LAST_STEPS.items())
+
+    with serving(folder / "tensorboard", are_shown) as get:
+        yield get
+
+
+def _last_step(get: Get, run: str) -> int:
+    """Return the step of what was written last in this run."""
+    if run == "callers":
+        return get("plugin/scalars/scalars", run=run, tag="loss/train")[-1][1]
+    return get("plugin/text/text", run=run, tag="report/text_summary")[-1]["step"]
+
+
+@pytest.fixture(scope="module")
+def saved(folder: Path):
+    """The report of the run called once, which is of its last record."""
+    return report.load(folder / "once.json")
+
+
+def test_the_server_shows_one_run_for_each_experiment_and_nothing_else(get: Get):
+    assert set(get("runs")) == set(LAST_STEPS)
+
+
+def test_curves_are_the_reports_numbers_in_float32(get: Get, saved):
+    tags = get("plugin/scalars/tags")["once"]
+    entries = [(keys.record_place(entry), entry) for entry in (*saved.modules, *saved.blocks)]
+    entries += [("input", saved.input), ("output", saved.output)]
+    entries += [(keys.model_place("output", output.item), output) for output in saved.outputs]
+    expected = {
+        f"{statistic}/{place}": value
+        for place, entry in entries
+        for statistic, value in entry.stats.items()
+        if value is not None
+    }
+    assert set(expected) == set(tags)
+    for tag in [tag for tag in expected if tag.partition("/")[0] in ("rms", "count", "p05", "update_ratio")]:
+        points = get("plugin/scalars/scalars", run="once", tag=tag)
+        assert [step for _, step, _ in points] == [1000, 2000]
+        assert points[-1][2] == np.float32(expected[tag])
+
+
+@pytest.mark.parametrize("kind", ["histogram", "log_histogram"])
+def test_bins_and_counts_are_the_reports(get: Get, saved, kind):
+    tags = get("plugin/histograms/tags")["once"]
+    named = [(keys.record_place(module), module) for module in saved.modules]
+    for place, entry in [("input", saved.input), ("output", saved.output), *named]:
+        found, tag = getattr(entry, kind), f"{kind}/{place}"
+        bins = [[*edges, count] for edges, count in zip(pairwise(found.edges), found.counts, strict=True)]
+        filled = [index for index, count in enumerate(found.counts) if count]
+        assert bool(filled) == (tag in tags)
+        if filled:
+            points = get("plugin/histograms/histograms", run="once", tag=tag)
+            assert [step for _, step, _ in points] == [1000, 2000]
+            assert bins[filled[0] : filled[-1] + 1] == points[-1][2]
+
+
+def charts(get: Get, category: str) -> dict[str, Any]:
+    """The charts of one category of the Custom Scalars tab, by title."""
+    [found] = [each for each in get("plugin/custom_scalars/layout")["category"] if each["title"] == category]
+    return {chart["title"]: chart for chart in found["chart"]}
+
+
+def test_every_band_of_the_layout_holds_p50_between_p05_and_p95(get: Get, saved):
+    bands = {title: chart["margin"]["series"] for title, chart in charts(get, BANDS_TITLE).items()}
+    assert {keys.record_place(module) for module in saved.modules} <= set(bands)
+    for place in ("input", "lifter", "fno_blocks/0#gelu", "shared@1", "heads[1]", "output@0", "output"):
+        [series] = bands[place]
+        curves = {
+            role: [value for _, _, value in get("plugin/scalars/scalars", run="once", tag=series[role])]
+            for role in ("lower", "value", "upper")
+        }
+        assert series["value"] == f"p50/{place}"
+        assert len(curves["value"]) == 2
+        ordered = zip(curves["lower"], curves["value"], curves["upper"], strict=True)
+        assert all(lower < value < upper for lower, value, upper in ordered)
+
+
+def test_each_line_of_a_block_chart_is_the_curve_of_one_block(get: Get):
+    patterns = charts(get, BLOCKS_TITLE)["update_ratio"]["multiline"]["tag"]
+    found = [get("plugin/custom_scalars/scalars", run="once", tag=pattern) for pattern in patterns]
+    places = ["fno_blocks/0", "fno_blocks/1", "fno_blocks/10", "spec_encoder#0"]
+    assert all(answer["regex_valid"] for answer in found)
+    assert [[f"update_ratio/{place}"] for place in places] == [list(a["tag_to_events"]) for a in found]
+
+
+def test_a_layer_that_appeared_later_is_in_the_layout(get: Get, folder: Path, read_events):
+    # The server merges the layouts of all runs, so only the file tells what this run's own is.
+    assert len(read_events(folder / "tensorboard" / "grown")["custom_scalars__config__"]) == 2
+    [point] = get("plugin/scalars/scalars", run="grown", tag="p50/lifter")
+    assert point[1] == 2000
+
+
+def test_a_run_captured_again_shows_only_the_new_points(get: Get):
+    points = get("plugin/scalars/scalars", run="again", tag="rms/lifter")
+    assert [step for _, step, _ in points] == [7]
+    assert "rms/dead" not in get("plugin/scalars/tags")["again"]
+    assert "histogram/dead" not in get("plugin/histograms/tags")["again"]
+    texts = get("plugin/text/text", run="again", tag="report/text_summary")
+    assert [text["step"] for text in texts] == [7]
+
+
+def test_a_callers_run_holds_their_curves_and_ours(get: Get):
+    losses = get("plugin/scalars/scalars", run="callers", tag="loss/train")
+    assert [(step, value) for _, step, value in losses] == [(900, 0.5), (1100, 0.25)]
+    assert [step for _, step, _ in get("plugin/scalars/scalars", run="callers", tag="rms/lifter")] == [1000]
+
+
+class _Cells(html.parser.HTMLParser):
+    """The text of table cells and list items, and the names of all tags."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.cells: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+        if tag in ("td", "th", "li"):
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cells:
+            self.cells[-1] += data
+
+
+def test_the_table_shows_every_name_as_it_is(get: Get, saved, examples):
+    [*_, text] = get("plugin/text/text", run="once", tag="report/text_summary")
+    assert text["step"] == 2000
+    page = _Cells(text["text"])
+    cells = [cell.strip() for cell in page.cells]
+    assert page.tags <= {"table", "thead", "tbody", "tr", "th", "td", "p", "ul", "li"}
+    assert examples.AWKWARD in cells
+    assert {"fno_blocks.0#gelu", "shared@1", "heads[1]", "spec_encoder#0"} <= set(cells)
+    assert f"warning: {saved.warnings[0]}" in cells
+    start = cells.index("lifter")
+    assert cells[start + 1 : start + 3] == ["lifting", "4x2x8x8"]
+
+
+def test_findings_are_counted_at_the_steps_that_were_diagnosed_and_nowhere_else(get: Get):
+    counted = {
+        severity: [
+            (step, value)
+            for _, step, value in get("plugin/scalars/scalars", run="diagnosed", tag=f"findings/{severity}")
+        ]
+        for severity in ("error", "warning", "note")
+    }
+    assert counted == {
+        "error": [(2000, 1.0), (3000, 0.0)],
+        "warning": [(2000, 0.0), (3000, 0.0)],
+        "note": [(2000, 1.0), (3000, 0.0)],
+    }
+    for kind in ("scalars", "text"):
+        assert not [tag for tag in get(f"plugin/{kind}/tags")["once"] if tag.startswith("findings")]
+
+
+def test_findings_are_a_list_of_causes_that_shows_every_character_as_it_is(get: Get, examples):
+    texts = get("plugin/text/text", run="diagnosed", tag="findings/text_summary")
+    assert [text["step"] for text in texts] == [2000, 3000]
+    page = _Cells(texts[0]["text"])
+    assert page.tags <= {"table", "tbody", "tr", "td", "ul", "li", "strong", "p"}
+    # The page shows a text in a cell of its own.
+    lines = [" ".join(cell.split()) for cell in page.cells][1:]
+    assert lines == [
+        f"error: {examples.AWKWARD} dead_layer | <b> of `dead` (dead_layer)",
+        "rms = 0, count = 3, where = x",
+        "Look at it.",
+        "1 later layer follows from this: heads[0]",
+        "note: the model unused_modes | <b> of `None` (unused_modes)",
+        "rms = 0, count = 3, where = x",
+        "Look at it.",
+    ]
+    assert "nothing found" in texts[1]["text"]

@@ -1,0 +1,1 @@
+"""What several tests share; on pytest's path as the package `support`."""
