@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from fno_telemetry.files import whole_file, why_unwritable
     from fno_telemetry.findings import Finding
-    from fno_telemetry.mapping.layer_filters import selected_names
+    from fno_telemetry.mapping.layer_filters import select_names
     from fno_telemetry.mapping.map_files import read_map, write_map
     from fno_telemetry.mapping.model_map import GivenRole, MappedModule, ModelMap
     from fno_telemetry.plugins import list_plugins
@@ -66,7 +66,7 @@ _HOMES = {
         *("CheckpointError", "InputError", "MapError", "MissingExtra", "ModelError", "OptionError"),
         *("PluginNotFound", "ReportError", "SinkUnavailable", "TelemetryError"),
     ),
-    "fno_telemetry.mapping.layer_filters": ("selected_names",),
+    "fno_telemetry.mapping.layer_filters": ("select_names",),
     "fno_telemetry.mapping.map_files": ("read_map", "write_map"),
     "fno_telemetry.mapping.model_map": ("GivenRole", "MappedModule", "ModelMap"),
     "fno_telemetry.plugins": ("list_plugins",),
@@ -165,7 +165,7 @@ __all__ = [
     "read_samples",
     "read_thresholds",
     "save_wandb_workspace",
-    "selected_names",
+    "select_names",
     "series_label",
     "series_report_name",
     "split_batches",

@@ -100,10 +100,10 @@ def counts(record: CaptureRecord) -> dict[str, int]:
 
 def evidence(finding: Finding) -> str:
     """Return the evidence in one line, `name = value`, of bounded length."""
-    return shortened(", ".join(f"{name} = {_shown(value)}" for name, value in finding.evidence.items()))
+    return shorten(", ".join(f"{name} = {_shown(value)}" for name, value in finding.evidence.items()))
 
 
-def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+def shorten(text: str, longest: int = LONGEST_TEXT) -> str:
     """Return the text in a line of bounded length that every dashboard can store."""
     # A name from a file may hold half of a surrogate pair, which is no character.
     line = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

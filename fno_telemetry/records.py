@@ -40,7 +40,7 @@ class FrozenMapping(Mapping[str, V]):
         return f"FrozenMapping({self._items!r})"
 
 
-def spelled_place(name: str, call: int, item: str | None = None) -> str:
+def place_name(name: str, call: int, item: str | None = None) -> str:
     """Return a path with its call, where it is not the first, and its output, where it has a name."""
     return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
 
@@ -165,7 +165,7 @@ class ModuleRecord(TensorRecord):
     @property
     def place(self) -> str:
         """The path, with the call and the output where there are several: "head@1[amp]"."""
-        return spelled_place(self.name, self.call, self.item)
+        return place_name(self.name, self.call, self.item)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,7 @@ class BlockRecord:
     @property
     def place(self) -> str:
         """The path, with the call where there are several: "fno_blocks@1"."""
-        return spelled_place(self.name, self.call)
+        return place_name(self.name, self.call)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,26 +13,26 @@ from torch import nn
 
 from fno_telemetry import plugins
 from fno_telemetry.errors import InputError, MapError, ModelError
-from fno_telemetry.isolation.compilation import uncompiled
-from fno_telemetry.isolation.preservation import preserved
-from fno_telemetry.mapping.layer_filters import selected_names
+from fno_telemetry.isolation.compilation import keep_uncompiled
+from fno_telemetry.isolation.preservation import preserve
+from fno_telemetry.mapping.layer_filters import select_names
 from fno_telemetry.mapping.model_map import GivenRole, ModelMap
-from fno_telemetry.mapping.structure import observe
+from fno_telemetry.mapping.structure import detect_structure
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import GradientPass
 from fno_telemetry.measuring.losses import Loss
-from fno_telemetry.measuring.record_builder import Tally, assemble
+from fno_telemetry.measuring.record_builder import Tally, build_record
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.forward_trace import ForwardTrace
-from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrapped
-from fno_telemetry.tracing.nested_tensors import copied, tensors_in
+from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
+from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
 
 MEMORY_LIMIT = 2**30
 """Bytes that the mean fields of all modules may take together."""
 
 
-@uncompiled
+@keep_uncompiled
 def map_model(
     model: nn.Module,
     batches: object,
@@ -48,11 +48,11 @@ def map_model(
     if first is None:
         raise InputError("there is no batch to run the model on")
     _require_values(model)
-    with preserved(model), torch.no_grad():
-        return _observed(model, first, _runner(model, forward), given)
+    with preserve(model), torch.no_grad():
+        return _detect(model, first, _runner(model, forward), given)
 
 
-@uncompiled
+@keep_uncompiled
 def capture(
     model: nn.Module,
     batches: object,
@@ -108,10 +108,10 @@ def capture(
         statistics, problems = _all_statistics()
     _require_values(model)
     counted = Tally()
-    with preserved(model), torch.no_grad():
-        model_map = _observed(model, first, run, given)
+    with preserve(model), torch.no_grad():
+        model_map = _detect(model, first, run, given)
         counted.observation_seconds = time.perf_counter() - started
-        names = selected_names(model_map, layers, exclude)
+        names = select_names(model_map, layers, exclude)
         collector = Collector(model_map, statistics, names, memory_limit)
         differentiated = GradientPass(model, model_map, names, loss) if loss is not None else None
         with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace:
@@ -122,7 +122,7 @@ def capture(
                 _run_batch(batch, run, trace, collector, counted)
                 if progress is not None:
                     progress(counted.samples)
-        counted.telemetry_seconds, counted.beside = trace.seconds, trace.beside
+        counted.telemetry_seconds, counted.outside = trace.seconds, trace.outside
         if not collector.fired:
             raise MapError("the model was never called: forward= must call it")
         if differentiated is not None:
@@ -130,7 +130,7 @@ def capture(
             problems += differentiated.warnings
             counted.gradient_seconds = differentiated.seconds
         counted.wall_seconds = time.perf_counter() - started
-        return assemble(
+        return build_record(
             model, model_map, collector, counted, summary or {}, provenance or {}, (*warnings, *problems)
         )
 
@@ -196,7 +196,7 @@ def _batch_size(batch: object) -> int | None:
     return first.shape[0] if first is not None and first.ndim else None
 
 
-def _observed(
+def _detect(
     model: nn.Module,
     batch: Any,
     run: Callable[[Any], object],
@@ -205,10 +205,10 @@ def _observed(
     """Put the model into eval mode and observe it; once more where its first forward makes modules."""
     _to_eval(model)
     there = {id(module) for module in model.modules()}
-    model_map = _observed_on_a_part(model, batch, run, given)
+    model_map = _detect_on_a_part(model, batch, run, given)
     if not {id(module) for module in model.modules()} <= there:
         _to_eval(model)
-        model_map = _observed_on_a_part(model, batch, run, given)
+        model_map = _detect_on_a_part(model, batch, run, given)
     known = {mapped.name for mapped in model_map.modules}
     known |= {name for names in paths_by_module(model).values() for name in names}
     for name in given or ():
@@ -218,7 +218,7 @@ def _observed(
     return model_map
 
 
-def _observed_on_a_part(
+def _detect_on_a_part(
     model: nn.Module,
     batch: Any,
     run: Callable[[Any], object],
@@ -229,13 +229,13 @@ def _observed_on_a_part(
     if isinstance(batch, torch.Tensor) and batch.ndim > 1 and batch.shape[0] > 1:
         # Some models take whole batches only; then one is used.
         with contextlib.suppress(Exception):
-            model_map = _observed_once(model, batch[:1], 1, run, given)
+            model_map = _detect_once(model, batch[:1], 1, run, given)
     if model_map is None:
-        model_map = _observed_once(model, batch, _batch_size(batch), run, given)
+        model_map = _detect_once(model, batch, _batch_size(batch), run, given)
     return model_map
 
 
-def _observed_once(
+def _detect_once(
     model: nn.Module,
     batch: Any,
     batch_size: int | None,
@@ -243,8 +243,8 @@ def _observed_once(
     given: Mapping[str, GivenRole] | None,
 ) -> ModelMap:
     """Observe so that nothing is left of it: no state, no random number drawn, the batch untouched."""
-    with preserved(model):
-        return observe(model, lambda: run(copied(batch)), batch_size, given)
+    with preserve(model):
+        return detect_structure(model, lambda: run(copy_tensors(batch)), batch_size, given)
 
 
 def _to_eval(model: nn.Module) -> None:
@@ -257,7 +257,7 @@ def _to_eval(model: nn.Module) -> None:
 
 def _require_values(model: nn.Module) -> None:
     """Refuse a model that running would give values, which nothing could take back, or that cannot run."""
-    if not takes_hooks(unwrapped(model)):
+    if not takes_hooks(unwrap(model)):
         raise ModelError("TorchScript runs without hooks: capture the model that it was made from")
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if nn.parameter.is_lazy(tensor):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fno_telemetry.findings import LONGEST_TEXT, MOST_NAMED, Finding, causes, counts, evidence, shortened
+from fno_telemetry.findings import LONGEST_TEXT, MOST_NAMED, Finding, causes, counts, evidence, shorten
 from fno_telemetry.records import CaptureRecord, FrozenMapping, freeze_mapping
 
 
@@ -80,6 +80,6 @@ def test_evidence_is_one_line_of_names_and_numbers():
 
 
 def test_text_is_what_any_dashboard_can_store():
-    assert shortened("a\ud800 \n b") == "a\\ud800 b"
-    assert shortened("abcdef", 4) == "abc…"
+    assert shorten("a\ud800 \n b") == "a\\ud800 b"
+    assert shorten("abcdef", 4) == "abc…"
     assert FrozenMapping({}) == finding("f").evidence

@@ -12,12 +12,18 @@ from rich.text import Text
 import fno_telemetry as ft
 from fno_telemetry_cli import options
 from fno_telemetry_cli.captures import Captures, Job
-from fno_telemetry_cli.checkpoint_series import CheckpointSeries, Failure, expanded, is_several, read_series
-from fno_telemetry_cli.config_file import apply_config, command_line_first
+from fno_telemetry_cli.checkpoint_series import (
+    CheckpointSeries,
+    Failure,
+    expand_globs,
+    is_several,
+    read_series,
+)
+from fno_telemetry_cli.config_file import apply_config, prefer_command_line
 from fno_telemetry_cli.dry_run import Plan
-from fno_telemetry_cli.findings_view import checked_level, findings_document, findings_view, is_at_or_above
+from fno_telemetry_cli.findings_view import check_level, findings_document, findings_view, is_at_or_above
 from fno_telemetry_cli.invocation import Invocation
-from fno_telemetry_cli.output import print_error, print_json, print_notes, print_results, stdout_kept_clean
+from fno_telemetry_cli.output import keep_stdout_clean, print_error, print_json, print_notes, print_results
 from fno_telemetry_cli.preparing import InputBatches, prepare, read_input
 from fno_telemetry_cli.run_log import RunLog
 from fno_telemetry_cli.running import errors_in_one_line
@@ -29,9 +35,9 @@ from fno_telemetry_cli.sink_choice import (
     WandbMode,
     WandbOptions,
     WandbProject,
-    chosen_sinks,
+    choose_sinks,
 )
-from fno_telemetry_cli.tables import counted, headline, notes
+from fno_telemetry_cli.tables import format_count, headline, notes
 from fno_telemetry_cli.target import Target
 
 EXIT_FOUND, EXIT_FAILED_IN_PART = 1, 3
@@ -128,20 +134,20 @@ def capture(
     Example: fno-telemetry capture --input train.npz --output out
     """
     diagnose = diagnose or fail_on is not None
-    checked_level(fail_on or "never")
+    check_level(fail_on or "never")
     if dry_run and diagnose:
         raise ft.OptionError("--dry-run captures nothing that --diagnose could judge; leave one out")
     if wandb_alert and not diagnose:
         raise ft.OptionError("--wandb-alert tells what --diagnose finds; add --diagnose")
-    source = options.Source.of(command_line_first(context, locals()))
+    source = options.Source.of(prefer_command_line(context, locals()))
     several = is_several(source.checkpoints)
-    source = replace(source, checkpoints=expanded(source.checkpoints))
+    source = replace(source, checkpoints=expand_globs(source.checkpoints))
     target = Target.of(output, output_json_name, experiment, writes=not dry_run)
     if not several and not dry_run and not force:
         target.refuse_existing([target.report])
     wandb = WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout, wandb_alert)
-    with stdout_kept_clean():
-        fan_out = ft.FanOut(chosen_sinks(sink or [], wandb))
+    with keep_stdout_clean():
+        fan_out = ft.FanOut(choose_sinks(sink or [], wandb))
         given = read_input(source)
         jobs, series = _jobs(source, several)
         if dry_run:
@@ -212,7 +218,7 @@ def _open(fan_out: ft.FanOut, run: ft.RunContext, captures: Captures) -> Iterato
         fan_out.close(ok=bool(captures.records))
         if captures.records:
             done = ", ".join(record.label for record in captures.records)
-            print_notes([f"{counted(len(captures.records), 'report')} finished before: {done}"])
+            print_notes([f"{format_count(len(captures.records), 'report')} finished before: {done}"])
         raise
     except BaseException:
         fan_out.close(ok=False)
@@ -276,6 +282,9 @@ def _notes_of_all(records: Sequence[ft.CaptureRecord]) -> Iterator[str]:
 def _lines(reports: Mapping[Path, ft.CaptureRecord]) -> Iterator[Text | str]:
     """Yield what a reader sees first: what was captured, and where each report is."""
     for path, record in reports.items():
-        modules, blocks = counted(len(record.modules), "module"), counted(len(record.blocks), "block")
+        modules, blocks = (
+            format_count(len(record.modules), "module"),
+            format_count(len(record.blocks), "block"),
+        )
         yield headline(record)
         yield f"{path}: {modules}, {blocks}"

@@ -51,7 +51,7 @@ def is_several(given: Sequence[Path]) -> bool:
     return len(given) > 1 or any(_is_pattern(path) for path in given)
 
 
-def expanded(given: Iterable[Path]) -> tuple[Path, ...]:
+def expand_globs(given: Iterable[Path]) -> tuple[Path, ...]:
     """Return the files that paths and globs name, each once; OptionError for a glob that matches none."""
     found: dict[Path, Path] = {}
     for path in given:
@@ -97,12 +97,12 @@ def _is_pattern(path: Path) -> bool:
 def names_of_all(paths: Sequence[Path]) -> list[str]:
     """Return a name for each file: its stem, with as many folders in front as tell it from the others."""
     folders = [path.resolve().parent for path in paths]
-    by_stem = told_apart([folder / path.stem for folder, path in zip(folders, paths, strict=True)])
-    by_name = told_apart([folder / path.name for folder, path in zip(folders, paths, strict=True)])
+    by_stem = distinguish([folder / path.stem for folder, path in zip(folders, paths, strict=True)])
+    by_name = distinguish([folder / path.name for folder, path in zip(folders, paths, strict=True)])
     return by_stem or by_name or [path.stem for path in paths]
 
 
-def told_apart(paths: Sequence[Path]) -> list[str]:
+def distinguish(paths: Sequence[Path]) -> list[str]:
     """Return the last part of each path, with as many before it as tell all apart; none if nothing does."""
     for depth in range(1, max((len(path.parts) for path in paths), default=0)):
         names = ["-".join(path.parts[1:][-depth:]) for path in paths]

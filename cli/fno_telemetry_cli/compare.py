@@ -10,10 +10,10 @@ import fno_telemetry as ft
 from fno_telemetry_cli import options
 from fno_telemetry_cli.checkpoint_series import names_of_all
 from fno_telemetry_cli.comparison_view import comparison_document, comparison_view
-from fno_telemetry_cli.config_file import typed_options
-from fno_telemetry_cli.findings_view import LEVELS, checked_level
+from fno_telemetry_cli.config_file import list_typed_options
+from fno_telemetry_cli.findings_view import LEVELS, check_level
 from fno_telemetry_cli.invocation import Invocation
-from fno_telemetry_cli.output import print_error, print_json, print_notes, print_results, stdout_kept_clean
+from fno_telemetry_cli.output import keep_stdout_clean, print_error, print_json, print_notes, print_results
 from fno_telemetry_cli.preparing import prepare, read_input
 from fno_telemetry_cli.replaying import Replays
 from fno_telemetry_cli.reports_in import reports_in
@@ -96,7 +96,7 @@ def compare(
 
     Example: fno-telemetry compare before/activation_report.json after/activation_report.json
     """
-    checked_level(fail_on)
+    check_level(fail_on)
     limits = ft.read_thresholds(thresholds) if thresholds else None
     source = options.Source.of({**locals(), "checkpoint": None})
     replays = None
@@ -106,8 +106,8 @@ def compare(
     elif typed := WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout).typed:
         raise ft.OptionError(f"--wandb-{typed[0]} is for the wandb sink; add --sink wandb")
     command = context.ensure_object(Invocation).command
-    with stdout_kept_clean():
-        found, left_out = _records(paths, source, typed_options(context, options.SOURCE), command, quiet)
+    with keep_stdout_clean():
+        found, left_out = _records(paths, source, list_typed_options(context, options.SOURCE), command, quiet)
         if not quiet:
             print_notes(left_out)
         if len(found) < 2:

@@ -49,7 +49,7 @@ def _table(layers: list[ft.LayerChange]) -> Table:
         style = styles.get(layer.severity or "", "")
         numbers = [
             "–" if value is None else f"{value:.3f}"
-            for value in (layer.distance, layer.stability, layer.spectral_distance)
+            for value in (layer.distance, layer.psi, layer.spectral_distance)
         ]
         table.add_row(escape(layer.place), *numbers, escape(changes), style=style)
     return table

@@ -43,7 +43,7 @@ def apply_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def command_line_first(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+def prefer_command_line(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a command's arguments without what the file says against the command line.
 
     Of options that exclude each other the typed one counts; `--set` adds to and overrides the file's [set].
@@ -58,7 +58,7 @@ def command_line_first(context: typer.Context, values: Mapping[str, Any]) -> dic
     return final
 
 
-def typed_options(context: typer.Context, names: Collection[str]) -> list[str]:
+def list_typed_options(context: typer.Context, names: Collection[str]) -> list[str]:
     """Return the options of these arguments that stand on the command line, as they are spelled there."""
     return [
         next(option for option in parameter.opts if option.startswith("--"))

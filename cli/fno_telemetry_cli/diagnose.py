@@ -8,8 +8,8 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry_cli import options
-from fno_telemetry_cli.findings_view import checked_level, findings_document, findings_view, is_at_or_above
-from fno_telemetry_cli.output import print_json, print_notes, print_results, stdout_kept_clean
+from fno_telemetry_cli.findings_view import check_level, findings_document, findings_view, is_at_or_above
+from fno_telemetry_cli.output import keep_stdout_clean, print_json, print_notes, print_results
 from fno_telemetry_cli.reports_in import reports_in
 from fno_telemetry_cli.tables import headline
 
@@ -56,7 +56,7 @@ def diagnose(
 
     Example: fno-telemetry diagnose out/activation_report.json
     """
-    checked_level(fail_on)
+    check_level(fail_on)
     if explain is not None:
         if paths:
             raise ft.OptionError(f"--explain {explain} needs no report; leave out {paths[0]}")
@@ -64,7 +64,7 @@ def diagnose(
         return
     if not paths:
         raise ft.OptionError("diagnose needs a report, a folder of reports, or --explain RULE")
-    with stdout_kept_clean():
+    with keep_stdout_clean():
         limits = ft.read_rule_thresholds(thresholds) if thresholds else None
         healthy = ft.load_report(baseline) if baseline else None
         found: dict[Path, ft.CaptureRecord] = {}

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 import fno_telemetry as ft
-from fno_telemetry_cli.tables import counted
+from fno_telemetry_cli.tables import format_count
 
 _SKETCH_BYTES = 2**16 * 8  # one count of 8 bytes per bin
 _MEAN_BYTES = 8  # the mean fields are float64
@@ -34,7 +34,7 @@ class Plan:
         checkpoints: tuple[str, ...] = (),
     ) -> Plan:
         """Return what would be measured under these filters; MapError when one of them matches nothing."""
-        names = ft.selected_names(model_map, layers, exclude)
+        names = ft.select_names(model_map, layers, exclude)
         chosen = tuple(module for module in model_map.modules if module.name in names)
         return cls(samples, chosen, len(model_map.blocks), checkpoints)
 
@@ -51,10 +51,11 @@ class Plan:
 
     def lines(self) -> Iterator[str]:
         """Yield a line with the totals, then one per module."""
-        run, records = counted(self.samples, "sample"), counted(self.records, "module call")
+        run, records = format_count(self.samples, "sample"), format_count(self.records, "module call")
         if self.checkpoints:
-            yield f"for each of {counted(len(self.checkpoints), 'checkpoint')}: {', '.join(self.checkpoints)}"
-        yield f"would run {run} and record {records} and {counted(self.blocks, 'block')}"
+            number = format_count(len(self.checkpoints), "checkpoint")
+            yield f"for each of {number}: {', '.join(self.checkpoints)}"
+        yield f"would run {run} and record {records} and {format_count(self.blocks, 'block')}"
         yield f"about {self.memory_bytes / 2**20:.0f} MiB of running statistics; nothing is written"
         for module in self.modules:
             shape = "×".join(["N", *map(str, module.shape[1:])])

@@ -10,13 +10,13 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry_cli.output import one_line
-from fno_telemetry_cli.tables import counted, counted_findings, some
+from fno_telemetry_cli.tables import format_count, format_counts, some
 
 LEVELS = ("note", "warning", "error", "never")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
-def checked_level(level: str) -> str:
+def check_level(level: str) -> str:
     """Return the level of --fail-on; OptionError when there is no such level."""
     if level not in LEVELS:
         raise ft.OptionError(f"--fail-on {level!r}: expected {', '.join(LEVELS)}")
@@ -51,7 +51,7 @@ def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterat
                 yield from _below(finding, [f for f in findings if f.follows_from == finding.id])
     if not quiet:
         yield from _notes([finding for finding in causes if finding.severity == "note"])
-        yield Text(counted_findings(findings), style="bold" if causes else "green")
+        yield Text(format_counts(findings), style="bold" if causes else "green")
 
 
 def _line(finding: ft.Finding, more: str, several: bool) -> Text:
@@ -74,7 +74,9 @@ def _below(finding: ft.Finding, consequences: Sequence[ft.Finding]) -> Iterator[
         layers = []
     if layers:
         verb = "follows" if len(layers) == 1 else "follow"
-        lines.append(Text(f"{counted(len(layers), 'layer')} {verb} from this: {some(layers)}", style="dim"))
+        lines.append(
+            Text(f"{format_count(len(layers), 'layer')} {verb} from this: {some(layers)}", style="dim")
+        )
     for line in lines:
         yield Padding(line, (0, 0, 0, 8), expand=False)
 
@@ -85,7 +87,7 @@ def _notes(notes: Sequence[ft.Finding]) -> Iterator[RenderableType]:
         by_rule.setdefault(note.rule, []).append(note)
     for same in by_rule.values():
         layers = list(dict.fromkeys(note.layer for note in same))
-        more = f"; and {counted(len(layers) - 1, 'more layer')}" if len(layers) > 1 else ""
+        more = f"; and {format_count(len(layers) - 1, 'more layer')}" if len(layers) > 1 else ""
         yield _line(same[0], more, several=False)
 
 

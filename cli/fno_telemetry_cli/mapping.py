@@ -8,7 +8,7 @@ import typer
 import fno_telemetry as ft
 from fno_telemetry_cli import options
 from fno_telemetry_cli.map_tree import map_document, map_view
-from fno_telemetry_cli.output import print_json, print_notes, print_results, stdout_kept_clean
+from fno_telemetry_cli.output import keep_stdout_clean, print_json, print_notes, print_results
 from fno_telemetry_cli.preparing import prepare, read_input
 from fno_telemetry_cli.running import errors_in_one_line
 
@@ -43,7 +43,7 @@ def map_command(
     source = options.Source.of(locals())
     if output is not None:
         _check_output(output, force)
-    with stdout_kept_clean():
+    with keep_stdout_clean():
         prepared = prepare(source, read_input(source))
         with errors_in_one_line(prepared):
             model_map = ft.map_model(prepared.model, prepared.batches, given=prepared.given)

@@ -90,7 +90,7 @@ def make_streams_usable() -> None:
 
 
 @contextlib.contextmanager
-def stdout_kept_clean() -> Iterator[None]:
+def keep_stdout_clean() -> Iterator[None]:
     """Send to stderr what anything prints within the block, C libraries and child processes included."""
     _flush_stdout()
     descriptors = _stdout_descriptors()

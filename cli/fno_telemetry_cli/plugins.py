@@ -7,7 +7,7 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry_cli.options import AsJson, Quiet
-from fno_telemetry_cli.output import print_json, print_notes, print_results, stdout_kept_clean
+from fno_telemetry_cli.output import keep_stdout_clean, print_json, print_notes, print_results
 
 
 def plugins(as_json: AsJson = False, quiet: Quiet = False) -> None:
@@ -15,7 +15,7 @@ def plugins(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
     Example: fno-telemetry plugins --json
     """
-    with stdout_kept_clean():
+    with keep_stdout_clean():
         found = ft.list_plugins()
     if as_json:
         entries = [{"kind": p.kind, "name": p.name, "origin": p.origin, "missing": p.missing} for p in found]

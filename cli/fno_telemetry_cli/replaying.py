@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fno_telemetry as ft
-from fno_telemetry_cli.checkpoint_series import told_apart
-from fno_telemetry_cli.sink_choice import WandbOptions, chosen_sinks
+from fno_telemetry_cli.checkpoint_series import distinguish
+from fno_telemetry_cli.sink_choice import WandbOptions, choose_sinks
 
 Found = Sequence[tuple[Path, ft.CaptureRecord]]
 
@@ -55,14 +55,14 @@ class Replays:
         return ft.Outcome(status, list(dict.fromkeys(lines)))
 
     def _made(self) -> list[ft.Sink]:
-        return chosen_sinks(self.sinks, self.wandb, always=(), group=self.folder.resolve().name)
+        return choose_sinks(self.sinks, self.wandb, always=(), group=self.folder.resolve().name)
 
 
 def _by_run(found: Found) -> dict[str, list[ft.CaptureRecord]]:
     """Return the records of each folder, in order of step, by a name that tells the folders apart."""
     folders = list(dict.fromkeys(path.resolve().parent for path, _ in found))
     runs: dict[str, list[ft.CaptureRecord]] = {}
-    for folder, name in zip(folders, told_apart(folders), strict=True):
+    for folder, name in zip(folders, distinguish(folders), strict=True):
         records = [record for path, record in found if path.resolve().parent == folder]
         runs[name] = sorted(records, key=lambda record: -1 if record.step is None else record.step)
     return runs

@@ -70,7 +70,7 @@ class WandbOptions:
         return [name for name, value in vars(self).items() if value not in (None, False)]
 
 
-def chosen_sinks(
+def choose_sinks(
     typed: Sequence[str],
     wandb: WandbOptions,
     always: Sequence[str] = ("json",),

@@ -46,7 +46,7 @@ def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
         parts += [Text(), *_fitting(_blocks(record), width)]
     found = [Text(line, style="yellow") for line in notes(record)]
     if record.findings is not None:
-        found.append(Text(f"diagnosed: {counted_findings(record.findings)}", style="bold"))
+        found.append(Text(f"diagnosed: {format_counts(record.findings)}", style="bold"))
     return Group(*parts, *([Text(), *found] if found else []))
 
 
@@ -54,8 +54,12 @@ def headline(record: ft.CaptureRecord) -> Text:
     """Return one line that says what the record is of, weights included."""
     summary = record.summary
     parameters, samples = summary.get("n_parameters"), summary.get("n_samples")
-    size = "" if parameters is None else f" {counted(parameters, 'parameter')},"
-    run = "" if samples is None else f"; {counted(samples, 'sample')} in batches of {summary['batch_size']}"
+    size = "" if parameters is None else f" {format_count(parameters, 'parameter')},"
+    run = (
+        ""
+        if samples is None
+        else f"; {format_count(samples, 'sample')} in batches of {summary['batch_size']}"
+    )
     step = "" if record.step is None else f", {summary.get('step_kind') or 'step'} {record.step}"
     loss = "" if summary.get("loss") is None else f"; loss {summary['loss']:.4g}"
     text = (
@@ -78,14 +82,14 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
         yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
 
 
-def counted_findings(findings: Sequence[ft.Finding]) -> str:
+def format_counts(findings: Sequence[ft.Finding]) -> str:
     """Return `1 error, 2 notes` of what follows from nothing else, or `nothing found`."""
     causes = [finding.severity for finding in findings if finding.follows_from is None]
     found = [(causes.count(level), level) for level in ("error", "warning", "note")]
-    return ", ".join(counted(number, level) for number, level in found if number) or "nothing found"
+    return ", ".join(format_count(number, level) for number, level in found if number) or "nothing found"
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Return `1 sample`, `8 samples`, `656,002 parameters`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

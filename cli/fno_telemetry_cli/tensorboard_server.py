@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 import fno_telemetry as ft
-from fno_telemetry_cli.output import print_notes, print_results, stdout_kept_clean
+from fno_telemetry_cli.output import keep_stdout_clean, print_notes, print_results
 from fno_telemetry_cli.reports_in import reports_in
 
 _ADDRESS = re.compile(r"http://\S+?/(?=\s|$)")
@@ -65,7 +65,7 @@ def _log_dir(path: Path) -> Iterator[Path]:
             return
     reports, _ = reports_in(path)
     with tempfile.TemporaryDirectory(prefix="fno-telemetry-") as made:
-        with stdout_kept_clean():
+        with keep_stdout_clean():
             for file, record in reports.items():
                 sink = ft.TensorBoard(log_dir=Path(made) / file.stem)
                 sink.open(ft.RunContext(Path(made)))

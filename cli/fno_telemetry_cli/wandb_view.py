@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import fno_telemetry as ft
-from fno_telemetry_cli.output import print_json, print_lines, print_notes, stdout_kept_clean
+from fno_telemetry_cli.output import keep_stdout_clean, print_json, print_lines, print_notes
 from fno_telemetry_cli.reports_in import reports_in
 
 
@@ -39,7 +39,7 @@ def show_wandb(path: Path, save_workspace: bool, as_json: bool, quiet: bool) -> 
 def _save_workspace(path: Path, runs: list[ft.KnownWandbRun]) -> tuple[str, ...]:
     """Save a workspace and return what it has no room for; what W&B says meanwhile, the result says."""
     reports, _ = reports_in(path)
-    with stdout_kept_clean(), contextlib.redirect_stderr(io.StringIO()):
+    with keep_stdout_clean(), contextlib.redirect_stderr(io.StringIO()):
         return ft.save_wandb_workspace(runs, reports.values()).left_out
 
 

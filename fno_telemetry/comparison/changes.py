@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fno_telemetry.comparison.distances import (
-    population_stability,
+    population_stability_index,
     spectral_distance,
     wasserstein_decades,
 )
 from fno_telemetry.comparison.thresholds import Thresholds
-from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, spelled_place
+from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, place_name
 
 SEVERITIES = ("note", "warning", "error")
 
@@ -39,7 +39,7 @@ class LayerChange:
     role: str
     differs: bool
     distance: float | None  # Wasserstein-1 between log10 |x|, in decades
-    stability: float | None  # population stability index
+    psi: float | None  # population stability index
     spectral_distance: float | None  # Wasserstein-1 between spectra, as a share of Nyquist
     changes: tuple[Change, ...]
 
@@ -52,7 +52,7 @@ class LayerChange:
     @property
     def place(self) -> str:
         """Name, call and item in one: `fno_blocks@1`, `head[0]`."""
-        return spelled_place(self.name, self.call, self.item)
+        return place_name(self.name, self.call, self.item)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def module_change(
         role=after.role,
         differs=bool(changes) or beyond,
         distance=distance,
-        stability=population_stability(before.log_histogram, after.log_histogram),
+        psi=population_stability_index(before.log_histogram, after.log_histogram),
         spectral_distance=spectral,
         changes=changes,
     )

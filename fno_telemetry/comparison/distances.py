@@ -28,7 +28,7 @@ def wasserstein_decades(a: LogHistogram | None, b: LogHistogram | None) -> float
     return _area(gap, np.diff(a.edges))
 
 
-def population_stability(a: LogHistogram | None, b: LogHistogram | None) -> float | None:
+def population_stability_index(a: LogHistogram | None, b: LogHistogram | None) -> float | None:
     """Return the population stability index over the bins of log10 |x|, zeros a bin of their own.
 
     It is sum((p - q) ln(p / q)); by custom below 0.1 little has changed, above 0.25 much. None when either is

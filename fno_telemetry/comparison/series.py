@@ -21,13 +21,13 @@ _LARGEST_STEP = 0.8
 class Trend:
     """How one statistic of one layer went over the steps.
 
-    `monotony` is Kendall's tau between steps and values: 1 always up, -1 always down, 0 neither.
+    `kendall_tau` is Kendall's tau between steps and values: 1 always up, -1 always down, 0 neither.
     """
 
     key: str
     first: float
     last: float
-    monotony: float
+    kendall_tau: float
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def series_of(records: Sequence[CaptureRecord], least_change: float) -> Series:
                     key = record_key(statistic, entry)
                     values.setdefault(key, [None] * len(records))[index] = entry.stats[statistic]
     trends = [trend for key, column in values.items() if (trend := _trend(key, column)) is not None]
-    kept = [t for t in trends if abs(t.monotony) >= _STRONG and _relative(t) >= least_change]
+    kept = [t for t in trends if abs(t.kendall_tau) >= _STRONG and _relative(t) >= least_change]
     steps = tuple(record.step for record in records)
     return Series(steps, records[0].summary.get("step_kind"), tuple(kept))
 
 
-def ordered(records: Sequence[CaptureRecord]) -> list[CaptureRecord]:
+def sort_by_step(records: Sequence[CaptureRecord]) -> list[CaptureRecord]:
     """Return the records by ascending step where all have one, else as they are."""
     if any(record.step is None for record in records):
         return list(records)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fno_telemetry.comparison.changes import SEVERITIES, LayerChange, Scales, block_change, module_change
-from fno_telemetry.comparison.series import Series, ordered, series_of
+from fno_telemetry.comparison.series import Series, series_of, sort_by_step
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
-from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, spelled_place
+from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, place_name
 
 Key = tuple[str, int, str | None]
 
@@ -128,8 +128,8 @@ def _pair(
     diverging = next((layer for layer in modules if layer.differs), None)
     if diverging is None:
         diverging = next((layer for layer in blocks if layer.differs), None)
-    added = tuple(spelled_place(*key) for key in new if key not in old)
-    removed = tuple(spelled_place(*key) for key in old if key not in new)
+    added = tuple(place_name(*key) for key in new if key not in old)
+    removed = tuple(place_name(*key) for key in old if key not in new)
     severity = _highest([*modules, *blocks])
     return Comparison(
         verdict=_verdict(modules, blocks, diverging, added, removed, severity),
@@ -148,7 +148,7 @@ def _over_steps(records: list[CaptureRecord], limits: Thresholds, notes: tuple[s
     if len(kinds) > 1:
         spelled = ", ".join(sorted(str(kind or "none") for kind in kinds))
         raise ReportError(f"steps of different kinds do not make one series: {spelled}")
-    records = ordered(records)
+    records = sort_by_step(records)
     whole = _pair(records[0], records[-1], limits, notes)
     series = series_of(records, limits.share)
     broke = _break(records, limits)

@@ -22,15 +22,15 @@ class Found:
         What a rule over a series found stands before everything: the step explains what is seen at it. Then
         comes the forward, and then the backward, in which what is last in the forward comes first.
         """
-        site = self.symptom.site
-        place = math.inf if site is None else site.position
+        place = self.symptom.place
+        position = math.inf if place is None else place.position
         if self.symptom.record is not None:
             return (0, 0.0, self.rank)
         backward = self.rule in OF_GRADIENTS
-        return (2, -place, self.rank) if backward else (1, place, self.rank)
+        return (2, -position, self.rank) if backward else (1, position, self.rank)
 
 
-def by_cause(found: Sequence[Found]) -> Iterator[tuple[Found, Found | None]]:
+def order_by_cause(found: Sequence[Found]) -> Iterator[tuple[Found, Found | None]]:
     """Yield each with its root cause, None for a cause; causes by what they led to, then by execution order.
 
     A finding explains those behind it in the forward whose rule it names. Notes explain nothing.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fno_telemetry.diagnosis.places import Site
+from fno_telemetry.diagnosis.places import Place
 from fno_telemetry.records import CaptureRecord, Value
 
 SEVERITIES = ("note", "warning", "error")
@@ -55,7 +55,7 @@ class Symptom:
     message: str
     evidence: Evidence
     advice: str
-    site: Site[Any] | None = None
+    place: Place[Any] | None = None
     explains: frozenset[str] = field(default=frozenset())
     record: CaptureRecord | None = None
 

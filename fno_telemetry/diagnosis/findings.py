@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from fno_telemetry import plugins
-from fno_telemetry.comparison.series import ordered
-from fno_telemetry.diagnosis.causes import Found, by_cause
+from fno_telemetry.comparison.series import sort_by_step
+from fno_telemetry.diagnosis.causes import Found, order_by_cause
 from fno_telemetry.diagnosis.contract import SEVERITIES, Rule, Symptom, takes_baseline, takes_series
-from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, checked
+from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
 from fno_telemetry.errors import PluginNotFound, ReportError
 from fno_telemetry.findings import Finding
 from fno_telemetry.records import CaptureRecord, FrozenMapping
@@ -39,9 +39,9 @@ def diagnose(
     if not records:
         raise ReportError("diagnose needs at least one report")
     named = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
-    limits = checked(thresholds or {})
+    limits = check_thresholds(thresholds or {})
     loaded, failures = _loaded(rules)
-    series = ordered(records)
+    series = sort_by_step(records)
     _refuse_strangers([*series, *([baseline] if baseline is not None else [])])
     if len({record.summary.get("step_kind") for record in records}) > 1:
         raise ReportError("steps of different kinds do not make one series")
@@ -135,9 +135,9 @@ def _findings(
     """Yield the findings of one record, each with an id that is not in `used` yet."""
     prefix = f"{record.label or report or 'report'}:" if several else ""
     ids: dict[int, str] = {}
-    for one, cause in by_cause(found):
+    for one, cause in order_by_cause(found):
         symptom = one.symptom
-        layer = symptom.site.place if symptom.site is not None else None
+        layer = symptom.place.name if symptom.place is not None else None
         name = f"{prefix}{one.rule}:{layer or 'model'}"
         number = 1
         while name in used:

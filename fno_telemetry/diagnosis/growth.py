@@ -7,13 +7,13 @@ from typing import Any
 
 from fno_telemetry.diagnosis.contract import Evidence
 from fno_telemetry.diagnosis.places import (
-    Site,
-    block_sites,
+    Place,
+    block_places,
     counterpart,
-    module_sites,
+    medians_before,
+    module_places,
     others,
-    stated,
-    usual_before,
+    select_defined,
 )
 from fno_telemetry.records import CaptureRecord
 
@@ -22,7 +22,7 @@ from fno_telemetry.records import CaptureRecord
 class Growth:
     """What grows (or shrinks), where, and by which factor."""
 
-    site: Site[Any]
+    place: Place[Any]
     what: str
     factor: float
     evidence: Evidence
@@ -65,11 +65,11 @@ def _in_blocks(
 ) -> Iterator[Growth]:
     gains, sizes = _gains(record), dict(_sizes(record))
     values = [gain for _, gain in gains]
-    for index, (site, gain) in enumerate(gains):
+    for index, (place, gain) in enumerate(gains):
         usual = others(values, index)
-        old = counterpart(site, baseline, block_sites)
+        old = counterpart(place, baseline, block_places)
         before = old.value("gain") if old is not None else None
-        apart = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(site.place))
+        apart = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(place.name))
         if before:
             # Where the baseline knows the block, only a change counts.
             counts = limits.reached(gain / before, limits.gain_of_baseline)
@@ -77,7 +77,7 @@ def _in_blocks(
             counts = apart and (usual is None or limits.reached(gain / usual, limits.of_siblings))
         if counts:
             evidence = {"gain": gain, "of_the_other_blocks": usual, "of_the_baseline": before}
-            yield Growth(site, "values in this block", gain, evidence)
+            yield Growth(place, "values in this block", gain, evidence)
 
 
 def _over_depth(record: CaptureRecord, limits: GrowthLimits) -> Iterator[Growth]:
@@ -85,7 +85,7 @@ def _over_depth(record: CaptureRecord, limits: GrowthLimits) -> Iterator[Growth]
     product = math.prod(gain for _, gain in gains)
     if len(gains) < 2 or product == 0 or not limits.reached(product, limits.over_depth):
         return
-    if limits.is_extreme(sizes.get(gains[-1][0].place)):
+    if limits.is_extreme(sizes.get(gains[-1][0].name)):
         steepest = (min if limits.shrinking else max)(gains, key=lambda pair: pair[1])[0]
         yield Growth(steepest, "values over all blocks", product, {"product_of_gains": product})
 
@@ -94,20 +94,20 @@ def _of_layers(
     record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits
 ) -> Iterator[Growth]:
     known = dict(_sizes(baseline)) if baseline is not None else {}
-    sizes = [(site, rms) for site, rms in stated(module_sites(record), "rms") if rms > 0]
-    for (site, rms), usual in zip(sizes, usual_before([rms for _, rms in sizes]), strict=True):
-        before = known.get(site.place)
+    sizes = [(place, rms) for place, rms in select_defined(module_places(record), "rms") if rms > 0]
+    for (place, rms), usual in zip(sizes, medians_before([rms for _, rms in sizes]), strict=True):
+        before = known.get(place.name)
         evidence = {"rms": rms, "median_before": usual, "of_the_baseline": before}
         if before:
             if limits.reached(rms / before, limits.of_baseline):
-                yield Growth(site, "its values", rms / before, evidence)
+                yield Growth(place, "its values", rms / before, evidence)
         elif usual and limits.reached(rms / usual, limits.of_network) and limits.is_extreme(rms):
-            yield Growth(site, "its values", rms / usual, evidence)
+            yield Growth(place, "its values", rms / usual, evidence)
 
 
-def _gains(record: CaptureRecord) -> list[tuple[Site[Any], float]]:
-    return [(site, gain) for site, gain in stated(block_sites(record), "gain") if gain > 0]
+def _gains(record: CaptureRecord) -> list[tuple[Place[Any], float]]:
+    return [(place, gain) for place, gain in select_defined(block_places(record), "gain") if gain > 0]
 
 
 def _sizes(record: CaptureRecord) -> list[tuple[str, float]]:
-    return [(site.place, rms) for site, rms in stated(module_sites(record), "rms")]
+    return [(place.name, rms) for place, rms in select_defined(module_places(record), "rms")]

@@ -37,12 +37,12 @@ def read_rule_thresholds(path: str | Path) -> RuleThresholds:
     if not isinstance(table, dict):
         raise OptionError(f"--thresholds {path}: [diagnose] must be a table of tables")
     try:
-        return checked(table)
+        return check_thresholds(table)
     except OptionError as error:
         raise OptionError(f"--thresholds {path}: {error}") from error
 
 
-def checked(thresholds: RuleThresholds) -> RuleThresholds:
+def check_thresholds(thresholds: RuleThresholds) -> RuleThresholds:
     """Return the thresholds; OptionError names an unknown rule or threshold, or what is no number."""
     for name, limits in thresholds.items():
         if name not in plugins.names("rules"):

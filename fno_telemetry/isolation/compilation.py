@@ -42,7 +42,7 @@ def eager() -> Iterator[None]:
             _stances.pop().__exit__(None, None, None)
 
 
-def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
+def keep_uncompiled(function: Callable[P, T]) -> Callable[P, T]:
     """Return `function` such that it and all it calls are never compiled, wherever it is called from."""
 
     @functools.wraps(function)

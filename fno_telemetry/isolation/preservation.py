@@ -23,7 +23,7 @@ _ALONE = {
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
+def preserve(model: nn.Module) -> Iterator[None]:
     """Put back every module's training flag, every buffer and all random states when the block ends.
 
     Meanwhile other threads wait before such a block of theirs, and parallel wrappers only hand on.

@@ -8,7 +8,7 @@ from fno_telemetry.errors import MapError
 from fno_telemetry.mapping.model_map import ModelMap
 
 
-def selected_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
+def select_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
     """Return the names to measure: by role, or those that match `layers`; never those matching `exclude`.
 
     Patterns are of fnmatch on the whole canonical path, `*` crosses dots. MapError when nothing is left.

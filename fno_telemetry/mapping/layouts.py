@@ -11,7 +11,7 @@ from torch import nn
 
 from fno_telemetry.statistics.activation import Layout
 from fno_telemetry.tracing.axis_groups import Axis
-from fno_telemetry.tracing.axis_tracking import AxisIdentities
+from fno_telemetry.tracing.axis_tracking import AxisTracker
 from fno_telemetry.tracing.module_calls import Call
 
 
@@ -27,20 +27,20 @@ class Place(NamedTuple):
 class SeenSpace(NamedTuple):
     """The spatial axes that a tensor of so many dimensions had; `sizes` has several for a flattened axis.
 
-    `margins` tells for each axis by which pair of which call of `pad` in the batch it was padded, if by any.
+    `padding` tells for each axis by which pair of which call of `pad` in the batch it was padded, if by any.
     """
 
     rank: int
     axes: tuple[int, ...]
     sizes: tuple[tuple[int, ...], ...]
-    margins: tuple[tuple[int, int] | None, ...]
+    padding: tuple[tuple[int, int] | None, ...]
 
 
 class Places:
     """The axes of the tensors at each place, followed through one forward."""
 
     def __init__(self) -> None:
-        self.identities = AxisIdentities()
+        self.identities = AxisTracker()
         self._axes: dict[Place, tuple[Axis, ...]] = {}
         self._clock: dict[Place, int] = {}
 
@@ -69,8 +69,8 @@ class Places:
                 continue
             axes = wider[0] if wider else axes
             whole = [sizes[place][a] or (prod(part.size for part in self._axes[place][a]),) for a in axes]
-            margins = tuple(self.identities.margin(self._axes[place][a], self._clock[place]) for a in axes)
-            found[place] = SeenSpace(rank, axes, tuple(whole), margins)
+            padding = tuple(self.identities.margin(self._axes[place][a], self._clock[place]) for a in axes)
+            found[place] = SeenSpace(rank, axes, tuple(whole), padding)
         return found
 
 
@@ -156,12 +156,12 @@ def _fits(seen: SeenSpace, shape: tuple[int, ...], sample: int | None) -> bool:
 
 def _without_padding(layout: Layout, seen: SeenSpace, pads: Sequence[Sequence[int]]) -> Layout:
     """Return the layout with what is known of flattened and of padded axes."""
-    unfolded = seen.sizes if any(len(parts) > 1 for parts in seen.sizes) else ()
-    margins = tuple(
+    unflattened = seen.sizes if any(len(parts) > 1 for parts in seen.sizes) else ()
+    padding = tuple(
         tuple(pads[margin[0]][2 * margin[1] :][:2]) if margin and margin[0] < len(pads) else (0, 0)
-        for margin in seen.margins
+        for margin in seen.padding
     )
-    return replace(layout, unfolded=unfolded, margins=margins if any(map(any, margins)) else ())
+    return replace(layout, unflattened=unflattened, padding=padding if any(map(any, padding)) else ())
 
 
 def _channel(module: nn.Module | None, rank: int, sample: int | None, space: tuple[int, ...]) -> int | None:

@@ -20,7 +20,7 @@ from fno_telemetry.tracing.module_calls import Call, distinct_paths, written_cla
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
 
 
-def observe(
+def detect_structure(
     model: nn.Module,
     run: Callable[[], object],
     batch_size: int | None,
@@ -33,13 +33,13 @@ def observe(
     """
     given = given or {}
     roles = {path: entry.role for path, entry in given.items() if entry.role is not None}
-    seen = _followed(model, run, roles, within=False)
+    seen = _follow(model, run, roles, within=False)
     if seen.called_in_and_outside():
-        seen = _followed(model, run, roles, within=True)
+        seen = _follow(model, run, roles, within=True)
     return seen.model_map(given, roles, batch_size)
 
 
-def _followed(
+def _follow(
     model: nn.Module, run: Callable[[], object], roles: Mapping[str, str], within: bool
 ) -> "_Structure":
     seen = _Structure()
@@ -87,30 +87,30 @@ class _Structure:
                 lineage = self.trace.lineage(tensor)
                 self._makers_of_output |= lineage.makers if lineage else 0
 
-    def activation_called(self, frame: Call, name: str, number: int, output: torch.Tensor) -> None:
-        path = f"{frame.path}#{name}"
+    def activation_called(self, parent: Call, name: str, number: int, output: torch.Tensor) -> None:
+        path = f"{parent.path}#{name}"
         self._functions.append((path, name, tuple(output.shape)))
         self.places.note(Place("output", path, number), output)
 
-    def branches_met(
+    def branches_added(
         self,
         spectral: tuple[Call, ...],
         local: tuple[Call, ...],
-        frame: Call,
+        parent: Call,
         s: torch.Tensor,
         t: torch.Tensor,
     ) -> None:
         # Until all are known, how the sums of a forward are numbered is not.
         self.places.note(Place("sum", "", len(self._sums)), max(t, s, key=lambda one: one.numel()))
-        self._sums.append((frame, spectral, local))
+        self._sums.append((parent, spectral, local))
 
     def residual_added(
-        self, spectral: tuple[Call, ...], frame: Call, before: torch.Tensor, after: torch.Tensor
+        self, spectral: tuple[Call, ...], parent: Call, before: torch.Tensor, after: torch.Tensor
     ) -> None:
         if not any(spectral[-1] in met for _, met, _ in self._sums):
             self._residual.add(len(self._sums))
             self.places.note(Place("sum", "", len(self._sums)), before)
-            self._sums.append((frame, spectral, ()))
+            self._sums.append((parent, spectral, ()))
 
     def padded(self, amounts: tuple[int, ...]) -> None:
         """The axes that are followed tell."""
@@ -129,8 +129,8 @@ class _Structure:
     def model_map(
         self, given: Mapping[str, GivenRole], roles: Mapping[str, str], batch_size: int | None
     ) -> ModelMap:
-        per_frame = Counter(frame.index for frame, _, _ in self._sums)
-        numbered = frozenset(f.path for f, _, _ in self._sums if per_frame[f.index] > 1 or not f.path)
+        per_parent = Counter(parent.index for parent, _, _ in self._sums)
+        numbered = frozenset(f.path for f, _, _ in self._sums if per_parent[f.index] > 1 or not f.path)
         blocks = self._blocks(numbered)
         axes = self._axes(given, numbered)
         found = self._roles({block.name for block in blocks})
@@ -176,20 +176,20 @@ class _Structure:
     def _blocks(self, numbered: frozenset[str]) -> tuple[MappedBlock, ...]:
         blocks: dict[tuple[str, int], MappedBlock] = {}
         counted = Counter[int]()
-        for frame, spectral, local in self._sums:
-            name = block_name(frame.path, numbered, counted[frame.index])
-            counted[frame.index] += 1
+        for parent, spectral, local in self._sums:
+            name = block_name(parent.path, numbered, counted[parent.index])
+            counted[parent.index] += 1
             paths = distinct_paths(spectral), distinct_paths(local)
-            blocks.setdefault((name, frame.number), MappedBlock(name, frame.number, *paths))
+            blocks.setdefault((name, parent.number), MappedBlock(name, parent.number, *paths))
         return tuple(blocks.values())
 
     def _seen_space(self, numbered: frozenset[str]) -> dict[Place, SeenSpace]:
         counted = Counter[int]()
         names = {}
-        for position, (frame, _, _) in enumerate(self._sums):
-            name = block_name(frame.path, numbered, counted[frame.index])
-            counted[frame.index] += 1
-            names[Place("sum", "", position)] = Place("sum", name, frame.number)
+        for position, (parent, _, _) in enumerate(self._sums):
+            name = block_name(parent.path, numbered, counted[parent.index])
+            counted[parent.index] += 1
+            names[Place("sum", "", position)] = Place("sum", name, parent.number)
         found = self.places.seen_space(lambda call: any(one.spectral for one in _with_parents(call)))
         return {names.get(place, place): space for place, space in found.items()}
 
@@ -246,11 +246,11 @@ class _Structure:
             transforms = call.forward_transforms + call.inverse_transforms
             axes = ", ".join(str(axis) for axis in sorted({a for t in transforms for a in t.axes}))
             found[call.path] = ("spectral", f"Fourier transform and its inverse over axes {axes}")
-        for position, (frame, _, local) in enumerate(self._sums):
-            if frame.path in block_names:
+        for position, (parent, _, local) in enumerate(self._sums):
+            if parent.path in block_names:
                 own = "its own input" if position in self._residual else "what is not a module's"
                 other = "a local branch" if local else own
-                found[frame.path] = ("block", f"its forward adds a spectral branch and {other}")
+                found[parent.path] = ("block", f"its forward adds a spectral branch and {other}")
         return found
 
 

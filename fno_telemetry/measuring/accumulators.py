@@ -52,13 +52,13 @@ class TensorAccumulator:
     statistics: Sequence[Statistic]
     budget: MemoryBudget
     rectifying: bool = False
-    keeps_earlier: bool = True
+    keeps_legacy: bool = True
     shape: tuple[int, ...] = ()
     dtype: str = ""
     layout: Layout = field(default_factory=lambda: Layout(None, None))
     is_complex: bool = False
     states: dict[str, Any] = field(default_factory=dict)
-    rows: legacy.EarlierState | None = None  # of the earlier formulas, one per batch
+    rows: legacy.LegacyState | None = None  # of the earlier formulas, one per batch
     failures: dict[str, str] = field(default_factory=dict)
     batch_magnitude: torch.Tensor | None = None  # mean |x| of the last batch
 
@@ -71,7 +71,7 @@ class TensorAccumulator:
         for statistic in self.statistics:
             self._merge(statistic, activation)
             state = activation.kept.get("values state")
-            if isinstance(state, ValueState) and statistic.name == "values" and self.keeps_earlier:
+            if isinstance(state, ValueState) and statistic.name == "values" and self.keeps_legacy:
                 row = legacy.measure(tensor, activation, state, self.rectifying)
                 self.rows = row if self.rows is None else self.rows.merge(row)
                 # The mean of |x| is as undefined as it is to plain arithmetic when an element is not finite.
@@ -206,7 +206,7 @@ class BlockAccumulator:
     updates: Any = None
     gains: Any = None
     gradients: tuple[Summary, ...] = ()
-    earlier_ratios: list[torch.Tensor | None] = field(default_factory=list)
+    legacy_ratios: list[torch.Tensor | None] = field(default_factory=list)
 
     def add(self, kind: str, state: Any) -> None:
         """Merge a state into `branches`, `updates` or `gains`."""
@@ -236,9 +236,9 @@ class BlockAccumulator:
             reasons=FrozenMapping(summary.reasons),
         )
 
-    def earlier_column(self) -> tuple[float | None, ...]:
+    def legacy_column(self) -> tuple[float | None, ...]:
         """Return the earlier script's branch ratio, one value per batch."""
-        values = [None if ratio is None else float(ratio) for ratio in self.earlier_ratios]
+        values = [None if ratio is None else float(ratio) for ratio in self.legacy_ratios]
         return tuple(v if v is not None and abs(v) < float("inf") else None for v in values)
 
 

@@ -14,7 +14,7 @@ from fno_telemetry.tracing.branch_sums import share_memory
 _MOST = 4  # a widened or rearranged copy may hang on each
 
 
-class MeasuredTensors:
+class ActivationCache:
     """Hands out one Activation per tensor object as long as the tensor lives unchanged; keeps none alive."""
 
     def __init__(self) -> None:

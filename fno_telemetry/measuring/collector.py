@@ -15,7 +15,7 @@ from fno_telemetry.measuring.accumulators import (
     ModuleAccumulator,
     TensorAccumulator,
 )
-from fno_telemetry.measuring.activation_cache import MeasuredTensors
+from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.statistics.activation import Activation, Layout, unmeasurable
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.contract import Statistic, Undefined
@@ -41,7 +41,7 @@ class Collector:
         self.modules: dict[Key, ModuleAccumulator] = {}
         self.outputs: dict[Key, TensorAccumulator] = {}
         self.blocks: dict[tuple[str, int], BlockAccumulator] = {}
-        self.input = TensorAccumulator(statistics, self.budget, keeps_earlier=False)
+        self.input = TensorAccumulator(statistics, self.budget, keeps_legacy=False)
         self.fired: set[str] = set()
         self.transforms_itself = False  # whether the whole model's own forward is the spectral layer
         self.skipped: dict[str, str] = {}
@@ -49,14 +49,16 @@ class Collector:
         self._map = model_map
         self._statistics = statistics
         self._names = names
-        self._measured = MeasuredTensors()
+        self._measured = ActivationCache()
         self._batch_size: int | None = None
         self._order = 0
         self._pads: list[tuple[int, ...]] = []  # of this batch, in order
         self._weighed: set[str] = set()  # paths whose weights were measured: the same in every call
         self._sums: dict[int, int] = {}  # how many sums a running frame has made, by its call's index
         self._block_of: dict[int, BlockAccumulator] = {}  # by spectral call's index, in this batch
-        self._framed: dict[int, BlockAccumulator] = {}  # by frame's index: blocks that are a module's forward
+        self._own_blocks: dict[
+            int, BlockAccumulator
+        ] = {}  # by frame's index: blocks that are a module's forward
 
     def end_batch(self) -> None:
         """Let go of whatever hangs on the batch's tensors."""
@@ -68,7 +70,7 @@ class Collector:
         self._pads.clear()
         self._sums.clear()
         self._block_of.clear()
-        self._framed.clear()
+        self._own_blocks.clear()
         first = next(tensors_in(inputs), None)
         if first is None:
             return
@@ -81,7 +83,7 @@ class Collector:
     def call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
         """Measure what a module returned."""
         self.fired.add(call.path)
-        if (block := self._framed.get(call.index)) is not None:
+        if (block := self._own_blocks.get(call.index)) is not None:
             self._gain(block, call, inputs, output)
         if call.parent is not None and call.parent.index == 0 and not call.path:
             self.transforms_itself |= call.spectral
@@ -105,23 +107,23 @@ class Collector:
         if not found and output is not None:
             self.skipped.setdefault(call.path, f"returned {type(output).__name__}, which holds no tensor")
 
-    def activation_called(self, frame: Call, name: str, number: int, output: torch.Tensor) -> None:
+    def activation_called(self, parent: Call, name: str, number: int, output: torch.Tensor) -> None:
         """Measure what an activation function returned."""
-        path = f"{frame.path}#{name}"
+        path = f"{parent.path}#{name}"
         self.fired.add(path)
         if path in self._names:
-            self._measure((path, number, None), None, frame.path or None, output)
+            self._measure((path, number, None), None, parent.path or None, output)
 
-    def branches_met(
+    def branches_added(
         self,
         spectral: tuple[Call, ...],
         local: tuple[Call, ...],
-        frame: Call,
+        parent: Call,
         s: torch.Tensor,
         t: torch.Tensor,
     ) -> None:
         """Measure the two operands of a sum."""
-        block = self._block(frame, spectral, local)
+        block = self._block(parent, spectral, local)
         shape = torch.broadcast_shapes(s.shape, t.shape)  # type: ignore[no-untyped-call]
         s, t = s.expand(shape), t.expand(shape)
         if (reason := unmeasurable(s) or unmeasurable(t)) is not None:
@@ -135,13 +137,13 @@ class Collector:
             accumulator = self.modules.get((call.path, call.number, None))
             magnitudes.append(accumulator.batch_magnitude if accumulator else None)
         above, below = (*magnitudes, None)[:2]
-        block.earlier_ratios.append(above / below if above is not None and below is not None else None)
+        block.legacy_ratios.append(above / below if above is not None and below is not None else None)
 
     def residual_added(
-        self, spectral: tuple[Call, ...], frame: Call, before: torch.Tensor, after: torch.Tensor
+        self, spectral: tuple[Call, ...], parent: Call, before: torch.Tensor, after: torch.Tensor
     ) -> None:
         """Measure how far a block moved its input."""
-        block = self._block_of.get(spectral[-1].index) or self._block(frame, spectral, ())
+        block = self._block_of.get(spectral[-1].index) or self._block(parent, spectral, ())
         if (reason := unmeasurable(before) or unmeasurable(after)) is not None:
             self.skipped.setdefault(block.name, reason)
             return
@@ -209,7 +211,7 @@ class Collector:
             return
         layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
         # The modes are those of the padded field.
-        layout = replace(layout, margins=())
+        layout = replace(layout, padding=())
         # The modes of this very call: a mode that the data did not excite has no energy to cut off either.
         accumulator.add_input(self._measured.activation(entered, layout), call.modes)
 
@@ -242,25 +244,25 @@ class Collector:
                 continue
             key = ("", call.number, item)
             if key not in self.outputs:
-                self.outputs[key] = TensorAccumulator(self._statistics, self.budget, keeps_earlier=False)
+                self.outputs[key] = TensorAccumulator(self._statistics, self.budget, keeps_legacy=False)
             layout = self._layout("", None, tensor, Place("output", *key))
             self.outputs[key].add(tensor, self._measured.activation(tensor, layout))
 
-    def _block(self, frame: Call, spectral: tuple[Call, ...], local: tuple[Call, ...]) -> BlockAccumulator:
-        number = self._sums.get(frame.index, 0)
-        self._sums[frame.index] = number + 1
-        name = block_name(frame.path, self._map.numbered, number)
-        block = self.blocks.get((name, frame.number))
+    def _block(self, parent: Call, spectral: tuple[Call, ...], local: tuple[Call, ...]) -> BlockAccumulator:
+        number = self._sums.get(parent.index, 0)
+        self._sums[parent.index] = number + 1
+        name = block_name(parent.path, self._map.numbered, number)
+        block = self.blocks.get((name, parent.number))
         if block is None:
-            block = self.blocks[name, frame.number] = BlockAccumulator(
+            block = self.blocks[name, parent.number] = BlockAccumulator(
                 name,
-                frame.number,
+                parent.number,
                 distinct_paths(spectral),
                 distinct_paths(local),
             )
         self._block_of[spectral[-1].index] = block
-        if name == frame.path:
-            self._framed[frame.index] = block
+        if name == parent.path:
+            self._own_blocks[parent.index] = block
         return block
 
     def _gain(self, block: BlockAccumulator, call: Call, inputs: Any, output: Any) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from fno_telemetry.isolation.compilation import eager
-from fno_telemetry.isolation.preservation import preserved
+from fno_telemetry.isolation.preservation import preserve
 from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.measuring import losses
 from fno_telemetry.measuring.collector import Collector, Key
@@ -23,7 +23,7 @@ from fno_telemetry.statistics import gradients
 from fno_telemetry.statistics.contract import Undefined, merge_states, on_host
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import Call
-from fno_telemetry.tracing.nested_tensors import copied, items
+from fno_telemetry.tracing.nested_tensors import copy_tensors, items
 
 
 class GradientPass:
@@ -60,11 +60,11 @@ class GradientPass:
         self._size = size or 1
         trace = ForwardTrace(self._model, self, self._map.roles, within=self._map.runs_whole)
         try:
-            with preserved(self._model), eager(), torch.inference_mode(False), torch.enable_grad():
-                own = copied(batch)
+            with preserve(self._model), eager(), torch.inference_mode(False), torch.enable_grad():
+                own = copy_tensors(batch)
                 with trace, trace.batch():
                     output = run(own)
-                loss = losses.evaluated(self._loss, output, own, bool(self._trained))
+                loss = losses.evaluate(self._loss, output, own, bool(self._trained))
                 self._take(loss)
         finally:
             for handle in self._handles:
@@ -117,13 +117,13 @@ class GradientPass:
             for item, tensor in items(output):
                 self._wait((call.path, call.number, item), tensor)
 
-    def activation_called(self, frame: Call, name: str, number: int, output: torch.Tensor) -> None:
+    def activation_called(self, parent: Call, name: str, number: int, output: torch.Tensor) -> None:
         """Wait for the gradient of what an activation function returned."""
-        path = f"{frame.path}#{name}"
+        path = f"{parent.path}#{name}"
         if path in self._names:
             self._wait((path, number, None), output)
 
-    def branches_met(self, *_: object) -> None:
+    def branches_added(self, *_: object) -> None:
         """The measured forward tells."""
 
     def residual_added(self, *_: object) -> None:

@@ -35,7 +35,7 @@ def require_gradients(model: nn.Module) -> None:
         )
 
 
-def evaluated(loss: Loss, output: Any, batch: Any, must_take_gradients: bool) -> torch.Tensor:
+def evaluate(loss: Loss, output: Any, batch: Any, must_take_gradients: bool) -> torch.Tensor:
     """Return the loss of a batch; OptionError when it raises, is no scalar, or takes no gradient but must."""
     try:
         value = loss(output, batch)

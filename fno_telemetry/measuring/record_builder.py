@@ -13,10 +13,10 @@ from torch import nn
 
 from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.measuring.collector import Collector
-from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping, spelled_place
+from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping, place_name
 from fno_telemetry.sources.digests import InputDigest
 from fno_telemetry.statistics.activation import dtype_name
-from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrapped, written_class
+from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap, written_class
 from fno_telemetry.version import __version__
 
 # Modules with these are often only iterated over, so that it says nothing when they are not called.
@@ -36,7 +36,7 @@ class Tally:
     observation_seconds: float = 0.0
     gradient_seconds: float | None = None
     wall_seconds: float = 0.0
-    beside: set[str] = field(default_factory=set)  # paths called outside of the model's own forward
+    outside: set[str] = field(default_factory=set)  # paths called outside of the model's own forward
     _digests: list[InputDigest] = field(default_factory=list)
     _undigested: bool = False
 
@@ -59,7 +59,7 @@ class Tally:
         return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def assemble(
+def build_record(
     model: nn.Module,
     model_map: ModelMap,
     collector: Collector,
@@ -85,7 +85,7 @@ def assemble(
         input=record_input,
         output=outputs[0] if outputs else None,
         outputs=outputs,
-        not_fired=_not_fired(model, collector, model_map, tally.beside),
+        not_fired=_not_fired(model, collector, model_map, tally.outside),
         skipped=_with_reasons(collector.skipped),
         errors=_with_reasons(collector.failures()),
         warnings=(*warnings, *_unmet(collector)),
@@ -96,7 +96,7 @@ def assemble(
 def _summary(model: nn.Module, tally: Tally) -> dict[str, Any]:
     parameters = [p for p in model.parameters() if not nn.parameter.is_lazy(p)]
     return {
-        "architecture": written_class(unwrapped(model)).__name__,
+        "architecture": written_class(unwrap(model)).__name__,
         "n_samples": tally.samples,
         "batch_size": tally.batch_size,
         "channels": None,
@@ -161,17 +161,17 @@ def _unmet(collector: Collector) -> tuple[str, ...]:
 def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:
     layers: dict[str, tuple[float | None, ...]] = {}
     for (name, call, item), module in collector.modules.items():
-        place = spelled_place(name, call, item)
+        place = place_name(name, call, item)
         if module.rows is not None:
             layers |= {f"{place}/{key}": values for key, values in module.rows.columns().items()}
     for (name, call), block in collector.blocks.items():
-        if any(ratio is not None for ratio in block.earlier_ratios):
-            layers[f"{spelled_place(name, call)}/spectral_local_ratio"] = block.earlier_column()
+        if any(ratio is not None for ratio in block.legacy_ratios):
+            layers[f"{place_name(name, call)}/spectral_local_ratio"] = block.legacy_column()
     return layers
 
 
 def _not_fired(
-    model: nn.Module, collector: Collector, model_map: ModelMap, beside: Set[str]
+    model: nn.Module, collector: Collector, model_map: ModelMap, outside: Set[str]
 ) -> tuple[FrozenMapping[str], ...]:
     found: dict[str, str] = {}
     paths = paths_by_module(model)
@@ -182,7 +182,7 @@ def _not_fired(
         if not takes_hooks(module):
             found[names[0]] = "TorchScript runs without hooks"
         elif "forward" in vars(module) or type(module).forward not in _CONTAINERS:
-            by_name = [name for name in names if name in beside]
+            by_name = [name for name in names if name in outside]
             found[(by_name or names)[0]] = _BESIDE if by_name else "its forward was not called"
     for mapped in model_map.modules:
         if mapped.name not in collector.fired:

@@ -27,15 +27,15 @@ _HOST_BLOCK, _DEVICE_BLOCK = 1 << 17, 1 << 22
 class Layout:
     """Which axes of a tensor are which: sample (0 or None), channel (or None) and space.
 
-    For each axis of space, `unfolded` holds the sizes that it was flattened from, and `margins` how much at
-    both ends is padding, which is left out; both are () where there is none.
+    For each axis of space, `unflattened` holds the sizes that it was flattened from, and `padding` how much
+    at both ends is padding, which is left out; both are () where there is none.
     """
 
     sample: int | None
     channel: int | None
     space: tuple[int, ...] = ()
-    unfolded: tuple[tuple[int, ...], ...] = ()
-    margins: tuple[tuple[int, ...], ...] = ()
+    unflattened: tuple[tuple[int, ...], ...] = ()
+    padding: tuple[tuple[int, ...], ...] = ()
 
 
 def unmeasurable(tensor: torch.Tensor) -> str | None:
@@ -69,7 +69,7 @@ class Activation:
 
     def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
         source = tensor.detach()
-        for axis, (before, after) in zip(layout.space, layout.margins, strict=False):
+        for axis, (before, after) in zip(layout.space, layout.padding, strict=False):
             source = source.narrow(axis, before, source.shape[axis] - before - after)
         self.dtype = source.dtype
         self.device = source.device
@@ -195,7 +195,7 @@ class Activation:
         rest = 1
         for axis in extra:
             rest *= source.shape[axis]
-        sizes = [size for sizes in self.layout.unfolded for size in sizes]
+        sizes = [size for sizes in self.layout.unflattened for size in sizes]
         sizes = sizes or [source.shape[axis] for axis in self.layout.space]
         # What is measured in memory order is measured several times as fast: one copy pays for itself.
         dtype = torch.float32 if source.dtype.itemsize == 1 else _WIDER.get(source.dtype, source.dtype)

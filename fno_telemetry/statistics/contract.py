@@ -110,7 +110,7 @@ def on_host(state: Any) -> Any:
         return tensor
 
     _mapped(state, note)
-    arrived = {dtype: iter(transferred(tensors)) for dtype, tensors in found.items()}
+    arrived = {dtype: iter(transfer(tensors)) for dtype, tensors in found.items()}
 
     def taken(tensor: torch.Tensor) -> torch.Tensor:
         return tensor if tensor.device.type == "cpu" else next(arrived[tensor.dtype])
@@ -118,7 +118,7 @@ def on_host(state: Any) -> Any:
     return _mapped(state, taken)
 
 
-def transferred(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+def transfer(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     """Return copies in host memory of tensors of one dtype and device, by a single transfer."""
     packed = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu()
     # A clone each, so that no tensor keeps the memory of all.

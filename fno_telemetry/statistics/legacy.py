@@ -17,16 +17,16 @@ KEYS = ("mean", "std", "p50", "p95", "p99", "sparsity", "low_freq_ratio")
 
 
 @dataclass(frozen=True)
-class EarlierState:
+class LegacyState:
     """One row of `KEYS` per batch; NaN stands for null."""
 
     rows: torch.Tensor  # (batches, keys), float64
     rectifying: bool
     images: bool
 
-    def merge(self, other: "EarlierState") -> "EarlierState":
+    def merge(self, other: "LegacyState") -> "LegacyState":
         """Return the rows of both, in order."""
-        return EarlierState(
+        return LegacyState(
             torch.cat((self.rows, other.rows)),
             self.rectifying or other.rectifying,
             self.images or other.images,
@@ -45,9 +45,7 @@ class EarlierState:
         }
 
 
-def measure(
-    tensor: torch.Tensor, activation: Activation, state: ValueState, rectifying: bool
-) -> EarlierState:
+def measure(tensor: torch.Tensor, activation: Activation, state: ValueState, rectifying: bool) -> LegacyState:
     """Measure one batch; `state` is what `values` measured of it, `rectifying` whether `sparsity` applies."""
     count = state.finite.to(state.mean.dtype)
     mean = state.absolute_sum / count
@@ -62,13 +60,13 @@ def measure(
     row = torch.stack((mean, std, *percentiles, (state.zero + state.negative) / count, ratio))
     # A NaN or an infinity anywhere made every value of the earlier script NaN or infinite.
     row = torch.where(state.finite == state.count, row, torch.nan)
-    return EarlierState(row.unsqueeze(0), rectifying, images)
+    return LegacyState(row.unsqueeze(0), rectifying, images)
 
 
 def _low_frequency_ratio(tensor: torch.Tensor, activation: Activation) -> torch.Tensor:
     if activation.complex or tensor.numel() == 0:
         return torch.full((), torch.nan, dtype=activation.accumulator, device=activation.device)
-    if activation.layout.space != (2, 3) or activation.layout.unfolded:
+    if activation.layout.space != (2, 3) or activation.layout.unflattened:
         activation = Activation(tensor, Layout(sample=0, channel=1, space=(2, 3)))
     energy = energy_of(activation)
     power = energy.grid.clone()

@@ -15,7 +15,7 @@ class Part(NamedTuple):
 Axis = tuple[Part, ...]
 
 
-class AxisParts:
+class AxisGroups:
     """What is known of all axes so far."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fno_telemetry.tracing.axis_groups import Axis, AxisParts, Part
+from fno_telemetry.tracing.axis_groups import Axis, AxisGroups, Part
 from fno_telemetry.tracing.fourier_calls import FORWARD, INVERSE, FourierCall
 from fno_telemetry.tracing.lineage import TensorTable
 from fno_telemetry.tracing.module_calls import Call
@@ -61,12 +61,12 @@ _PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 106
 """Strides that no step of a slice turns into one another."""
 
 
-class AxisIdentities:
+class AxisTracker:
     """Follows axes through one forward; a function that is not known to keep them makes new ones."""
 
     def __init__(self) -> None:
         self._axes: TensorTable[tuple[Axis, ...]] = TensorTable()
-        self._known = AxisParts()
+        self._known = AxisGroups()
         self.clock = 0  # how many tensors were asked for that are to be judged later
         self._pads = 0
         self._padded: list[_Padded] = []
@@ -108,7 +108,7 @@ class AxisIdentities:
             if axes is not None and all(tensor is not one for one in entered):
                 self._axes.set(tensor, axes)
 
-    def transformed(self, call: FourierCall, frame: Call, given: torch.Tensor, made: torch.Tensor) -> None:
+    def transformed(self, call: FourierCall, parent: Call, given: torch.Tensor, made: torch.Tensor) -> None:
         """Take note of a Fourier transform: axes of frequencies belong to those of space, and are others."""
         axes = list(self.of(given))
         to, back = (self._spatial, self._spectral) if call.inverse else (self._spectral, self._spatial)
@@ -122,7 +122,7 @@ class AxisIdentities:
             axes[axis] = (after,)
         self._axes.set(made, tuple(axes))
         known = self.of(made if call.inverse else given)
-        self._transformed.append((frame, tuple(known[axis] for axis in call.axes)))
+        self._transformed.append((parent, tuple(known[axis] for axis in call.axes)))
 
     def space(self, counts: Callable[[Call], bool]) -> Space:
         """Return what is space: what the transforms that count ran over, without any all convolutions.

@@ -32,10 +32,10 @@ class Sum:
     """What was added up in the forward of `frame`."""
 
     terms: tuple[Term, ...]
-    frame: Call
+    parent: Call
 
 
-class GrowingSums:
+class OpenSums:
     """The sums that were not used yet for anything but more additions, by the tensor that holds them.
 
     The terms are kept alive until then: a sum has to be `taken` by its first use or the end of its frame.
@@ -57,15 +57,15 @@ class GrowingSums:
         first, second = operands
         if first is second:
             return ()
-        target = overwritten(name, args, kwargs)
+        target = find_overwritten(name, args, kwargs)
         return (
             *self._terms(first, 1, target, lineages),
             *self._terms(second, sign * kwargs.get("alpha", 1), target, lineages),
         )
 
-    def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], frame: Call) -> None:
+    def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], parent: Call) -> None:
         """Remember that `tensor` is the sum of the terms."""
-        self._sums.set(tensor, Sum(terms, frame))
+        self._sums.set(tensor, Sum(terms, parent))
 
     def used(self, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Sum]]:
         """Take the sums that these tensors are."""
@@ -80,10 +80,10 @@ class GrowingSums:
                 self._sums.pop(tensor)
                 yield tensor, held
 
-    def ended(self, frame: Call | None = None) -> Iterator[tuple[torch.Tensor, Sum]]:
+    def ended(self, parent: Call | None = None) -> Iterator[tuple[torch.Tensor, Sum]]:
         """Take the sums that were made in this frame; all of them when no frame is given."""
         for tensor, held in self._sums.items():
-            if frame is None or held.frame is frame:
+            if parent is None or held.parent is parent:
                 self._sums.pop(tensor)
                 yield tensor, held
 
@@ -106,7 +106,7 @@ class GrowingSums:
         return tuple(Term(t.tensor * factor, t.lineage._replace(value=0)) for t in terms)
 
 
-def overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+def find_overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
     """Return the tensor that a function of this name writes into, None when it makes a new one."""
     in_place = name == "__setitem__" or (name.endswith("_") and not name.startswith(("__", "requires_grad")))
     target = args[0] if args and (in_place or kwargs.get("inplace") is True) else kwargs.get("out")
@@ -125,7 +125,7 @@ def _has_storage(tensor: torch.Tensor) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Meeting:
+class BranchSum:
     """What a sum says of a block; None for what it does not hold."""
 
     spectral: tuple[Call, ...]
@@ -141,7 +141,9 @@ class Meeting:
         return reduce(or_, (call.bit for call in self.spectral))
 
 
-def meeting(total: Sum, result: torch.Tensor, calls: Sequence[Call], spectral: int) -> Meeting | None:
+def find_branch_sum(
+    total: Sum, result: torch.Tensor, calls: Sequence[Call], spectral: int
+) -> BranchSum | None:
     """Tell the terms apart; None when no branch meets anything here. `spectral` is a mask over `calls`."""
     masks = [term.lineage.calls for term in total.terms]
     only = reduce(or_, masks) & ~reduce(and_, masks) & spectral
@@ -172,7 +174,7 @@ def meeting(total: Sum, result: torch.Tensor, calls: Sequence[Call], spectral: i
     if not made and not inputs:
         return None
     known = [*branches, *made, *inputs]
-    return Meeting(
+    return BranchSum(
         spectral=parallel,
         local=tuple(local.values()),
         branch=_added(branches),

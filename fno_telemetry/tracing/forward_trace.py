@@ -19,10 +19,17 @@ from torch.utils.hooks import RemovableHandle
 from fno_telemetry.isolation.compilation import eager
 from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.tracing import fourier_calls, torch_functions
-from fno_telemetry.tracing.axis_tracking import AxisIdentities
-from fno_telemetry.tracing.branch_sums import ADDITIONS, GrowingSums, Sum, Term, meeting, overwritten
+from fno_telemetry.tracing.axis_tracking import AxisTracker
+from fno_telemetry.tracing.branch_sums import (
+    ADDITIONS,
+    OpenSums,
+    Sum,
+    Term,
+    find_branch_sum,
+    find_overwritten,
+)
 from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable
-from fno_telemetry.tracing.module_calls import Call, Listener, paths_by_module, takes_hooks, unwrapped
+from fno_telemetry.tracing.module_calls import Call, Listener, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.torch_functions import EveryFunction
 
@@ -42,15 +49,15 @@ class ForwardTrace:
         model: nn.Module,
         listener: Listener,
         roles: Mapping[str, str] | None = None,
-        axes: AxisIdentities | None = None,
+        axes: AxisTracker | None = None,
         within: bool = False,
     ) -> None:
         self.listener = listener
         self.calls: list[Call] = []
         self.seconds = 0.0  # spent here and in the listener
-        self.beside: set[str] = set()  # paths of what was left alone
+        self.outside: set[str] = set()  # paths of what was left alone
         self._within = within
-        self._model = unwrapped(model)
+        self._model = unwrap(model)
         self._paths = paths_by_module(model)
         self._roles = roles or {}
         self._axes = axes
@@ -58,7 +65,7 @@ class ForwardTrace:
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
         self._lineages = LineageTable()
-        self._sums = GrowingSums()
+        self._sums = OpenSums()
         self._met = 0  # spectral calls whose branch has been added to something
         self._sides: list[int] = []  # the spectral calls of each sum with a local branch
         self._updated = 0  # spectral calls whose block has been added back to its input
@@ -145,7 +152,7 @@ class ForwardTrace:
             return
         path = self._path(module)
         if self._within and path and len(self._stack) == 1:
-            self.beside.add(path)
+            self.outside.add(path)
             return
         call = Call(len(self.calls), path, self._number(path), module, self._stack[-1])
         self.calls.append(call)
@@ -202,13 +209,13 @@ class ForwardTrace:
         if not self._running():
             return func(*args, **kwargs)
         name = torch_functions.name_of(func)
-        frame = self._stack[-1]
+        parent = self._stack[-1]
         terms: list[Term] = []
-        target = overwritten(name, args, kwargs)
+        target = find_overwritten(name, args, kwargs)
         if target is not None or name in ADDITIONS:
-            self.aside(frame.path, lambda: terms.extend(self._adding(name, args, kwargs, target)))
+            self.aside(parent.path, lambda: terms.extend(self._adding(name, args, kwargs, target)))
         output = func(*args, **kwargs)
-        self.aside(frame.path, lambda: self._returned(frame, func, args, kwargs, output, tuple(terms)))
+        self.aside(parent.path, lambda: self._returned(parent, func, args, kwargs, output, tuple(terms)))
         return output
 
     def _adding(
@@ -224,13 +231,13 @@ class ForwardTrace:
     def _resolve(self, sums: Iterable[tuple[torch.Tensor, Sum]]) -> None:
         """Tell where branches meet in sums that grow no more."""
         for tensor, total in sums:
-            found = meeting(total, tensor, self.calls, self._spectral)
+            found = find_branch_sum(total, tensor, self.calls, self._spectral)
             if found is None:
                 continue
             if found.beside is not None and not self._met & found.bits:
                 self._sides.append(found.bits)
-                self.listener.branches_met(
-                    found.spectral, found.local, total.frame, found.branch, found.beside
+                self.listener.branches_added(
+                    found.spectral, found.local, total.parent, found.branch, found.beside
                 )
             self._met |= found.bits
             if found.before is not None and not self._updated & found.bits:
@@ -238,11 +245,11 @@ class ForwardTrace:
                 # What several blocks made together, as attention does, is the update of none of them.
                 if sum(bool(side & found.bits) for side in self._sides) > 1:
                     continue
-                self.listener.residual_added(found.spectral, total.frame, found.before, found.after)
+                self.listener.residual_added(found.spectral, total.parent, found.before, found.after)
 
     def _returned(
         self,
-        frame: Call,
+        parent: Call,
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -262,7 +269,7 @@ class ForwardTrace:
         if self._axes is not None:
             followed = [one for one in entered if self._lineages.get(one) is not None]
             self._axes.returned(func, args, kwargs, followed, list(tensors_in(output)))
-        target, own = overwritten(name, args, kwargs), self._lineages.get(entered[0])
+        target, own = find_overwritten(name, args, kwargs), self._lineages.get(entered[0])
         for tensor in changed:
             if target is None and any(tensor is one for one in entered):
                 continue  # handed on as it is
@@ -274,18 +281,18 @@ class ForwardTrace:
             if target is tensor and (base := target._base) is not None:
                 self._lineages.set_made(base, lineage.joined(self._lineages.get(base) or Lineage()))
             if terms:
-                self._sums.hold(tensor, terms, frame)
+                self._sums.hold(tensor, terms, parent)
         inverse = name in fourier_calls.INVERSE
-        if (inverse or name in fourier_calls.FORWARD) and frame.runs_now:
+        if (inverse or name in fourier_calls.FORWARD) and parent.runs_now:
             seen = fourier_calls.fourier_call(name, args, kwargs, output)
             if self._axes is not None:
-                self._axes.transformed(seen, frame, entered[0], output)
-            (frame.inverse_transforms if inverse else frame.forward_transforms).append(seen)
+                self._axes.transformed(seen, parent, entered[0], output)
+            (parent.inverse_transforms if inverse else parent.forward_transforms).append(seen)
         elif (
             name.rstrip("_") in torch_functions.ACTIVATIONS
             and isinstance(output, torch.Tensor)
-            and frame.is_own_code
+            and parent.is_own_code
         ):
             name = name.rstrip("_")
-            number = self._number(f"{frame.path}#{name}")
-            self.listener.activation_called(frame, name, number, output)
+            number = self._number(f"{parent.path}#{name}")
+            self.listener.activation_called(parent, name, number, output)

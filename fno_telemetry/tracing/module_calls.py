@@ -80,7 +80,7 @@ class Listener(Protocol):
         """The activation function `name` was called in the forward of `frame`."""
         ...
 
-    def branches_met(
+    def branches_added(
         self,
         spectral: tuple[Call, ...],
         local: tuple[Call, ...],
@@ -113,7 +113,7 @@ class Listener(Protocol):
         ...
 
 
-def wrapped(module: nn.Module) -> nn.Module | None:
+def find_wrapped(module: nn.Module) -> nn.Module | None:
     """Return what a wrapper (for compiling, parallel work, …) holds; None for any other module."""
     for name, child in module.named_children():
         # Anybody may call a child "module"; the other names are given by wrappers alone.
@@ -122,9 +122,9 @@ def wrapped(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
     """Return the module inside of all wrappers around it."""
-    while (inner := wrapped(module)) is not None:
+    while (inner := find_wrapped(module)) is not None:
         module = inner
     return module
 
@@ -140,7 +140,7 @@ def paths_by_module(model: nn.Module) -> dict[int, tuple[str, ...]]:
         if parametrize.is_parametrized(module)
         for part in module.parametrizations.modules()  # type: ignore[union-attr]
     }
-    left_out |= {id(module) for module in model.modules() if wrapped(module) is not None}
+    left_out |= {id(module) for module in model.modules() if find_wrapped(module) is not None}
     named = [
         (path, module)
         for path, module in model.named_modules(remove_duplicate=False)

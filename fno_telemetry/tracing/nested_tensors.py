@@ -30,7 +30,7 @@ def tensors_in(value: object) -> Iterator[torch.Tensor]:
         yield tensor
 
 
-def copied(value: Any) -> Any:
+def copy_tensors(value: Any) -> Any:
     """Return the same with a copy of every tensor, which is a leaf and takes gradients where that does."""
     return tree_map_only(torch.Tensor, _copied, value)
 

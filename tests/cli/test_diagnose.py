@@ -214,13 +214,13 @@ def test_the_command_starts_without_torch(healthy):
 
 RULES = """
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import module_sites
+from fno_telemetry.diagnosis.places import module_places
 
 def loud_layer(record, *, most=0.5):
-    for site in module_sites(record):
-        if (rms := site.value("rms")) is not None and rms > most:
+    for place in module_places(record):
+        if (rms := place.value("rms")) is not None and rms > most:
             evidence = {"rms": rms}
-            yield Symptom(severity="warning", site=site, message="is loud", evidence=evidence, advice="Hush.")
+            yield Symptom(severity="warning", place=place, message="is loud", evidence=evidence, advice="Hush.")
 
 def clumsy(record):
     yield record.absent

@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from fno_telemetry.comparison.distances import population_stability, spectral_distance, wasserstein_decades
+from fno_telemetry.comparison.distances import (
+    population_stability_index,
+    spectral_distance,
+    wasserstein_decades,
+)
 from fno_telemetry.records import LogHistogram, Spectrum
 from fno_telemetry.statistics.histograms import LOG_EDGES
 
@@ -25,7 +29,7 @@ def spectrum_of(bands: tuple[float, ...], size: int = 64) -> Spectrum:
 def test_a_distribution_is_no_distance_from_itself() -> None:
     histogram = histogram_of(np.random.default_rng(0).normal(size=1000), zeros=3)
     assert wasserstein_decades(histogram, histogram) == 0
-    assert population_stability(histogram, histogram) == 0
+    assert population_stability_index(histogram, histogram) == 0
 
 
 @pytest.mark.parametrize("factor", [1.0001, 1.5, 10.0, 1000.0])
@@ -46,21 +50,21 @@ def test_zeros_stand_apart_from_the_distance_but_count_in_the_stability_index() 
     values = np.random.default_rng(3).lognormal(size=1000)
     plain, with_zeros = histogram_of(values), histogram_of(values, zeros=1000)
     assert wasserstein_decades(plain, with_zeros) == 0
-    assert population_stability(plain, with_zeros) > 0.25
+    assert population_stability_index(plain, with_zeros) > 0.25
 
 
 def test_a_layer_of_zeros_has_no_distance() -> None:
     zeros = LogHistogram(LOG_EDGES, (0,) * 64, 0, 0, 50)
     assert wasserstein_decades(zeros, histogram_of(np.ones(3))) is None
     assert wasserstein_decades(None, zeros) is None
-    assert population_stability(None, zeros) is None
+    assert population_stability_index(None, zeros) is None
 
 
 def test_the_stability_index_is_the_sum_over_bins() -> None:
     first = LogHistogram(LOG_EDGES, (50, 50) + (0,) * 62, 0, 0, 0)
     second = LogHistogram(LOG_EDGES, (75, 25) + (0,) * 62, 0, 0, 0)
     expected = (0.5 - 0.75) * math.log(0.5 / 0.75) + (0.5 - 0.25) * math.log(0.5 / 0.25)
-    assert population_stability(first, second) == pytest.approx(expected)
+    assert population_stability_index(first, second) == pytest.approx(expected)
 
 
 def test_spectra_one_band_apart_are_a_band_of_nyquist_apart() -> None:
@@ -80,4 +84,4 @@ def test_histograms_of_other_edges_are_not_compared() -> None:
     other = LogHistogram(tuple(edge + 0.1 for edge in LOG_EDGES), (1,) * 64, 0, 0, 0)
     same = LogHistogram(LOG_EDGES, (1,) * 64, 0, 0, 0)
     assert wasserstein_decades(same, other) is None
-    assert population_stability(same, other) is None
+    assert population_stability_index(same, other) is None

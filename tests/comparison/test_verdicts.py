@@ -169,7 +169,7 @@ def test_slow_growth_is_a_trend_not_a_break(make_module: MakeModule, make_record
     found = compare(*(make_record(make_module("a", rms=2.0**step), step=step) for step in range(6)))
     assert found.break_step is None
     assert not found.worse
-    assert [(trend.key, trend.monotony) for trend in found.series.trends] == [("rms/a", 1.0)]
+    assert [(trend.key, trend.kendall_tau) for trend in found.series.trends] == [("rms/a", 1.0)]
 
 
 def test_steps_of_different_kinds_are_never_mixed(make_record: MakeRecord) -> None:

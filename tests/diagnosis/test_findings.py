@@ -6,7 +6,7 @@ from support import small_records
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis.contract import SEVERITIES
 from fno_telemetry.diagnosis.findings import diagnose
-from fno_telemetry.diagnosis.places import block_sites, module_sites
+from fno_telemetry.diagnosis.places import block_places, module_places
 from fno_telemetry.errors import OptionError, PluginNotFound, ReportError
 
 
@@ -218,8 +218,8 @@ def test_a_built_in_rule_that_fails_is_not_hidden(record, monkeypatch):
 
 
 def test_a_block_stands_behind_its_branches(record):
-    positions = {site.place: site.position for site in (*module_sites(record), *block_sites(record))}
+    positions = {place.name: place.position for place in (*module_places(record), *block_places(record))}
     named = {m.name: m.order for m in record.modules}
-    for site in block_sites(record):
-        assert named[f"{site.place}.local"] < site.position < named[f"{site.place}.act"]
+    for place in block_places(record):
+        assert named[f"{place.name}.local"] < place.position < named[f"{place.name}.act"]
     assert len(positions) == len(record.modules)

@@ -6,14 +6,14 @@ import weakref
 import pytest
 import torch
 
-from fno_telemetry.measuring.activation_cache import MeasuredTensors
+from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.statistics.activation import Layout
 
 LAYOUT = Layout(0, 1)
 
 
 def test_a_living_unchanged_tensor_has_one_activation():
-    measured, tensor = MeasuredTensors(), torch.rand(3, 4)
+    measured, tensor = ActivationCache(), torch.rand(3, 4)
     activation = measured.activation(tensor, LAYOUT)
     assert measured.activation(tensor, LAYOUT) is activation
     assert measured.activation(tensor, Layout(0, None)) is not activation
@@ -21,7 +21,7 @@ def test_a_living_unchanged_tensor_has_one_activation():
 
 
 def test_a_tensor_that_was_written_to_is_measured_anew():
-    measured, tensor = MeasuredTensors(), torch.rand(3, 4)
+    measured, tensor = ActivationCache(), torch.rand(3, 4)
     activation = measured.activation(tensor, LAYOUT)
     tensor += 1
     again = measured.activation(tensor, LAYOUT)
@@ -32,7 +32,7 @@ def test_a_tensor_that_was_written_to_is_measured_anew():
 
 
 def test_tensors_of_inference_mode_are_always_measured_anew():
-    measured = MeasuredTensors()
+    measured = ActivationCache()
     with torch.inference_mode():
         tensor = torch.rand(3, 4)
     assert measured.activation(tensor, LAYOUT) is not measured.activation(tensor, LAYOUT)
@@ -40,7 +40,7 @@ def test_tensors_of_inference_mode_are_always_measured_anew():
 
 @pytest.mark.parametrize("end", ["gone", "cleared", "crowded out"])
 def test_no_memory_is_kept_beyond_the_tensor(end):
-    measured, tensor = MeasuredTensors(), torch.rand(3, 4)
+    measured, tensor = ActivationCache(), torch.rand(3, 4)
     activation = weakref.ref(measured.activation(tensor, LAYOUT))
     others = []
     if end == "cleared":

@@ -24,7 +24,7 @@ class CountingFile(io.FileIO):
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> type[CountingFile]:
+def format_count(monkeypatch: pytest.MonkeyPatch) -> type[CountingFile]:
     monkeypatch.setattr(pathlib.Path, "open", lambda self, *_, **__: CountingFile(str(self), "rb"))
     monkeypatch.setattr(CountingFile, "taken", 0)
     return CountingFile
@@ -35,7 +35,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> type[CountingFile]:
 @pytest.mark.parametrize("axes", ["NHW", "HWN", "HNW"])
 def test_eight_samples_of_a_plain_array_cost_eight_samples_of_reading(
     tmp_path: Path,
-    counted: type[CountingFile],
+    format_count: type[CountingFile],
     container: str,
     memory_order: str,
     axes: str,
@@ -48,7 +48,7 @@ def test_eight_samples_of_a_plain_array_cost_eight_samples_of_reading(
         np.save(file, array) if container == "npy" else np.savez(file, diffraction=array)
     values = read_samples(tmp_path / "array", axes=axes).values
     np.testing.assert_array_equal(values.numpy(), np.moveaxis(array, axes.index("N"), 0)[:8, np.newaxis])
-    assert values.nbytes <= counted.taken < values.nbytes + 20_000
+    assert values.nbytes <= format_count.taken < values.nbytes + 20_000
 
 
 def test_eight_samples_of_a_huge_file_cost_eight_samples_of_memory(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fno_telemetry.statistics.contract import (
     merge_states,
     on_host,
     summarize_state,
-    transferred,
+    transfer,
 )
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum
@@ -67,7 +67,7 @@ def test_spectra_of_several_resolutions_add_up_in_any_order() -> None:
 
 def test_tensors_transferred_together_come_back_one_by_one() -> None:
     tensors = [torch.arange(6).reshape(2, 3), torch.tensor(7), torch.empty(0, 4, dtype=torch.int64)]
-    arrived = transferred(tensors)
+    arrived = transfer(tensors)
     assert all(torch.equal(a, b) and a.shape == b.shape for a, b in zip(arrived, tensors, strict=True))
     assert all(a.untyped_storage().nbytes() == a.nbytes for a in arrived)
     nested = {"a": [Undefined("no")], "b": (torch.ones(2),)}

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-from fno_telemetry.tracing.axis_groups import AxisParts
+from fno_telemetry.tracing.axis_groups import AxisGroups
 
 
 class Low(nn.Module):
@@ -122,7 +122,7 @@ def test_an_index_that_is_a_tensor_makes_axes_of_unknown_kind_and_no_error(index
 
 
 def test_an_axis_keeps_what_it_consists_of_whatever_order_that_becomes_known_in():
-    parts = AxisParts()
+    parts = AxisGroups()
     points, (rows,), (columns,) = parts.new(48), parts.new(6), parts.new(8)
     parts.unite(points, (rows, columns))
     assert parts.parts(points) == (rows, columns)
@@ -134,7 +134,7 @@ def test_an_axis_keeps_what_it_consists_of_whatever_order_that_becomes_known_in(
 
 
 def test_one_sample_flattened_with_its_points_is_not_space():
-    parts = AxisParts()
+    parts = AxisGroups()
     sample, rows, columns, channel = (parts.new(size) for size in (1, 4, 5, 3))
     points, last = parts.reshaped([sample, rows, columns, channel], (20, 3))
     assert points == (*sample, *rows, *columns)

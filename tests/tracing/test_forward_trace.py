@@ -25,7 +25,7 @@ class Notes:
     def activation_called(self, frame, name, number, output):
         self.functions.append((frame.path, name, number))
 
-    def branches_met(self, spectral, local, frame, s, t):
+    def branches_added(self, spectral, local, frame, s, t):
         self.sums.append(([c.path for c in spectral], [c.path for c in local], frame.path))
 
     def residual_added(self, spectral, frame, before, after):

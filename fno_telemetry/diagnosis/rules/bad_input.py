@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import OF_VALUES, Evidence, Symptom
-from fno_telemetry.diagnosis.places import Site, input_site
+from fno_telemetry.diagnosis.places import Place, input_place
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -26,37 +26,41 @@ def bad_input(
     thin_axis is more than the channels that images and fields commonly have.
     Wrong when: the network was trained on whole numbers (images up to 255 are left out), or on thin fields.
     """
-    site = input_site(record)
-    if site is None:
+    place = input_place(record)
+    if place is None:
         return
-    yield from _broken(site)
-    largest = _largest(site)
+    yield from _broken(place)
+    largest = _largest(place)
     if largest is None:
         return
-    std, variation = site.value("std"), site.value("sample_variation")
+    std, variation = place.value("std"), place.value("sample_variation")
     if largest == 0:
-        yield _symptom(site, "error", "is zero everywhere", {"max": 0.0}, "Check how the samples are read.")
+        yield _symptom(place, "error", "is zero everywhere", {"max": 0.0}, "Check how the samples are read.")
     elif std is not None and std <= constant_below * largest:
         evidence = {"std": std, "max": largest}
-        yield _symptom(site, "error", "is constant", evidence, "Check how the samples are read.")
-    elif variation == 0 and site.entry.shape[0] > 1:
-        evidence = {"sample_variation": 0.0, "samples": site.entry.shape[0]}
+        yield _symptom(place, "error", "is constant", evidence, "Check how the samples are read.")
+    elif variation == 0 and place.entry.shape[0] > 1:
+        evidence = {"sample_variation": 0.0, "samples": place.entry.shape[0]}
         advice = "Capture on samples that differ; nothing can be said of dependence on the input otherwise."
-        yield _symptom(site, "warning", "is the same in every sample", evidence, advice, explains=False)
-    yield from _counts(site, least_count)
-    yield from _axes(site, thin_axis)
+        yield _symptom(place, "warning", "is the same in every sample", evidence, advice, explains=False)
+    yield from _counts(place, least_count)
+    yield from _axes(place, thin_axis)
 
 
-def _broken(site: Site[Any]) -> Iterator[Symptom]:
-    nan, infinite = site.value("nan_count") or 0, site.value("inf_count") or 0
+def _broken(place: Place[Any]) -> Iterator[Symptom]:
+    nan, infinite = place.value("nan_count") or 0, place.value("inf_count") or 0
     if nan or infinite:
-        evidence = {"nan_count": nan, "inf_count": infinite, "finite_fraction": site.value("finite_fraction")}
+        evidence = {
+            "nan_count": nan,
+            "inf_count": infinite,
+            "finite_fraction": place.value("finite_fraction"),
+        }
         message = f"holds {digits(nan)} NaN and {digits(infinite)} infinite elements"
-        yield _symptom(site, "error", message, evidence, "Mend or leave out these samples.")
+        yield _symptom(place, "error", message, evidence, "Mend or leave out these samples.")
 
 
-def _counts(site: Site[Any], least_count: float) -> Iterator[Symptom]:
-    found = [site.value(name) for name in _PERCENTILES]
+def _counts(place: Place[Any], least_count: float) -> Iterator[Symptom]:
+    found = [place.value(name) for name in _PERCENTILES]
     values = [float(value) for value in found if value is not None]
     if len(values) < len(_PERCENTILES) or values[0] < 0 or values[-1] < least_count:
         return
@@ -69,31 +73,31 @@ def _counts(site: Site[Any], least_count: float) -> Iterator[Symptom]:
         evidence = {"min": values[0], "p50": values[2], "max": values[-1]}
         advice = "Take the square root of counts and scale it as the training data were scaled."
         message = f"looks like counts (whole numbers up to {digits(values[-1])}), not amplitudes"
-        yield _symptom(site, "warning", message, evidence, advice, explains=False)
+        yield _symptom(place, "warning", message, evidence, advice, explains=False)
 
 
-def _axes(site: Site[Any], thin_axis: float) -> Iterator[Symptom]:
-    shape, space = site.entry.shape, site.entry.spatial_axes
+def _axes(place: Place[Any], thin_axis: float) -> Iterator[Symptom]:
+    shape, space = place.entry.shape, place.entry.spatial_axes
     channels = [size for axis, size in enumerate(shape) if axis and axis not in space]
     thin = [axis for axis in space if shape[axis] <= thin_axis]
     if len(channels) == 1 and thin and len(space) > len(thin) and channels[0] >= 4 * thin_axis:
         evidence = {"channels": channels[0], **{f"size_of_axis_{axis}": shape[axis] for axis in thin}}
         message = f"of shape {shape} has {channels[0]} channels and a spatial axis of {shape[thin[0]]}"
         advice = "Axes may be in the wrong order: give them with --axes, for example NHWC."
-        yield _symptom(site, "warning", message, evidence, advice, explains=False)
+        yield _symptom(place, "warning", message, evidence, advice, explains=False)
 
 
-def _largest(site: Site[Any]) -> float | None:
-    low, high = site.value("min"), site.value("max")
+def _largest(place: Place[Any]) -> float | None:
+    low, high = place.value("min"), place.value("max")
     return None if low is None or high is None else float(max(abs(low), abs(high)))
 
 
 def _symptom(
-    site: Site[Any], severity: str, message: str, evidence: Evidence, advice: str, explains: bool = True
+    place: Place[Any], severity: str, message: str, evidence: Evidence, advice: str, explains: bool = True
 ) -> Symptom:
     return Symptom(
         severity=severity,
-        site=site,
+        place=place,
         message=message,
         evidence=evidence,
         advice=advice,

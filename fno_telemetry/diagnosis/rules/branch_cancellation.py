@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
-from fno_telemetry.diagnosis.places import block_sites, stated
+from fno_telemetry.diagnosis.places import block_places, select_defined
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -19,12 +19,12 @@ def branch_cancellation(
     branches of equal size have 0 and 0.71.
     Wrong when: a block is to subtract, as high-pass filters do.
     """
-    for site, value in stated(block_sites(record), "branch_cosine"):
-        left = site.value("branch_coherence")
+    for place, value in select_defined(block_places(record), "branch_cosine"):
+        left = place.value("branch_coherence")
         if value <= cosine and left is not None and left <= coherence:
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"adds branches that cancel: {digits(left)} of them is left",
                 evidence={"branch_cosine": value, "branch_coherence": left},
                 explains=OF_VALUES,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import block_sites, counterpart, others, stated
+from fno_telemetry.diagnosis.places import block_places, counterpart, others, select_defined
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -26,10 +26,10 @@ def branch_gradient_imbalance(
     Default: 50, 20 and 1e5; healthy blocks were within a factor of 5 of the others, from 0.1 to 9.
     Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
-    found = stated(block_sites(record), _STATISTIC)
+    found = select_defined(block_places(record), _STATISTIC)
     ratios = [ratio for _, ratio in found]
-    for index, (site, ratio) in enumerate(found):
-        known = counterpart(site, baseline, block_sites)
+    for index, (place, ratio) in enumerate(found):
+        known = counterpart(place, baseline, block_places)
         before = known.value(_STATISTIC) if known is not None else None
         usual = others(ratios, index)
         limits = ((1.0, most), (usual, of_siblings), (before, of_baseline))
@@ -37,7 +37,7 @@ def branch_gradient_imbalance(
             weaker = "spectral" if ratio < (usual or before or 1.0) else "local"
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"hardly trains its {weaker} branch: gradients spectral / local {digits(ratio)}",
                 evidence={_STATISTIC: ratio, "of_the_other_blocks": usual, "of_the_baseline": before},
                 explains=frozenset({"stalled_update", "vanishing_gradient"}),

@@ -6,7 +6,7 @@ from typing import Any
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.comparison.verdicts import compare
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.places import Site, block_sites, module_sites
+from fno_telemetry.diagnosis.places import Place, block_places, module_places
 from fno_telemetry.records import CaptureRecord
 
 
@@ -31,37 +31,37 @@ def collapse_at_step(
     record = next((one for one in series if one.step == broken.break_step), None)
     if broken.break_step is None or record is None:
         return
-    sites: list[Site[Any]] = [*block_sites(record), *module_sites(record)]
-    places = {site.place: site for site in sites}
+    places: list[Place[Any]] = [*block_places(record), *module_places(record)]
+    by_name = {place.name: place for place in places}
     worse = [layer for layer in (*broken.modules, *broken.blocks) if layer.severity in ("warning", "error")]
-    found = [(places[layer.place], layer) for layer in worse if layer.place in places]
+    found = [(by_name[layer.place], layer) for layer in worse if layer.place in by_name]
     if not found:
         return
-    site, layer = min(found, key=lambda pair: pair[0].position)
-    broken_places = {place.place for place, _ in found}
+    place, layer = min(found, key=lambda pair: pair[0].position)
+    broken_places = {broke.name for broke, _ in found}
     blocks = [
         block
-        for block in block_sites(record)
-        if broken_places & {block.place, block.entry.name, *block.entry.spectral, *block.entry.local}
+        for block in block_places(record)
+        if broken_places & {block.name, block.entry.name, *block.entry.spectral, *block.entry.local}
     ]
-    began_inside = blocks and site.place in (
-        *(blocks[0].place, blocks[0].entry.name),
+    began_inside = blocks and place.name in (
+        *(blocks[0].name, blocks[0].entry.name),
         *(*blocks[0].entry.spectral, *blocks[0].entry.local),
     )
-    first_block = f"; the first block is {blocks[0].place}" if blocks and not began_inside else ""
-    place = "" if not began_inside else f"{site.place} "
+    first_block = f"; the first block is {blocks[0].name}" if blocks and not began_inside else ""
+    inside = "" if not began_inside else f"{place.name} "
     change = next(change for change in layer.changes if change.severity != "note")
     yield Symptom(
         severity="error",
         record=record,
-        site=blocks[0] if began_inside else site,
-        message=f"broke at step {broken.break_step}: {place}{change.message}{first_block}",
+        place=blocks[0] if began_inside else place,
+        message=f"broke at step {broken.break_step}: {inside}{change.message}{first_block}",
         evidence={
             "step": broken.break_step,
             "statistic": change.statistic,
             "before": change.before,
             "after": change.after,
-            "first_block": blocks[0].place if blocks else None,
+            "first_block": blocks[0].name if blocks else None,
         },
         explains=OF_VALUES | OF_GRADIENTS,
         advice="Go back to the checkpoint before; look at rate, data and loss of the steps between.",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
-from fno_telemetry.diagnosis.places import input_site, module_sites
+from fno_telemetry.diagnosis.places import input_place, module_places
 from fno_telemetry.diagnosis.wording import percent
 from fno_telemetry.records import CaptureRecord
 
@@ -17,18 +17,18 @@ def constant_channels(record: CaptureRecord, *, least: float = 0.01) -> Iterator
     Default: 0.01, any channel of a common width: no healthy layer with weights has one.
     Wrong when: a layer adds constants on purpose, such as the parameters of an equation.
     """
-    entered = input_site(record)
+    entered = input_place(record)
     before = float(entered.value("constant_channel_fraction") or 0) if entered is not None else 0.0
-    for site in module_sites(record):
-        constant, dead = site.value("constant_channel_fraction"), site.value("dead_channel_fraction")
+    for place in module_places(record):
+        constant, dead = place.value("constant_channel_fraction"), place.value("dead_channel_fraction")
         if constant is None or dead is None:
             continue
         fraction = float(constant) - float(dead)
-        has_weights = "weight_norm" in site.entry.stats and bool(site.entry.spatial_axes)
+        has_weights = "weight_norm" in place.entry.stats and bool(place.entry.spatial_axes)
         if fraction >= least and constant > before and has_weights:
             yield Symptom(
                 severity="error" if constant == 1 else "warning",
-                site=site,
+                place=place,
                 message="is one number in every channel"
                 if constant == 1
                 else f"has {percent(fraction)} channels that are one number each",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import input_site, module_sites
+from fno_telemetry.diagnosis.places import input_place, module_places
 from fno_telemetry.diagnosis.wording import percent
 from fno_telemetry.records import CaptureRecord
 
@@ -21,18 +21,18 @@ def dead_channels(
     networks with ReLU 0.63.
     Wrong when: channels are padded with zeros on purpose, or weights were pruned.
     """
-    entered = input_site(record)
+    entered = input_place(record)
     before = float(entered.value("dead_channel_fraction") or 0) if entered is not None else 0.0
-    for site in module_sites(record):
-        fraction = site.value("dead_channel_fraction")
+    for place in module_places(record):
+        fraction = place.value("dead_channel_fraction")
         if fraction is None or fraction == 1:
             continue  # all of them: that is a dead layer
-        activation = site.role == "activation"
+        activation = place.role == "activation"
         limit = least_of_activations if activation else least
-        if fraction >= limit and fraction > before and (activation or "weight_norm" in site.entry.stats):
+        if fraction >= limit and fraction > before and (activation or "weight_norm" in place.entry.stats):
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"has {percent(fraction)} dead channels",
                 evidence={"dead_channel_fraction": fraction},
                 advice="Lower the rate or the weight decay; a smoother activation keeps channels alive.",

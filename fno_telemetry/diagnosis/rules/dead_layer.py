@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.places import stated, tensor_sites, usual_before
+from fno_telemetry.diagnosis.places import medians_before, select_defined, tensor_places
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -20,12 +20,12 @@ def dead_layer(
     1e-3: behind a norm values are near 1, however large what went in was.
     Wrong when: a layer starts at zero on purpose and has not been trained yet.
     """
-    found = stated(tensor_sites(record), "rms")
-    for (site, rms), usual in zip(found, usual_before([rms for _, rms in found]), strict=True):
-        if site.place == "input" or rms > min(near_zero * (usual or 0.0), ordinary):
+    found = select_defined(tensor_places(record), "rms")
+    for (place, rms), usual in zip(found, medians_before([rms for _, rms in found]), strict=True):
+        if place.name == "input" or rms > min(near_zero * (usual or 0.0), ordinary):
             continue
         nothing = "zero everywhere" if rms == 0 else f"next to nothing (rms {digits(rms)})"
-        norm = site.value("weight_norm")
+        norm = place.value("weight_norm")
         advice = "Its input is zero, or negative everywhere before a rectifier: look at the layer before."
         if norm is not None:
             advice = (
@@ -33,7 +33,7 @@ def dead_layer(
             )
         yield Symptom(
             severity="error",
-            site=site,
+            place=place,
             message=f"returns {nothing}",
             evidence={"rms": rms, "median_before": usual}
             | ({"weight_norm": norm} if norm is not None else {}),

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
-from fno_telemetry.diagnosis.places import Site, counterpart, module_sites, stated, tensor_sites, usual_before
+from fno_telemetry.diagnosis.places import (
+    Place,
+    counterpart,
+    medians_before,
+    module_places,
+    select_defined,
+    tensor_places,
+)
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -28,25 +35,27 @@ def drifting_mean(
     their spread, but none was larger than what came before.
     Wrong when: the data are far from zero, such as temperatures in kelvin, and nothing normalises them.
     """
-    projecting = {site.entry.name for site in module_sites(record) if site.role == "projection"}
-    sizes = stated(tensor_sites(record), "rms")
-    usual = dict(zip((site.place for site, _ in sizes), usual_before([rms for _, rms in sizes]), strict=True))
-    for site in module_sites(record):
-        mean, std = site.value("mean"), site.value("std")
-        if mean is None or not std or "weight_norm" not in site.entry.stats or not site.entry.spatial_axes:
+    projecting = {place.entry.name for place in module_places(record) if place.role == "projection"}
+    sizes = select_defined(tensor_places(record), "rms")
+    usual = dict(
+        zip((place.name for place, _ in sizes), medians_before([rms for _, rms in sizes]), strict=True)
+    )
+    for place in module_places(record):
+        mean, std = place.value("mean"), place.value("std")
+        if mean is None or not std or "weight_norm" not in place.entry.stats or not place.entry.spatial_axes:
             continue
-        parent = str(getattr(site.entry, "parent", None) or "")
-        if site.role in _END or parent in projecting:
+        parent = str(getattr(place.entry, "parent", None) or "")
+        if place.role in _END or parent in projecting:
             continue
         drift = abs(mean) / std
-        known = counterpart(site, baseline, module_sites)
+        known = counterpart(place, baseline, module_places)
         before = _drift(known) if known is not None else None
         since = before is not None and drift >= 1 and drift >= of_baseline * before
-        size = usual.get(site.place)
+        size = usual.get(place.name)
         if since or (before is None and drift >= of_std and size is not None and abs(mean) >= of_size * size):
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"drifts: its mean is {digits(drift)} times its spread",
                 evidence={"mean": mean, "std": std, "median_rms_before": size, "of_the_baseline": before},
                 advice="Look at its bias; a norm before this layer, or a lower rate, keeps it near zero.",
@@ -54,6 +63,6 @@ def drifting_mean(
             )
 
 
-def _drift(site: Site[Any]) -> float | None:
-    mean, std = site.value("mean"), site.value("std")
+def _drift(place: Place[Any]) -> float | None:
+    mean, std = place.value("mean"), place.value("std")
     return None if mean is None or not std else abs(mean) / std

@@ -44,7 +44,7 @@ def exploding_activations(
     for growth in growths(record, baseline, limits):
         yield Symptom(
             severity="warning",
-            site=growth.site,
+            place=growth.place,
             message=f"{growth.what} grow by a factor of {digits(growth.factor)}",
             evidence=growth.evidence,
             advice="Lower the rate, clip gradients, or put a norm before this place.",

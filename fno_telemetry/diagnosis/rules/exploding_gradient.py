@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import behind, module_sites, stated
+from fno_telemetry.diagnosis.places import medians_downstream, module_places, select_defined
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -22,23 +22,23 @@ def exploding_gradient(
     """
     explained = frozenset({"exploding_gradient", "vanishing_gradient", "branch_gradient_imbalance"})
     advice = "Clip gradients, lower the rate, and look for what amplifies between here and the loss."
-    for site, broken in stated(module_sites(record), "grad_nonfinite_count"):
+    for place, broken in select_defined(module_places(record), "grad_nonfinite_count"):
         if broken > 0:
             yield Symptom(
                 severity="error",
-                site=site,
+                place=place,
                 message=f"has {broken:.0f} gradients that are NaN or infinite",
                 evidence={"grad_nonfinite_count": int(broken)},
                 advice=advice,
                 explains=explained,
             )
-    found = stated(module_sites(record), "grad_to_weight")
-    for (site, ratio), against in zip(found, behind(found, of_others, of_any), strict=True):
+    found = select_defined(module_places(record), "grad_to_weight")
+    for (place, ratio), against in zip(found, medians_downstream(found, of_others, of_any), strict=True):
         usual, limit = against or (0.0, 0.0)
         if usual > 0 and ratio >= limit * usual:
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"has a gradient {digits(ratio / usual)} times that of layers behind it",
                 evidence={"grad_to_weight": ratio, "of_the_others": usual},
                 advice=advice,

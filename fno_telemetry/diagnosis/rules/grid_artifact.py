@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import output_site
+from fno_telemetry.diagnosis.places import output_place
 from fno_telemetry.diagnosis.wording import digits, percent
 from fno_telemetry.records import CaptureRecord
 
@@ -26,8 +26,8 @@ def grid_artifact(
     convolutions have 93 to 99 % of their energy at high frequencies.
     Wrong when: the target itself has such a pattern.
     """
-    site = output_site(record)
-    if site is None or record.output is None or record.output.spectrum is None:
+    place = output_place(record)
+    if place is None or record.output is None or record.output.spectrum is None:
         return
     known = baseline.output.spectrum if baseline is not None and baseline.output is not None else None
     for number, bands in enumerate(record.output.spectrum.axis_bands):
@@ -42,7 +42,7 @@ def grid_artifact(
         times = f", {digits(top / below)} times its neighbours" if below else ""
         yield Symptom(
             severity="warning" if risen else "note",
-            site=site,
+            place=place,
             message=f"has a pattern of two points along axis {record.output.spatial_axes[number]}: "
             f"{percent(top)} of its energy{times}",
             evidence={"highest_band": top, "of_the_neighbours": below, "of_the_baseline": before},

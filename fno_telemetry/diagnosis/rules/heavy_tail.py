@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import Site, counterpart, input_site, module_sites
+from fno_telemetry.diagnosis.places import Place, counterpart, input_place, module_places
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -27,16 +27,16 @@ def heavy_tail(
     because most of what a GELU returns is near zero.
     Wrong when: the field itself is nearly empty, such as a detector image, and the layer only passes it on.
     """
-    entered = input_site(record)
+    entered = input_place(record)
     own_tail = (entered.value("tail_ratio") or 0.0) if entered is not None else 0.0
     own_peak = (_peak(entered) or 0.0) if entered is not None else 0.0
-    for site in module_sites(record):
-        if "weight_norm" not in site.entry.stats:
+    for place in module_places(record):
+        if "weight_norm" not in place.entry.stats:
             continue
-        ratio, top = site.value("tail_ratio"), _peak(site)
+        ratio, top = place.value("tail_ratio"), _peak(place)
         long = ratio is not None and ratio >= max(tail, of_input * own_tail)
         high = top is not None and top >= max(peak, of_input * own_peak)
-        known = counterpart(site, baseline, module_sites)
+        known = counterpart(place, baseline, module_places)
         before = (known.value("tail_ratio"), _peak(known)) if known is not None else (None, None)
         grown = [
             now is not None and then is not None and now >= of_baseline * then
@@ -47,7 +47,7 @@ def heavy_tail(
             peaked = high or grown[1]
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"has outliers: the largest is {digits(top)} times the 99th percentile of |x|"
                 if peaked and top is not None
                 else f"has values apart: the 99th percentile of |x| is {digits(ratio or 0.0)} times the 50th",
@@ -62,6 +62,6 @@ def heavy_tail(
             )
 
 
-def _peak(site: Site[Any]) -> float | None:
-    low, high, usual = site.value("min"), site.value("max"), site.value("abs_p99")
+def _peak(place: Place[Any]) -> float | None:
+    low, high, usual = place.value("min"), place.value("max"), place.value("abs_p99")
     return None if low is None or high is None or not usual else float(max(abs(low), abs(high))) / usual

@@ -5,13 +5,13 @@ from typing import Any
 
 from fno_telemetry.diagnosis.contract import Symptom
 from fno_telemetry.diagnosis.places import (
-    Site,
+    Place,
     counterpart,
-    input_site,
-    module_sites,
+    input_place,
+    module_places,
     others,
-    output_site,
-    stated,
+    output_place,
+    select_defined,
 )
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
@@ -36,22 +36,22 @@ def high_frequency_loss(
     and at least 0.07 of the median. A smooth output is a note only: the target may be so too.
     Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
-    entered = input_site(record)
+    entered = input_place(record)
     there = entered.value(_STATISTIC) if entered is not None else None
     if there is None or there <= near_zero:
         return
-    blocks = stated([site for site in module_sites(record) if site.role == "block"], _STATISTIC)
+    blocks = select_defined([place for place in module_places(record) if place.role == "block"], _STATISTIC)
     values = [value for _, value in blocks]
-    for index, (site, value) in enumerate(blocks):
-        yield from _judged(site, value, others(values, index), baseline, near_zero, of_siblings, of_baseline)
-    end = output_site(record)
+    for index, (place, value) in enumerate(blocks):
+        yield from _judged(place, value, others(values, index), baseline, near_zero, of_siblings, of_baseline)
+    end = output_place(record)
     left = end.value(_STATISTIC) if end is not None else None
     if end is not None and left is not None:
         yield from _judged(end, left, None, baseline, near_zero, of_siblings, of_baseline)
 
 
 def _judged(
-    site: Site[Any],
+    place: Place[Any],
     value: float,
     usual: float | None,
     baseline: CaptureRecord | None,
@@ -59,14 +59,14 @@ def _judged(
     of_siblings: float,
     of_baseline: float,
 ) -> Iterator[Symptom]:
-    known = counterpart(site, baseline, lambda record: [*module_sites(record), *_ends(record)])
+    known = counterpart(place, baseline, lambda record: [*module_places(record), *_ends(record)])
     before = known.value(_STATISTIC) if known is not None else None
     beside_others = usual is not None and value <= of_siblings * usual
     beside_baseline = before is not None and value <= of_baseline * before
     if value <= near_zero or beside_others or beside_baseline:
         yield Symptom(
             severity="warning" if beside_others or beside_baseline else "note",
-            site=site,
+            place=place,
             message=f"has lost its high frequencies: {digits(value)} of its energy is above 1/4",
             evidence={_STATISTIC: value, "of_the_other_blocks": usual, "of_the_baseline": before},
             advice="Look at the local branch and the number of modes; a loss on gradients keeps edges.",
@@ -74,6 +74,6 @@ def _judged(
         )
 
 
-def _ends(record: CaptureRecord) -> list[Site[Any]]:
-    end = output_site(record)
+def _ends(record: CaptureRecord) -> list[Place[Any]]:
+    end = output_place(record)
     return [end] if end is not None else []

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import block_sites, counterpart, others, stated
+from fno_telemetry.diagnosis.places import block_places, counterpart, others, select_defined
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -28,11 +28,11 @@ def identity_block(
     a layer scale start.
     Wrong when: blocks are meant to differ in strength.
     """
-    found = stated(block_sites(record), "update_ratio")
+    found = select_defined(block_places(record), "update_ratio")
     ratios = [ratio for _, ratio in found]
-    for index, (site, ratio) in enumerate(found):
+    for index, (place, ratio) in enumerate(found):
         usual = others(ratios, index)
-        known = counterpart(site, baseline, block_sites)
+        known = counterpart(place, baseline, block_places)
         before = known.value("update_ratio") if known is not None else None
         # Where the baseline knows the block, only a change counts.
         beside_others = before is None and usual is not None and ratio <= min(of_siblings * usual, most)
@@ -40,7 +40,7 @@ def identity_block(
         if ratio <= near_zero or beside_others or beside_baseline:
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"changes its input by {digits(ratio)} of its size only"
                 if ratio
                 else "returns its input as it is",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
-from fno_telemetry.diagnosis.places import Site, module_sites, output_site, stated
+from fno_telemetry.diagnosis.places import Place, module_places, output_place, select_defined
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -32,25 +32,25 @@ def input_independent(
     course of a healthy training no layer fell below 0.57 of before.
     Wrong when: the samples hardly differ, or a network adds something large and constant to its output.
     """
-    sites: list[tuple[Site[Any], float]] = [*stated(module_sites(record), _STATISTIC)]
-    end = output_site(record)
+    places: list[tuple[Place[Any], float]] = [*select_defined(module_places(record), _STATISTIC)]
+    end = output_place(record)
     left = end.value(_STATISTIC) if end is not None else None
-    since: Site[Any] | None = None  # where the input is lost for the output
+    since: Place[Any] | None = None  # where the input is lost for the output
     if end is not None and left is not None:
-        sites.append((end, left))
+        places.append((end, left))
         if left <= lost:
-            alive = [index for index, (_, variation) in enumerate(sites) if variation > lost]
-            since = sites[alive[-1] + 1 if alive else 0][0]
+            alive = [index for index, (_, variation) in enumerate(places) if variation > lost]
+            since = places[alive[-1] + 1 if alive else 0][0]
     known = {} if baseline is None else dict(_places(baseline))
-    for site, variation in sites:
-        before = known.get(site.place)
+    for place, variation in places:
+        before = known.get(place.name)
         fell = before is not None and variation <= of_baseline * before
-        alone = site.role in _ROLES and variation <= near_zero
-        if site is not since and not alone and not fell:
+        alone = place.role in _ROLES and variation <= near_zero
+        if place is not since and not alone and not fell:
             continue
         yield Symptom(
             severity="error" if since is not None else "warning",
-            site=site,
+            place=place,
             message=_message(variation, before if fell else None),
             evidence={_STATISTIC: variation, "of_the_output": left, "of_the_baseline": before},
             advice="Little but biases is left: look at the weights here, and at the norm or scale before.",
@@ -67,7 +67,10 @@ def _message(variation: float, before: float | None) -> str:
 
 def _places(record: CaptureRecord) -> Iterator[tuple[str, float]]:
     """Yield the place and variation of every module and of the output."""
-    end = output_site(record)
+    end = output_place(record)
     ends = [] if end is None else [end]
-    for site, variation in [*stated(module_sites(record), _STATISTIC), *stated(ends, _STATISTIC)]:
-        yield site.place, variation
+    for place, variation in [
+        *select_defined(module_places(record), _STATISTIC),
+        *select_defined(ends, _STATISTIC),
+    ]:
+        yield place.name, variation

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import block_sites, counterpart, stated
+from fno_telemetry.diagnosis.places import block_places, counterpart, select_defined
 from fno_telemetry.diagnosis.wording import digits, listed
 from fno_telemetry.records import CaptureRecord
 
@@ -23,21 +23,21 @@ def local_branch_dead(
     course of a healthy training the ratio grew by 3.7 at most, from an untrained network on.
     Wrong when: the branch starts at zero on purpose and has not been trained yet.
     """
-    for site, share in stated(block_sites(record), "spectral_share"):
-        ratio = site.value("spectral_local_ratio")
-        known = counterpart(site, baseline, block_sites)
+    for place, share in select_defined(block_places(record), "spectral_share"):
+        ratio = place.value("spectral_local_ratio")
+        known = counterpart(place, baseline, block_places)
         before = known.value("spectral_local_ratio") if known is not None else None
         fell = ratio is not None and bool(before) and ratio >= of_baseline * (before or 0.0)
         if 1 - share <= near_zero or fell:
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"gets next to nothing from its local branch (share {digits(1 - share)})",
                 evidence={
                     "spectral_share": share,
                     "spectral_local_ratio": ratio,
                     "of_the_baseline": before,
-                    "local": listed(site.entry.local),
+                    "local": listed(place.entry.local),
                 },
                 advice="Look at the local weights; without them only the kept modes pass this block.",
                 explains=frozenset({"high_frequency_loss"}),

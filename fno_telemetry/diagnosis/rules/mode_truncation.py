@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import counterpart, module_sites, others, stated
+from fno_telemetry.diagnosis.places import counterpart, module_places, others, select_defined
 from fno_telemetry.diagnosis.wording import percent
 from fno_telemetry.records import CaptureRecord
 
@@ -23,17 +23,17 @@ def mode_truncation(
     modes cut off nine tenths of noise and of point sources, and fit smooth targets well all the same.
     Wrong when: the input is rough and the target smooth, or the local branch carries the rest.
     """
-    found = stated(module_sites(record), "truncated_energy_fraction")
+    found = select_defined(module_places(record), "truncated_energy_fraction")
     shares = [share for _, share in found]
-    for index, (site, cut) in enumerate(found):
+    for index, (place, cut) in enumerate(found):
         rest = others(shares, index)
-        known = counterpart(site, baseline, module_sites)
+        known = counterpart(place, baseline, module_places)
         before = known.value("truncated_energy_fraction") if known is not None else None
         risen = before is not None and cut >= before + of_baseline
         if cut >= noted or risen:
             yield Symptom(
                 severity="warning" if risen else "note",
-                site=site,
+                place=place,
                 message=f"cuts off {percent(cut)} of what varies in its input",
                 evidence={
                     "truncated_energy_fraction": cut,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.places import tensor_sites
+from fno_telemetry.diagnosis.places import tensor_places
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord, Value
 
@@ -15,22 +15,22 @@ def non_finite(record: CaptureRecord, *, most: float = 0) -> Iterator[Symptom]:
     Default: 0, because one such element spreads over a whole field at the next Fourier transform.
     Wrong when: a layer masks with infinity on purpose, as attention does.
     """
-    for site in tensor_sites(record):
-        nan, infinite = site.value("nan_count") or 0, site.value("inf_count") or 0
+    for place in tensor_places(record):
+        nan, infinite = place.value("nan_count") or 0, place.value("inf_count") or 0
         if nan + infinite <= most:
             continue
         evidence: dict[str, Value | str] = {
             "nan_count": nan,
             "inf_count": infinite,
-            "count": site.value("count"),
+            "count": place.value("count"),
         }
         advice = "Look for a division, a root, a logarithm or an overflow in this layer."
-        if site.entry.reasons.get("weight_norm") == "a parameter is not finite":
+        if place.entry.reasons.get("weight_norm") == "a parameter is not finite":
             evidence["weights"] = "a parameter is not finite"
             advice = "Its weights are broken: take an earlier checkpoint, lower the rate, clip gradients."
         yield Symptom(
             severity="error",
-            site=site,
+            place=place,
             message=f"returns {digits(nan)} NaN and {digits(infinite)} infinite elements",
             evidence=evidence,
             advice=advice,

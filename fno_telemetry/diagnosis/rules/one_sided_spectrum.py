@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import Site, counterpart, module_sites, stated
+from fno_telemetry.diagnosis.places import Place, counterpart, module_places, select_defined
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -22,20 +22,22 @@ def one_sided_spectrum(
     positive frequencies only reads 1e-14. So do layers of UNO that change the resolution.
     Wrong when: the field itself moves in one direction.
     """
-    found = [(s, v) for s, v in stated(module_sites(record), "one_sidedness") if s.role == "spectral"]
+    found = [
+        (s, v) for s, v in select_defined(module_places(record), "one_sidedness") if s.role == "spectral"
+    ]
     values = [value for _, value in found]
-    for index, (site, value) in enumerate(found):
+    for index, (place, value) in enumerate(found):
         if limit < value < 1 / limit:
             continue
-        known = counterpart(site, baseline, module_sites)
+        known = counterpart(place, baseline, module_places)
         before = known.value("one_sidedness") if known is not None else None
         rest = [*values[:index], *values[index + 1 :]]
         two_sided = [usual < other < 1 / usual for other in rest]
-        alone = bool(rest) and all(two_sided) and not _resamples(site, record)
+        alone = bool(rest) and all(two_sided) and not _resamples(place, record)
         unusual = (before is not None and usual < before < 1 / usual) or alone
         yield Symptom(
             severity="warning" if unusual else "note",
-            site=site,
+            place=place,
             message=f"passes waves of one direction only ({digits(value)} times as much of the other)",
             evidence={
                 "one_sidedness": value,
@@ -46,8 +48,8 @@ def one_sided_spectrum(
         )
 
 
-def _resamples(site: Site[Any], record: CaptureRecord) -> bool:
+def _resamples(place: Place[Any], record: CaptureRecord) -> bool:
     """Whether the layer that ran before had fields of another size."""
-    before = [other.entry for other in module_sites(record) if other.position < site.position]
-    sizes = [tuple(entry.shape[axis] for axis in entry.spatial_axes) for entry in (*before, site.entry)]
+    before = [other.entry for other in module_places(record) if other.position < place.position]
+    sizes = [tuple(entry.shape[axis] for axis in entry.spatial_axes) for entry in (*before, place.entry)]
     return len(sizes) > 1 and sizes[-2] != sizes[-1]

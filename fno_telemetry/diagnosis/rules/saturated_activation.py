@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, Symptom
-from fno_telemetry.diagnosis.places import Site, module_sites
+from fno_telemetry.diagnosis.places import Place, module_places
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -25,9 +25,9 @@ def saturated_activation(
     percentile of a GELU was 0.01 and more, or negative values were left.
     Wrong when: the last layer is to return such values, as amplitudes near 1.
     """
-    for site in module_sites(record):
-        name = getattr(site.entry, "class_name", "").lower()
-        found = [site.value(percentile) for percentile in _PERCENTILES]
+    for place in module_places(record):
+        name = getattr(place.entry, "class_name", "").lower()
+        found = [place.value(percentile) for percentile in _PERCENTILES]
         values = [float(value) for value in found if value is not None]
         if len(values) < len(_PERCENTILES):
             continue
@@ -36,11 +36,11 @@ def saturated_activation(
         elif name in _FROM_ZERO:
             saturated = all(value <= flat or value >= 1 - flat for value in values)
         else:
-            saturated = name in _RECTIFIERS and _is_off(site, nothing)
+            saturated = name in _RECTIFIERS and _is_off(place, nothing)
         if saturated:
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"is saturated: half of its values are at {digits(values[1])}",
                 evidence=dict(zip(_PERCENTILES, values, strict=True)),
                 advice="What goes in is too large, or shifted: look at the layer before, or norm it.",
@@ -50,6 +50,6 @@ def saturated_activation(
             )
 
 
-def _is_off(site: Site[Any], nothing: float) -> bool:
-    low, high = site.value("p01"), site.value("p99")
+def _is_off(place: Place[Any], nothing: float) -> bool:
+    low, high = place.value("p01"), place.value("p99")
     return low is not None and high is not None and high <= nothing and low >= -nothing

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import block_sites, stated
+from fno_telemetry.diagnosis.places import block_places, select_defined
 from fno_telemetry.diagnosis.wording import digits, listed
 from fno_telemetry.records import CaptureRecord
 
@@ -17,13 +17,13 @@ def spectral_branch_dead(record: CaptureRecord, *, near_zero: float = 1e-8) -> I
     near 1 would fit them all.
     Wrong when: a gate starts at zero on purpose and has not been trained yet.
     """
-    for site, share in stated(block_sites(record), "spectral_share"):
+    for place, share in select_defined(block_places(record), "spectral_share"):
         if share <= near_zero:
             yield Symptom(
                 severity="error",
-                site=site,
+                place=place,
                 message=f"gets nothing from its spectral branch (share {digits(share)})",
-                evidence={"spectral_share": share, "spectral": listed(site.entry.spectral)},
+                evidence={"spectral_share": share, "spectral": listed(place.entry.spectral)},
                 advice="Look at the spectral weights, and at a norm, gate or scale between branch and sum.",
                 explains=frozenset({"input_independent"}),
             )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import block_sites, counterpart, others, stated
+from fno_telemetry.diagnosis.places import block_places, counterpart, others, select_defined
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -25,11 +25,11 @@ def spectral_branch_weak(
     absolute limit: libraries start from 0.001 to 3.
     Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
-    found = stated(block_sites(record), "spectral_local_ratio")
+    found = select_defined(block_places(record), "spectral_local_ratio")
     ratios = [ratio for _, ratio in found]
-    for index, (site, ratio) in enumerate(found):
+    for index, (place, ratio) in enumerate(found):
         usual = others(ratios, index)
-        known = counterpart(site, baseline, block_sites)
+        known = counterpart(place, baseline, block_places)
         before = known.value("spectral_local_ratio") if known is not None else None
         evidence = {"spectral_local_ratio": ratio}
         if before is None and usual is not None and dead < ratio <= of_siblings * usual:
@@ -42,7 +42,7 @@ def spectral_branch_weak(
             )
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"hardly uses its spectral branch: ratio {digits(ratio)}, beside {against}",
                 evidence=evidence,
                 advice="Look at the spectral weights of this block, their initialisation and their rate.",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, Symptom
-from fno_telemetry.diagnosis.places import module_sites
+from fno_telemetry.diagnosis.places import module_places
 from fno_telemetry.records import CaptureRecord
 
 
@@ -15,12 +15,12 @@ def stalled_update(record: CaptureRecord, *, near_zero: float = 1e-12) -> Iterat
     Wrong when: a layer is left out of the loss on purpose. One that is frozen has no gradient and is not
     named.
     """
-    for site in module_sites(record):
-        norm, ratio = site.value("grad_norm"), site.value("grad_to_weight")
+    for place in module_places(record):
+        norm, ratio = place.value("grad_norm"), place.value("grad_to_weight")
         if norm == 0 or (ratio is not None and ratio <= near_zero):
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message="is not trained: the loss does not depend on its weights",
                 evidence={"grad_norm": norm, "grad_to_weight": ratio},
                 advice="Look for a dead layer, a detach or a saturated activation behind it.",

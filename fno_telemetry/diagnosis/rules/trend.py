@@ -5,7 +5,7 @@ from typing import Any
 
 from fno_telemetry.comparison.series import Trend, series_of
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import Site, block_sites, module_sites
+from fno_telemetry.diagnosis.places import Place, block_places, module_places
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.keys import record_key
 from fno_telemetry.records import CaptureRecord
@@ -31,25 +31,25 @@ def trend(
     if len(series) < 3:
         return
     last = series[-1]
-    there: list[Site[Any]] = [*module_sites(last), *block_sites(last)]
-    sites = {record_key("", site.entry): site for site in there}
-    strongest: dict[tuple[str, bool], tuple[float, Trend, Site[Any]]] = {}
+    there: list[Place[Any]] = [*module_places(last), *block_places(last)]
+    by_key = {record_key("", place.entry): place for place in there}
+    strongest: dict[tuple[str, bool], tuple[float, Trend, Place[Any]]] = {}
     for found in series_of(series, least_change).trends:
-        statistic, _, place = found.key.partition("/")
-        site = sites.get(f"/{place}")
-        if site is None:
+        statistic, _, key_place = found.key.partition("/")
+        place = by_key.get(f"/{key_place}")
+        if place is None:
             continue
         change = abs(found.last - found.first) / max(abs(found.first), abs(found.last))
         key = (statistic, _is_warning(statistic, found, lost, dead))
         if key not in strongest or change > strongest[key][0]:
-            strongest[key] = (change, found, site)
-    for (statistic, warned), (_, found, site) in strongest.items():
+            strongest[key] = (change, found, place)
+    for (statistic, warned), (_, found, place) in strongest.items():
         yield Symptom(
             severity="warning" if warned else "note",
             record=last,
-            site=site,
+            place=place,
             message=f"{statistic} goes from {digits(found.first)} to {digits(found.last)} over the steps",
-            evidence={"first": found.first, "last": found.last, "monotony": found.monotony},
+            evidence={"first": found.first, "last": found.last, "kendall_tau": found.kendall_tau},
             advice="Compare with the loss: what falls as it falls is learning, what falls alone is not.",
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import module_sites, stated
+from fno_telemetry.diagnosis.places import module_places, select_defined
 from fno_telemetry.diagnosis.wording import percent
 from fno_telemetry.records import CaptureRecord
 
@@ -16,12 +16,12 @@ def unused_modes(record: CaptureRecord, *, least: float = 0.2) -> Iterator[Sympt
     coarse levels of U-shaped networks often have it by default.
     Wrong when: the network is to be used at a higher resolution too.
     """
-    for site, unused in stated(module_sites(record), "unused_weight_fraction"):
+    for place, unused in select_defined(module_places(record), "unused_weight_fraction"):
         if unused >= least:
             yield Symptom(
                 severity="note",
-                site=site,
+                place=place,
                 message=f"never uses {percent(unused)} of its weights at this resolution",
-                evidence={"unused_weight_fraction": unused, "weight_norm": site.value("weight_norm")},
+                evidence={"unused_weight_fraction": unused, "weight_norm": place.value("weight_norm")},
                 advice="Fewer modes at this level give the same result with fewer parameters.",
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
 from fno_telemetry.diagnosis.growth import GrowthLimits, growths
-from fno_telemetry.diagnosis.places import input_site, module_sites
+from fno_telemetry.diagnosis.places import input_place, module_places
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -50,20 +50,20 @@ def vanishing_activations(
     for growth in growths(record, baseline, limits):
         yield Symptom(
             severity="warning",
-            site=growth.site,
+            place=growth.place,
             message=f"{growth.what} shrink by a factor of {digits(1 / growth.factor)}",
             evidence=growth.evidence,
             advice=advice,
             explains=explained,
         )
-    entered = input_site(record)
+    entered = input_place(record)
     size = entered.value("rms") if entered is not None else None
-    for site in module_sites(record):
-        rms = site.value("rms")
-        if site.role == "lifting" and size and rms and rms <= min(of_input * size, ordinary):
+    for place in module_places(record):
+        rms = place.value("rms")
+        if place.role == "lifting" and size and rms and rms <= min(of_input * size, ordinary):
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"lifts to {digits(rms / size)} of the input's size",
                 evidence={"rms": rms, "of_the_input": size},
                 advice=advice,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import behind, module_sites, stated
+from fno_telemetry.diagnosis.places import medians_downstream, module_places, select_defined
 from fno_telemetry.diagnosis.wording import digits
 from fno_telemetry.records import CaptureRecord
 
@@ -19,18 +19,18 @@ def vanishing_gradient(
     and 2e-6 of it.
     Wrong when: a layer is to be trained with a far larger rate of its own.
     """
-    found = stated(module_sites(record), "grad_to_weight")
-    for (site, ratio), against in zip(found, behind(found, of_others, of_any), strict=True):
+    found = select_defined(module_places(record), "grad_to_weight")
+    for (place, ratio), against in zip(found, medians_downstream(found, of_others, of_any), strict=True):
         usual, limit = against or (0.0, 0.0)
         if 0 < ratio <= limit * usual:
             yield Symptom(
                 severity="warning",
-                site=site,
+                place=place,
                 message=f"gets next to no gradient: {digits(ratio / usual)} of what layers behind it get",
                 evidence={
                     "grad_to_weight": ratio,
                     "of_the_others": usual,
-                    "grad_norm": site.value("grad_norm"),
+                    "grad_norm": place.value("grad_norm"),
                 },
                 advice="Look at what is between it and the loss: saturated activations, scales, dead layers.",
                 explains=frozenset({"vanishing_gradient", "stalled_update", "branch_gradient_imbalance"}),

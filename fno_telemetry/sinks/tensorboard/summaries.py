@@ -193,9 +193,9 @@ def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
     lines = []
     for cause in causes[:most]:
         found = cause.finding
-        layer, message = found.layer or findings.MODEL, findings.shortened(found.message)
+        layer, message = found.layer or findings.MODEL, findings.shorten(found.message)
         lines.append(f"- **{escape(found.severity)}: {escape(layer)}** {escape(f'{message} ({found.rule})')}")
-        below = (findings.evidence(found), findings.shortened(found.advice), cause.what_follows)
+        below = (findings.evidence(found), findings.shorten(found.advice), cause.what_follows)
         lines += [f"    - {escape(line)}" for line in below if line]
     if len(causes) > most:
         lines += ["", f"{len(causes) - most} more are in the report."]

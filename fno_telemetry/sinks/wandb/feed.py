@@ -11,7 +11,7 @@ from fno_telemetry import files, report
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.wandb import findings_table, rows
 from fno_telemetry.sinks.wandb.rows import DEPTH, HISTOGRAMS, STEP
-from fno_telemetry.sinks.wandb.starting import one_line, staged_in
+from fno_telemetry.sinks.wandb.starting import one_line, stage_in
 
 if TYPE_CHECKING:
     from wandb import Table
@@ -116,7 +116,7 @@ class Feed:
             return
         table = wandb.Table(columns=list(findings_table.COLUMNS), data=rows)
         try:
-            with staged_in(self._folder / "staging"):
+            with stage_in(self._folder / "staging"):
                 self.run.log({findings_table.TABLE: table}, commit=commit)
         finally:
             _clean_up(table)

@@ -43,8 +43,8 @@ def table_rows(record: CaptureRecord) -> list[list[Any]]:
     for found in record.findings or ():
         step = record.step if found.step is None else found.step
         texts = (found.layer, found.message, findings.evidence(found), found.advice, found.follows_from)
-        shown = [None if text is None else findings.shortened(text) for text in texts]
-        rows.append([step, found.severity, findings.shortened(found.rule), *shown])
+        shown = [None if text is None else findings.shorten(text) for text in texts]
+        rows.append([step, found.severity, findings.shorten(found.rule), *shown])
     return rows
 
 
@@ -68,10 +68,10 @@ def alert(record: CaptureRecord) -> Alert | None:
     worst = severe[0].finding
     when = "" if record.step is None else f" at {record.summary.get('step_kind') or 'step'} {record.step}"
     lines = [
-        findings.shortened(f"{each.severity}: {each.layer or findings.MODEL}: {each.message}", _LONGEST_LINE)
+        findings.shorten(f"{each.severity}: {each.layer or findings.MODEL}: {each.message}", _LONGEST_LINE)
         for each in (cause.finding for cause in severe[:MOST_TOLD])
     ]
     if len(severe) > MOST_TOLD:
         lines.append(f"and {len(severe) - MOST_TOLD} more")
-    title = findings.shortened(f"{worst.severity}{when}: {worst.rule}", _LONGEST_TITLE)
+    title = findings.shorten(f"{worst.severity}{when}: {worst.rule}", _LONGEST_TITLE)
     return Alert(title, "\n".join(lines), _LEVELS[worst.severity])

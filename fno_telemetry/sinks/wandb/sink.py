@@ -8,7 +8,7 @@ from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.wandb.callers_run import CallersRun
 from fno_telemetry.sinks.wandb.own_runs import LAYOUTS, OwnRuns
-from fno_telemetry.sinks.wandb.starting import MODES, Plan, checked_name, require_wandb, settle_mode
+from fno_telemetry.sinks.wandb.starting import MODES, Plan, check_name, require_wandb, settle_mode
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
@@ -76,9 +76,9 @@ class WandbRun:
         for option, seconds in (("init_timeout", init_timeout), ("finish_timeout", finish_timeout)):
             if not seconds > 0:
                 raise OptionError(f"{option}={seconds}: a number of seconds above 0 was expected")
-        self._project = checked_name("W&B project", project)
-        self._entity = None if entity is None else checked_name("W&B entity", entity)
-        self._group = None if group is None else checked_name("W&B group", group)
+        self._project = check_name("W&B project", project)
+        self._entity = None if entity is None else check_name("W&B entity", entity)
+        self._group = None if group is None else check_name("W&B group", group)
         self._mode, self._layout = mode, layout
         self._timeouts = (init_timeout, finish_timeout)
         self._alert = alert

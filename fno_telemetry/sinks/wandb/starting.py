@@ -74,7 +74,7 @@ class Plan:
     alert: bool = False
 
 
-def checked_name(option: str, name: str) -> str:
+def check_name(option: str, name: str) -> str:
     """Return the name of a project, entity or group; OptionError when W&B would refuse it later."""
     if not isinstance(name, str) or not name.strip() or name != name.strip():
         raise OptionError(f"{option} {name!r}: a name without blanks around it was expected")
@@ -265,7 +265,7 @@ def without_error_reports() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def staged_in(folder: Path) -> Iterator[None]:
+def stage_in(folder: Path) -> Iterator[None]:
     """Have W&B keep there what is to be uploaded, not in the user's home, unless the user has decided.
 
     `wandb sync` takes it from there later, so it must last as long as the run's folder.

@@ -139,18 +139,18 @@ def test_what_is_not_cropped_as_it_was_padded_is_measured_whole(crop, fields):
     assert record.module("spectral").stats["count"] == 3 * 4 * 14 * 13
 
 
-@pytest.mark.parametrize("margins", [((0, 2), (1, 0)), ((1, 1), (3, 2))])
-def test_an_activation_without_its_margins_is_that_of_the_slice(margins):
+@pytest.mark.parametrize("padding", [((0, 2), (1, 0)), ((1, 1), (3, 2))])
+def test_an_activation_without_its_margins_is_that_of_the_slice(padding):
     x = torch.randn(2, 3, 9, 8)
-    (above, below), (left, right) = margins
+    (above, below), (left, right) = padding
     inner = x[:, :, above : 9 - below, left : 8 - right]
-    found = Activation(x, Layout(0, 1, (2, 3), margins=margins))
+    found = Activation(x, Layout(0, 1, (2, 3), padding=padding))
     assert torch.equal(found.field, Activation(inner, Layout(0, 1, (2, 3))).field)
     assert found.count == inner.numel()
 
 
 def test_an_activation_of_flattened_space_is_that_of_the_field():
     x = torch.randn(2, 6, 8, 3)
-    found = Activation(x.flatten(1, 2), Layout(0, 2, (1,), unfolded=((6, 8),)))
+    found = Activation(x.flatten(1, 2), Layout(0, 2, (1,), unflattened=((6, 8),)))
     assert torch.equal(found.field, Activation(x, Layout(0, 3, (1, 2))).field)
     assert found.sizes == (6, 8)
