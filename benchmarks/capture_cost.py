@@ -11,9 +11,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-import torch
-
 import fno_telemetry as ft
+import torch
 from fno_telemetry import plugins
 
 

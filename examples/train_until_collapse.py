@@ -10,10 +10,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 import fno_telemetry as ft
+import torch
+from torch import nn
 
 CHECKPOINT_EVERY = 10
 SPIKE = 35  # falls between the checkpoints of steps 30 and 40

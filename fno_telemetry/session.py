@@ -8,9 +8,8 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
+import torch
 from fno_telemetry import plugins
 from fno_telemetry.errors import InputError, MapError, ModelError
 from fno_telemetry.isolation.compilation import keep_uncompiled
@@ -27,6 +26,7 @@ from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
+from torch import nn
 
 MEMORY_LIMIT = 2**30
 """Bytes that the mean fields of all modules may take together."""

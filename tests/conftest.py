@@ -8,19 +8,21 @@ from types import ModuleType
 # Small tensors gain nothing from threads, which wait for one another beside another busy program. It has to
 # be said before torch is imported, and holds for the programs that tests start too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Programs that tests start find `support` as the tests do.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))
+# Programs that tests start import this very clone, `support`, and the networks in it.
+_TESTS = Path(__file__).parent
+_FOUND = [_TESTS, _TESTS / "support", _TESTS.parent, _TESTS.parent / "cli"]
+os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, _FOUND), os.environ.get("PYTHONPATH", "")]).rstrip(
+    os.pathsep
 )
 
 import numpy as np
 import pytest
-import torch
-from support import example_record
-from torch import nn
 
 import fno_telemetry as ft
+import torch
 from fno_telemetry.records import CaptureRecord
+from support import example_record
+from torch import nn
 
 Events = dict[str, list[tuple[int, object]]]
 

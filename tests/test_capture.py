@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jsonschema
 import numpy as np
 import pytest
-import torch
-from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+import torch
+from torch import nn
 
 
 class Pair(NamedTuple):

@@ -5,10 +5,10 @@ import hashlib
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import fno_telemetry as ft
+import torch
+from torch import nn
 
 
 class TwoInputs(nn.Module):

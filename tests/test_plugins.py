@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-import torch
-from torch import nn
 
 import fno_telemetry as ft
+import torch
 from fno_telemetry import plugins
+from torch import nn
 
 STATISTIC = """
 from fno_telemetry.statistics.contract import Summary, Undefined

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import example_record
 
 from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import SCHEMA, CaptureRecord, FrozenMapping, freeze_mapping
+from support import example_record
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from support import example_record
 
 from fno_telemetry import report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import SCHEMA, CaptureRecord
+from support import example_record
 
 
 @pytest.fixture(scope="module")

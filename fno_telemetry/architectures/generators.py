@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
 from fno_telemetry.architectures.layers import INPUT_TRANSFORMS
 from fno_telemetry.errors import ModelError
+from torch import Tensor, nn
 
 OUTPUT_MODES = ("real_imag", "amp_phase")
 PARTS = 2  # real and imaginary part

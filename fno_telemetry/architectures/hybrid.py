@@ -4,12 +4,11 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.architectures.generators import Generator, Output, add_output, apply_output, count_children
 from fno_telemetry.architectures.layers import PtychoBlock, SpatialLifter
 from fno_telemetry.errors import ModelError
+from torch import Tensor, nn
 
 
 class HybridUNOGenerator(nn.Module):

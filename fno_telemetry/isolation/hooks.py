@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-
 from fno_telemetry.isolation.compilation import compiler_loaded, leave_uncompiled
+from torch import nn
 
 
 class Hook:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-
 from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, TensorRecord, Value
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Activation, Layout, dtype_name

@@ -7,7 +7,6 @@ import weakref
 from collections import OrderedDict
 
 import torch
-
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.tracing.branch_sums import share_memory
 

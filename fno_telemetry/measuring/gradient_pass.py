@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-import torch
-from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+import torch
 from fno_telemetry.isolation.compilation import eager
 from fno_telemetry.isolation.preservation import preserve
 from fno_telemetry.mapping.model_map import ModelMap
@@ -24,6 +23,7 @@ from fno_telemetry.statistics.contract import Undefined, merge_states, on_host
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import Call
 from fno_telemetry.tracing.nested_tensors import copy_tensors, items
+from torch import nn
 
 
 class GradientPass:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
+import torch
 from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping, place_name
@@ -18,6 +17,7 @@ from fno_telemetry.sources.digests import InputDigest
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap, written_class
 from fno_telemetry.version import __version__
+from torch import nn
 
 # Modules with these are often only iterated over, so that it says nothing when they are not called.
 _CONTAINERS = (nn.Module.forward, nn.Sequential.forward)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import IO
 
 import torch
-
 from fno_telemetry.errors import InputError, OptionError
 from fno_telemetry.sources import (
     axis_orders,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+
 import torch
 
 _PIECE = 1 << 20  # values converted at once: 4 MiB

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.contract import Empty, Summary, Undefined

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import torch
-
 from fno_telemetry.records import Histogram, LogHistogram, SketchNote, Spectrum, Value
 from fno_telemetry.statistics.activation import Activation
 

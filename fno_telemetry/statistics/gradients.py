@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import nn
 from torch.nn.utils import parametrize
 
+import torch
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.contract import Empty, Summary, Undefined
+from torch import nn
 
 PARAMETER_KEYS = ("grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count")
 OUTPUT_KEY = "output_grad_rms"

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-
 from fno_telemetry.records import SketchNote, Value
 from fno_telemetry.statistics import histograms
 from fno_telemetry.statistics.activation import Activation

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import nn
 from torch.nn.utils import parametrize
 
+import torch
 from fno_telemetry.records import ModeEnergy, Value
 from fno_telemetry.statistics.contract import Summary, Undefined
+from torch import nn
 
 DEAD_LIMIT = 1e-12
 """A mode with at most this share of the largest mode's energy is dead: its amplitude is a millionth."""

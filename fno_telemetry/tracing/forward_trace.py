@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+import torch
 from fno_telemetry.isolation.compilation import eager
 from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.tracing import fourier_calls, torch_functions
@@ -32,6 +31,7 @@ from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable
 from fno_telemetry.tracing.module_calls import Call, Listener, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.torch_functions import EveryFunction
+from torch import nn
 
 
 class ForwardTrace:

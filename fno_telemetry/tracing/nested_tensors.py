@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch.utils._pytree import tree_map_only
+
+import torch
 
 _DEPTH = 4
 

@@ -68,7 +68,7 @@ def spawn(folder: Path) -> Run:
     """Call the command as a user does, in a process of its own."""
 
     def call(*arguments: object, python: tuple[str, ...] = (), **environment: str | None) -> Result:
-        given = {**os.environ, "PYTHONPATH": str(NETWORKS), "OMP_NUM_THREADS": "1", **environment}
+        given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         given.pop("COLUMNS", None)
         done = subprocess.run(
             [sys.executable, *python, "-m", "fno_telemetry_cli", *map(str, arguments)],

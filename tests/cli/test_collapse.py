@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-import train_until_collapse
-from support import tensorboard_serving, wandb_surroundings
-from support import wandb_log as log
 
 import fno_telemetry as ft
+import torch
+import train_until_collapse
 from fno_telemetry import keys
+from support import tensorboard_serving, wandb_surroundings
+from support import wandb_log as log
 
 serving = tensorboard_serving.serving
 environment = wandb_surroundings.environment

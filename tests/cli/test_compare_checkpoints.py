@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+
+import fno_telemetry as ft
 import torch
 from support import wandb_log as log
 from support import wandb_surroundings
-
-import fno_telemetry as ft
 
 alone = wandb_surroundings.alone
 

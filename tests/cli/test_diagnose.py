@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import small_records
 
 import fno_telemetry as ft
 from fno_telemetry import report
 from fno_telemetry.records import freeze_mapping
+from support import small_records
 
 FINDING_KEYS = {
     *("id", "rule", "severity", "layer", "step", "report", "message", "evidence", "advice", "follows_from")
@@ -220,7 +220,9 @@ def loud_layer(record, *, most=0.5):
     for place in module_places(record):
         if (rms := place.value("rms")) is not None and rms > most:
             evidence = {"rms": rms}
-            yield Symptom(severity="warning", place=place, message="is loud", evidence=evidence, advice="Hush.")
+            yield Symptom(
+                severity="warning", place=place, message="is loud", evidence=evidence, advice="Hush."
+            )
 
 def clumsy(record):
     yield record.absent

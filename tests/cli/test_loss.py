@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import torch
 
 import fno_telemetry as ft
+import torch
 from fno_telemetry.sinks.wandb import rows
 
 GRADIENTS = {"grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count", "output_grad_rms"}

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 import fno_telemetry as ft
+import torch
 
 pytest.importorskip("neuralop", reason="neuraloperator is not installed")
 

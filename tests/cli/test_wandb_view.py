@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from support import wandb_stand_in, wandb_surroundings
 
 import fno_telemetry as ft
+import torch
+from support import wandb_stand_in, wandb_surroundings
 
 alone = wandb_surroundings.alone
 

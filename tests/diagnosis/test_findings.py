@@ -1,13 +1,13 @@
 """How findings are put in order: by cause, by severity, by time."""
 
 import pytest
-from support import small_records
 
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis.contract import SEVERITIES
 from fno_telemetry.diagnosis.findings import diagnose
 from fno_telemetry.diagnosis.places import block_places, module_places
 from fno_telemetry.errors import OptionError, PluginNotFound, ReportError
+from support import small_records
 
 
 @pytest.fixture

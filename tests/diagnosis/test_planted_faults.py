@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from support import fault_harness, fault_networks, planted_faults
 
 import fno_telemetry as ft
+from support import fault_harness, fault_networks, planted_faults
 
 FAMILIES, SEED = ("fno", "TFNO"), 11
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # neuraloperator's own

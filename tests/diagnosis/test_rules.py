@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from support import small_records
 
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis.contract import default_thresholds, takes_series
 from fno_telemetry.diagnosis.findings import diagnose
 from fno_telemetry.records import CaptureRecord
+from support import small_records
 
 Record = CaptureRecord | Sequence[CaptureRecord]
 

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
 import fno_telemetry as ft
+import torch
 from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.tracing.forward_trace import ForwardTrace
+from torch import nn
 
 counters = pytest.importorskip("torch._dynamo.utils").counters
 

@@ -8,11 +8,11 @@ import pickle
 import weakref
 
 import pytest
-import torch
-from torch import nn
 
 import fno_telemetry as ft
+import torch
 from fno_telemetry.statistics.contract import Summary
+from torch import nn
 
 
 class Broken:

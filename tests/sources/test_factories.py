@@ -4,9 +4,8 @@ import importlib
 import sys
 
 import pytest
-import torch
-from torch import nn
 
+import torch
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
 from fno_telemetry.sources.checkpoints import read_checkpoint
 from fno_telemetry.sources.factories import (
@@ -15,6 +14,7 @@ from fno_telemetry.sources.factories import (
     import_object,
     parse_settings,
 )
+from torch import nn
 
 ARCHITECTURES = {
     name: getattr(importlib.import_module(f"fno_telemetry.architectures.{name}"), name.upper())

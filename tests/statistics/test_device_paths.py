@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 import pytest
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import torch
 from fno_telemetry.statistics import activation as activations
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics import sketch as sketches

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
-import torch
 
+import torch
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import summarize_state
 from fno_telemetry.statistics.spectrum import Spectrum

@@ -6,12 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import fno_telemetry as ft
+import torch
 from fno_telemetry.statistics import gradients
 from fno_telemetry.statistics.contract import Empty, Undefined
+from torch import nn
 
 OF_PARAMETERS = ("grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count")
 ALL = {*OF_PARAMETERS, "output_grad_rms"}

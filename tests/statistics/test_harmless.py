@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+import torch
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Activation, Layout, dtype_name, unmeasurable
 from fno_telemetry.statistics.branches import Branches, Gains, Updates

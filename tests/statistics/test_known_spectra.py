@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
-import torch
 
+import torch
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Summary, Undefined, summarize_state
 from fno_telemetry.statistics.frequency_grid import frequency_grid

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+import torch
 from fno_telemetry.statistics import sketch as sketches
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.bins import bins

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import fno_telemetry as ft
+import torch
 from fno_telemetry.statistics.contract import Undefined, on_host, summarize_state
 from fno_telemetry.statistics.weights import Modes, WeightNorm, mode_energy
+from torch import nn
 
 INTO, OUT, ROWS, COLUMNS = 3, 5, 6, 4
 

@@ -5,11 +5,10 @@ The task: split a field into what is smooth and what is not, which needs the spe
 
 from collections.abc import Callable, Mapping
 
+import fno_telemetry as ft
 import torch
 from simulate_diffraction import simulate
 from torch import nn
-
-import fno_telemetry as ft
 
 SIZE = 32
 TRAINING_SAMPLES, HELD_OUT = 16, 8

@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+
 import torch
 from torch import nn
 

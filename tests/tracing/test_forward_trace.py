@@ -4,13 +4,13 @@ import gc
 import weakref
 
 import pytest
-import torch
-from torch import nn
 
+import torch
 from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.fourier_calls import fourier_call
 from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable, members
+from torch import nn
 
 
 class Notes:

@@ -4,9 +4,7 @@ import copy
 from dataclasses import replace
 
 import pytest
-import torch
 import torch.distributed as dist
-from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     CheckpointImpl,
     apply_activation_checkpointing,
@@ -20,7 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 import fno_telemetry as ft
+import torch
 from fno_telemetry.records import FrozenMapping
+from torch import nn
 
 
 @pytest.fixture

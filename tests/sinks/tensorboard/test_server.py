@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import tensorboard_serving
 from torch.utils.tensorboard import SummaryWriter
 
 from fno_telemetry import keys, report
@@ -18,6 +17,7 @@ from fno_telemetry.sinks.fan_out import FanOut
 from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, BLOCKS_TITLE
+from support import tensorboard_serving
 
 serving = tensorboard_serving.serving
 LAST_STEPS = {"once": 2000, "again": 7, "grown": 2000, "diagnosed": 3000, "callers": 1100}

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import wandb_log as log
-from support import wandb_stand_in, wandb_surroundings
 
 from fno_telemetry import report
 from fno_telemetry.errors import OptionError
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.wandb.rows import row
 from fno_telemetry.sinks.wandb.sink import WandbRun
+from support import wandb_log as log
+from support import wandb_stand_in, wandb_surroundings
 
 alone = wandb_surroundings.alone
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support import wandb_log as log
-from support import wandb_stand_in, wandb_surroundings
 
 from fno_telemetry import report
+from support import wandb_log as log
+from support import wandb_stand_in, wandb_surroundings
 
 run_program, run_wandb = wandb_surroundings.run_program, wandb_surroundings.run_wandb
 environment, PROGRAM = wandb_surroundings.environment, wandb_surroundings.PROGRAM

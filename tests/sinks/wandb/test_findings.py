@@ -11,8 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import wandb_log as log
-from support import wandb_stand_in, wandb_surroundings
 
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
@@ -20,6 +18,8 @@ from fno_telemetry.sinks.wandb.findings_table import COLUMNS, Alert, alert, as_c
 from fno_telemetry.sinks.wandb.rows import row
 from fno_telemetry.sinks.wandb.sink import WandbRun
 from fno_telemetry.sinks.wandb.workspace import sections_of
+from support import wandb_log as log
+from support import wandb_stand_in, wandb_surroundings
 
 alone, run_wandb = wandb_surroundings.alone, wandb_surroundings.run_wandb
 KEY = wandb_stand_in.API_KEY

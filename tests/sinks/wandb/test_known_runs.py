@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import wandb_stand_in, wandb_surroundings
 
 from fno_telemetry import report
 from fno_telemetry.errors import ReportError
@@ -23,6 +22,7 @@ from fno_telemetry.sinks.wandb import run_notes
 from fno_telemetry.sinks.wandb.how_to_look import how_to_look
 from fno_telemetry.sinks.wandb.run_notes import NOTE, UNFINISHED, KnownRun, runs_in
 from fno_telemetry.sinks.wandb.sink import WandbRun
+from support import wandb_stand_in, wandb_surroundings
 
 KEY = wandb_stand_in.API_KEY
 alone, run_wandb = wandb_surroundings.alone, wandb_surroundings.run_wandb

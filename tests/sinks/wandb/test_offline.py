@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import wandb_log as log
-from support import wandb_surroundings
 
 from fno_telemetry import keys, report
 from fno_telemetry.errors import SinkUnavailable
@@ -16,6 +14,8 @@ from fno_telemetry.records import FrozenMapping
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.wandb.rows import depth_rows, model_scalars, row
 from fno_telemetry.sinks.wandb.sink import WandbRun
+from support import wandb_log as log
+from support import wandb_surroundings
 
 alone, run_wandb = wandb_surroundings.alone, wandb_surroundings.run_wandb
 run_program = wandb_surroundings.run_program

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import wandb_stand_in, wandb_surroundings
 
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.wandb.rows import model_scalars, row
 from fno_telemetry.sinks.wandb.sink import WandbRun
+from support import wandb_stand_in, wandb_surroundings
 
 KEY = wandb_stand_in.API_KEY
 alone, run_wandb = wandb_surroundings.alone, wandb_surroundings.run_wandb

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import wandb_stand_in, wandb_surroundings
 
 from fno_telemetry import keys
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
@@ -19,6 +18,7 @@ from fno_telemetry.sinks.wandb.rows import STEP, model_scalars, row
 from fno_telemetry.sinks.wandb.run_notes import NOTE, KnownRun, runs_in
 from fno_telemetry.sinks.wandb.sink import WandbRun
 from fno_telemetry.sinks.wandb.workspace import MODEL_SECTION, save_workspace, sections_of
+from support import wandb_stand_in, wandb_surroundings
 
 KEY = wandb_stand_in.API_KEY
 alone, run_program = wandb_surroundings.alone, wandb_surroundings.run_program
