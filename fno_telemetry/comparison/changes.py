@@ -10,9 +10,8 @@ from fno_telemetry.comparison.distances import (
     wasserstein_decades,
 )
 from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, place_name
-
-SEVERITIES = ("note", "warning", "error")
 
 _SHARES = ("negative_fraction", "zero_fraction", "low_frequency_fraction", "high_frequency_fraction")
 _BLOCK_SHARES = ("spectral_share", "branch_coherence")

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fno_telemetry.diagnosis.contract import OF_GRADIENTS, SEVERITIES, Symptom
+from fno_telemetry.diagnosis.contract import OF_GRADIENTS, Symptom
+from fno_telemetry.findings import SEVERITIES
 
 
 @dataclass(frozen=True)

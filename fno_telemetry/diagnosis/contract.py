@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fno_telemetry.diagnosis.places import Place
+from fno_telemetry.findings import Severity
 from fno_telemetry.records import CaptureRecord, Value
-
-SEVERITIES = ("note", "warning", "error")
 
 Evidence = Mapping[str, Value | str]
 
@@ -51,7 +50,7 @@ class Symptom:
     `record` is the one in which a rule over a series found it, and is left out by all others.
     """
 
-    severity: str
+    severity: Severity
     message: str
     evidence: Evidence
     advice: str

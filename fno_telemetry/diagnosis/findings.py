@@ -7,10 +7,10 @@ from typing import Any
 from fno_telemetry import plugins
 from fno_telemetry.comparison.series import sort_by_step
 from fno_telemetry.diagnosis.causes import Found, order_by_cause
-from fno_telemetry.diagnosis.contract import SEVERITIES, Rule, Symptom, takes_baseline, takes_series
+from fno_telemetry.diagnosis.contract import Rule, Symptom, takes_baseline, takes_series
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
 from fno_telemetry.errors import PluginNotFound, ReportError
-from fno_telemetry.findings import Finding
+from fno_telemetry.findings import SEVERITIES, Finding
 from fno_telemetry.records import CaptureRecord, FrozenMapping
 
 

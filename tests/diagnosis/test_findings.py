@@ -3,10 +3,10 @@
 import pytest
 
 from fno_telemetry import plugins
-from fno_telemetry.diagnosis.contract import SEVERITIES
 from fno_telemetry.diagnosis.findings import diagnose
 from fno_telemetry.diagnosis.places import block_places, module_places
 from fno_telemetry.errors import OptionError, PluginNotFound, ReportError
+from fno_telemetry.findings import SEVERITIES
 from support import small_records
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from fno_telemetry.diagnosis.contract import OF_VALUES, Evidence, Symptom
 from fno_telemetry.diagnosis.places import Place, input_place
 from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.findings import Severity
 from fno_telemetry.records import CaptureRecord
 
 _SKETCH_ERROR = 0.004
@@ -93,7 +94,12 @@ def _largest(place: Place[Any]) -> float | None:
 
 
 def _symptom(
-    place: Place[Any], severity: str, message: str, evidence: Evidence, advice: str, explains: bool = True
+    place: Place[Any],
+    severity: Severity,
+    message: str,
+    evidence: Evidence,
+    advice: str,
+    explains: bool = True,
 ) -> Symptom:
     return Symptom(
         severity=severity,
