@@ -17,7 +17,7 @@ COMMAND = ROOT / "cli" / "fno_telemetry_cli"
 LAYERS = (
     *("errors", "version", "canonical_paths", "files", "records", "keys", "findings", "plugins", "report"),
     *("comparison", "diagnosis", "sinks", "isolation", "statistics", "tracing", "mapping"),
-    *("architectures", "sources", "measuring", "session"),
+    *("architectures", "sources", "measuring", "session", "testing"),
 )
 TORCH = {"isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session"}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
