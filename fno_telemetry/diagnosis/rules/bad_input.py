@@ -99,7 +99,7 @@ def _find_swapped_axes(place: Place[Any], thin_axis: float) -> Iterator[Symptom]
     if len(channels) == 1 and thin and len(space) > len(thin) and channels[0] >= 4 * thin_axis:
         evidence = {"channels": channels[0], **{f"size_of_axis_{axis}": shape[axis] for axis in thin}}
         message = (
-            f"has shape {shape}, read as {channels[0]} channels with only {shape[thin[0]]} points along "
+            f"has shape {shape}, read as {channels[0]} channels and a size of only {shape[thin[0]]} along "
             f"spatial axis {thin[0]}"
         )
         advice = "The axes are probably in another order: name it when capturing, for example NHWC."

@@ -35,6 +35,6 @@ def branch_cancellation(
                 f"expected more than {format_number(coherence)}",
                 evidence={"branch_cosine": value, "branch_coherence": left},
                 explains=Consequences(about=("values",)),
-                advice="One branch undoes the other, often after learning at too high a rate: lower the "
-                "learning rate, or normalise before the sum.",
+                advice="One branch undoes the other, often because the learning rate is too high: lower "
+                "it, or normalise before the sum.",
             )

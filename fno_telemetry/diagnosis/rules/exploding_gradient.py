@@ -38,7 +38,7 @@ def exploding_gradient(
             yield Symptom(
                 severity="error",
                 place=place,
-                message=f"has {broken:.0f} gradients that are NaN or infinite",
+                message=f"has gradients that are NaN or infinite: {broken:.0f}",
                 evidence={"grad_nonfinite_count": int(broken)},
                 advice=advice,
                 explains=explained,
@@ -50,7 +50,7 @@ def exploding_gradient(
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"its gradient is {format_number(ratio / usual)} times that of later layers, "
+                message=f"has a gradient {format_number(ratio / usual)} times that of later layers, "
                 f"expected less than {format_number(limit)}",
                 evidence={"grad_to_weight": ratio, "of_the_others": usual},
                 advice=advice,

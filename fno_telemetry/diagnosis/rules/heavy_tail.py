@@ -43,8 +43,9 @@ def heavy_tail(
         if "weight_norm" not in place.entry.stats:
             continue
         ratio, top = place.value("tail_ratio"), _peak(place)
-        long = ratio is not None and ratio >= max(tail, of_input * own_tail)
-        high = top is not None and top >= max(peak, of_input * own_peak)
+        most_tail, most_peak = max(tail, of_input * own_tail), max(peak, of_input * own_peak)
+        long = ratio is not None and ratio >= most_tail
+        high = top is not None and top >= most_peak
         known = find_counterpart(place, baseline, module_places)
         before = (known.value("tail_ratio"), _peak(known)) if known is not None else (None, None)
         grown = [
@@ -56,12 +57,15 @@ def heavy_tail(
             peaked = high or grown[1]
             if peaked and top is not None:
                 message = f"has outliers: the largest |x| is {format_number(top)} times the 99th percentile"
-                then = before[1]
+                then, most = before[1], most_peak
             else:
                 message = "has a heavy tail: the 99th percentile of |x| is "
                 message += f"{format_number(ratio or 0.0)} times the 50th"
-                then = before[0]
-            message += "" if then is None else f", in the baseline {format_number(then)} times"
+                then, most = before[0], most_tail
+            if then is None:
+                message += f", expected less than {format_number(most)} times"
+            else:
+                message += f", in the baseline {format_number(then)} times"
             yield Symptom(
                 severity="warning",
                 place=place,

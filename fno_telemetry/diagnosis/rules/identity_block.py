@@ -48,9 +48,9 @@ def identity_block(
             if ratio:
                 message = f"changes its input by only {format_number(ratio)} of its size"
             if before is not None:
-                message += f", in the baseline by {format_number(before)}"
+                message += f"; in the baseline it changed it by {format_number(before)}"
             elif usual is not None:
-                message += f", the other blocks by {format_number(usual)}"
+                message += f"; the other blocks change theirs by {format_number(usual)}"
             yield Symptom(
                 severity="warning",
                 place=place,

@@ -59,8 +59,8 @@ def input_independent(
             place=place,
             message=_describe(variation, before if fell else None, lost if place is since else near_zero),
             evidence={_STATISTIC: variation, "of_the_output": left, "of_the_baseline": before},
-            advice="Little but biases is left: check the weights of this layer, and the norm or scale before "
-            "it.",
+            advice="Almost only biases are left here: check the weights of this layer, and the norm or "
+            "scale before it.",
             explains=Consequences(about=("values",), but_not=("dead_layer",)),
         )
 

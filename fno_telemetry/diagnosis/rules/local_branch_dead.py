@@ -36,16 +36,16 @@ def local_branch_dead(
         before = known.value("spectral_local_ratio") if known is not None else None
         fell = ratio is not None and bool(before) and ratio >= of_baseline * (before or 0.0)
         if 1 - share <= near_zero or fell:
-            expected = f"expected more than {format_number(near_zero)}"
+            expected = f", expected more than {format_number(near_zero)}"
             if fell and ratio is not None and before is not None:
                 expected = (
-                    f"the ratio of spectral to local is {format_number(ratio)}, in the baseline "
+                    f"; the ratio of spectral to local is {format_number(ratio)}, in the baseline "
                     f"{format_number(before)}"
                 )
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"gets {format_number(1 - share)} of its energy from its local branch, {expected}",
+                message=f"gets {format_number(1 - share)} of its energy from its local branch{expected}",
                 evidence={
                     "spectral_share": share,
                     "spectral_local_ratio": ratio,

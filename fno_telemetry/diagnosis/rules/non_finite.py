@@ -43,7 +43,7 @@ def non_finite(record: CaptureRecord, *, most: float = 0) -> Iterator[Symptom]:
         yield Symptom(
             severity="error",
             place=place,
-            message=f"returns {format_number(nan)} NaN and {format_number(infinite)} infinite values",
+            message=f"contains {format_number(nan)} NaN and {format_number(infinite)} infinite values",
             evidence=evidence,
             advice=advice,
             explains=Consequences(about=("values", "gradients", "finiteness")),

@@ -61,7 +61,7 @@ def trend(
             severity="warning" if warned else "note",
             record=last,
             place=place,
-            message=f"its {statistic} {direction} steadily from {format_number(found.first)} to "
+            message=f"has a {statistic} that {direction} steadily from {format_number(found.first)} to "
             f"{format_number(found.last)} over the steps",
             evidence={"first": found.first, "last": found.last, "kendall_tau": found.kendall_tau},
             advice="Often this is learning itself: compare it with the loss; a change while the loss falls "

@@ -34,7 +34,7 @@ def vanishing_gradient(
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"its gradient is {format_number(ratio / usual)} times that of later layers, "
+                message=f"has a gradient {format_number(ratio / usual)} times that of later layers, "
                 f"expected more than {format_number(limit)}",
                 evidence={
                     "grad_to_weight": ratio,
