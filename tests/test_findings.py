@@ -39,27 +39,27 @@ def finding(name: str, layer: str | None = "a", follows_from: str | None = None,
 
 
 @pytest.fixture
-def folded():
+def grouped_ids():
     """Cause -> what follows from it, of these findings."""
 
-    def fold(*findings: Finding) -> dict[str, list[str]]:
+    def group(*findings: Finding) -> dict[str, list[str]]:
         found = group_by_cause(findings)
         return {cause.finding.id: [each.id for each in cause.consequences] for cause in found}
 
-    return fold
+    return group
 
 
-def test_consequences_of_consequences_are_folded_under_the_first_cause(folded):
+def test_consequences_of_consequences_are_grouped_under_the_first_cause(grouped_ids):
     one, two = finding("one"), finding("two")
     second, third = finding("second", follows_from="one"), finding("third", follows_from="second")
-    assert folded(one, two, second, third) == {"one": ["second", "third"], "two": []}
+    assert grouped_ids(one, two, second, third) == {"one": ["second", "third"], "two": []}
 
 
-def test_a_finding_whose_cause_is_not_there_or_comes_later_is_not_hidden(folded):
+def test_a_finding_whose_cause_is_not_there_or_comes_later_is_not_hidden(grouped_ids):
     astray, early = finding("astray", follows_from="gone"), finding("early", follows_from="late")
-    assert folded(astray, early, finding("late")) == {"astray": [], "early": [], "late": []}
+    assert grouped_ids(astray, early, finding("late")) == {"astray": [], "early": [], "late": []}
     ring = finding("a", follows_from="b"), finding("b", follows_from="a")
-    assert folded(*ring) == {"a": ["b"]}
+    assert grouped_ids(*ring) == {"a": ["b"]}
 
 
 def test_counts_are_of_causes_alone_and_there_are_none_where_nobody_looked(record, examples):

@@ -34,7 +34,7 @@ def test_the_input_comes_before_everything(record):
     assert roots(findings) == [("bad_input", "input")]
 
 
-def test_what_a_finding_does_not_explain_stands_on_its_own(record):
+def test_what_a_finding_does_not_explain_is_a_cause_itself(record):
     record = example_records.change_module(record, "blocks.0.local", rms=0.0)
     record = example_records.change_module(record, "blocks.2.spectral", dead_mode_fraction=0.5)
     assert roots(diagnose(record)) == [("dead_layer", "blocks.0.local"), ("dead_modes", "blocks.2.spectral")]
@@ -54,7 +54,7 @@ def test_errors_stand_before_warnings_and_warnings_before_notes(record):
     assert ranks == [2, 1, 0]
 
 
-def test_a_warning_that_explains_an_error_stands_where_the_error_would(record):
+def test_a_warning_that_explains_an_error_comes_before_other_warnings(record):
     record = example_records.change_module(record, "lifter.conv", dead_channel_fraction=0.2)
     record = example_records.change_block(record, 0, branch_cosine=-1.0, branch_coherence=0.0)
     record = example_records.change_module(record, "blocks.0.act", rms=0.0)
@@ -67,7 +67,7 @@ def test_a_note_explains_nothing(record):
     assert all(finding.follows_from is None for finding in diagnose(record))
 
 
-def test_gradients_come_from_behind(record):
+def test_of_gradients_the_last_layer_is_the_cause(record):
     for name in ("lifter.conv", "blocks.0.local", "blocks.1.local"):
         record = example_records.change_module(record, name, grad_to_weight=1e-9)
     findings = diagnose(record)
@@ -219,7 +219,7 @@ def test_a_built_in_rule_that_fails_is_not_hidden(record, monkeypatch):
         diagnose(record)
 
 
-def test_a_block_stands_behind_its_branches(record):
+def test_a_block_comes_after_its_branches(record):
     positions = {place.name: place.position for place in (*module_places(record), *block_places(record))}
     named = {m.name: m.order for m in record.modules}
     for place in block_places(record):
