@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+
 from fno_telemetry.measuring.activation_cache import CachedActivation
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, TensorRecord, Value
@@ -61,11 +62,6 @@ class States:
         self._budget = budget
         self._states: dict[str, Any] = {}  # by the statistic's name
         self.failures: dict[str, str] = {}
-
-    @property
-    def any_measured(self) -> bool:
-        """Whether anything was measured."""
-        return bool(self._states)
 
     def add(self, kind: Of, subject: Any) -> None:
         """Measure a subject of this kind and merge it."""
