@@ -165,7 +165,7 @@ def _over_steps(records: list[CaptureRecord], limits: Thresholds, notes: tuple[s
         return _replaced(whole, verdict, severity, None, series)
     index, pair = broke
     step = records[index].step
-    at = f"step {step}" if step is not None else f"report {index + 1}"
+    at = records[index].spelled_step or f"report {index + 1}"
     return _replaced(pair, f"broke at {at}: {pair.verdict}", pair.severity, step, series, notes)
 
 
