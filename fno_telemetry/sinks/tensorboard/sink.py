@@ -7,19 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fno_telemetry import keys
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.earlier_reports import EarlierReports
+from fno_telemetry.sinks.tensorboard.markdown import findings_list, table
 from fno_telemetry.sinks.tensorboard.run_folders import OwnRun, folder_name
-from fno_telemetry.sinks.tensorboard.summaries import (
-    Charts,
-    findings_list,
-    scalars,
-    table,
-    tensors,
-    write_histograms,
-)
+from fno_telemetry.sinks.tensorboard.summaries import Charts, scalars, write_histograms
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -167,7 +162,7 @@ class _Run:
         writer, step = self.writer(), record.step or 0
         for tag, value in scalars(record):
             writer.add_scalar(tag, value, step)
-        for place, entry in tensors(record):
+        for place, entry in keys.tensors_by_place(record):
             write_histograms(writer, place, entry, step)
         if self.charts.add(record) and layout:
             writer.add_custom_scalars(self.charts.layout())

@@ -17,11 +17,10 @@ disk with the summary. With 10,000 keys a row is below 4 MB, however many layers
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 from fno_telemetry import findings, keys, report
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram, LogHistogram, TensorRecord, Value
-from fno_telemetry.sinks.tensorboard.summaries import in_order, tensors
 
 STEP = "checkpoint_step"
 """The x-axis of all curves; W&B's own step only counts rows."""
@@ -81,21 +80,21 @@ def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
                 bins = as_bins(value)
                 if bins is not None:
                     histograms[keys.at(statistic, place)] = bins
-            elif _is_defined(value):
+            elif keys.is_defined(value):
                 scalars[keys.at(statistic, place)] = value
     return Row(scalars, histograms, tuple(left_out))
 
 
 def depth_rows(record: CaptureRecord) -> Iterator[dict[str, int | float | str]]:
     """Yield one row per module in the order of completion: `depth`, `layer` and `depth/<statistic>`."""
-    for depth, module in enumerate(in_order(record)):
-        stats = {f"{DEPTH}/{name}": value for name, value in module.stats.items() if _is_defined(value)}
+    for depth, module in enumerate(keys.modules_in_order(record)):
+        stats = {f"{DEPTH}/{name}": value for name, value in module.stats.items() if keys.is_defined(value)}
         yield {DEPTH: depth, "layer": keys.record_place(module), **stats}
 
 
 def model_scalars(record: CaptureRecord) -> dict[str, int | float]:
     """Return the few numbers of the whole model, by the names at the top of this module."""
-    lifting = next((module for module in in_order(record) if module.role == "lifting"), None)
+    lifting = next((module for module in keys.modules_in_order(record) if module.role == "lifting"), None)
     updates = _defined(block.stats.get("update_ratio") for block in record.blocks)
     shares = _defined(block.stats.get("spectral_share") for block in record.blocks)
     dead = _defined(module.stats.get("dead_channel_fraction") for module in record.modules)
@@ -113,7 +112,7 @@ def model_scalars(record: CaptureRecord) -> dict[str, int | float]:
             bool(module.stats.get("nan_count") or module.stats.get("inf_count")) for module in record.modules
         ),
     }
-    return {name: value for name, value in found.items() if _is_defined(value)}
+    return {name: value for name, value in found.items() if keys.is_defined(value)}
 
 
 def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
@@ -147,7 +146,7 @@ def as_bins(found: Histogram | LogHistogram) -> Bins | None:
 def _by_statistic(record: CaptureRecord) -> dict[str, dict[str, Value | Histogram | LogHistogram]]:
     """Return statistic -> place -> value."""
     found: dict[str, dict[str, Value | Histogram | LogHistogram]] = {}
-    for place, entry in tensors(record):
+    for place, entry in keys.tensors_by_place(record):
         for statistic, value in entry.stats.items():
             found.setdefault(statistic, {})[place] = value
         for kind in HISTOGRAMS:
@@ -169,8 +168,4 @@ def _of(entry: TensorRecord | None, statistic: str) -> Value:
 
 
 def _defined(values: Iterable[Value]) -> list[int | float]:
-    return [value for value in values if _is_defined(value)]
-
-
-def _is_defined(value: Value) -> TypeGuard[int | float]:
-    return value is not None and math.isfinite(value)
+    return [value for value in values if keys.is_defined(value)]

@@ -10,16 +10,10 @@ from torch.utils.tensorboard import SummaryWriter
 from fno_telemetry import keys
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.tensorboard.markdown import escape, findings_list, table
 from fno_telemetry.sinks.tensorboard.run_folders import SUFFIX, folder_name
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
-from fno_telemetry.sinks.tensorboard.summaries import (
-    BANDS_TITLE,
-    BLOCKS_TITLE,
-    Charts,
-    escape,
-    findings_list,
-    table,
-)
+from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, BLOCKS_TITLE, Charts
 
 
 def capture(run: RunContext, *records, ok: bool = True, **options) -> list[str]:
