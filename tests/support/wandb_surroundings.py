@@ -22,7 +22,7 @@ from support import example_record
 record = example_record.example()
 
 def capture(folder, sink, *records, between=lambda: None, others=()):
-    sinks = ft.FanOut([ft.JsonFile(), sink, *others])
+    sinks = ft.FanOut([ft.JsonFile(), sink, *others], required="json")
     sinks.open(ft.RunContext(Path(folder), experiment="demo"))
     for each in records:
         sinks.write(each)

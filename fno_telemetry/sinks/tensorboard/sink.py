@@ -25,9 +25,6 @@ TEXT_TAG = "report"
 FINDINGS_TAG = "findings"
 """Where the findings of a diagnosed record stand, shown as `findings/text_summary`."""
 
-BEST_TAB = "#custom_scalars&_smoothingWeight=0"
-"""The tab to see first; the default smoothing would distort a curve of few points."""
-
 
 class TensorBoard:
     """Writes every record into one TensorBoard run, at the record's step.
@@ -51,6 +48,9 @@ class TensorBoard:
     """
 
     name = "tensorboard"
+
+    best_tab = "#custom_scalars&_smoothingWeight=0"
+    """The tab to open first, the end of an address; default smoothing would distort curves of few points."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class TensorBoard:
         own = written[0].own
         shown = getattr(self._callers, "log_dir", None) if own is None else own.shown
         if shown is not None:
-            lines = _how_to_look(shown, BEST_TAB if self._layout else "#scalars") + lines
+            lines = _how_to_look(shown, self.best_tab if self._layout else "#scalars") + lines
         if any(run.own is not None and run.own.has_replaced for run in written):
             lines.append("The earlier run was replaced: restart a TensorBoard that is already open.")
         return [*lines, *(line for run in written for line in _warn_of_order(run.steps))]

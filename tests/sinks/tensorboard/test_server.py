@@ -31,7 +31,7 @@ def folder(tmp_path_factory, record, examples) -> Path:
     folder = tmp_path_factory.mktemp("captures")
 
     def capture(experiment: str, *records) -> None:
-        sinks = FanOut([TensorBoard(), JsonFile()])
+        sinks = FanOut([TensorBoard(), JsonFile()], required="json")
         sinks.open(RunContext(folder, f"{experiment}.json", experiment))
         for each in records:
             sinks.write(each)
