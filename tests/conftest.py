@@ -21,7 +21,7 @@ import pytest
 import fno_telemetry as ft
 import torch
 from fno_telemetry.records import CaptureRecord
-from support import example_record
+from fno_telemetry.testing import example_record
 from torch import nn
 
 Events = dict[str, list[tuple[int, object]]]

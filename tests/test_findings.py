@@ -49,7 +49,7 @@ def test_a_finding_whose_cause_is_not_there_or_comes_later_is_not_hidden(folded)
 
 def test_counts_are_of_causes_alone_and_there_are_none_where_nobody_looked(record, examples):
     expected = {"findings/error": 1, "findings/warning": 0, "findings/note": 1}
-    assert counts(examples.diagnosed(record)) == expected
+    assert counts(examples.add_findings(record)) == expected
     assert counts(replace(record, findings=())) == dict.fromkeys(expected, 0)
     assert counts(record) == {}
 

@@ -1,12 +1,13 @@
 """The report file: the sink that every capture has."""
 
+import contextlib
 import shlex
 from pathlib import Path
 
-from fno_telemetry import files, report
+from fno_telemetry import files, keys, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 
 
 class JsonFile:
@@ -54,3 +55,13 @@ class JsonFile:
             start = written[0].parent / self._path.stem if self._path else written[0]
             return [f"fno-telemetry compare {shlex.quote(str(start))}.*.json"]
         return [f"fno-telemetry view {shlex.quote(str(written[0]))}"] if written else []
+
+    def read_back(self, folder: Path) -> NumbersByStep:
+        """Return the numbers of all reports in `folder`, or of the given path; other files are left out."""
+        paths = sorted(folder.glob("*.json")) if self._given is None else [self._given]
+        found: dict[int | None, dict[str, int | float]] = {}
+        for path in paths:
+            with contextlib.suppress(ReportError):
+                record = report.load(path)
+                found[record.step] = dict(keys.numbers(record))
+        return found

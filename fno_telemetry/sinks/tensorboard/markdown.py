@@ -9,6 +9,9 @@ from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Valu
 MOST_CAUSES = 50
 """The list of findings holds no more; what is first in the record explains most."""
 
+NO_STEP = "step: unknown"
+"""How the table of a record without a step begins."""
+
 # Short titles: where the page is narrow it breaks words anywhere.
 _MODULE_COLUMNS = {
     "rms": "rms",
@@ -79,9 +82,9 @@ def escape(text: object) -> str:
 
 
 def _summary_line(record: CaptureRecord) -> str:
-    step = "unknown" if record.step is None else record.step
+    step = NO_STEP if record.step is None else f"step: {record.step}"
     known = [f"{name}: {escape(record.summary[name])}" for name in _SUMMARY if record.summary.get(name)]
-    return ", ".join([f"step: {step}", *known])
+    return ", ".join([step, *known])
 
 
 def _name(record: ModuleRecord | BlockRecord) -> str:

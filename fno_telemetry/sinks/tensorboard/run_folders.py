@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SUFFIX = ".fno-telemetry"
 """How the names of our own event files end; only files with it are ever replaced."""
 
-_OWN_EVENTS = f"events.out.tfevents.*{SUFFIX}"
+OWN_EVENTS = f"events.out.tfevents.*{SUFFIX}"
 
 
 def folder_name(experiment: str) -> str:
@@ -36,7 +36,7 @@ class OwnRun:
     ) -> None:
         self._make = make_writer
         self.folder, self.shown = folder, shown
-        replaces = any(folder.glob(_OWN_EVENTS))
+        replaces = any(folder.glob(OWN_EVENTS))
         part = hidden_in / f".{folder.absolute().name}.{secrets.token_hex(4)}.part"
         self._part = part if replaces else None
         reason = files.why_unwritable(folder) or (files.why_unwritable(hidden_in) if replaces else None)
@@ -80,7 +80,7 @@ def _swap(new: Path, folder: Path) -> None:
         # Last of all, and only an empty folder goes: an old file that could not be put back stays in it.
         undo.callback(_remove_folder, away)
         for source, target in ((folder, away), (new, folder)):
-            for file in sorted(source.glob(_OWN_EVENTS)):
+            for file in sorted(source.glob(OWN_EVENTS)):
                 moved = file.rename(target / file.name)
                 undo.callback(moved.rename, file)
         undo.pop_all()
@@ -91,7 +91,7 @@ def _swap(new: Path, folder: Path) -> None:
 def _remove_run(folder: Path) -> None:
     """Remove our event files and then the folder, which stays if anything else is in it."""
     with contextlib.suppress(OSError):
-        for file in folder.glob(_OWN_EVENTS):
+        for file in folder.glob(OWN_EVENTS):
             file.unlink(missing_ok=True)
     _remove_folder(folder)
 

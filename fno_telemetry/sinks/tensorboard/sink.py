@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fno_telemetry import keys
-from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
+from fno_telemetry.errors import OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 from fno_telemetry.sinks.earlier_reports import EarlierReports
+from fno_telemetry.sinks.tensorboard.event_files import TEXT_TAG, as_unavailable, read_numbers
 from fno_telemetry.sinks.tensorboard.markdown import findings_list, table
-from fno_telemetry.sinks.tensorboard.run_folders import OwnRun, folder_name
+from fno_telemetry.sinks.tensorboard.run_folders import OWN_EVENTS, OwnRun, folder_name
 from fno_telemetry.sinks.tensorboard.summaries import Charts, scalars, write_histograms
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-TEXT_TAG = "report"
-"""Where the table stands; SummaryWriter shows it as `report/text_summary`."""
-
 FINDINGS_TAG = "findings"
-"""Where the findings of a diagnosed record stand, shown as `findings/text_summary`."""
+"""The tag of the findings of a diagnosed record, shown as `findings/text_summary`."""
 
 
 class TensorBoard:
@@ -61,7 +59,12 @@ class TensorBoard:
     ) -> None:
         if writer is not None and log_dir is not None:
             raise OptionError(
-                "TensorBoard takes a writer or a log_dir, not both: the writer has its own folder"
+                "TensorBoard takes `writer` or `log_dir`, not both: the writer has its own folder"
+            )
+        if writer is not None and not hasattr(writer, "add_scalar"):
+            raise OptionError(
+                f"`writer` is a {type(writer).__name__}: a SummaryWriter was expected; "
+                "for a folder give `log_dir`"
             )
         self._callers = writer
         self._log_dir = None if log_dir is None else Path(log_dir)
@@ -114,6 +117,18 @@ class TensorBoard:
         if any(run.own is not None and run.own.has_replaced for run in written):
             lines.append("The earlier run was replaced: restart a TensorBoard that is already open.")
         return [*lines, *(line for run in written for line in _warn_of_order(run.steps))]
+
+    def read_back(self, folder: Path) -> NumbersByStep:
+        """Return the curves in the event files under `folder`, the log_dir or the caller's; as float32.
+
+        A run that was being replaced when the process was killed is not among them. MissingExtra without
+        tensorboard.
+        """
+        if self._callers is not None:
+            files = Path(self._callers.log_dir).glob("events.out.tfevents.*")
+        else:
+            files = (self._log_dir or folder / "tensorboard").rglob(OWN_EVENTS)
+        return read_numbers(sorted(files, key=lambda file: file.name))
 
     def _start_afresh(self) -> None:
         self._context = self._earlier = None
@@ -192,11 +207,7 @@ def _summary_writer_class() -> "type[SummaryWriter]":
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "tensorboard":
-            raise MissingExtra(
-                "The tensorboard sink needs tensorboard: pip install 'fno-telemetry[tensorboard]'."
-            ) from error
-        raise SinkUnavailable(f"The installed tensorboard cannot be imported: {error}") from error
+        raise as_unavailable(error) from error
     return SummaryWriter
 
 

@@ -1,5 +1,6 @@
 """A W&B run that the caller owns: written into, never finished, and none of its rows is ever lost."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fno_telemetry.records import CaptureRecord
@@ -29,6 +30,11 @@ class CallersRun:
         self._joined: int | None = None
         self._replaced = 0
         self._configured = False
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run on this machine, which holds its log."""
+        return Path(self._run.dir).absolute().parent
 
     def open(self, redacted: bool) -> None:
         """Settle whether the server may be told where the report was."""

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
@@ -13,7 +14,10 @@ from fno_telemetry.sinks.wandb.how_to_look import how_to_look
 from fno_telemetry.sinks.wandb.run_notes import KnownRun
 from fno_telemetry.sinks.wandb.starting import FLUSH_SECONDS, Mode, Plan, make_id, offline_id, start
 
-LAYOUTS = ("experiment", "per-checkpoint")
+Layout = Literal["experiment", "per-checkpoint"]
+"""One run for all checkpoints, or one for each."""
+
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _CONSTANTS = ("n_parameters", "n_modules", "n_samples")
 
@@ -24,7 +28,7 @@ class OwnRuns:
     `identity` tells experiments of the same name apart.
     """
 
-    def __init__(self, plan: Plan, mode: Mode, experiment: str, identity: str, layout: str) -> None:
+    def __init__(self, plan: Plan, mode: Mode, experiment: str, identity: str, layout: Layout) -> None:
         self._plan, self._mode = plan, mode
         self._experiment, self._identity = experiment, identity
         self._all_apart = layout == "per-checkpoint"
@@ -134,7 +138,7 @@ class OwnRuns:
         """Tell the folder that W&B leaves of a failed start from those of runs."""
         for folder in (self._plan.folder / "wandb").glob(f"run-*-{run_id}*"):
             if not (folder / run_notes.NOTE).exists():
-                self._note(KnownRun(folder, run_id, run_notes.FAILED))
+                self._note(KnownRun(folder, run_id, "failed"))
 
     def _note(self, run: KnownRun) -> None:
         try:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
@@ -19,10 +19,8 @@ NOTE = Path("fno-telemetry", "run.json")
 
 UNFINISHED = "the capture has not finished it"
 
-FAILED = "failed"
-"""The mode of what is no run: it could not be started online."""
-
-_MODES = ("online", "offline", FAILED)
+RunMode = Literal["online", "offline", "failed"]
+"""`failed` is no run: it could not be started online."""
 
 _RUN_FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+", re.DOTALL)
 
@@ -38,7 +36,7 @@ class KnownRun:
 
     folder: Path
     id: str
-    mode: str
+    mode: RunMode
     experiment: str | None = None
     group: str | None = None
     entity: str | None = None
@@ -101,10 +99,10 @@ def _runs(place: Path) -> Iterator[KnownRun]:
         log = next(folder.glob("run-*.wandb"), None)
         if log is None or not _RUN_FOLDER.fullmatch(folder.name):
             continue
-        mode = "offline" if folder.name.startswith("offline-") else "online"
+        mode: RunMode = "offline" if folder.name.startswith("offline-") else "online"
         # Not from the folder's name, to which W&B adds a number where there are two.
         run = _noted(folder) or KnownRun(folder, log.stem.removeprefix("run-"), mode)
-        if run.mode != FAILED:
+        if run.mode != "failed":
             yield run
 
 
@@ -128,6 +126,6 @@ def _run(folder: Path, document: Mapping[str, Any]) -> KnownRun | None:
     values = {name: value for name, value in document.items() if name in names and value is not None}
     # These go to a terminal, and the folder may come from somebody else.
     usable = all(isinstance(value, str) and value.isprintable() for value in values.values())
-    if not usable or "id" not in values or values.get("mode") not in _MODES:
+    if not usable or "id" not in values or values.get("mode") not in get_args(RunMode):
         return None
     return KnownRun(folder, **values)

@@ -1,14 +1,17 @@
 """Weights & Biases: curves, histograms, a depth profile, findings and the report itself."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fno_telemetry import files
-from fno_telemetry.errors import OptionError, SinkUnavailable
+from fno_telemetry.errors import OptionError, ReportError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 from fno_telemetry.sinks.wandb.callers_run import CallersRun
-from fno_telemetry.sinks.wandb.own_runs import LAYOUTS, OwnRuns
-from fno_telemetry.sinks.wandb.starting import MODES, Plan, check_name, require_wandb, settle_mode
+from fno_telemetry.sinks.wandb.own_runs import LAYOUTS, Layout, OwnRuns
+from fno_telemetry.sinks.wandb.run_notes import runs_in
+from fno_telemetry.sinks.wandb.starting import MODES, ModeName, Plan, check_name, require_wandb, settle_mode
+from fno_telemetry.sinks.wandb.transaction_log import read_numbers
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
@@ -53,8 +56,8 @@ class WandbRun:
         *,
         project: str = PROJECT,
         entity: str | None = None,
-        mode: str | None = None,
-        layout: str = "experiment",
+        mode: ModeName | None = None,
+        layout: Layout = "experiment",
         group: str | None = None,
         commit: bool = False,
         alert: bool = False,
@@ -67,18 +70,18 @@ class WandbRun:
             )
         elif commit:
             raise OptionError(
-                "commit=True is for WandbRun(run): in runs of its own, each record has a row anyhow"
+                "`commit` is for WandbRun(run): in a run of its own each record has a row in any case"
             )
         if mode is not None and mode not in MODES:
-            raise OptionError(f"W&B mode {mode!r}: expected {', '.join(MODES)}")
+            raise OptionError(f"`mode` {mode!r}: expected {', '.join(MODES[:-1])} or {MODES[-1]}")
         if layout not in LAYOUTS:
-            raise OptionError(f"W&B layout {layout!r}: expected {' or '.join(LAYOUTS)}")
+            raise OptionError(f"`layout` {layout!r}: expected {' or '.join(LAYOUTS)}")
         for option, seconds in (("init_timeout", init_timeout), ("finish_timeout", finish_timeout)):
             if not seconds > 0:
-                raise OptionError(f"{option}={seconds}: a number of seconds above 0 was expected")
-        self._project = check_name("W&B project", project)
-        self._entity = None if entity is None else check_name("W&B entity", entity)
-        self._group = None if group is None else check_name("W&B group", group)
+                raise OptionError(f"`{option}` {seconds}: a number of seconds above 0 was expected")
+        self._project = check_name("project", project)
+        self._entity = None if entity is None else check_name("entity", entity)
+        self._group = None if group is None else check_name("group", group)
         self._mode, self._layout = mode, layout
         self._timeouts = (init_timeout, finish_timeout)
         self._alert = alert
@@ -118,6 +121,26 @@ class WandbRun:
         own, self._own = self._own, None
         return [] if own is None else own.close(ok)
 
+    def read_back(self, folder: Path) -> NumbersByStep:
+        """Return the numbers in W&B's own logs under `folder`, or in that of the caller's run.
+
+        The logs of online runs stay on this machine, too. Statistics for which a row had no room are not in
+        them (MOST_KEYS). MissingExtra without wandb.
+        """
+        found: dict[int | None, dict[str, int | float]] = {}
+        for run_folder in self._run_folders(folder):
+            for step, numbers in read_numbers(run_folder).items():
+                found.setdefault(step, {}).update(numbers)
+        return found
+
+    def _run_folders(self, folder: Path) -> list[Path]:
+        if self._callers is not None:
+            return [self._callers.folder]
+        try:
+            return [run.folder for run in runs_in(folder)]
+        except ReportError:  # there is none
+            return []
+
     def _target(self) -> CallersRun | OwnRuns:
         target = self._callers or self._own
         if target is None:
@@ -128,8 +151,10 @@ class WandbRun:
 def _check_callers(run: object, alone: bool) -> None:
     if not all(hasattr(run, method) for method in ("log", "define_metric", "log_artifact")):
         raise OptionError(
-            f"WandbRun takes a run that wandb.init returned, not a {type(run).__name__}; "
-            "for a run of its own say WandbRun(project=...)"
+            f"`run` is a {type(run).__name__}: what wandb.init returned was expected; "
+            "for a run of its own give `project`"
         )
     if not alone:
-        raise OptionError("WandbRun takes a run, or project, entity, mode, layout and group: not both")
+        raise OptionError(
+            "WandbRun takes `run`, or `project`, `entity`, `mode`, `layout` and `group`: not both"
+        )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from wandb import Settings
     from wandb.sdk.wandb_run import Run
 
-MODES = ("online", "offline", "disabled")
+ModeName = Literal["online", "offline", "disabled"]
+
+MODES: tuple[ModeName, ...] = get_args(ModeName)
 
 FLUSH_SECONDS = 0.2
 """How often W&B puts rows on disk; a kill loses what came after. `flush` waits for it, so it is short."""
 
-_OLD_NAMES = {"run": "online", "dryrun": "offline"}  # that WANDB_MODE may still have
+# What W&B's settings may call a mode; two names are of older versions.
+_MODE_NAMES: dict[str, ModeName] = {"run": "online", "dryrun": "offline", **{mode: mode for mode in MODES}}
 _LONGEST_NAME = 128  # of a project, group or run
 _LONGEST_REASON = 240
 _REFUSED = re.compile(r"[/\\#?%:\x00-\x1f\x7f]")
@@ -56,7 +59,7 @@ _QUIET: dict[str, Any] = {
 class Mode:
     """Online, offline or disabled, and a sentence that says why where it is not online."""
 
-    name: str
+    name: ModeName
     why: str | None = None
 
 
@@ -74,15 +77,17 @@ class Plan:
     alert: bool = False
 
 
-def check_name(option: str, name: str) -> str:
+def check_name(argument: str, name: str) -> str:
     """Return the name of a project, entity or group; OptionError when W&B would refuse it later."""
     if not isinstance(name, str) or not name.strip() or name != name.strip():
-        raise OptionError(f"{option} {name!r}: a name without blanks around it was expected")
+        raise OptionError(f"`{argument}` {name!r}: a name without blanks around it was expected")
     found = _REFUSED.search(name)
     if found:
-        raise OptionError(f"{option} {name!r}: W&B allows none of / \\ # ? % : in it, found {found[0]!r}")
+        raise OptionError(
+            f"`{argument}` {name!r}: W&B allows none of / \\ # ? % : in a name, found {found[0]!r}"
+        )
     if len(name) > _LONGEST_NAME:
-        raise OptionError(f"{option} has {len(name)} characters: at most {_LONGEST_NAME} were expected")
+        raise OptionError(f"`{argument}` has {len(name)} characters: at most {_LONGEST_NAME} were expected")
     return name
 
 
@@ -100,7 +105,7 @@ def require_wandb() -> None:
         raise MissingExtra("The wandb sink needs wandb: pip install 'fno-telemetry[wandb]'.")
 
 
-def settle_mode(given: str | None) -> Mode:
+def settle_mode(given: ModeName | None) -> Mode:
     """Return the mode: as given, else as WANDB_MODE or W&B's settings say, else as credentials allow.
 
     Online without credentials becomes offline, because W&B would ask for them. SinkUnavailable when W&B does
@@ -110,14 +115,14 @@ def settle_mode(given: str | None) -> Mode:
         return Mode(given, f"W&B is {given}, as asked.")
     variable = os.environ.get("WANDB_MODE") or None
     if given is None and variable is not None:
-        name = _OLD_NAMES.get(variable, variable)
-        if name not in MODES:
+        name = _MODE_NAMES.get(variable)
+        if name is None:
             raise SinkUnavailable(f"WANDB_MODE={variable!r}: expected one of {', '.join(MODES)}")
         if name != "online":
             return Mode(name, f"W&B is {name}, because WANDB_MODE says so.")
     settings = _settings()
     if given is None and variable is None and "mode" in settings.model_fields_set:
-        name = _OLD_NAMES.get(settings.mode, settings.mode)
+        name = _MODE_NAMES.get(settings.mode)
         if name in ("offline", "disabled"):
             return Mode(name, f"W&B is {name}, because its settings file says so.")
     reason = _why_no_credentials(settings)

@@ -196,7 +196,7 @@ def test_a_record_that_nobody_diagnosed_is_written_as_before(events):
 def test_the_list_of_findings_is_bounded_and_says_what_it_leaves_out(record, examples):
     from dataclasses import replace
 
-    cause = replace(examples.diagnosed(record).findings[0], message="m" * 10_000)
+    cause = replace(examples.add_findings(record).findings[0], message="m" * 10_000)
     many = tuple(replace(cause, id=str(index), layer=f"layer {index}") for index in range(120))
     text = findings_list(replace(record, findings=many))
     assert text.count("dead&#95;layer&#41;") == 50

@@ -49,7 +49,7 @@ def server(alone, monkeypatch) -> Iterator[Any]:
 
 @pytest.fixture
 def found(record: CaptureRecord, examples: SimpleNamespace) -> CaptureRecord:
-    return examples.diagnosed(record)
+    return examples.add_findings(record)
 
 
 def capture(folder: Path, *records, redact: bool = False, **options) -> list[str]:
