@@ -62,7 +62,7 @@ class HybridUNOGenerator(nn.Module):
             raise ModelError(
                 f"This network halves its input {len(self.downsample)} times, so height and width must be "
                 f"divisible by {divisor}; the input has {height}x{width} pixels. Crop or pad it, or build "
-                "the network with fewer blocks (--set n_blocks=…)."
+                "the network with a smaller `n_blocks`."
             )
         x = self.lifter(x)
         skips: list[Tensor] = []

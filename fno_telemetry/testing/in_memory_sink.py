@@ -39,7 +39,7 @@ class InMemorySink:
         """Return where to look, once there is a record."""
         self.run = None
         is_new, self._is_new = self._is_new, False
-        return [f"{len(self.records)} records in memory, in InMemorySink.records"] if is_new else []
+        return [f"InMemorySink.records: {len(self.records)}"] if is_new else []
 
     def read_back(self, folder: Path) -> NumbersByStep:
         """Return the numbers of the records that this very sink keeps, whatever the folder."""

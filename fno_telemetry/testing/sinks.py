@@ -10,14 +10,13 @@ sink's maker and of an empty folder; where a sink has a place of its own outside
 `log_dir`, give each of CHECKS a fresh one.
 """
 
-import contextlib
 import math
 import pickle
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from fno_telemetry import keys
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import PRECISION, RunContext, Sink
 from fno_telemetry.testing import example_record
+from fno_telemetry.testing.promises import calling, one_line, require
 
 Make = Callable[[], Sink]
 """Makes a new sink at each call: a class, a function, or a `functools.partial` of one."""
@@ -55,7 +55,7 @@ def check_sink(make: Make, folder: Path, name: str | None = None) -> None:
     check_members(make, folder)
     if name is not None:
         found = make().name
-        _require(
+        require(
             found == name, f"the sink is called {found!r}, and the plug-in {name!r}: one name was expected"
         )
     for check in CHECKS:
@@ -66,12 +66,12 @@ def check_sink(make: Make, folder: Path, name: str | None = None) -> None:
 
 def check_members(make: Make, folder: Path) -> None:
     """A sink has a name and every method of the contract."""
-    with _calling("the constructor"):
+    with calling("the constructor"):
         sink: Any = make()
     name = getattr(sink, "name", None)
-    _require(isinstance(name, str) and name, f"`name` is {name!r}: a text was expected")
+    require(isinstance(name, str) and name, f"`name` is {name!r}: a text was expected")
     missing = [method for method in _METHODS if not callable(getattr(sink, method, None))]
-    _require(not missing, f"the {name} sink has no method `{', '.join(missing)}`")
+    require(not missing, f"the {name} sink has no method `{', '.join(missing)}`")
 
 
 def check_without_opening(make: Make, folder: Path) -> None:
@@ -83,13 +83,13 @@ def check_opening_alone(make: Make, folder: Path) -> None:
     """Without a record nothing is left behind, and there is nothing to read or to look at."""
     sink = make()
     before = _content(folder)  # a writer of the caller may have a file already
-    with _calling("open"):
+    with calling("open"):
         sink.open(_run(folder))
-    with _calling("flush"):
+    with calling("flush"):
         sink.flush()
     _require_no_lines(_close(sink, ok=True), "without a record")
     left = [path for path in _content(folder) if path not in before]
-    _require(not left, f"opening and closing alone leaves {', '.join(left)}")
+    require(not left, f"opening and closing alone leaves {', '.join(left)}")
     _require_found(sink, folder, [])
 
 
@@ -101,7 +101,7 @@ def check_kill(make: Make, folder: Path) -> None:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise AssertionError(
             "another process cannot make this sink: give a class or function of a module, or a "
-            f"functools.partial of one ({_one_line(error)})"
+            f"functools.partial of one ({one_line(error)})"
         ) from error
     # A file, because a pipe would stay open for as long as any process that the sink has started.
     with tempfile.TemporaryFile() as errors:
@@ -115,7 +115,7 @@ def check_kill(make: Make, folder: Path) -> None:
         errors.seek(0)
         told = errors.read().decode(errors="replace").strip().splitlines()
     failed = f"writing in another process failed: {told[-1] if told else f'exit code {done.returncode}'}"
-    _require(done.returncode in (-_KILLED, _KILLED), failed)
+    require(done.returncode in (-_KILLED, _KILLED), failed)
     _require_found(make(), folder, [record], "flushed before the process was killed")
 
 
@@ -126,9 +126,9 @@ def check_records(make: Make, folder: Path) -> None:
     for record in records:
         _write(sink, record)
     for record, new in zip(records, _series(), strict=True):
-        _require(record == new, f"the {sink.name} sink changed the record {_of(new.step)} itself")
+        require(record == new, f"the {sink.name} sink changed the record {_of(new.step)} itself")
     lines = _close(sink, ok=True)
-    _require(bool(lines), "`close` returned no line that says how to look at what was written")
+    require(bool(lines), "`close` returned no line that says how to look at what was written")
     _require_found(sink, folder, records)
     _require_no_lines(_close(sink, ok=True), "a second time")
     _require_no_lines(_close(sink, ok=False), "a third time")
@@ -150,7 +150,7 @@ def check_opening_again(make: Make, folder: Path) -> None:
     second = example_record.at_step(first, 2000)
     sink = make()
     for record in (first, second):
-        with _calling("open"):
+        with calling("open"):
             sink.open(_run(folder))
         _write(sink, record)
         _close(sink, ok=True)
@@ -189,32 +189,32 @@ def _run(folder: Path) -> RunContext:
 
 def _opened(make: Make, run: RunContext) -> Sink:
     sink = make()
-    with _calling("open"):
+    with calling("open"):
         sink.open(run)
     return sink
 
 
 def _write(sink: Sink, record: CaptureRecord) -> None:
-    with _calling(f"write, given a record {_of(record.step)},"):
+    with calling(f"write, given a record {_of(record.step)},"):
         sink.write(record)
 
 
 def _close(sink: Sink, ok: bool) -> list[str]:
-    with _calling("close"):
+    with calling("close"):
         lines: object = sink.close(ok)
     are_lines = isinstance(lines, list) and all(
         isinstance(line, str) and line.strip() and len(line.splitlines()) == 1 for line in lines
     )
-    _require(are_lines, f"`close` returned {lines!r}: a list of texts of one line each was expected")
+    require(are_lines, f"`close` returned {lines!r}: a list of texts of one line each was expected")
     return list(lines) if isinstance(lines, list) else []
 
 
 def _require_no_lines(lines: list[str], when: str) -> None:
-    _require(not lines, f"closed {when}, the sink says how to look at something: {lines}")
+    require(not lines, f"closed {when}, the sink says how to look at something: {lines}")
 
 
 def _read(sink: Sink, folder: Path) -> Mapping[Any, Any]:
-    with _calling("read_back"):
+    with calling("read_back"):
         found: object = sink.read_back(folder)
     if not isinstance(found, Mapping):
         raise AssertionError(f"`read_back` returned a {type(found).__name__}: a mapping was expected")
@@ -231,19 +231,19 @@ def _require_found(
         steps.add(record.step)
         _require_numbers(sink, found, record, which)
     more = [str(step) for step in found if step not in steps]
-    _require(not more, f"`read_back` of the {sink.name} sink finds step {', '.join(more)}, never written")
+    require(not more, f"`read_back` of the {sink.name} sink finds step {', '.join(more)}, never written")
 
 
 def _require_numbers(sink: Sink, found: Mapping[Any, Any], record: CaptureRecord, which: str) -> None:
     of = _of(record.step)
     is_found = record.step in found
-    _require(is_found, f"the {sink.name} sink lost the record {of} ({which}): `read_back` does not find it")
+    require(is_found, f"the {sink.name} sink lost the record {of} ({which}): `read_back` does not find it")
     numbers = found[record.step]
     for key, value in keys.numbers(record):
         read = numbers.get(key)
-        _require(read is not None, f"the {sink.name} sink lost {key} {of}, which is {value} ({which})")
+        require(read is not None, f"the {sink.name} sink lost {key} {of}, which is {value} ({which})")
         is_equal = math.isclose(read, value, rel_tol=PRECISION)
-        _require(is_equal, f"the {sink.name} sink changed {key} {of} from {value} to {read} ({which})")
+        require(is_equal, f"the {sink.name} sink changed {key} {of} from {value} to {read} ({which})")
 
 
 def _of(step: int | None) -> str:
@@ -252,20 +252,3 @@ def _of(step: int | None) -> str:
 
 def _content(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-@contextlib.contextmanager
-def _calling(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        raise AssertionError(f"{what} raised {type(error).__name__}: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-def _require(condition: object, message: str) -> None:
-    if not condition:
-        raise AssertionError(message)

@@ -7,6 +7,7 @@ from fno_telemetry.errors import MissingExtra, OptionError, ReportError, SinkUna
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.fan_out import FanOut, Outcome
 from fno_telemetry.sinks.json_file import JsonFile
+from fno_telemetry.testing.in_memory_sink import InMemorySink
 
 
 class Listed:
@@ -57,6 +58,17 @@ def test_every_sink_gets_every_call_and_the_required_one_is_always_first(calls, 
     assert expected == calls
     expected = Outcome({"json": "ok", "a": "ok", "b": "ok"}, ["look at json", "look at a", "look at b"])
     assert expected == outcome
+
+
+def test_every_sink_gets_the_same_record(run, record):
+    first, second = InMemorySink(), InMemorySink()
+    sinks = FanOut([first, second])
+    sinks.open(run)
+    sinks.write(record)
+    assert first.records[0] is second.records[0] is record
+    assert first.run is second.run is run
+    lines = ["InMemorySink.records: 1"] * 2
+    assert sinks.close(ok=True) == Outcome({"in_memory": "ok", "in_memory-2": "ok"}, lines)
 
 
 def test_any_sink_can_be_the_required_one(calls, run, record):

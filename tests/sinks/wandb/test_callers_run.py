@@ -163,5 +163,5 @@ def test_an_online_run_is_shown_by_its_address(alone, record, monkeypatch):
 
 
 def test_what_is_no_run_is_refused():
-    with pytest.raises(OptionError, match=r"not a str; for a run of its own say WandbRun\(project"):
+    with pytest.raises(OptionError, match=r"`run` is a str: .* for a run of its own give `project`"):
         WandbRun("my-project")
