@@ -65,10 +65,10 @@ class Sink(Protocol):
     def read_back(self, folder: Path) -> NumbersByStep:
         """Return the numbers that a reader finds in what this sink wrote for runs in `folder`.
 
-        Also a new sink that was never opened can be asked. All of `keys.numbers(record)` must be there, which
-        is every defined statistic of the input, modules, outputs and blocks, with a relative error of at most
+        This works on a new sink that was never opened. It must return all of `keys.numbers(record)`, which is
+        every defined statistic of the input, modules, outputs and blocks, with a relative error of at most
         PRECISION. Two losses are allowed: numbers outside the normal range of float32, and, where a sink
-        documents a limit on how much it stores, whole statistics. More keys may be there. Of a step that was
-        written twice the last value counts. Without anything written the answer is {}.
+        documents a limit on how much it stores, whole statistics. More keys are allowed. For a step that was
+        written twice the last value counts. {} if nothing was written.
         """
         ...

@@ -47,8 +47,8 @@ class FanOut:
     def __init__(self, sinks: Iterable[Sink], *, required: str | None = None, strict: bool = False) -> None:
         ordered = sorted(sinks, key=lambda sink: sink.name != required)
         if required is not None and required not in [sink.name for sink in ordered]:
-            names = ", ".join(_names(ordered)) or "no sink at all"
-            raise OptionError(f"`required` {required!r}: no sink here is called that; there is {names}")
+            names = ", ".join(_names(ordered)) or "none"
+            raise OptionError(f"`required` {required!r}: no sink has this name; the names are {names}")
         self._members = [
             _Member(name, sink, sink.name == required)
             for name, sink in zip(_names(ordered), ordered, strict=True)
@@ -98,7 +98,7 @@ class FanOut:
         self._raise_first(running)
 
     def _call(self, member: _Member, action: Callable[[], object]) -> None:
-        """Run `action`; an error of the sink is noted and the sink closed, an interrupt closes them all."""
+        """Run `action`; after an error of the sink close it, after an interrupt close all of them."""
         try:
             action()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a sink may raise anything
@@ -109,8 +109,8 @@ class FanOut:
             raise
 
     def _note(self, member: _Member, error: Exception | SystemExit) -> None:
-        told = isinstance(error, TelemetryError)
-        member.reason = _one_line(str(error) if told else f"{type(error).__name__}: {error}")
+        on_purpose = isinstance(error, TelemetryError)
+        member.reason = _one_line(str(error) if on_purpose else f"{type(error).__name__}: {error}")
         if member.is_required and not isinstance(error, ReportError):
             member.error = ReportError(f"the {member.name} sink is required, and it failed: {member.reason}")
         elif isinstance(error, SystemExit):
@@ -130,7 +130,7 @@ class FanOut:
                 raise error
 
     def _close_all(self, ok: bool) -> None:
-        """Close what is open, whatever happens meanwhile; an interrupt turns the rest into failures."""
+        """Close every open sink in any case; after an interrupt, the rest are closed as failed."""
         self._is_open = False
         interrupt: BaseException | None = None
         for member in self._members:

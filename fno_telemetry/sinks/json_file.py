@@ -1,4 +1,4 @@
-"""The report file: the sink that every capture has."""
+"""The report file, which every capture writes."""
 
 import contextlib
 import shlex
@@ -13,9 +13,9 @@ from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 class JsonFile:
     """Writes a record as strict JSON, whole or not at all; a later record replaces an earlier one.
 
-    `JsonFile(path).write(record)` needs no `open`. Without a path the run says where the report goes, and in
-    a series each record has a file of its own: `activation_report.step1000.json`. Nothing is on disk before
-    the first record.
+    `JsonFile(path).write(record)` needs no `open`. Without a path the report goes into the run's folder, and
+    in a series each record has a file of its own: `activation_report.step1000.json`. Nothing is on disk
+    before the first record.
     """
 
     name = "json"
@@ -27,7 +27,7 @@ class JsonFile:
         self._written: list[Path] = []
 
     def open(self, run: RunContext) -> None:
-        """Settle where the report goes; ReportError when no file can be made there."""
+        """Choose where the report goes; ReportError when no file can be made there."""
         path = self._given or run.folder / run.report_name
         reason = "it is a folder" if path.is_dir() else files.why_unwritable(path.parent)
         if reason:
@@ -46,7 +46,7 @@ class JsonFile:
         self._written.append(path)
 
     def flush(self) -> None:
-        """Do nothing: what `write` returned from is on disk."""
+        """Do nothing: `write` returns when the report is on disk."""
 
     def close(self, ok: bool) -> list[str]:
         """Return the command that shows the report, or compares those of a series, once there is one."""

@@ -88,9 +88,11 @@ def test_without_a_required_sink_the_order_stays_and_a_failing_report_is_only_na
     assert sinks.close(ok=True).status == {"a": "ok", "json": "OSError: full"}
 
 
-@pytest.mark.parametrize(("names", "listed"), [(["a", "b", "a"], "a, b, a-2"), ([], "no sink at all")])
+@pytest.mark.parametrize(
+    ("names", "listed"), [(["a", "b", "a"], "the names are a, b, a-2"), ([], "the names are none")]
+)
 def test_a_required_sink_that_is_not_there_is_refused(calls, names, listed):
-    with pytest.raises(OptionError, match=f"`required` 'json': .* there is {listed}$"):
+    with pytest.raises(OptionError, match=f"`required` 'json': no sink has this name; {listed}$"):
         FanOut([Listed(calls, name) for name in names], required="json")
 
 

@@ -7,7 +7,7 @@ from fno_telemetry import findings, keys
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
 
 MOST_CAUSES = 50
-"""The list of findings holds no more; what is first in the record explains most."""
+"""The list of findings is no longer than this; the first causes in a record explain most."""
 
 NO_STEP = "step: unknown"
 """How the table of a record without a step begins."""
@@ -29,12 +29,12 @@ _BLOCK_COLUMNS = {
     "gain": "gain",
 }
 _SUMMARY = ("architecture", "weights", "n_samples", "n_modules", "n_parameters", "device", "dtype")
-# Whatever Markdown or HTML could read as a sign of theirs.
+# Whatever could have a meaning in Markdown or HTML.
 _MARKS = re.compile(r"[^\w\s.,:=+/-]|_")
 
 
 def table(record: CaptureRecord) -> str:
-    """Return the record as Markdown: a line of summary, layers in execution order, blocks, warnings."""
+    """Return the record as Markdown: a summary line, layers in execution order, blocks, warnings."""
     parts = [_summary_line(record)]
     modules = [
         [
@@ -55,9 +55,9 @@ def table(record: CaptureRecord) -> str:
 
 
 def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
-    """Return the findings as Markdown, each cause with what follows from it below; None: nobody looked.
+    """Return the findings as Markdown, each cause with its consequences below it; None if not diagnosed.
 
-    A list, because TensorBoard breaks the words of narrow columns.
+    A list, because TensorBoard breaks words in narrow columns.
     """
     if record.findings is None:
         return None
@@ -77,7 +77,7 @@ def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
 
 
 def escape(text: object) -> str:
-    """Return one line of Markdown that shows just this text: nothing in it starts a cell, mark or tag."""
+    """Return one line of Markdown that shows just this text: no character in it has a meaning of its own."""
     return _MARKS.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))
 
 

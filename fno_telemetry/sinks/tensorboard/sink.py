@@ -32,17 +32,17 @@ class TensorBoard:
     `TensorBoard(log_dir=...)` opens and closes a writer of its own; without arguments the run decides:
     `<folder>/tensorboard/<experiment>`. Nothing is on disk before the first record.
 
-    An own folder that already holds events of this sink gets a fresh run: the new events are written into
-    a hidden folder `.<name>.<random>.part` and take the place of the old ones when the sink is closed well;
-    otherwise the old ones stay. Only event files of this sink (`events.out.tfevents.*.fno-telemetry`) are
-    replaced. Event files of others, and every other file or folder, are kept and never moved. A TensorBoard
-    that is already running keeps what it has read of the old run until it is restarted. A kill leaves the
-    hidden folder behind.
+    An own folder that already holds events of this sink gets a fresh run: the new events are written into a
+    hidden folder `.<name>.<random>.part` and replace the old ones when the run ends well; otherwise the old
+    ones stay. Only event files of this sink (`events.out.tfevents.*.fno-telemetry`) are replaced. All other
+    files and folders are kept and never moved. A TensorBoard that is already running shows the old run until
+    it is restarted. After a kill the hidden folder stays.
 
-    TensorBoard hides points that come after a larger step, so where the run decides, the reports of the same
-    experiment that lie in its folder are written again, in their place by step. To a writer or `log_dir`,
-    records must come in ascending step. In a series a checkpoint without a step has a run of its own,
-    `<experiment>/<checkpoint>`. TensorBoard stores curves as float32, so a larger number appears as infinity.
+    TensorBoard hides a point that comes after a larger step. So where the run decides, this sink also writes
+    the earlier reports of the same experiment in the run's folder, all in the order of their steps; the JSON
+    sink must have the record before this one. To a writer or a `log_dir`, write records in ascending step. In
+    a series a checkpoint without a step has a run of its own, `<experiment>/<checkpoint>`. TensorBoard stores
+    curves as float32, so a larger number appears as infinity.
     """
 
     name = "tensorboard"
@@ -74,7 +74,7 @@ class TensorBoard:
         self._start_afresh()
 
     def open(self, run: RunContext) -> None:
-        """Load SummaryWriter and settle the folder; SinkUnavailable when there is none to be had."""
+        """Import SummaryWriter and choose the folder; SinkUnavailable when either is impossible."""
         self._start_afresh()
         if self._callers is not None:
             return
@@ -92,12 +92,12 @@ class TensorBoard:
         run.write(record, self._layout)
 
     def flush(self) -> None:
-        """Make sure that what was written survives a kill."""
+        """Write what is buffered to disk."""
         for run in self._runs.values():
             run.flush()
 
     def close(self, ok: bool) -> list[str]:
-        """Close an own writer, flush the caller's; return how to look, once there is something to see."""
+        """Close a writer of its own, flush the caller's; return how to look once something is written."""
         runs, earlier = self._runs, self._earlier
         self._start_afresh()
         lines: list[str] = []
@@ -150,7 +150,7 @@ class TensorBoard:
         make_writer = _summary_writer_class()
         if self._log_dir is None:
             shown = run.folder / "tensorboard"
-            # Beside the folder that TensorBoard watches, so that half a run is never shown.
+            # Next to the folder that TensorBoard watches, so that half a run is never shown.
             hidden_in, folder = run.folder, shown / folder_name(_experiment(run))
         else:
             shown = folder = self._log_dir
@@ -161,7 +161,7 @@ class TensorBoard:
 
 @dataclass
 class _Run:
-    """One curve: where it is written, the charts it has, the steps written so far."""
+    """One TensorBoard run: its writer, its charts, the steps written so far."""
 
     own: OwnRun | None
     writer: "Callable[[], SummaryWriter]"
@@ -170,7 +170,7 @@ class _Run:
 
     @property
     def is_visible(self) -> bool:
-        """Whether something was written and stands where it was asked for."""
+        """Whether something was written, and not only into a hidden folder."""
         return bool(self.steps) and (self.own is None or self.own.is_visible)
 
     def write(self, record: CaptureRecord, layout: bool) -> None:

@@ -74,7 +74,7 @@ def _write_bins(
 
 
 class Charts:
-    """The charts of all records so far: of the layouts of a run, TensorBoard keeps only the last."""
+    """The charts of all records so far, because TensorBoard keeps only the last layout of a run."""
 
     def __init__(self) -> None:
         # Dicts serve as sets that keep the order in which the layers ran.
@@ -82,7 +82,7 @@ class Charts:
         self._blocks: dict[str, dict[str, None]] = {}
 
     def add(self, record: CaptureRecord) -> bool:
-        """Take up what this record brings; True when that changed the layout."""
+        """Add the layers and blocks of this record; return whether that changed the layout."""
         before = (len(self._bands), sum(map(len, self._blocks.values())))
         for place, entry in keys.tensors_by_place(record):
             if all(keys.is_defined(entry.stats.get(statistic)) for statistic in BAND):

@@ -1,4 +1,4 @@
-"""What of a record's findings W&B gets besides their counts: rows of a table, and an alert."""
+"""A record's findings in W&B, besides their counts: rows of a table, and an alert."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ FILE = "findings.csv"
 COLUMNS = ("step", "severity", "rule", "layer", "message", "evidence", "advice", "follows_from")
 
 MOST_ROWS = 10_000
-"""A W&B table is shown up to here."""
+"""W&B shows no more rows of a table."""
 
 MOST_TOLD = 3
 """Findings in one alert."""
@@ -30,7 +30,7 @@ _LEVELS = {"error": "ERROR", "warning": "WARN"}
 
 @dataclass(frozen=True)
 class Alert:
-    """What W&B tells people at once: by mail or chat, as they have set it there."""
+    """A message that W&B sends to people, by mail or chat, as they have configured it there."""
 
     title: str
     text: str
@@ -38,7 +38,7 @@ class Alert:
 
 
 def table_rows(record: CaptureRecord) -> list[list[Any]]:
-    """Return a row for each finding, in the record's order; none where nobody looked."""
+    """Return a row for each finding, in the record's order; [] if the record was not diagnosed."""
     rows: list[list[Any]] = []
     for found in record.findings or ():
         step = record.step if found.step is None else found.step

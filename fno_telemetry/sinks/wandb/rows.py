@@ -1,7 +1,7 @@
-"""What of a record W&B shows: a row of curves and histograms, a profile over depth, and the run's config.
+"""A record for W&B: a row of curves and histograms, a profile over depth, and the configuration of the run.
 
-Besides the keys that all sinks share, those of the counts of findings among them, a row has these plain
-names, which the runs table can sort by:
+Besides the keys that all sinks share, with the counts of findings, a row has these plain names, by which the
+runs table can be sorted:
 
     input_sample_variation, output_sample_variation, output_rms, output_low_frequency_fraction
     lifting_low_frequency_fraction     of the first lifting layer
@@ -26,7 +26,7 @@ STEP = "checkpoint_step"
 """The x-axis of all curves; W&B's own step only counts rows."""
 
 DEPTH = "depth"
-"""The x-axis of a depth profile: the place of a module in the order in which the modules finished."""
+"""The x-axis of a depth profile: the index of a module in the order in which the modules finished."""
 
 MOST_KEYS = 10_000
 """W&B advises against runs with more metrics than this."""
@@ -39,7 +39,7 @@ HISTOGRAMS = ("histogram", "log_histogram")
 Bins = tuple[list[int], list[float]]
 """Counts and edges, as `wandb.Histogram(np_histogram=...)` takes them."""
 
-# What is kept longest where there is no room for all.
+# Kept longest when there is no room for all.
 _MOST_TELLING = (
     *("update_ratio", "gain", "spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence"),
     *("rms", "abs_p50", "abs_p99", "sample_variation", "low_frequency_fraction", "dead_channel_fraction"),
@@ -53,7 +53,7 @@ _NOT_OF_THE_EXPERIMENT = ("checkpoint", "time", "wall_seconds", "overhead", "com
 
 @dataclass(frozen=True)
 class Row:
-    """What one record becomes; `left_out` names the statistics for which there was no room."""
+    """The row of one record; `left_out` names the statistics for which there was no room."""
 
     scalars: dict[str, int | float]
     histograms: dict[str, Bins]
@@ -61,7 +61,7 @@ class Row:
 
 
 def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
-    """Return everything of the record that is a curve or a histogram; what is undefined has no key."""
+    """Return the curves and histograms of the record; an undefined value has no key."""
     scalars: dict[str, int | float] = model_scalars(record)
     if record.step is not None:
         scalars[STEP] = record.step
@@ -118,7 +118,7 @@ def model_scalars(record: CaptureRecord) -> dict[str, int | float]:
 def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
     """Return the record's summary, and its provenance under that name.
 
-    What `of_experiment` leaves out differs between the checkpoints of one experiment.
+    With `of_experiment`, what differs between the checkpoints of one experiment is left out.
     """
     small = replace(
         record, modules=(), blocks=(), layers=FrozenMapping(), input=None, output=None, outputs=()
@@ -132,7 +132,7 @@ def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
 
 
 def as_bins(found: Histogram | LogHistogram) -> Bins | None:
-    """Return the bins from the first to the last that holds anything, joined where there are too many."""
+    """Return the bins from the first to the last that holds anything, merged where there are too many."""
     filled = [index for index, count in enumerate(found.counts) if count]
     if not filled:
         return None

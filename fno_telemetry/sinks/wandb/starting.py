@@ -57,7 +57,7 @@ _QUIET: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Mode:
-    """Online, offline or disabled, and a sentence that says why where it is not online."""
+    """The mode of runs, and a sentence that says why it is not online."""
 
     name: ModeName
     why: str | None = None
@@ -112,7 +112,7 @@ def settle_mode(given: ModeName | None) -> Mode:
     not start.
     """
     if given in ("offline", "disabled"):
-        return Mode(given, f"W&B is {given}, as asked.")
+        return Mode(given, f"W&B is {given}, as requested.")
     variable = os.environ.get("WANDB_MODE") or None
     if given is None and variable is not None:
         name = _MODE_NAMES.get(variable)
@@ -135,15 +135,15 @@ def app_address() -> str:
 
 
 def why_no_credentials() -> str | None:
-    """Say why W&B would ask for a login, which it never may; None when it finds credentials."""
+    """Return why W&B would ask for a login, which must not happen; None when it finds credentials."""
     return _why_no_credentials(_settings())
 
 
 def why_unreachable(seconds: float = 10.0) -> str | None:
-    """Say why the server that W&B is set to cannot be asked; None when it answers anything in time.
+    """Return why W&B's server cannot be reached; None when it answers in time, whatever the answer.
 
-    To be asked before W&B's own process starts: where the server is away, the end of that process, for which
-    Python waits at its own end, can take forever.
+    To be called before W&B's own process starts: without a server that process may never end, and Python
+    waits for it at its own end.
     """
     import requests  # comes with wandb, and finds proxies and certificates where wandb does
 
@@ -168,7 +168,7 @@ def start(plan: Plan, mode: Mode, name: str, run_id: str, config: dict[str, Any]
     if mode.name == "online":
         try:
             return _init(plan, "online", name, run_id, config), mode
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises, its absence costs no data
+        except Exception as error:  # noqa: BLE001 - W&B may raise anything, and the offline run has the data
             reason = one_line(str(error) or type(error).__name__)
             mode = Mode("offline", f"W&B is offline, because an online run could not be started: {reason}")
             run_id = offline_id(run_id)
@@ -179,7 +179,7 @@ def start(plan: Plan, mode: Mode, name: str, run_id: str, config: dict[str, Any]
 
 
 def offline_id(run_id: str) -> str:
-    """Return the id of the offline run that stands in for one that could not be online."""
+    """Return the id of the offline run that replaces one that could not be online."""
     return f"{run_id}-offline"
 
 
@@ -236,7 +236,7 @@ def _settings() -> "Settings":
 
 
 def _why_no_credentials(settings: "Settings") -> str | None:
-    """Say why W&B would ask for a login; None when it finds credentials."""
+    """Return why W&B would ask for a login; None when it finds credentials."""
     if getattr(settings, "relogin", False):
         return "WANDB_RELOGIN asks for a new login; run `wandb login` and unset it."
     try:
@@ -249,7 +249,7 @@ def _why_no_credentials(settings: "Settings") -> str | None:
             )
         )
     except (ImportError, TypeError):
-        # Not a public interface. Without it, only what the settings hold is seen.
+        # Not a public interface. Without it, only credentials in the settings are found.
         found = bool(settings.api_key or settings.identity_token_file)
     except Exception as error:  # noqa: BLE001 - a key that cannot be used is no key
         return one_line(f"its credentials cannot be used: {error}")
@@ -260,10 +260,10 @@ def _why_no_credentials(settings: "Settings") -> str | None:
 
 @contextlib.contextmanager
 def without_error_reports() -> Iterator[None]:
-    """Keep W&B from reporting on itself to its server, unless the user has decided about it.
+    """Keep W&B from reporting on itself to its server, unless the user has configured it.
 
-    Where that server never answers, as behind many a firewall, it would hold up the end of the process for
-    half a minute, offline as well.
+    Where that server never answers, as with many firewalls, this would delay the end of the process by half
+    a minute, in offline runs too.
     """
     with _unless_decided("WANDB_ERROR_REPORTING", "false"):
         yield
@@ -271,9 +271,9 @@ def without_error_reports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stage_in(folder: Path) -> Iterator[None]:
-    """Have W&B keep there what is to be uploaded, not in the user's home, unless the user has decided.
+    """Have W&B keep files for upload there, not in the user's home, unless the user has decided.
 
-    `wandb sync` takes it from there later, so it must last as long as the run's folder.
+    `wandb sync` uploads them from there later, so they must last as long as the run's folder.
     """
     with _unless_decided("WANDB_DATA_DIR", str(folder)):
         yield

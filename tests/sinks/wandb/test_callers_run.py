@@ -125,7 +125,7 @@ def test_a_run_that_ended_first_takes_nothing_else_with_it(mine, record):
     sink.write(record)
     finished(mine)
     [line] = sink.close(ok=True)
-    assert line.startswith("W&B has no report of this run: ")
+    assert line.startswith("W&B lacks the report of this run: ")
 
 
 def test_a_disabled_run_takes_nothing(alone, record):

@@ -135,7 +135,11 @@ def test_the_lines_show_the_run_and_how_to_upload_it(alone, record):
     lines = capture(alone, record)
     [run] = runs(alone)
     path = shlex.quote(str(run))
-    assert lines == ["W&B is offline, as asked.", f"wandb leet {path}", f"to upload it: wandb sync {path}"]
+    assert lines == [
+        "W&B is offline, as requested.",
+        f"wandb leet {path}",
+        f"to upload it: wandb sync {path}",
+    ]
     shown = run_wandb(alone.parent, f"wandb leet inspect --summary {path}")
     assert "demo" in shown
     assert "output_sample_variation" in shown
