@@ -15,12 +15,28 @@ COMMAND = ROOT / "cli" / "fno_telemetry_cli"
 
 # In this order: each folder or module may import those before it, and what is in the same place.
 LAYERS = (
-    *("errors", "version", "canonical_paths", "files", "records", "keys", "findings", "plugins", "report"),
+    *(
+        "errors",
+        "version",
+        "canonical_paths",
+        "files",
+        "quantities",
+        "records",
+        "keys",
+        "findings",
+        "plugins",
+        "report",
+    ),
     *("comparison", "diagnosis", "sinks", "isolation", "statistics", "tracing", "mapping"),
     *("architectures", "sources", "measuring", "session", "testing"),
 )
 TORCH = {"isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session"}
-TORCH_FILES = {"tensorboard/sink.py", "testing/architectures.py", "testing/statistics.py"}
+TORCH_FILES = {
+    "tensorboard/sink.py",
+    "testing/architectures.py",
+    "testing/statistics.py",
+    "testing/subjects.py",
+}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 

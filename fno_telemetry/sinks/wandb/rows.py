@@ -15,11 +15,12 @@ disk with the summary. With 10,000 keys a row is below 4 MB, however many layers
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fno_telemetry import findings, keys, report
+from fno_telemetry.quantities import look_up
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram, LogHistogram, TensorRecord, Value
 
 STEP = "checkpoint_step"
@@ -39,13 +40,8 @@ HISTOGRAMS = ("histogram", "log_histogram")
 Bins = tuple[list[int], list[float]]
 """Counts and edges, as `wandb.Histogram(np_histogram=...)` takes them."""
 
-# Kept longest when there is no room for all.
-_MOST_TELLING = (
-    *("update_ratio", "gain", "spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence"),
-    *("rms", "abs_p50", "abs_p99", "sample_variation", "low_frequency_fraction", "dead_channel_fraction"),
-    *("nan_count", "inf_count", *HISTOGRAMS, "mean", "std", "p05", "p50", "p95"),
-)
-_RANKS = {statistic: rank for rank, statistic in enumerate(_MOST_TELLING)}
+_HISTOGRAM_RANK = 22
+"""Histograms are kept as long as a quantity of this rank: longer than means and percentiles."""
 
 # What differs between the checkpoints of one experiment, or between two captures of one checkpoint.
 _NOT_OF_THE_EXPERIMENT = ("checkpoint", "time", "wall_seconds", "overhead", "command")
@@ -69,7 +65,7 @@ def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
     histograms: dict[str, Bins] = {}
     left_out = []
     room = most_keys - len(scalars)
-    for statistic, values in sorted(_by_statistic(record).items(), key=_rank):
+    for statistic, values in _by_rank(record):
         # Undefined values count as well, or the statistics of a run would change from row to row.
         if len(values) > room:
             left_out.append(statistic)
@@ -159,8 +155,14 @@ def _by_statistic(record: CaptureRecord) -> dict[str, dict[str, Value | Histogra
     return found
 
 
-def _rank(item: tuple[str, Mapping[str, object]]) -> int:
-    return _RANKS.get(item[0], len(_RANKS))
+def _by_rank(
+    record: CaptureRecord,
+) -> list[tuple[str, dict[str, Value | Histogram | LogHistogram]]]:
+    """Return the values of each statistic, the most telling statistic first."""
+    values = _by_statistic(record)
+    ranks = {name: quantity.rank for name, quantity in look_up(values, record.quantities).items()}
+    ranks |= dict.fromkeys(HISTOGRAMS, _HISTOGRAM_RANK)
+    return sorted(values.items(), key=lambda item: ranks[item[0]])
 
 
 def _of(entry: TensorRecord | None, statistic: str) -> Value:

@@ -145,7 +145,9 @@ def test_offline_runs_alone_are_refused(alone, record):
 
 
 def test_without_a_step_there_is_nothing_to_draw(on_disk, record, examples):
-    with pytest.raises(OptionError, match="no report here has a step, and a workspace draws curves over steps"):
+    with pytest.raises(
+        OptionError, match="no report here has a step, and a workspace draws curves over steps"
+    ):
         save_workspace([on_disk], [examples.at_step(record, None)])
 
 
