@@ -11,11 +11,12 @@ Each check raises an AssertionError that says in one line which promise is broke
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
+
 from fno_telemetry.architectures.contract import EXAMPLE_SHAPE, Architecture
 from fno_telemetry.errors import ModelError
 from fno_telemetry.testing.promises import calling, one_line, require
 from fno_telemetry.tracing.nested_tensors import tensors_in
-from torch import nn
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-
 import torch
+from torch import nn
+
 from fno_telemetry.errors import ModelError
 from fno_telemetry.testing.architectures import check_architecture
-from torch import nn
 
 
 def recognise(shapes: dict[str, tuple[int, ...]], hyper_parameters: dict[str, object]) -> Any:
