@@ -79,6 +79,28 @@ def test_a_record_without_a_step_stands_at_step_0(run, folder, record, examples,
     assert {step for points in read_events(folder).values() for step, _ in points} == {0}
 
 
+def test_a_record_without_a_step_is_read_back_as_such_next_to_one_of_step_0(run, record, examples):
+    without = examples.at_step(examples.with_stats(record, "lifter", rms=0.5), None)
+    capture(run, without, examples.at_step(record, 0))
+    found = TensorBoard().read_back(run.folder)
+    assert set(found) == {None, 0}
+    assert found[None]["rms/lifter"] == 0.5
+    assert found[0]["rms/lifter"] == pytest.approx(record.module("lifter").stats["rms"], rel=1e-6)
+
+
+def test_curves_of_the_caller_do_not_hide_a_record(tmp_path, record):
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("loss", 1.0, 7)
+        sink = TensorBoard(writer)
+        sink.write(record)
+        writer.add_scalar("loss", 0.5, 1000)
+        sink.close(ok=True)
+        found = sink.read_back(tmp_path / "nowhere")
+    assert found[7] == {"loss": 1.0}
+    assert found[1000]["loss"] == 0.5
+    assert dict(keys.numbers(record)).keys() < found[1000].keys()
+
+
 @pytest.mark.parametrize("kind", ["histogram", "log_histogram"])
 def test_a_histogram_has_the_reports_bins_without_the_empty_ones_outside(events, record, kind):
     for module in record.modules:
