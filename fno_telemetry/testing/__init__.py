@@ -1,1 +1,1 @@
-"""Tests for plug-ins of every kind: a plug-in that passes them behaves as the rest of the package expects."""
+"""For authors of plug-ins: testers of the contracts, an example record and a sink in memory."""
