@@ -17,10 +17,7 @@ Different places never share a key: a character that has a meaning above is writ
 import re
 from typing import Literal
 
-from fno_telemetry.records import BlockRecord, ModuleRecord
-
-ROOT = "(model)"
-"""The model itself."""
+from fno_telemetry.records import ROOT, BlockRecord, ModuleRecord
 
 _SIDES = frozenset({"input", "output"})
 # Besides what the spelling uses: control characters and lone surrogates, which no dashboard can store.

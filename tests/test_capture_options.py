@@ -8,6 +8,7 @@ import pytest
 
 import fno_telemetry as ft
 import torch
+from fno_telemetry import plugins
 from torch import nn
 
 
@@ -206,7 +207,7 @@ def test_leaving_nothing_to_measure_is_an_error(small_network, images):
 
 
 def test_statistics_can_be_chosen(images):
-    values = ft.load_plugin("statistics", "values")()
+    values = plugins.load("statistics", "values")()
     record = ft.capture(nn.Sequential(nn.Flatten()), images, statistics=[values])
     assert set(record.module("0").stats) == set(values.keys)
 

@@ -1,6 +1,7 @@
-"""The house rules that a machine can check: who imports whom, how long modules are, what names are public."""
+"""The house rules that a machine can check: who imports whom, where torch may be, what names are public."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,28 @@ LIBRARY = ROOT / "fno_telemetry"
 COMMAND = ROOT / "cli" / "fno_telemetry_cli"
 
 # In this order: each folder or module may import those before it, and what is in the same place.
-LAYERS = (
-    *("errors", "version", "canonical_paths", "files", "records", "keys", "findings", "plugins", "report"),
-    *("comparison", "diagnosis", "sinks", "isolation", "statistics", "tracing", "mapping"),
-    *("architectures", "sources", "measuring", "session"),
+# Without torch (but for the writer that the TensorBoard sink takes from it):
+RECORDS = (
+    "errors",
+    "version",
+    "canonical_paths",
+    "files",
+    "records",
+    "keys",
+    "findings",
+    "plugins",
+    "report",
 )
-TORCH = {"isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session"}
-DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
+READERS = ("comparison", "diagnosis", "sinks")
+# With torch:
+TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
+LAYERS = (*RECORDS, *READERS, *TORCH)
+# What the command, and any other program, may import; the names of a package are those in its `__all__`.
+PUBLIC = {"errors", "files", "findings", "keys", "plugins", "records", "report", "sinks.wandb"}
+PUBLIC |= {"architectures", "comparison", "diagnosis", "mapping", "sinks", "sources", "statistics"}
+MOST_TOP_LEVEL_MODULES = 13
+
+DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc", "shared", "tools"}
 
 
 def modules() -> list[Path]:
@@ -31,8 +47,8 @@ def top_level_name(path: Path) -> str:
     return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
-    """Modules that a file imports at any depth, what only type checkers see left out."""
+def imports(path: Path, of_type_checkers: bool = False) -> set[str]:
+    """Modules that a file imports at any depth, by default without what only type checkers see."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     unseen = {
         id(node)
@@ -43,7 +59,7 @@ def imports(path: Path) -> set[str]:
     }
     found = set()
     for node in ast.walk(tree):
-        if id(node) in unseen:
+        if id(node) in unseen and not of_type_checkers:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -79,7 +95,7 @@ def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_modules_are_named_for_what_they_hold(path: Path) -> None:
-    assert path.stem not in DRAWERS
+    assert not DRAWERS & {path.stem, path.parent.name}
 
 
 def test_every_layer_exists_and_every_module_has_a_layer() -> None:
@@ -87,26 +103,48 @@ def test_every_layer_exists_and_every_module_has_a_layer() -> None:
     assert there == set(LAYERS)
 
 
-@pytest.mark.parametrize("path", sorted(COMMAND.rglob("*.py")), ids=lambda p: p.name)
+def test_the_top_of_the_package_can_be_taken_in_at_a_glance() -> None:
+    assert len(list(LIBRARY.glob("*.py"))) <= MOST_TOP_LEVEL_MODULES
+
+
+@pytest.mark.parametrize("path", sorted(COMMAND.rglob("*.py")), ids=lambda p: str(p.relative_to(COMMAND)))
 def test_the_command_uses_public_names_only(path: Path) -> None:
-    private = {m for m in imports(path) if m.startswith("fno_telemetry.")}
-    assert not private
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    used = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ft"
-    }
-    assert used <= set(fno_telemetry.__all__)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.startswith("fno_telemetry.")]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "fno_telemetry":
+            _, _, module = str(node.module).partition(".")
+            for alias in node.names:
+                assert is_public(module, alias.name), f"{node.module}.{alias.name} is not public"
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "ft":
+                assert node.attr in fno_telemetry.__all__
 
 
-def test_every_public_name_is_there() -> None:
-    for name in fno_telemetry.__all__:
-        assert getattr(fno_telemetry, name) is not None
+def is_public(module: str, name: str) -> bool:
+    """Whether `from fno_telemetry.MODULE import NAME` takes a public module, or a public name of one."""
+    if f"{module}.{name}".lstrip(".") in PUBLIC:
+        return True
+    home = importlib.import_module(f"fno_telemetry.{module}" if module else "fno_telemetry")
+    named = getattr(home, "__all__", None)
+    listed = not name.startswith("_") if named is None else name in named
+    return listed and (not module or module in PUBLIC)
+
+
+@pytest.mark.parametrize("package", ["", *sorted(PUBLIC)])
+def test_every_public_name_is_there(package: str) -> None:
+    module = importlib.import_module(f"fno_telemetry.{package}" if package else "fno_telemetry")
+    for name in getattr(module, "__all__", ()):
+        assert getattr(module, name) is not None
+
+
+def test_what_users_type_fits_on_a_screen() -> None:
+    assert len(fno_telemetry.__all__) <= 40
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'captrue'"):
+    with pytest.raises(AttributeError, match="No fno_telemetry attribute captrue"):
         _ = fno_telemetry.captrue
 
 

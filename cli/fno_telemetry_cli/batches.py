@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import fno_telemetry as ft
+from fno_telemetry import sources
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ def from_function(spec: str, most: int) -> list[Any]:
     of its tensors have samples.
     """
     try:
-        made = ft.import_object(spec)
+        made = sources.import_object(spec)
     except ft.ModelError as error:
         raise ft.InputError(f"--batches {error}") from error
     try:

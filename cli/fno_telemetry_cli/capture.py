@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry import report, sinks
 from fno_telemetry_cli import options
 from fno_telemetry_cli.captures import Captures, Job
 from fno_telemetry_cli.checkpoint_series import (
@@ -252,7 +253,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
 
 def _document(
     reports: Mapping[Path, ft.CaptureRecord],
-    outcome: ft.Outcome,
+    outcome: sinks.Outcome,
     failures: Sequence[Failure],
     findings: Sequence[ft.Finding] | None,
 ) -> dict[str, Any]:
@@ -260,7 +261,7 @@ def _document(
     return {
         "schema": "fno-telemetry-capture/1",
         "reports": [
-            {"path": str(path), "step": record.step, "summary": ft.as_document(record)["summary"]}
+            {"path": str(path), "step": record.step, "summary": report.as_document(record)["summary"]}
             for path, record in reports.items()
         ],
         "sinks": outcome.status,

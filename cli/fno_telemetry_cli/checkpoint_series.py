@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fno_telemetry as ft
+from fno_telemetry import records, sources
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,12 @@ class Listed:
     path: Path
     name: str
     step: int | None
-    step_kind: str | None
+    step_kind: records.StepKind | None
 
     @property
     def label(self) -> str:
         """As in the names of reports: step1000, epoch3, or the checkpoint's name."""
-        return ft.series_label(self.step, self.step_kind, self.name)
+        return records.step_label(self.step, self.step_kind, self.name)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def read_series(paths: Sequence[Path], trust: bool) -> CheckpointSeries:
     for path, name in zip(paths, names_of_all(paths), strict=True):
         try:
             # Only its step is kept: the weights of all of them may be more than fits into memory.
-            checkpoint = ft.read_checkpoint(path, trust=trust)
+            checkpoint = sources.read_checkpoint(path, trust=trust)
         except ft.CheckpointError as error:
             failures.append(Failure(path, str(error)))
         else:
@@ -144,7 +145,7 @@ def _without_copies(listed: Sequence[Listed], trust: bool) -> tuple[list[Listed]
 def _same_weights(one: Path, other: Path, trust: bool) -> bool:
     import torch
 
-    first, second = (ft.read_checkpoint(path, trust=trust).tensors for path in (one, other))
+    first, second = (sources.read_checkpoint(path, trust=trust).tensors for path in (one, other))
     if first.keys() != second.keys():
         return False
     return all(

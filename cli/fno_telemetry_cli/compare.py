@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry.comparison import read_thresholds
 from fno_telemetry_cli import options
 from fno_telemetry_cli.checkpoint_series import names_of_all
 from fno_telemetry_cli.comparison_view import comparison_document, comparison_view
@@ -97,7 +98,7 @@ def compare(
     Example: fno-telemetry compare before/activation_report.json after/activation_report.json
     """
     check_level(fail_on)
-    limits = ft.read_thresholds(thresholds) if thresholds else None
+    limits = read_thresholds(thresholds) if thresholds else None
     source = options.Source.of({**locals(), "checkpoint": None})
     replays = None
     if sink or output:

@@ -7,6 +7,7 @@ import typer
 from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry import diagnosis
 from fno_telemetry_cli import options
 from fno_telemetry_cli.findings_view import check_level, findings_document, findings_view, is_at_or_above
 from fno_telemetry_cli.output import keep_stdout_clean, print_json, print_notes, print_results
@@ -65,7 +66,7 @@ def diagnose(
     if not paths:
         raise ft.OptionError("diagnose needs a report, a folder of reports, or --explain RULE")
     with keep_stdout_clean():
-        limits = ft.read_rule_thresholds(thresholds) if thresholds else None
+        limits = diagnosis.read_rule_thresholds(thresholds) if thresholds else None
         healthy = ft.load_report(baseline) if baseline else None
         found: dict[Path, ft.CaptureRecord] = {}
         left_out: list[str] = []
@@ -122,7 +123,7 @@ def _digest(record: ft.CaptureRecord) -> object:
 
 
 def _explain(name: str, as_json: bool) -> None:
-    explained = ft.explain_rule(name)
+    explained = diagnosis.explain_rule(name)
     if as_json:
         document = {"rule": name, "text": explained.text, "thresholds": dict(explained.thresholds)}
         print_json({"schema": "fno-telemetry-rule/1"} | document)

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 import fno_telemetry as ft
+from fno_telemetry import mapping
 from fno_telemetry_cli.tables import format_count
 
 _SKETCH_BYTES = 2**16 * 8  # one count of 8 bytes per bin
@@ -34,7 +35,7 @@ class Plan:
         checkpoints: tuple[str, ...] = (),
     ) -> Plan:
         """Return what would be measured under these filters; MapError when one of them matches nothing."""
-        names = ft.select_names(model_map, layers, exclude)
+        names = mapping.select_names(model_map, layers, exclude)
         chosen = tuple(module for module in model_map.modules if module.name in names)
         return cls(samples, chosen, len(model_map.blocks), checkpoints)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry import files
 from fno_telemetry_cli import options
 from fno_telemetry_cli.map_tree import map_document, map_view
 from fno_telemetry_cli.output import keep_stdout_clean, print_json, print_notes, print_results
@@ -62,5 +63,5 @@ def _check_output(path: Path, force: bool) -> None:
         raise ft.OptionError(f"--output {path}: is a folder; give the name of a TOML file")
     if path.exists() and not force:
         raise ft.OptionError(f"--output {path} exists; add --force to replace it")
-    if (reason := ft.why_unwritable(path.parent)) is not None:
+    if (reason := files.why_unwritable(path.parent)) is not None:
         raise ft.OptionError(f"--output {path}: cannot be written: {reason}; choose another folder")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 
 _INPUT, _MODEL, MEASURED = "Input", "Model", "Measured"
 
@@ -17,7 +18,7 @@ def names_of(kind: str) -> Callable[[str], list[str]]:
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
-        return [before + comma + name for name in ft.plugin_names(kind) if name.startswith(last)]
+        return [before + comma + name for name in plugins.names(kind) if name.startswith(last)]
 
     return complete
 

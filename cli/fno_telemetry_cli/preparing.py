@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fno_telemetry as ft
+from fno_telemetry import plugins, sources
 from fno_telemetry_cli import batches as batches_of
 from fno_telemetry_cli.invocation import without_secret
 from fno_telemetry_cli.options import Source
@@ -23,7 +24,7 @@ class InputBatches:
     """What every checkpoint of a command is run on, on which device, and by which loss it is judged."""
 
     device: torch.device
-    samples: ft.Samples | None  # None where `--batches` made them
+    samples: sources.Samples | None  # None where `--batches` made them
     batches: list[Any]
     loss: Callable[[Any, Any], Any] | None = None
 
@@ -58,11 +59,11 @@ def read_input(source: Source) -> InputBatches:
 
 def prepare(source: Source, given_input: InputBatches) -> Prepared:
     """Read the weights and build the model; TelemetryError in one line for whatever cannot be used."""
-    settings = ft.parse_settings(source.settings)
+    settings = sources.parse_settings(source.settings)
     given = ft.read_map(source.map_file) if source.map_file else {}
     checkpoint = None
     if source.checkpoint is not None:
-        checkpoint = ft.read_checkpoint(source.checkpoint, trust=source.trust_checkpoint)
+        checkpoint = sources.read_checkpoint(source.checkpoint, trust=source.trust_checkpoint)
     samples = given_input.samples
     first = batches_of.first_tensor(given_input.batches)
     if source.model is not None:
@@ -125,7 +126,7 @@ def _device(name: str) -> torch.device:
 
 def _loss(spec: str) -> Callable[[Any, Any], Any]:
     try:
-        found = ft.import_object(spec)
+        found = sources.import_object(spec)
     except ft.ModelError as error:
         raise ft.OptionError(f"--loss {error}") from error
     if not callable(found):
@@ -136,45 +137,45 @@ def _loss(spec: str) -> Callable[[Any, Any], Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _input(source: Source) -> tuple[ft.Samples | None, list[Any]]:
+def _input(source: Source) -> tuple[sources.Samples | None, list[Any]]:
     if source.input is None:
         return None, batches_of.from_function(source.batches or "", source.max_samples)
-    samples = ft.read_samples(
+    samples = sources.read_samples(
         source.input,
         key=source.key,
         axes=source.axes,
         max_samples=source.max_samples,
         allow_complex=source.model is not None,
     )
-    return samples, list(ft.split_batches(samples.values, source.batch_size or 1))
+    return samples, list(sources.split_batches(samples.values, source.batch_size or 1))
 
 
 def _from_factory(
-    source: Source, settings: Mapping[str, object], checkpoint: ft.Checkpoint | None
-) -> ft.Network:
-    model = ft.build_from_factory(source.model or "", settings, source.seed)
+    source: Source, settings: Mapping[str, object], checkpoint: sources.Checkpoint | None
+) -> sources.Network:
+    model = sources.build_from_factory(source.model or "", settings, source.seed)
     name = type(model).__name__
     if checkpoint is None:
         # A factory may load weights itself, so nothing more can be said of them.
-        return ft.Network(model, name, settings, f"as made by {source.model}, seed {source.seed}")
-    match = ft.load_weights(model, checkpoint, allow_missing=source.allow_missing)
-    return ft.Network(model, name, settings, "checkpoint", match.warnings, match)
+        return sources.Network(model, name, settings, f"as made by {source.model}, seed {source.seed}")
+    match = sources.load_weights(model, checkpoint, allow_missing=source.allow_missing)
+    return sources.Network(model, name, settings, "checkpoint", match.warnings, match)
 
 
 def _from_name(
     source: Source,
     settings: Mapping[str, object],
-    checkpoint: ft.Checkpoint | None,
+    checkpoint: sources.Checkpoint | None,
     first: torch.Tensor | None,
-) -> ft.Network:
+) -> sources.Network:
     if first is None or first.ndim != 4:
         shape = None if first is None else tuple(first.shape)
         raise ft.InputError(
             f"{source.input or source.batches}: gives batches of shape {shape}, the built-in networks take "
             "(samples, channels, height, width); choose --axes, or another network by --model"
         )
-    architectures = {name: ft.load_plugin("architectures", name) for name in ft.plugin_names("architectures")}
-    return ft.build_network(
+    architectures = {name: plugins.load("architectures", name) for name in plugins.names("architectures")}
+    return sources.build_network(
         architectures,
         source.architecture,
         checkpoint=checkpoint,
@@ -197,7 +198,10 @@ def _moved(model: nn.Module, batches: list[Any], device: torch.device) -> tuple[
 
 
 def _provenance(
-    source: Source, network: ft.Network, samples: ft.Samples | None, checkpoint: ft.Checkpoint | None
+    source: Source,
+    network: sources.Network,
+    samples: sources.Samples | None,
+    checkpoint: sources.Checkpoint | None,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"seed": source.seed, "arguments": _plain(network.arguments)}
     if samples is None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fno_telemetry as ft
+from fno_telemetry import files
+from fno_telemetry.sinks import Outcome
 from fno_telemetry_cli.checkpoint_series import distinguish
 from fno_telemetry_cli.sink_choice import WandbOptions, choose_sinks
 
@@ -28,13 +30,13 @@ class Replays:
             raise ft.OptionError("--output is for the dashboards of --sink; add --sink tensorboard, or wandb")
         if "json" in ",".join(sinks).replace(" ", "").split(","):
             raise ft.OptionError("--sink json: the reports are there already; name tensorboard, wandb, …")
-        if (reason := ft.why_unwritable(folder)) is not None:
+        if (reason := files.why_unwritable(folder)) is not None:
             raise ft.OptionError(f"--output {folder}: cannot be written: {reason}; choose another folder")
         replays = cls(tuple(sinks), wandb, folder)
         replays._made()  # so that a wrong name is known before anything runs
         return replays
 
-    def run(self, found: Found) -> ft.Outcome:
+    def run(self, found: Found) -> Outcome:
         """Write all records, by ascending step within a run; return how each sink fared in all runs."""
         status: dict[str, str] = {}
         lines: list[str] = []
@@ -52,7 +54,7 @@ class Replays:
             for sink, reason in outcome.status.items():
                 status[sink] = reason if status.get(sink, "ok") == "ok" else status[sink]
             lines += outcome.lines
-        return ft.Outcome(status, list(dict.fromkeys(lines)))
+        return Outcome(status, list(dict.fromkeys(lines)))
 
     def _made(self) -> list[ft.Sink]:
         return choose_sinks(self.sinks, self.wandb, always=(), group=self.folder.resolve().name)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import fno_telemetry as ft
+from fno_telemetry import files, report
 from fno_telemetry_cli.tables import headline, notes
 
 
@@ -33,7 +34,7 @@ class RunLog:
 
     def _note_capture(self, record: ft.CaptureRecord) -> None:
         """Note what was captured, how long it took, and what a reader should know."""
-        provenance = ft.as_document(record)["provenance"]
+        provenance = report.as_document(record)["provenance"]
         self.note(headline(record).plain)
         self.note(f"{len(record.modules)} modules, {len(record.blocks)} blocks")
         for key in ("versions", "input", "checkpoint", "arguments", "overhead"):
@@ -44,7 +45,7 @@ class RunLog:
 
     def write(self, path: Path) -> None:
         """Write all lines to `path`, whole or not at all."""
-        with ft.whole_file(path) as part:
+        with files.whole_file(path) as part:
             # File names that are not UTF-8 arrive as lone surrogates, which UTF-8 cannot hold.
             text = "\n".join(self._lines) + "\n"
             part.write_text(text, encoding="utf-8", errors="backslashreplace")

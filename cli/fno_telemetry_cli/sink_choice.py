@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 from fno_telemetry_cli.options import names_of
 
 _OUTPUT, _WANDB = "Output", "W&B"
@@ -101,7 +102,7 @@ def _sink(name: str, wandb: WandbOptions, group: str | None) -> ft.Sink:
             alert=wandb.alert,
         )
     try:
-        made: ft.Sink = ft.load_plugin("sinks", name)()
+        made: ft.Sink = plugins.load("sinks", name)()
     except ft.TelemetryError:
         raise
     except (Exception, SystemExit) as error:  # an installed sink may raise anything

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fno_telemetry as ft
+from fno_telemetry import files, report
 from fno_telemetry_cli.run_log import RunLog
 
 _LONGEST_NAME = 200  # bytes; most file systems take 255, and a temporary file has a longer name
@@ -45,7 +46,7 @@ class Target:
 
     def reports(self, labels: Iterable[str]) -> list[Path]:
         """Return the paths of the reports of a series."""
-        return [self.folder / ft.series_report_name(self.name, label) for label in labels]
+        return [self.folder / report.series_report_name(self.name, label) for label in labels]
 
     @property
     def log(self) -> Path:
@@ -84,7 +85,7 @@ class Target:
             )
 
     def _check(self) -> None:
-        if (reason := ft.why_unwritable(self.folder)) is not None:
+        if (reason := files.why_unwritable(self.folder)) is not None:
             raise ft.OptionError(
                 f"--output {self.folder}: cannot be written: {reason}; choose another folder"
             )

@@ -5,21 +5,21 @@ import io
 from importlib.util import find_spec
 from pathlib import Path
 
-import fno_telemetry as ft
+from fno_telemetry.sinks import wandb
 from fno_telemetry_cli.output import keep_stdout_clean, print_json, print_lines, print_notes
 from fno_telemetry_cli.reports_in import reports_in
 
 
 def show_wandb(path: Path, save_workspace: bool, as_json: bool, quiet: bool) -> None:
     """Print how to look at the runs of a capture, once a workspace is saved where that is asked for."""
-    runs = ft.wandb_runs_in(path)
+    runs = wandb.runs_in(path)
     notes = []
     if save_workspace:
         left_out = _save_workspace(path, runs)
         if left_out:
             notes.append(f"the workspace has no room for: {', '.join(left_out)}")
-        runs = ft.wandb_runs_in(path)
-    lines = ft.how_to_look_at_wandb(runs)
+        runs = wandb.runs_in(path)
+    lines = wandb.how_to_look(runs)
     if as_json:
         print_json(
             {
@@ -36,11 +36,11 @@ def show_wandb(path: Path, save_workspace: bool, as_json: bool, quiet: bool) -> 
         print_notes(notes, style="yellow")
 
 
-def _save_workspace(path: Path, runs: list[ft.KnownWandbRun]) -> tuple[str, ...]:
+def _save_workspace(path: Path, runs: list[wandb.KnownRun]) -> tuple[str, ...]:
     """Save a workspace and return what it has no room for; what W&B says meanwhile, the result says."""
     reports, _ = reports_in(path)
     with keep_stdout_clean(), contextlib.redirect_stderr(io.StringIO()):
-        return ft.save_wandb_workspace(runs, reports.values()).left_out
+        return wandb.save_workspace(runs, reports.values()).left_out
 
 
 def _has_wandb() -> bool:

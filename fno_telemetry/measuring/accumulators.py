@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, TensorRecord, Value
+from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, Role, TensorRecord, Value
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Activation, Layout, dtype_name
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
@@ -149,7 +149,7 @@ class ModuleAccumulator(TensorAccumulator):
     order: int = 0
     parent: str | None = None
     class_name: str = ""
-    role: str = ""
+    role: Role = "other"
     truncation: Any = None
     weights: NormState | None = None
     modes: Any = None

@@ -78,7 +78,7 @@ def read_samples(
         raise InputError(f"{name}: cannot be read ({reason}); check the path and its permissions.") from cause
 
 
-def batches(values: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
+def split_batches(values: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
     """Views of the samples in order, every sample in exactly one; the last may be smaller."""
     if batch_size < 1:
         raise OptionError(f"--batch-size {batch_size} runs nothing; give 1 or more.")

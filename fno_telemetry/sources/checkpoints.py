@@ -13,6 +13,7 @@ from types import MappingProxyType
 import torch
 from fno_telemetry.canonical_paths import SOLE_CHILDREN, canonical_names, without_wrappers
 from fno_telemetry.errors import CheckpointError
+from fno_telemetry.records import StepKind
 from fno_telemetry.sources.unpickling import read_torch_file
 from torch import Tensor, nn
 
@@ -36,7 +37,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     hyper_parameters: Mapping[str, object] = field(default_factory=dict)
     step: int | None = None
-    step_kind: str | None = None  # "step" or "epoch"
+    step_kind: StepKind | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,9 +267,10 @@ def _plain(value: object, depth: int = DEEPEST) -> object:
     return str(value) if isinstance(value, PurePath) else value
 
 
-def _step(entries: Mapping[object, object], name: str) -> tuple[int | None, str | None]:
+def _step(entries: Mapping[object, object], name: str) -> tuple[int | None, StepKind | None]:
     """Return the step and its kind: from the file's entries, else its name, else the epoch."""
-    for kind, key in (("step", "global_step"), ("epoch", "epoch")):
+    kinds: tuple[tuple[StepKind, str], ...] = (("step", "global_step"), ("epoch", "epoch"))
+    for kind, key in kinds:
         value = entries.get(key)
         if isinstance(value, Tensor) and value.numel() == 1:
             value = value.item()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from fno_telemetry.isolation.function_transforms import is_wrapped
+from fno_telemetry.records import Role
 from fno_telemetry.tracing.lineage import Lineage, LineageTable, TensorTable, members
 from fno_telemetry.tracing.module_calls import Call
 from torch import nn
@@ -198,7 +199,7 @@ def _outermost(made: int, spectral: Call, calls: Sequence[Call]) -> tuple[Call, 
     return tuple(call for call in siblings if role_by_class(call.module) is None) or tuple(siblings)
 
 
-def role_by_class(module: nn.Module | None) -> str | None:
+def role_by_class(module: nn.Module | None) -> Role | None:
     """Return "activation" or "norm" for classes that can be nothing else."""
     name, home = type(module).__name__, type(module).__module__
     if home == "torch.nn.modules.activation" and name != "MultiheadAttention":

@@ -9,6 +9,7 @@ import pytest
 
 import fno_telemetry as ft
 import torch
+from fno_telemetry import plugins
 
 
 class Thing:
@@ -209,9 +210,7 @@ def test_batches_come_from_a_function(run, folder, spec, model, count):
 
 @pytest.mark.parametrize("weights", ["state dict", "lightning"])
 def test_a_checkpoint_says_how_its_network_is_built(run, folder, weights):
-    network = ft.load_plugin("architectures", "fno_vanilla").build(
-        hidden_channels=6, n_blocks=2, modes=3, C=1
-    )
+    network = plugins.load("architectures", "fno_vanilla").build(hidden_channels=6, n_blocks=2, modes=3, C=1)
     state = network.state_dict()
     if weights == "lightning":
         state = {"state_dict": {f"model.generator.{k}": v for k, v in state.items()}, "global_step": 1200}
@@ -229,7 +228,7 @@ def test_a_checkpoint_says_how_its_network_is_built(run, folder, weights):
 
 
 def test_missing_parameters_are_accepted_only_when_asked(run, folder, small):
-    network = ft.load_plugin("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
+    network = plugins.load("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
     state = network.state_dict()
     del state["output_proj.bias"]
     torch.save(state, "part.pt")
@@ -263,7 +262,7 @@ def test_a_map_by_hand_is_taken(run, folder, tiny):
 
 
 def test_a_trusted_checkpoint_is_unpickled(run, folder):
-    network = ft.load_plugin("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
+    network = plugins.load("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
     torch.save({"state_dict": network.state_dict(), "odd": Thing()}, "odd.pt")
     line = ("capture", "--input", "train.npz", "--output", "out", "--checkpoint", "odd.pt")
     assert "--trust-checkpoint" in run(*line).err

@@ -7,6 +7,7 @@ import pytest
 
 import fno_telemetry as ft
 import torch
+from fno_telemetry import plugins, sources
 
 CAPTURE = ("capture", "--input", "train.npz", "--output", "out")
 
@@ -15,7 +16,7 @@ def network(seed: int = 0) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         arguments = {"hidden_channels": 4, "modes": 3, "C": 1, "fno_blocks": 1, "cnn_blocks": 1}
-        return ft.load_plugin("architectures", "fno").build(**arguments)
+        return plugins.load("architectures", "fno").build(**arguments)
 
 
 def save(path: str, seed: int = 0, **more: int) -> str:
@@ -49,7 +50,7 @@ def test_a_glob_gives_a_report_for_each_checkpoint_and_sinks_get_ascending_steps
     for report in reports:
         record = ft.load_report(report["path"])
         assert record.summary["step_kind"] == "step"
-        alone = ft.capture(network(record.step), ft.read_samples("train.npz").values)
+        alone = ft.capture(network(record.step), sources.read_samples("train.npz").values)
         assert record.module("lifter").stats["rms"] == pytest.approx(alone.module("lifter").stats["rms"])
     assert steps(read_events, "out/tensorboard/out") == [30, 200, 1000]
     assert {path.name for path in Path("out").iterdir() if path.is_file()} == {

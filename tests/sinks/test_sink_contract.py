@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from torch.utils.tensorboard import SummaryWriter
 
 from fno_telemetry import report
 from fno_telemetry.sinks.contract import RunContext, Sink
 from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
+from torch.utils.tensorboard import SummaryWriter
 
 
 @dataclass
@@ -29,7 +29,7 @@ def _callers_writer(folder: Path) -> TensorBoard:
 
 
 def _report_steps(folder: Path, _read_events: Callable) -> list[int]:
-    return [report.load(folder / "activation_report.json").step]
+    return [report.load_report(folder / "activation_report.json").step]
 
 
 def _event_steps(where: str) -> Callable[[Path, Callable], list[int]]:

@@ -215,9 +215,7 @@ def _summary_line(record: CaptureRecord) -> str:
 
 def _name(record: ModuleRecord | BlockRecord) -> str:
     """Return the dotted path, with the call and the output where there are several."""
-    item = record.item if isinstance(record, ModuleRecord) else None
-    call = f"@{record.call}" if record.call else ""
-    return (record.name or keys.ROOT) + call + (f"[{item}]" if item is not None else "")
+    return record.place
 
 
 def _numbers(stats: Mapping[str, Value], columns: Mapping[str, str]) -> list[str]:

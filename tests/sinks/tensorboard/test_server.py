@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch.utils.tensorboard import SummaryWriter
 
 from fno_telemetry import keys, report
 from fno_telemetry.sinks.contract import RunContext
@@ -18,6 +17,7 @@ from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, BLOCKS_TITLE
 from support import tensorboard_serving
+from torch.utils.tensorboard import SummaryWriter
 
 serving = tensorboard_serving.serving
 LAST_STEPS = {"once": 2000, "again": 7, "grown": 2000, "diagnosed": 3000, "callers": 1100}
@@ -74,7 +74,7 @@ def _last_step(get: Get, run: str) -> int:
 @pytest.fixture(scope="module")
 def saved(folder: Path):
     """The report of the run called once, which is of its last record."""
-    return report.load(folder / "once.json")
+    return report.load_report(folder / "once.json")
 
 
 def test_the_server_shows_one_run_for_each_experiment_and_nothing_else(get: Get):
