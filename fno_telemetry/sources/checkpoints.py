@@ -137,7 +137,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: boo
         raise CheckpointError(
             f"{checkpoint.path}: nothing in it belongs to this network: it has "
             f"{_some(checkpoint.tensors)}, the network {_some(own)}. "
-            "Give the right --architecture or --model."
+            "Give the right `architecture` or `model`."
         )
     chosen, *rivals = fits
     source = {name: chosen.names[brief] for brief, name in full.items() if brief in chosen.names}
@@ -145,7 +145,8 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: boo
     if missing and not allow_missing:
         raise CheckpointError(
             f"{checkpoint.path}: {len(missing)} of the network's {len(own)} parameters are missing from it: "
-            f"{_some(missing)}. Give the network it was made for, or accept initial values: --allow-missing"
+            f"{_some(missing)}. Give the network it was made for, or accept initial values by "
+            "`allow_missing=True`."
         )
     _refuse_other_shapes(own, source, checkpoint)
     used = set(source.values())
@@ -201,7 +202,7 @@ def _refuse_other_shapes(
         rest = f" ({len(wrong) - 1} more parameters differ)" if len(wrong) > 1 else ""
         raise CheckpointError(
             f"{checkpoint.path}: {wrong[0]} in the network{rest}. Build the network as it was trained, for "
-            "example by --set, or give its own checkpoint."
+            "example by `settings`, or give its own checkpoint."
         )
 
 

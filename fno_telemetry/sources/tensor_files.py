@@ -46,7 +46,7 @@ def load_tensor(path: str, key: str | None, *, mapped: bool) -> tuple[torch.Tens
         ) from cause
     if isinstance(held, torch.Tensor):
         if key is not None:
-            raise InputError(f"{path}: holds one tensor without a name; leave --key {key!a} out.")
+            raise InputError(f"{path}: holds one tensor without a name; leave `key` {key!a} out.")
         return held, None
     if not isinstance(held, Mapping):
         raise InputError(
@@ -88,7 +88,7 @@ def first_of(tensor: torch.Tensor, axis: int | None, count: int, where: str) -> 
     except (RuntimeError, NotImplementedError, MemoryError) as cause:
         raise InputError(
             f"{where}: {count} samples of {part.dtype} cannot be made float32 ({cause}); "
-            f"save them as float32, or lower --max-samples."
+            f"save them as float32, or lower `max_samples`."
         ) from cause
     refuse_overflow(overflown, str(part.dtype).removeprefix("torch."), where)
     return single

@@ -233,5 +233,5 @@ def test_every_sample_is_in_exactly_one_batch(count: int, size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_batch_size_below_one_is_refused_at_once(size: int) -> None:
-    with pytest.raises(OptionError, match="--batch-size"):
+    with pytest.raises(OptionError, match="`batch_size`"):
         split_batches(torch.zeros(3, 1, 2), size)
