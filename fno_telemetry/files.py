@@ -28,7 +28,7 @@ def read_toml(
     except UnicodeDecodeError as error:
         raise refusal(f"{place}: cannot be read: it is not UTF-8 text; save it as TOML") from error
     except tomllib.TOMLDecodeError as error:
-        raise refusal(f"{place}: is not TOML: {error}") from error
+        raise refusal(f"{place}: not TOML: {error}") from error
 
 
 @contextlib.contextmanager

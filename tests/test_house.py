@@ -35,6 +35,7 @@ LAYERS = (*RECORDS, *READERS, *TORCH)
 PUBLIC = {"errors", "files", "findings", "keys", "plugins", "records", "report", "sinks.wandb"}
 PUBLIC |= {"architectures", "comparison", "diagnosis", "mapping", "sinks", "sources", "statistics"}
 MOST_TOP_LEVEL_MODULES = 13
+MOST_PARAMETERS = 15  # of a function of the command
 
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc", "shared", "tools"}
 
@@ -154,3 +155,14 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted(COMMAND.rglob("*.py")), ids=lambda p: str(p.relative_to(COMMAND)))
+def test_functions_of_the_command_take_few_parameters_and_name_what_they_pass_on(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            given = node.args
+            count = len([*given.posonlyargs, *given.args, *given.kwonlyargs])
+            assert count <= MOST_PARAMETERS, f"line {node.lineno} has {count} parameters"
+        elif isinstance(node, ast.Name):
+            assert node.id != "locals", f"line {node.lineno}"

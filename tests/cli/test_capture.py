@@ -10,6 +10,7 @@ import pytest
 import fno_telemetry as ft
 import torch
 from fno_telemetry import plugins
+from support import cli_networks
 
 
 class Thing:
@@ -206,6 +207,21 @@ def test_batches_come_from_a_function(run, folder, spec, model, count):
     assert (
         ft.load_report("out/activation_report.json").provenance["input"]["batches"] == f"cli_networks:{spec}"
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "model"), [("samples", "TakesSample"), ("labelled", "TakesLabelled"), ("tuples", "Scaled")]
+)
+def test_batches_of_any_kind_work_as_in_python(run, folder, spec, model):
+    line = ("--batches", f"cli_networks:{spec}", "--model", f"cli_networks:{model}", "--output", "out")
+    assert run("capture", *line, "--loss", "cli_networks:square", "--seed", 5).code == 0
+    shown = ft.load_report("out/activation_report.json")
+    torch.manual_seed(5)
+    network = getattr(cli_networks, model)()
+    alone = ft.capture(network, getattr(cli_networks, spec)(), loss=cli_networks.square)
+    assert shown.summary["n_samples"] == alone.summary["n_samples"]
+    if spec != "tuples":  # which are drawn anew
+        assert shown.modules == alone.modules
 
 
 @pytest.mark.parametrize("weights", ["state dict", "lightning"])

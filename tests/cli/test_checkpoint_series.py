@@ -139,7 +139,7 @@ def test_a_copy_of_another_checkpoint_is_left_out_with_a_note(run, checkpoints):
     save("ck/last.ckpt", 1000, global_step=1000, epoch=3)
     result = run(*CAPTURE, "--checkpoint", "ck/*.ckpt")
     assert result.code == 0
-    assert "ck/last.ckpt is left out: it holds the weights of ck/a-1000.ckpt" in result.err
+    assert "ck/last.ckpt is left out: it holds the same weights as ck/a-1000.ckpt" in result.err
     assert len(list(Path("out").glob("*.json"))) == 3
 
 

@@ -65,7 +65,7 @@ def test_without_diagnose_the_dashboards_say_nothing_of_findings(broken, server,
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--sink", "wandb", "--wandb-alert"), "--wandb-alert tells what --diagnose finds; add --diagnose"),
+        (("--sink", "wandb", "--wandb-alert"), "--wandb-alert sends what --diagnose finds; add --diagnose"),
         (("--diagnose", "--wandb-alert"), "--wandb-alert is for the wandb sink; add --sink wandb"),
     ],
 )
