@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import torch
+
 from fno_telemetry.errors import InputError, OptionError
 from fno_telemetry.sources import (
     axis_orders,

@@ -1,6 +1,7 @@
 """Axis orders as one letter per axis: checking, choosing and applying them."""
 
 import torch
+
 from fno_telemetry.errors import InputError, OptionError
 
 LETTERS = "NCDHWLT"  # samples, channels, depth, height, width, length, time

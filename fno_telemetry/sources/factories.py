@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
 from fno_telemetry.sources.checkpoints import Checkpoint, WeightMatch, load_weights, subtrees
 from fno_telemetry.sources.unpickling import make_working_folder_importable
-from torch import nn
 
 DEFAULT_ARCHITECTURE = "fno"
 

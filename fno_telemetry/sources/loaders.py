@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+
 from fno_telemetry.errors import InputError, ModelError, TelemetryError
 from fno_telemetry.sources.factories import import_object
 from fno_telemetry.tracing.nested_tensors import map_tensors, tensors_in

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 
 import torch
+
 from fno_telemetry.errors import InputError
 from fno_telemetry.sources.first_samples import refuse_overflow
 from fno_telemetry.sources.zip_members import choose_key

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 import torch
+
 from fno_telemetry.errors import CheckpointError
 
 

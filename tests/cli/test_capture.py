@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry import plugins
 from support import cli_networks
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry import plugins, sources
 
 CAPTURE = ("capture", "--input", "train.npz", "--output", "out")

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry import plugins
 from support import wandb_log as log
 from support import wandb_surroundings

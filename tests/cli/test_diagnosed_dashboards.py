@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry import plugins
 from support import wandb_stand_in, wandb_surroundings
 

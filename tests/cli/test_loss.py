@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry import plugins, report, sources
 from fno_telemetry.sinks.wandb import rows
 

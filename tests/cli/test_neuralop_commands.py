@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry import sources
 
 pytest.importorskip("neuralop", reason="neuraloperator is not installed")

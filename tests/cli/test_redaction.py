@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry import plugins
 
 
@@ -72,9 +72,10 @@ def test_relative_paths_go_too_and_other_words_stay(run, folder):
 def test_paths_in_what_went_wrong_go_too(run, folder, monkeypatch):
     sink = Path("spying.py")
     sink.write_text(
-        "import fno_telemetry.statistics.contract as contract\n"
+        "from fno_telemetry.quantities import Quantity\n"
         "class Spy:\n"
-        "    name, keys = 'spy', ('spied',)\n"
+        "    name, of, needs = 'spy', 'tensor', ()\n"
+        "    quantities = (Quantity(name='spied', title='spied'),)\n"
         "    def measure(self, activation):\n"
         "        raise OSError('cannot read /home/ursula/spy.txt or ~/x')\n"
         "    def summarize(self, state, known):\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import torch
+
 from fno_telemetry import plugins
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import torch
+
 from fno_telemetry import plugins
 from support import wandb_stand_in, wandb_surroundings
 

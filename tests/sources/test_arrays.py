@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import torch
 from fno_telemetry.errors import InputError, OptionError
 from fno_telemetry.sources.arrays import read_samples, split_batches
 

@@ -14,12 +14,12 @@ import zipfile
 
 import numpy as np
 import pytest
-
 import torch
-from fno_telemetry.errors import CheckpointError
-from fno_telemetry.sources.checkpoints import find_weights, load_weights, read_checkpoint, subtrees
 from torch import nn
 from torch.nn import functional
+
+from fno_telemetry.errors import CheckpointError
+from fno_telemetry.sources.checkpoints import find_weights, load_weights, read_checkpoint, subtrees
 
 
 class Small(nn.Module):

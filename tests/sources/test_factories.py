@@ -4,8 +4,9 @@ import importlib
 import sys
 
 import pytest
-
 import torch
+from torch import nn
+
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
 from fno_telemetry.sources.checkpoints import read_checkpoint
 from fno_telemetry.sources.factories import (
@@ -14,7 +15,6 @@ from fno_telemetry.sources.factories import (
     import_object,
     parse_settings,
 )
-from torch import nn
 
 ARCHITECTURES = {
     name: getattr(importlib.import_module(f"fno_telemetry.architectures.{name}"), name.upper())

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-
 import torch
+
 from fno_telemetry.tracing.nested_tensors import copy_tensors, items, map_tensors
 
 Pair = namedtuple("Pair", "x y")
