@@ -22,6 +22,9 @@ READERS = ("plugins", "report", "comparison", "diagnosis", "sinks")
 TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
 TESTERS = ("testing",)
 LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
+# The same for the command:
+COMMAND_LAYERS = ("invocation", "options", "failures", "reports_in", "showing", "capturing", "sink_choice")
+COMMAND_LAYERS += ("replaying", "commands", "app", "__main__")
 # What the command, and any other program, may import; the names of a package are those in its `__all__`.
 PUBLIC = {"errors", "files", "findings", "keys", "plugins", "quantities", "records", "report", "sinks.wandb"}
 PUBLIC |= {"architectures", "comparison", "diagnosis", "mapping", "sinks", "sources", "statistics", "testing"}
@@ -36,7 +39,8 @@ def modules() -> list[Path]:
 
 
 def top_level_name(path: Path) -> str:
-    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+    root = LIBRARY if path.is_relative_to(LIBRARY) else COMMAND
+    return path.relative_to(root).parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> set[str]:
@@ -60,14 +64,17 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_go_one_way(path: Path) -> None:
-    rank = {name: index for index, name in enumerate(LAYERS)}
+    package, layers = ("fno_telemetry", LAYERS)
+    if path.is_relative_to(COMMAND):
+        package, layers = ("fno_telemetry_cli", COMMAND_LAYERS)
+    rank = {name: index for index, name in enumerate(layers)}
     own = top_level_name(path)
     if own == "__init__":
         return
     for module in imports(path):
-        if module.startswith("fno_telemetry."):
+        if module.startswith(f"{package}."):
             other = module.split(".")[1]
             if other in rank and other != own:
                 assert rank[other] < rank[own], f"{own} may not import {other}"
@@ -95,8 +102,9 @@ def test_modules_are_named_for_what_they_hold(path: Path) -> None:
 
 
 def test_every_layer_exists_and_every_module_has_a_layer() -> None:
-    there = {top_level_name(path) for path in LIBRARY.rglob("*.py")} - {"__init__"}
-    assert there == set(LAYERS)
+    for package, layers in ((LIBRARY, LAYERS), (COMMAND, COMMAND_LAYERS)):
+        there = {top_level_name(path) for path in package.rglob("*.py")} - {"__init__"}
+        assert there == set(layers)
 
 
 def test_the_top_of_the_package_can_be_taken_in_at_a_glance() -> None:

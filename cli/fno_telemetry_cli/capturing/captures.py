@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import fno_telemetry as ft
-from fno_telemetry_cli.capturing.checkpoint_series import Failure, Listed
+from fno_telemetry_cli.capturing.checkpoint_series import Listed
 from fno_telemetry_cli.capturing.input_batches import InputBatches
 from fno_telemetry_cli.capturing.preparing import prepare
 from fno_telemetry_cli.capturing.redaction import redact
 from fno_telemetry_cli.capturing.running import capture_record
+from fno_telemetry_cli.failures import Failure
 from fno_telemetry_cli.options.model import Source
 from fno_telemetry_cli.showing.tables import format_count, some
 from fno_telemetry_cli.showing.terminal import print_notes

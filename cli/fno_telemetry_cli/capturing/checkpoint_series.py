@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fno_telemetry as ft
 from fno_telemetry import records, sources
-from fno_telemetry_cli.options.spelling import spell_options
+from fno_telemetry_cli.failures import Failure
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,6 @@ class Listed:
     def label(self) -> str:
         """As in the names of reports: step1000, epoch3, or the checkpoint's name."""
         return records.step_label(self.step, self.step_kind, self.name)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A checkpoint that could not be captured."""
-
-    path: Path
-    reason: str
-
-    @classmethod
-    def of(cls, path: Path, error: ft.TelemetryError) -> Failure:
-        """Return the failure of a checkpoint, its reason in the command's words."""
-        return cls(path, spell_options(str(error)))
-
-    def __str__(self) -> str:
-        return self.reason if self.reason.startswith(str(self.path)) else f"{self.path}: {self.reason}"
 
 
 @dataclass(frozen=True)

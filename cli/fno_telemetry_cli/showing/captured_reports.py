@@ -10,7 +10,7 @@ from rich.text import Text
 import fno_telemetry as ft
 from fno_telemetry.report import as_document
 from fno_telemetry.sinks import Outcome
-from fno_telemetry_cli.capturing.checkpoint_series import Failure
+from fno_telemetry_cli.failures import Failure
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.showing.findings_view import findings_document, findings_view
 from fno_telemetry_cli.showing.tables import format_count, headline, notes
