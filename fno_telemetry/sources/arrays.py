@@ -61,7 +61,7 @@ def read_samples(
     """
     name = os.fspath(path)
     if "\0" in name:
-        raise InputError(f"{name!a}: is no path, for it holds a null character; check it.")
+        raise InputError(f"{name!a}: is not a path: it holds a null character; check it.")
     if max_samples < 1:
         raise OptionError(f"`max_samples` {max_samples} for {name} reads nothing; give 1 or more.")
     order = None if axes is None else axis_orders.check_order(axes, name)

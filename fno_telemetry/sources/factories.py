@@ -226,7 +226,7 @@ def _parse_value(item: str, text: str, argument: str) -> object:
     number = re.fullmatch(r"[-+.\d][-+.\d_eE]*", text)
     if number or not re.fullmatch(r"[^\s\"'=,#{}\[\]]+", text):
         raise OptionError(
-            f"`{argument}` {item}: {text!r} is no TOML value. If text is meant, quote it: "
+            f"`{argument}` {item}: {text!r} is not a TOML value. If text is meant, quote it: "
             f"'{item.partition('=')[0]}=\"…\"'"
         )
     return text

@@ -205,7 +205,7 @@ def _check_kind(path: str) -> None:
         _check_archive(path)
     elif not head.startswith(b"\x80"):
         raise CheckpointError(
-            f"{path}: this is no PyTorch checkpoint (it begins with {head[:8]!r}). Give a file of torch.save."
+            f"{path}: this is not a PyTorch checkpoint (it begins with {head[:8]!r}). Give one of torch.save."
         )
 
 
@@ -218,7 +218,7 @@ def _check_archive(path: str) -> None:
         raise _damaged(path, error) from error
     if "constants.pkl" in names:
         raise CheckpointError(
-            f"{path}: this is a TorchScript program, whose modules cannot be watched. Give its weights: "
+            f"{path}: this is a TorchScript program, whose modules cannot be captured. Give its weights: "
             "torch.save(torch.jit.load(source).state_dict(), target)"
         )
     if "data.pkl" not in names:

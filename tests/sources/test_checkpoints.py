@@ -438,7 +438,7 @@ def saving(content, **options):
             lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
             "git lfs pull",
         ),
-        (lambda path: path.write_text("hello, this is text"), "no PyTorch checkpoint"),
+        (lambda path: path.write_text("hello, this is text"), "not a PyTorch checkpoint"),
         (lambda path: path.write_bytes(b"\x02\0\0\0\0\0\0\0{}" + bytes(8)), "safetensors"),
         (lambda path: path.write_bytes(b"\x80"), "truncated or damaged"),
         (lambda path: path.write_bytes(b"\x80\x02" + bytes(range(256))), "truncated or damaged"),
