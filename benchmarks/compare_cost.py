@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 
 PROGRAM = """
 import sys
@@ -38,9 +39,7 @@ def a_record() -> ft.CaptureRecord:
     import torch
 
     torch.manual_seed(0)
-    network = ft.load_plugin("architectures", "fno_vanilla").build(
-        hidden_channels=8, n_blocks=1, modes=8, C=1
-    )
+    network = plugins.load("architectures", "fno_vanilla").build(hidden_channels=8, n_blocks=1, modes=8, C=1)
     return ft.capture(network, torch.rand(8, 1, 64, 64))
 
 

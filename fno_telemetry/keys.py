@@ -19,10 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Literal, TypeGuard
 
-from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
-
-ROOT = "(model)"
-"""The model itself."""
+from fno_telemetry.records import ROOT, BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
 
 _SIDES = frozenset({"input", "output"})
 # Besides what the spelling uses: control characters and lone surrogates, which no dashboard can store.

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fno_telemetry.quantities import Quantity
 
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Number of the report format that this version writes."""
+
+Role = Literal["lifting", "spectral", "local", "block", "activation", "norm", "projection", "other"]
+"""What a module is to its network."""
+
+StepKind = Literal["step", "epoch"]
+"""What a checkpoint's number counts."""
+
+ROOT = "(model)"
+"""The model itself, whose path is empty, in places that people read."""
 
 Value = int | float | None
 """One statistic: exact integers stay integers; None is undefined, never zero."""
@@ -43,11 +52,14 @@ class FrozenMapping(Mapping[str, V]):
 
 
 def place_name(name: str, call: int, item: str | None = None) -> str:
-    """Return a path with its call, where it is not the first, and its output, where it has a name."""
-    return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
+    """Return a path with its call, where it is not the first, and its output, where it has a name.
+
+    The model itself, whose path is empty, is called "(model)".
+    """
+    return (name or ROOT) + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
 
 
-def step_label(step: int | None, step_kind: str | None, checkpoint: str | None) -> str:
+def step_label(step: int | None, step_kind: StepKind | None, checkpoint: str | None) -> str:
     """Return "step1000" or "epoch3" where the step is known, else the checkpoint's name, else "untrained"."""
     if step is not None:
         return f"{step_kind or 'step'}{step}"
@@ -166,7 +178,7 @@ class ModuleRecord(TensorRecord):
     order: int
     parent: str | None
     class_name: str
-    role: str
+    role: Role
     mode_energy: ModeEnergy | None = None
 
     @property

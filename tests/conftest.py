@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-import fno_telemetry as ft
+from fno_telemetry import plugins
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.testing import example_record
 
@@ -42,7 +42,7 @@ def small_network() -> Callable[..., nn.Module]:
     def build(name: str = "fno", **arguments: object) -> nn.Module:
         blocks = {"fno_blocks": 2, "cnn_blocks": 1} if name == "fno" else {"n_blocks": 2}
         arguments = {"hidden_channels": 5, "modes": 4, "C": 1, **blocks, **arguments}
-        network = ft.load_plugin("architectures", name).build(**arguments)
+        network = plugins.load("architectures", name).build(**arguments)
         assert isinstance(network, nn.Module)
         return network
 

@@ -20,7 +20,7 @@ from fno_telemetry.findings import (
 from fno_telemetry.records import FrozenMapping, freeze_mapping
 from fno_telemetry.sinks.tensorboard.markdown import findings_list
 from fno_telemetry.sinks.wandb.findings_table import COLUMNS, table_rows
-from fno_telemetry_cli.findings_view import findings_view
+from fno_telemetry_cli.showing.findings_view import findings_view
 
 
 def finding(name: str, layer: str | None = "a", follows_from: str | None = None, **found) -> Finding:

@@ -129,5 +129,5 @@ def test_reading_refuses(document, path, name):
     WRONG[name][0](document)
     path.write_text(json.dumps(document))
     with pytest.raises(ReportError) as raised:
-        report.load(path)
+        report.load_report(path)
     assert str(raised.value).startswith(f"{path}: ")

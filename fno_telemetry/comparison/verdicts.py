@@ -97,7 +97,7 @@ def _notes(
         what = "input (digest)" if len(digests) > 1 else "number of samples"
         raise ReportError(
             f"the reports are of different {what}, so differences would say nothing about the weights; "
-            "capture on the same samples, or pass --allow-different-input"
+            "capture on the same samples, or pass `allow_different_input=True`"
         )
     notes = ["the inputs differ: differences are of weights and input together"]
     if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:

@@ -38,7 +38,7 @@ class EarlierReports:
         for step in sorted(steps):
             path = (self._paths or {}).pop(step)
             try:
-                record = report.load(path)
+                record = report.load_report(path)
             except ReportError as error:
                 self.left_out.append(str(error))
                 continue

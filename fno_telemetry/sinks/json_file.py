@@ -62,6 +62,6 @@ class JsonFile:
         found: dict[int | None, dict[str, int | float]] = {}
         for path in paths:
             with contextlib.suppress(ReportError):
-                record = report.load(path)
+                record = report.load_report(path)
                 found[record.step] = dict(keys.numbers(record))
         return found

@@ -13,6 +13,7 @@ from fno_telemetry.records import (
     Histogram,
     LogHistogram,
     ModuleRecord,
+    Role,
     SketchNote,
     Spectrum,
     TensorRecord,
@@ -146,7 +147,7 @@ def without(record: CaptureRecord, *names: str) -> CaptureRecord:
 def _module(
     name: str,
     x: np.ndarray,
-    role: str,
+    role: Role,
     class_name: str,
     call: int = 0,
     item: str | None = None,

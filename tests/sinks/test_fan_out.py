@@ -270,4 +270,4 @@ def test_the_report_stands_when_another_sink_fails(calls, run, record):
     sinks.open(run)
     sinks.write(record)
     assert sinks.close(ok=True).status == {"json": "ok", "bad": "OSError: full"}
-    assert record == report.load(run.folder / "activation_report.json")
+    assert record == report.load_report(run.folder / "activation_report.json")

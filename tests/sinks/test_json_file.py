@@ -11,7 +11,7 @@ from fno_telemetry.sinks.json_file import JsonFile
 
 def test_with_a_path_a_record_is_written_without_open(tmp_path: Path, record):
     JsonFile(tmp_path / "new" / "a report.json").write(record)
-    assert record == report.load(tmp_path / "new" / "a report.json")
+    assert record == report.load_report(tmp_path / "new" / "a report.json")
 
 
 def test_without_a_path_the_run_says_where(tmp_path: Path, record):

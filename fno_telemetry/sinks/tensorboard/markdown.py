@@ -73,7 +73,7 @@ def _summary_line(record: CaptureRecord) -> str:
 
 
 def _name(record: ModuleRecord | BlockRecord) -> str:
-    return record.place if record.name else keys.ROOT + record.place
+    return record.place
 
 
 def _heading(quantity: Quantity) -> str:

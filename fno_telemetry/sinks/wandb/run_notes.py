@@ -78,7 +78,7 @@ def runs_in(path: str | Path) -> list[KnownRun]:
     path = Path(path)
     experiment = None
     if not path.is_dir():
-        experiment = report.load(path).provenance.get("experiment")
+        experiment = report.load_report(path).provenance.get("experiment")
     folder = path if path.is_dir() else path.parent
     for place in (folder / "wandb", folder):
         found = sorted(_runs(place), key=lambda run: _started(run.folder))

@@ -74,7 +74,7 @@ def _last_step(get: Get, run: str) -> int:
 @pytest.fixture(scope="module")
 def saved(folder: Path):
     """The report of the run called once, which is of its last record."""
-    return report.load(folder / "once.json")
+    return report.load_report(folder / "once.json")
 
 
 def test_the_server_shows_one_run_for_each_experiment_and_nothing_else(get: Get):

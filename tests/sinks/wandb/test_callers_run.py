@@ -116,7 +116,7 @@ def test_the_run_goes_on_and_keeps_what_is_its_own(mine, record, examples):
     artifacts = [entry.artifact for entry in log.read_log(folder) if entry.HasField("artifact")]
     # Only the last report: a training would leave thousands.
     [[entry]] = [artifact.manifest.contents for artifact in artifacts]
-    assert report.load(entry.local_path).step == 2000
+    assert report.load_report(entry.local_path).step == 2000
     assert not Path("is-not-used").exists()
 
 

@@ -282,7 +282,8 @@ def test_without_runs_it_is_said_what_writes_them(tmp_path):
 def test_reading_imports_neither_wandb_nor_torch(alone, record):
     capture(alone, record, mode="offline")
     program = (
-        "import sys, fno_telemetry as ft; print(len(ft.how_to_look_at_wandb(ft.wandb_runs_in(sys.argv[1]))), "
+        "import sys; from fno_telemetry.sinks.wandb import how_to_look, runs_in; "
+        "print(len(how_to_look(runs_in(sys.argv[1]))), "
         "[name for name in ('torch', 'wandb', 'wandb_workspaces') if name in sys.modules])"
     )
     line = [sys.executable, "-c", program, str(alone)]

@@ -108,7 +108,7 @@ def test_every_report_is_a_version_of_one_artifact(alone, record, examples):
         [entry] = artifact.manifest.contents
         assert (artifact.type, entry.path) == ("activation-report", "activation_report.json")
         assert Path(entry.local_path).is_relative_to(run)
-        assert report.load(entry.local_path) == expected
+        assert report.load_report(entry.local_path) == expected
 
 
 def test_a_long_training_keeps_a_hundred_reports_at_most(alone, record, examples, monkeypatch):

@@ -180,10 +180,10 @@ def test_a_server_that_is_not_there_is_one_line_in_bounded_time(run_program, sil
             server.stop()
         done = run_program(
             f"""
-from fno_telemetry.sinks.wandb.run_notes import KnownRun
+from fno_telemetry.sinks.wandb import KnownRun, save_workspace
 run = KnownRun(Path("r"), "r", "online", entity="e", project="p", url="{server.url}/e/p/runs/r")
 try:
-    ft.save_wandb_workspace([run], [record])
+    save_workspace([run], [record])
 except ft.SinkUnavailable as error:
     print(error)
 """,
