@@ -15,7 +15,7 @@ _MOST_ROWS = 40
 def comparison_document(comparison: ft.Comparison) -> dict[str, Any]:
     """Return the comparison as JSON writes it."""
     document = dataclasses.asdict(comparison)
-    return {"schema": "fno-telemetry-compare/1", "worse": comparison.worse, **document}
+    return {"schema": "fno-telemetry-compare/2", "worse": comparison.worse, **document}
 
 
 def comparison_view(comparison: ft.Comparison, quiet: bool) -> list[Any]:
