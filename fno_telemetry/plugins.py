@@ -22,6 +22,15 @@ STATISTICS = {
     "channels": "fno_telemetry.statistics.channels:Channels",
     "samples": "fno_telemetry.statistics.samples:Samples",
     "spectrum": "fno_telemetry.statistics.spectrum:Spectrum",
+    "truncation": "fno_telemetry.statistics.truncation:Truncation",
+    "weight_norm": "fno_telemetry.statistics.weights:WeightNorm",
+    "modes": "fno_telemetry.statistics.weights:Modes",
+    "branches": "fno_telemetry.statistics.branches:Branches",
+    "updates": "fno_telemetry.statistics.branches:Updates",
+    "gains": "fno_telemetry.statistics.branches:Gains",
+    "output_gradients": "fno_telemetry.statistics.gradients:OutputGradientSize",
+    "parameter_gradients": "fno_telemetry.statistics.gradients:ParameterGradientNorms",
+    "branch_gradients": "fno_telemetry.statistics.gradients:BranchGradientRatio",
 }
 ARCHITECTURES = {
     "fno": "fno_telemetry.architectures.fno:FNO",

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fno_telemetry.quantities import Quantity
+
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
 
@@ -196,6 +198,8 @@ class CaptureRecord:
     input: TensorRecord | None
     output: TensorRecord | None
     outputs: tuple[TensorRecord, ...]
+    quantities: tuple[Quantity, ...] = ()
+    """What statistics of other packages say of their numbers."""
     not_fired: tuple[FrozenMapping[str], ...] = ()
     skipped: tuple[FrozenMapping[str], ...] = ()
     errors: tuple[FrozenMapping[str], ...] = ()

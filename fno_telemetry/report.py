@@ -12,6 +12,7 @@ from typing import Any, cast
 from fno_telemetry.errors import ReportError
 from fno_telemetry.files import whole_file
 from fno_telemetry.findings import Finding
+from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import (
     SCHEMA,
     BlockRecord,
@@ -35,8 +36,9 @@ def as_document(record: CaptureRecord) -> dict[str, Any]:
     """Return the record as plain lists, dicts, strings and finite numbers, ready for any JSON writer."""
     document = {"schema": f"fno-telemetry/{record.schema}"}
     for field in dataclasses.fields(record):
-        # Findings are there when somebody looked for them.
-        if field.name != "schema" and (field.name != "findings" or record.findings is not None):
+        # Findings are there when somebody looked for them, quantities when packages bring their own.
+        left_out = {"schema": True, "findings": record.findings is None, "quantities": not record.quantities}
+        if not left_out.get(field.name):
             document[field.name] = _plain(getattr(record, field.name))
     return document
 
@@ -60,6 +62,7 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             input=_optional(_tensor, document.get("input")),
             output=_optional(_tensor, document.get("output")),
             outputs=tuple(_tensor(entry) for entry in document.get("outputs", ())),
+            quantities=tuple(Quantity(**entry) for entry in document.get("quantities", ())),
             not_fired=tuple(FrozenMapping(entry) for entry in document.get("not_fired", ())),
             skipped=tuple(FrozenMapping(entry) for entry in document.get("skipped", ())),
             errors=tuple(FrozenMapping(entry) for entry in document.get("errors", ())),

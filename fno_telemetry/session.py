@@ -4,24 +4,27 @@ import contextlib
 import difflib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 import torch
-from fno_telemetry import plugins
 from fno_telemetry.errors import InputError, MapError, ModelError
 from fno_telemetry.isolation.compilation import keep_uncompiled
 from fno_telemetry.isolation.preservation import preserve
 from fno_telemetry.mapping.layer_filters import select_names
 from fno_telemetry.mapping.model_map import GivenRole, ModelMap
 from fno_telemetry.mapping.structure import detect_structure
+from fno_telemetry.measuring.accumulators import MemoryBudget
 from fno_telemetry.measuring.collector import Collector
-from fno_telemetry.measuring.gradient_pass import GradientPass
+from fno_telemetry.measuring.gradient_pass import Branches, GradientPass
 from fno_telemetry.measuring.losses import Loss
-from fno_telemetry.measuring.record_builder import Tally, build_record
+from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
+from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sources.digests import InputsDigest
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
@@ -82,7 +85,8 @@ def capture(
         given: Roles and axes stated by hand, by canonical path.
         layers: fnmatch patterns on canonical paths; only what matches is measured. Empty: by role.
         exclude: fnmatch patterns of what is not measured.
-        statistics: What to measure; all that are known by default.
+        statistics: What to measure, and only that is recorded; all that are known by default. What a
+            statistic needs of another one is measured too, whatever the order.
         memory_limit: Bytes that the mean fields of `sample_variation` may take together.
         summary: Added to the record's summary, over what is found here.
         provenance: Added to the record's provenance.
@@ -95,7 +99,7 @@ def capture(
         InputError: there is no batch.
         ModelError: a parameter or buffer has no values yet, or the loss cannot be differentiated.
         MapError: a pattern matches nothing, or the model was never called.
-        OptionError: the loss raises, or is no scalar that takes a gradient.
+        OptionError: the loss raises, or is no scalar that takes a gradient; `statistics` holds no statistic.
     """
     started = time.perf_counter()
     run = _runner(model, forward)
@@ -103,70 +107,78 @@ def capture(
     first = next(queue, None)
     if first is None:
         raise InputError("there is no batch to run the model on")
-    problems: list[str] = []
-    if statistics is None:
-        statistics, problems = _all_statistics()
+    chosen, problems = choose_statistics(statistics)
     _require_values(model)
-    counted = Tally()
     with preserve(model), torch.no_grad():
         model_map = _detect(model, first, run, given)
-        counted.observation_seconds = time.perf_counter() - started
+        structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
-        collector = Collector(model_map, statistics, names, memory_limit)
-        differentiated = GradientPass(model, model_map, names, loss) if loss is not None else None
+        budget = MemoryBudget(memory_limit)
+        collector = Collector(model_map, chosen, names, budget)
+        differentiated = None if loss is None else GradientPass(model, model_map, chosen, names, loss, budget)
+        counts = _Counts()
         with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace:
             for batch in chain([first], queue):
                 if differentiated is not None:
                     # Before the measured forward, so that it sees the batch and all states as that one does.
                     differentiated.add(batch, run, _batch_size(batch))
-                _run_batch(batch, run, trace, collector, counted)
+                counts = _run_batch(batch, run, trace, collector, counts)
                 if progress is not None:
-                    progress(counted.samples)
-        counted.telemetry_seconds, counted.outside = trace.seconds, trace.outside
+                    progress(counts.samples)
         if not collector.fired:
-            raise MapError("the model was never called: forward= must call it")
+            raise MapError("the model was never called: `forward` must call it")
+        gradients = None
         if differentiated is not None:
-            summary = {"loss": differentiated.finish(collector), **(summary or {})}
-            problems += differentiated.warnings
-            counted.gradient_seconds = differentiated.seconds
-        counted.wall_seconds = time.perf_counter() - started
+            branches = {key: Branches(b.spectral, b.local) for key, b in collector.blocks.items()}
+            gradients = differentiated.finish(collector.modules, branches)
+        wall = time.perf_counter() - started
         return build_record(
-            model, model_map, collector, counted, summary or {}, provenance or {}, (*warnings, *problems)
+            model,
+            model_map,
+            collector,
+            Run(
+                samples=counts.samples,
+                batch_size=counts.batch_size,
+                digest=counts.digest.hexdigest(),
+                seconds=Seconds(wall, counts.model_seconds, trace.seconds, structure_seconds),
+                called_outside=frozenset(trace.outside),
+            ),
+            gradients,
+            chosen.foreign_quantities,
+            summary or {},
+            provenance or {},
+            (*warnings, *problems),
         )
 
 
-def _all_statistics() -> tuple[list[Statistic], list[str]]:
-    """Return every statistic that can be used, and a line for each installed one that cannot."""
-    found: list[Statistic] = []
-    problems = []
-    for name in plugins.names("statistics"):
-        try:
-            found.append(plugins.load("statistics", name)())
-        except Exception as error:
-            # One broken package may not end every capture.
-            if name in plugins.STATISTICS:
-                raise
-            problems.append(f"the statistic {name!r} is left out: {error}")
-    return found, problems
+@dataclass(frozen=True)
+class _Counts:
+    """What was run so far."""
+
+    samples: int = 0
+    batch_size: int = 0
+    model_seconds: float = 0.0
+    digest: InputsDigest = field(default_factory=InputsDigest)
 
 
 def _run_batch(
-    batch: Any,
-    run: Callable[[Any], object],
-    trace: ForwardTrace,
-    collector: Collector,
-    counted: Tally,
-) -> None:
+    batch: Any, run: Callable[[Any], object], trace: ForwardTrace, collector: Collector, counts: _Counts
+) -> _Counts:
+    """Run and measure a batch; return the counts with it."""
     size = _batch_size(batch)
-    trace.aside("input", lambda: counted.note_inputs(list(tensors_in(batch))))
+    trace.aside("input", lambda: counts.digest.update(list(tensors_in(batch))))
     trace.aside("input", lambda: collector.start_batch(batch, size))
     started, measured = time.perf_counter(), trace.seconds
     with trace.batch():
         run(batch)
     collector.end_batch()
-    counted.model_seconds += time.perf_counter() - started - (trace.seconds - measured)
-    counted.samples += size or 1
-    counted.batch_size = max(counted.batch_size, size or 1)
+    seconds = time.perf_counter() - started - (trace.seconds - measured)
+    return replace(
+        counts,
+        samples=counts.samples + (size or 1),
+        batch_size=max(counts.batch_size, size or 1),
+        model_seconds=counts.model_seconds + seconds,
+    )
 
 
 def _batches(batches: object) -> Iterable[Any]:

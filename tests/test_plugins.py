@@ -6,18 +6,19 @@ import subprocess
 import sys
 
 import pytest
-
-import fno_telemetry as ft
 import torch
-from fno_telemetry import plugins
 from torch import nn
 
+import fno_telemetry as ft
+from fno_telemetry import plugins
+
 STATISTIC = """
-from fno_telemetry.statistics.contract import Summary, Undefined
+from fno_telemetry.quantities import Quantity
+from fno_telemetry.statistics.contract import Summary
 
 class Largest:
-    name = "largest"
-    keys = ("largest_magnitude",)
+    name, of, needs = "largest", "tensor", ()
+    quantities = (Quantity(name="largest_magnitude", title="largest |x|", unit="x"),)
 
     def measure(self, activation):
         return State(activation.values.abs().max())

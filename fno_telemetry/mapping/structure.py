@@ -4,13 +4,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
-import torch
 from fno_telemetry.errors import MapError, ModelError
 from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, SeenSpace
 from fno_telemetry.mapping.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
 from fno_telemetry.tracing.branch_sums import role_by_class
+from fno_telemetry.tracing.events import (
+    ActivationCalled,
+    BranchesAdded,
+    CallEnded,
+    Event,
+    Failed,
+    ResidualAdded,
+)
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.fourier_calls import sizes_by_rank
 from fno_telemetry.tracing.lineage import members
@@ -42,10 +48,8 @@ def _follow(
     model: nn.Module, run: Callable[[], object], roles: Mapping[str, str], within: bool
 ) -> "_Structure":
     seen = _Structure()
-    with ForwardTrace(model, seen, roles, seen.places.identities, within) as trace:
-        seen.trace = trace
-        with trace.batch():
-            run()
+    with ForwardTrace(model, seen, roles, seen.places.identities, within) as trace, trace.batch():
+        run()
     if seen.errors:
         raise ModelError(f"the structure of the model could not be followed: {seen.errors[0]}")
     return seen
@@ -63,7 +67,6 @@ class _Structure:
     """A listener that keeps the shape of what happens, and no tensor."""
 
     def __init__(self) -> None:
-        self.trace: ForwardTrace | None = None
         self.errors: list[str] = []
         self._seen: list[_Seen] = []
         self._functions: list[tuple[str, str, tuple[int, ...]]] = []
@@ -72,53 +75,40 @@ class _Structure:
         self.places = Places()
         self._residual: set[int] = set()  # positions of the sums with the block's own input alone
 
-    def call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
-        tensors = list(tensors_in(output))
-        for item, tensor in items(output):
+    def on(self, event: Event) -> None:
+        """Keep the shapes and lineages of an event; what is padded or overwritten changes neither."""
+        match event:
+            case CallEnded():
+                self._call_ended(event)
+            case ActivationCalled():
+                self._functions.append((event.path, event.name, tuple(event.output.shape)))
+                self.places.note(Place("output", event.path, event.number), event.output)
+            case BranchesAdded():
+                # Until all are known, how the sums of a forward are numbered is not.
+                larger = max(event.t, event.s, key=lambda one: one.numel())
+                self.places.note(Place("sum", "", len(self._sums)), larger)
+                self._sums.append((event.parent, event.spectral, event.local))
+            case ResidualAdded():
+                self._residual_added(event)
+            case Failed():
+                self.errors.append(f"{event.where or 'the model'}: {event.line}")
+
+    def _call_ended(self, event: CallEnded) -> None:
+        call, tensors = event.call, list(tensors_in(event.output))
+        for item, tensor in items(event.output):
             self.places.note(Place("output", call.path, call.number, item), tensor)
-        if (first := next(tensors_in(inputs), None)) is not None:
+        if (first := next(tensors_in(event.inputs), None)) is not None:
             self.places.note(Place("input", call.path, call.number), first)
-        named = next((item for item, _ in items(output)), None)
+        named = next((item for item, _ in items(event.output)), None)
         owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
         self._seen.append(_Seen(call, [tuple(tensor.shape) for tensor in tensors], named, owner))
-        if call.parent is not None and call.parent.index == 0 and self.trace is not None:
-            for tensor in tensors:
-                lineage = self.trace.lineage(tensor)
-                self._makers_of_output |= lineage.makers if lineage else 0
+        self._makers_of_output |= event.makers
 
-    def activation_called(self, parent: Call, name: str, number: int, output: torch.Tensor) -> None:
-        path = f"{parent.path}#{name}"
-        self._functions.append((path, name, tuple(output.shape)))
-        self.places.note(Place("output", path, number), output)
-
-    def branches_added(
-        self,
-        spectral: tuple[Call, ...],
-        local: tuple[Call, ...],
-        parent: Call,
-        s: torch.Tensor,
-        t: torch.Tensor,
-    ) -> None:
-        # Until all are known, how the sums of a forward are numbered is not.
-        self.places.note(Place("sum", "", len(self._sums)), max(t, s, key=lambda one: one.numel()))
-        self._sums.append((parent, spectral, local))
-
-    def residual_added(
-        self, spectral: tuple[Call, ...], parent: Call, before: torch.Tensor, after: torch.Tensor
-    ) -> None:
-        if not any(spectral[-1] in met for _, met, _ in self._sums):
+    def _residual_added(self, event: ResidualAdded) -> None:
+        if not any(event.spectral[-1] in met for _, met, _ in self._sums):
             self._residual.add(len(self._sums))
-            self.places.note(Place("sum", "", len(self._sums)), before)
-            self._sums.append((parent, spectral, ()))
-
-    def padded(self, amounts: tuple[int, ...]) -> None:
-        """The axes that are followed tell."""
-
-    def overwriting(self, target: torch.Tensor) -> None:
-        """Shapes and lineages stay what they are."""
-
-    def failed(self, where: str, error: BaseException) -> None:
-        self.errors.append(f"{where or 'the model'}: {type(error).__name__}: {error}")
+            self.places.note(Place("sum", "", len(self._sums)), event.before)
+            self._sums.append((event.parent, event.spectral, ()))
 
     def called_in_and_outside(self) -> bool:
         """Whether the model itself was called, and beside it one of its modules was."""

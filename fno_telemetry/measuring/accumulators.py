@@ -2,29 +2,38 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from fno_telemetry.measuring.activation_cache import CachedActivation
+from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, TensorRecord, Value
 from fno_telemetry.statistics import legacy
-from fno_telemetry.statistics.activation import Activation, Layout, dtype_name
-from fno_telemetry.statistics.branches import Branches, Gains, Updates
+from fno_telemetry.statistics.activation import Layout, dtype_name
 from fno_telemetry.statistics.contract import (
+    OF_BLOCKS,
+    OF_MODULES,
+    Known,
+    Of,
     Statistic,
-    Summarizer,
     Summary,
     Undefined,
+    keys_of,
     merge_states,
     on_host,
     summarize_state,
 )
-from fno_telemetry.statistics.truncation import Truncation
-from fno_telemetry.statistics.values import ValueState
-from fno_telemetry.statistics.weights import Modes, ModesState, NormState, WeightNorm, mode_energy
+from fno_telemetry.statistics.values import Values
 
-RELATIVE = "relative_sample_variation"
+_NEVER_SEEN: Mapping[Of, str] = {
+    "branch_sum": "no sum of a spectral and a local branch was seen",
+    "residual_update": "no sum with the block's own input was seen",
+    "block": "no module's forward is this block alone",
+}
+"""Why the numbers of a block are undefined where there was never anything to measure."""
 
 
 @dataclass
@@ -44,96 +53,88 @@ class MemoryBudget:
         return state
 
 
-@dataclass
-class TensorAccumulator:
-    """Merges what the statistics measure of one tensor over the batches."""
+class States:
+    """The merged states of a set of statistics about one thing; one that raises becomes undefined."""
 
-    statistics: Sequence[Statistic]
-    budget: MemoryBudget
-    rectifying: bool = False
-    keeps_legacy: bool = True
-    shape: tuple[int, ...] = ()
-    dtype: str = ""
-    layout: Layout = field(default_factory=lambda: Layout(None, None))
-    is_complex: bool = False
-    states: dict[str, Any] = field(default_factory=dict)
-    rows: legacy.LegacyState | None = None  # of the earlier formulas, one per batch
-    failures: dict[str, str] = field(default_factory=dict)
-    batch_magnitude: torch.Tensor | None = None  # mean |x| of the last batch
+    def __init__(self, statistics: StatisticSet, budget: MemoryBudget) -> None:
+        self._statistics = statistics
+        self._budget = budget
+        self._states: dict[str, Any] = {}  # by the statistic's name
+        self.failures: dict[str, str] = {}
 
-    def add(self, tensor: torch.Tensor, activation: Activation) -> None:
-        """Measure one batch and merge it; a statistic that raises becomes undefined with that reason."""
-        self.batch_magnitude = None
-        self._note_shape(tuple(tensor.shape), activation.layout)
-        self.dtype = self.dtype or dtype_name(tensor.dtype)
-        self.is_complex = self.is_complex or activation.complex
-        for statistic in self.statistics:
-            self._merge(statistic, activation)
-            state = activation.kept.get("values state")
-            if isinstance(state, ValueState) and statistic.name == "values" and self.keeps_legacy:
-                row = legacy.measure(tensor, activation, state, self.rectifying)
-                self.rows = row if self.rows is None else self.rows.merge(row)
-                # The mean of |x| is as undefined as it is to plain arithmetic when an element is not finite.
-                whole = state.finite == state.count
-                self.batch_magnitude = torch.where(whole, state.absolute_sum / state.finite, torch.nan)
+    @property
+    def any_measured(self) -> bool:
+        """Whether anything was measured."""
+        return bool(self._states)
 
-    def record(self, item: str | None, input_variation: Value = None) -> TensorRecord:
-        """Return the merged record; `input_variation` is the sample variation of the model's input."""
-        summary = _joined(self._summaries())
-        stats, reasons = dict(summary.stats), dict(summary.reasons)
-        if "sample_variation" in stats:
-            own = stats["sample_variation"]
-            stats[RELATIVE] = own / input_variation if own is not None and input_variation else None
-            if stats[RELATIVE] is None:
-                reasons[RELATIVE] = reasons.get("sample_variation", "the input's is zero or unknown")
-        return TensorRecord(
-            item=item,
-            shape=self.shape,
-            dtype=self.dtype,
-            spatial_axes=self.layout.space,
-            values_of="|z|" if self.is_complex else "x",
-            stats=FrozenMapping(stats),
-            reasons=FrozenMapping(reasons),
-            histogram=summary.histogram,
-            log_histogram=summary.log_histogram,
-            spectrum=summary.spectrum,
-            sketch=summary.sketch,
-        )
+    def add(self, kind: Of, subject: Any) -> None:
+        """Measure a subject of this kind and merge it."""
+        for statistic in self._statistics.of(kind):
+            self._add(statistic, partial(statistic.measure, subject))
 
-    def _merge(self, statistic: Statistic, activation: Activation) -> None:
-        before = self.states.get(statistic.name)
-        if isinstance(before, Undefined):
+    def add_tensor(self, cached: CachedActivation) -> None:
+        """Measure an activation and merge it; what was measured of it before is not measured again."""
+        for statistic in self._statistics.of("tensor"):
+            self._add(statistic, partial(cached.state_of, statistic))
+
+    def mark_undefined(self, kind: Of, reason: str) -> None:
+        """Remember that a subject of this kind cannot be measured, for this reason."""
+        for statistic in self._statistics.of(kind):
+            self._merge(statistic, Undefined(reason))
+
+    def summarize(self, kinds: Sequence[Of], known: Known, never_seen: Mapping[Of, str]) -> Summary:
+        """Return the numbers of all statistics of these kinds that were asked for.
+
+        A statistic of which nothing was measured is left out, or undefined for the reason in `never_seen`.
+        """
+        numbers = dict(known.numbers)
+        found = []
+        for kind in kinds:
+            for statistic in self._statistics.of(kind):
+                state = self._states.get(statistic.name)
+                if state is None and kind in never_seen:
+                    state = Undefined(never_seen[kind])
+                if state is None:
+                    continue
+                needed = self._needed(statistic, numbers)
+                summary = self._summarize(statistic, state, dataclasses.replace(known, numbers=needed))
+                numbers |= summary.stats
+                if statistic.name in self._statistics.recorded:
+                    found.append(summary)
+        return join_summaries(found)
+
+    @staticmethod
+    def move_to_host(all_states: "Sequence[States]") -> None:
+        """Move the states of all of these to host memory, in one transfer for each precision."""
+        moved = on_host([states._states for states in all_states])
+        for states, own in zip(all_states, moved, strict=True):
+            states._states = own
+
+    def _needed(self, statistic: Statistic, numbers: Mapping[str, Value]) -> dict[str, Value]:
+        needed = [one for one in self._statistics.statistics if one.name in statistic.needs]
+        return {key: numbers[key] for one in needed for key in keys_of(one) if key in numbers}
+
+    def _add(self, statistic: Statistic, measure: Callable[[], Any]) -> None:
+        if isinstance(self._states.get(statistic.name), Undefined):
             return
         try:
-            # The activation may be of a tensor that another module returned before.
-            known = f"{statistic.name} state"
-            if known not in activation.kept:
-                activation.kept[known] = statistic.measure(activation)
-            state = activation.kept[known]
-            after = self.budget.admit(state) if before is None else merge_states(before, state)
+            state = measure()
+            if state is not None:
+                self._merge(statistic, state)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it may not cost the others
-            after = self._failed(statistic, "measuring", error)
-        self.states[statistic.name] = after
+            self._states[statistic.name] = self._failed(statistic, "measuring", error)
 
-    def _note_shape(self, shape: tuple[int, ...], layout: Layout) -> None:
-        if not self.dtype:
-            self.shape, self.layout = shape, layout
-        elif layout.sample == 0 and self.layout.sample == 0 and len(shape) == len(self.shape):
-            self.shape = (self.shape[0] + shape[0], *self.shape[1:])
+    def _merge(self, statistic: Statistic, state: Any) -> None:
+        before = self._states.get(statistic.name)
+        after = self._budget.admit(state) if before is None else merge_states(before, state)
+        self._states[statistic.name] = after
 
-    def _summaries(self) -> list[Summary]:
-        summaries: list[Summary] = []
-        known: dict[str, Value] = {}
-        for statistic in self.statistics:
-            try:
-                summary = summarize_state(statistic, on_host(self.states[statistic.name]), known)
-                stats = _finite(summary.stats)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - nor may its numbers
-                summary = summarize_state(statistic, self._failed(statistic, "summarizing", error), known)
-                stats = dict(summary.stats)
-            known |= stats
-            summaries.append(dataclasses.replace(summary, stats=stats))
-        return summaries
+    def _summarize(self, statistic: Statistic, state: Any, known: Known) -> Summary:
+        try:
+            summary = summarize_state(statistic, state, known)
+            return dataclasses.replace(summary, stats=select_finite(summary.stats))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - nor may its numbers
+            return summarize_state(statistic, self._failed(statistic, "summarizing", error))
 
     def _failed(self, statistic: Statistic, doing: str, error: BaseException) -> Undefined:
         self.failures.setdefault(statistic.name, f"{type(error).__name__}: {error}")
@@ -141,91 +142,104 @@ class TensorAccumulator:
 
 
 @dataclass
+class TensorAccumulator:
+    """Merges what the statistics measure of one tensor over the batches.
+
+    The legacy formulas are kept where `values` is given, the statistic whose states they are made of.
+    """
+
+    states: States
+    values: Values | None = None
+    rectifying: bool = False
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    layout: Layout = field(default_factory=lambda: Layout(None, None))
+    is_complex: bool = False
+    rows: legacy.LegacyState | None = None  # one per batch
+    batch_magnitude: torch.Tensor | None = None  # mean |x| of the last batch
+
+    def add(self, tensor: torch.Tensor, cached: CachedActivation) -> None:
+        """Measure one batch and merge it; a statistic that raises becomes undefined with that reason."""
+        self.batch_magnitude = None
+        activation = cached.activation
+        self._note_shape(tuple(tensor.shape), activation.layout)
+        self.dtype = self.dtype or dtype_name(tensor.dtype)
+        self.is_complex = self.is_complex or activation.complex
+        self.states.add_tensor(cached)
+        if self.values is not None and self.values.name not in self.states.failures:
+            state = cached.state_of(self.values)
+            row = legacy.measure(tensor, activation, state, self.rectifying)
+            self.rows = row if self.rows is None else self.rows.merge(row)
+            # The mean of |x| is as undefined as it is to plain arithmetic when an element is not finite.
+            whole = state.finite == state.count
+            self.batch_magnitude = torch.where(whole, state.absolute_sum / state.finite, torch.nan)
+
+    def record(self, item: str | None, known: Known) -> TensorRecord:
+        """Return the merged record."""
+        return TensorRecord(**self._fields(item, self.states.summarize(("tensor",), known, {})))
+
+    def _fields(self, item: str | None, summary: Summary) -> dict[str, Any]:
+        return {
+            "item": item,
+            "shape": self.shape,
+            "dtype": self.dtype,
+            "spatial_axes": self.layout.space,
+            "values_of": "|z|" if self.is_complex else "x",
+            "stats": FrozenMapping(summary.stats),
+            "reasons": FrozenMapping(summary.reasons),
+            "histogram": summary.histogram,
+            "log_histogram": summary.log_histogram,
+            "spectrum": summary.spectrum,
+            "sketch": summary.sketch,
+        }
+
+    def _note_shape(self, shape: tuple[int, ...], layout: Layout) -> None:
+        if not self.dtype:
+            self.shape, self.layout = shape, layout
+        elif layout.sample == 0 and self.layout.sample == 0 and len(shape) == len(self.shape):
+            self.shape = (self.shape[0] + shape[0], *self.shape[1:])
+
+
+@dataclass(kw_only=True)
 class ModuleAccumulator(TensorAccumulator):
     """The states of one output of one module call, of the module's weights, and of what it cuts off."""
 
-    name: str = ""
-    call: int = 0
-    order: int = 0
-    parent: str | None = None
-    class_name: str = ""
-    role: str = ""
-    truncation: Any = None
-    weights: NormState | None = None
-    modes: Any = None
-    gradients: tuple[Summary, ...] = ()
+    name: str
+    call: int
+    order: int
+    parent: str | None
+    class_name: str
+    role: str
 
-    def add_input(self, activation: Activation, modes: torch.Tensor | None) -> None:
-        """Measure what entered a spectral convolution."""
-        if not isinstance(self.truncation, Undefined):
-            state = Truncation().measure(activation, modes)
-            self.truncation = state if self.truncation is None else merge_states(self.truncation, state)
-
-    def module_record(self, item: str | None, input_variation: Value) -> ModuleRecord:
-        """Return the merged record of this output."""
-        record = self.record(item, input_variation)
-        stats, reasons = dict(record.stats), dict(record.reasons)
-        kinds: tuple[tuple[Summarizer, Any], ...] = (
-            (Truncation(), self.truncation),
-            (WeightNorm(), self.weights),
-            (Modes(), self.modes),
-        )
-        for statistic, state in kinds:
-            if state is not None:
-                summary = summarize_state(statistic, on_host(state), stats)
-                stats |= _finite(summary.stats)
-                reasons |= summary.reasons
-        for summary in self.gradients:
-            stats |= _finite(summary.stats)
-            reasons |= summary.reasons
-        spread = mode_energy(on_host(self.modes)) if isinstance(self.modes, ModesState) else None
-        fields = {name: getattr(record, name) for name in TensorRecord.__dataclass_fields__}
-        fields |= {"stats": FrozenMapping(stats), "reasons": FrozenMapping(reasons)}
+    def module_record(self, item: str | None, known: Known, gradients: States | None) -> ModuleRecord:
+        """Return the merged record of this output; `gradients` are what a loss adds."""
+        summary = _summarize_both(self.states, gradients, OF_MODULES, known, {})
         return ModuleRecord(
-            **fields,
+            **self._fields(item, summary),
             name=self.name,
             call=self.call,
             order=self.order,
             parent=self.parent,
             class_name=self.class_name,
             role=self.role,
-            mode_energy=spread,
+            mode_energy=summary.mode_energy,
         )
 
 
 @dataclass
 class BlockAccumulator:
-    """The states of one place where branches meet."""
+    """The states of one place where branches are added."""
 
     name: str
     call: int
     spectral: tuple[str, ...]
     local: tuple[str, ...]
-    branches: Any = None
-    updates: Any = None
-    gains: Any = None
-    gradients: tuple[Summary, ...] = ()
+    states: States
     legacy_ratios: list[torch.Tensor | None] = field(default_factory=list)
 
-    def add(self, kind: str, state: Any) -> None:
-        """Merge a state into `branches`, `updates` or `gains`."""
-        before = getattr(self, kind)
-        setattr(self, kind, state if before is None else merge_states(before, state))
-
-    def record(self) -> BlockRecord:
-        """Return the merged record of this block."""
-        missing = {
-            "branches": "no sum of a spectral and a local branch was seen",
-            "updates": "no sum with the block's own input was seen",
-            "gains": "no module's forward is this block alone",
-        }
-        summaries = []
-        kinds: dict[str, Summarizer] = {"branches": Branches(), "updates": Updates(), "gains": Gains()}
-        for kind, statistic in kinds.items():
-            state = getattr(self, kind)
-            state = Undefined(missing[kind]) if state is None else on_host(state)
-            summaries.append(summarize_state(statistic, state, {}))
-        summary = _joined([*summaries, *self.gradients])
+    def record(self, known: Known, gradients: States | None) -> BlockRecord:
+        """Return the merged record of this block; `gradients` are what a loss adds."""
+        summary = _summarize_both(self.states, gradients, OF_BLOCKS, known, _NEVER_SEEN)
         return BlockRecord(
             name=self.name,
             call=self.call,
@@ -236,16 +250,27 @@ class BlockAccumulator:
         )
 
     def legacy_column(self) -> tuple[float | None, ...]:
-        """Return the earlier script's branch ratio, one value per batch."""
+        """Return the branch ratio of the legacy formulas, one value per batch."""
         values = [None if ratio is None else float(ratio) for ratio in self.legacy_ratios]
         return tuple(v if v is not None and abs(v) < float("inf") else None for v in values)
 
 
-def _joined(summaries: Sequence[Summary]) -> Summary:
+def _summarize_both(
+    states: States, gradients: States | None, kinds: Sequence[Of], known: Known, never_seen: Mapping[Of, str]
+) -> Summary:
+    own = states.summarize(kinds, known, never_seen)
+    if gradients is None:
+        return own
+    more = gradients.summarize(kinds, dataclasses.replace(known, numbers={**known.numbers, **own.stats}), {})
+    return join_summaries([own, more])
+
+
+def join_summaries(summaries: Sequence[Summary]) -> Summary:
+    """Return one summary with the numbers of all, and the reason for each that is None."""
     stats: dict[str, Value] = {}
     reasons: dict[str, str] = {}
     for summary in summaries:
-        stats |= _finite(summary.stats)
+        stats |= select_finite(summary.stats)
         reasons |= summary.reasons
     for key in stats:
         if stats[key] is None:
@@ -254,17 +279,15 @@ def _joined(summaries: Sequence[Summary]) -> Summary:
     def only(name: str) -> Any:
         return next((part for s in summaries if (part := getattr(s, name)) is not None), None)
 
+    parts = [each.name for each in dataclasses.fields(Summary) if each.name not in ("stats", "reasons")]
     return Summary(
         stats,
         {key: reason for key, reason in reasons.items() if stats.get(key) is None},
-        only("histogram"),
-        only("log_histogram"),
-        only("spectrum"),
-        only("sketch"),
+        **{name: only(name) for name in parts},
     )
 
 
-def _finite(stats: Mapping[str, Any]) -> dict[str, Value]:
+def select_finite(stats: Mapping[str, Any]) -> dict[str, Value]:
     """Return plain numbers, None where one is not finite; ValueError or TypeError where one is no number."""
     plain = {key: v if v is None or type(v) is int else float(v) for key, v in stats.items()}
     return {key: v if v is None or math.isfinite(v) else None for key, v in plain.items()}

@@ -5,33 +5,55 @@ A container often returns the very tensor of its last child, and a block is fed 
 
 import weakref
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from fno_telemetry.statistics.activation import Activation, Layout
+from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.branch_sums import share_memory
 
 _MOST = 4  # a widened or rearranged copy may hang on each
 
 
+class CachedActivation:
+    """An activation, and the states that statistics have measured of it."""
+
+    def __init__(self, activation: Activation) -> None:
+        self.activation = activation
+        self._states: dict[str, Any] = {}  # by the statistic's name
+
+    def state_of(self, statistic: Statistic) -> Any:
+        """Return what the statistic measures of the activation, measured once."""
+        if statistic.name not in self._states:
+            self._states[statistic.name] = statistic.measure(self.activation)
+        return self._states[statistic.name]
+
+
 class ActivationCache:
-    """Hands out one Activation per tensor object as long as the tensor lives unchanged; keeps none alive."""
+    """Hands out one activation per tensor object as long as the tensor lives unchanged; keeps none alive."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[int, tuple[weakref.ref[torch.Tensor], int, Activation]] = OrderedDict()
+        self._entries: OrderedDict[int, tuple[weakref.ref[torch.Tensor], int, CachedActivation]] = (
+            OrderedDict()
+        )
 
     def activation(self, tensor: torch.Tensor, layout: Layout) -> Activation:
         """Return the activation of this tensor in this layout."""
+        return self.cached(tensor, layout).activation
+
+    def cached(self, tensor: torch.Tensor, layout: Layout) -> CachedActivation:
+        """Return the activation of this tensor in this layout, with what was measured of it before."""
         if tensor.is_inference():
             # Without a version nothing tells whether it was written to since.
-            return Activation(tensor, layout)
+            return CachedActivation(Activation(tensor, layout))
         entry = self._entries.get(id(tensor))
         if entry is not None:
-            alive, version, activation = entry
-            if alive() is tensor and version == tensor._version and activation.layout == layout:
-                return activation
-        activation = Activation(tensor, layout)
-        self._remember(tensor, activation)
-        return activation
+            alive, version, cached = entry
+            if alive() is tensor and version == tensor._version and cached.activation.layout == layout:
+                return cached
+        cached = CachedActivation(Activation(tensor, layout))
+        self._remember(tensor, cached)
+        return cached
 
     def forget(self, target: torch.Tensor) -> None:
         """Forget what lies in the memory of `target`: a write through `.data` changes no version."""
@@ -44,7 +66,7 @@ class ActivationCache:
         """Forget everything."""
         self._entries.clear()
 
-    def _remember(self, tensor: torch.Tensor, activation: Activation) -> None:
+    def _remember(self, tensor: torch.Tensor, cached: CachedActivation) -> None:
         key, entries = id(tensor), self._entries
 
         def forget(gone: "weakref.ref[torch.Tensor]") -> None:
@@ -53,7 +75,7 @@ class ActivationCache:
             if entry is not None and entry[0] is gone:
                 del entries[key]
 
-        entries[key] = (weakref.ref(tensor, forget), tensor._version, activation)
+        entries[key] = (weakref.ref(tensor, forget), tensor._version, cached)
         entries.move_to_end(key)
         while len(entries) > _MOST:
             entries.popitem(last=False)

@@ -5,7 +5,8 @@ Gradients are taken by `torch.autograd.grad`, which writes no `.grad`, and seen 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,24 +17,63 @@ from fno_telemetry.isolation.compilation import eager
 from fno_telemetry.isolation.preservation import preserve
 from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.measuring import losses
-from fno_telemetry.measuring.collector import Collector, Key
+from fno_telemetry.measuring.accumulators import MemoryBudget, States
+from fno_telemetry.measuring.collector import Key
 from fno_telemetry.measuring.losses import Loss
-from fno_telemetry.statistics import gradients
-from fno_telemetry.statistics.contract import Undefined, merge_states, on_host
+from fno_telemetry.measuring.statistic_set import StatisticSet
+from fno_telemetry.statistics.contract import on_host
+from fno_telemetry.statistics.gradients import trained_parameters
+from fno_telemetry.statistics.subjects import (
+    BranchGradients,
+    OutputGradient,
+    ParameterGradient,
+    ParameterGradients,
+)
+from fno_telemetry.tracing.events import ActivationCalled, CallEnded, Event, Failed
 from fno_telemetry.tracing.forward_trace import ForwardTrace
-from fno_telemetry.tracing.module_calls import Call
 from fno_telemetry.tracing.nested_tensors import copy_tensors, items
 from torch import nn
 
+BlockKey = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The modules of a block's branches, by path."""
+
+    spectral: tuple[str, ...]
+    local: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a gradient pass found: the states of each output and block, the loss if it is finite."""
+
+    loss: float | None
+    modules: Mapping[Key, States]
+    blocks: Mapping[BlockKey, States]
+    failures: Mapping[str, str]
+    warnings: tuple[str, ...]
+    seconds: float
+
 
 class GradientPass:
-    """Differentiates batch by batch; keeps the mean gradient of each parameter, and of outputs only norms."""
+    """Differentiates batch by batch; keeps the mean gradient of each parameter, of outputs only states."""
 
-    def __init__(self, model: nn.Module, model_map: ModelMap, names: frozenset[str], loss: Loss) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        model_map: ModelMap,
+        statistics: StatisticSet,
+        names: frozenset[str],
+        loss: Loss,
+        budget: MemoryBudget,
+    ) -> None:
         losses.require_gradients(model)
-        self.seconds = 0.0
-        self.errors: dict[str, BaseException] = {}
-        self.warnings: list[str] = []
+        self._seconds = 0.0
+        self._failures: dict[str, str] = {}
+        self._statistics = statistics
+        self._budget = budget
         self._model = model
         self._map = model_map
         self._names = names
@@ -42,11 +82,11 @@ class GradientPass:
         self._parameter_names = {id(p): name.rpartition(".")[2] for name, p in model.named_parameters()}
         self._modules: dict[str, nn.Module] = {}  # what was called, by path
         self._sums: dict[int, torch.Tensor] = {}  # samples times gradient, by parameter
-        self._outputs: dict[Key, Any] = {}  # states
+        self._outputs: dict[Key, States] = {}
         self._values: list[torch.Tensor] = []  # of each batch, times its samples
         self._samples = 0
         self._size = 0  # of the batch that runs
-        self._awaited: dict[Key, _Awaited] = {}
+        self._awaited: dict[Key, _Awaited] = {}  # outputs of this batch whose gradient has not arrived yet
         self._leaves: dict[Key, torch.Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._differentiating = False
@@ -74,99 +114,110 @@ class GradientPass:
             self._leaves.clear()
         self._values.append(loss.detach().to(_wide(loss)) * self._size)
         self._samples += self._size
-        self.seconds += time.perf_counter() - started
+        self._seconds += time.perf_counter() - started
 
-    def finish(self, collector: Collector) -> float | None:
-        """Hand what was found to the modules and blocks of `collector`; return the loss if finite."""
+    def finish(self, outputs: Iterable[Key], blocks: Mapping[BlockKey, Branches]) -> Gradients:
+        """Return what was found of these outputs and blocks of the measured forward."""
         parameters = {
-            key: gradients.parameter_gradient(
+            key: ParameterGradient(
                 parameter, self._sums.pop(key).div_(self._samples) if key in self._sums else None
             )
             for key, parameter in self._trained.items()
         }
-        outputs, parameters, values = on_host((self._outputs, parameters, self._values))
+        modules = self._of_modules(outputs, parameters)
+        found = {key: self._of_block(branches, parameters) for key, branches in blocks.items()}
+        States.move_to_host([*modules.values(), *found.values()])
+        loss = sum(map(float, on_host(self._values))) / self._samples
+        warnings = []
+        if not self._trained:
+            warnings.append("no parameter requires a gradient, so none of the loss is known")
+        if not math.isfinite(loss):
+            warnings.append(f"the loss is not finite: {loss}")
+        return Gradients(
+            loss=loss if math.isfinite(loss) else None,
+            modules=modules,
+            blocks=found,
+            failures={f"{where}/gradients": line for where, line in self._all_failures(modules).items()},
+            warnings=tuple(warnings),
+            seconds=self._seconds,
+        )
+
+    def on(self, event: Event) -> None:
+        """Wait for the gradients of what is returned; of all else the measured forward tells."""
+        match event:
+            case CallEnded():
+                call = event.call
+                if call.module is not None:
+                    self._modules.setdefault(call.path, call.module)
+                if call.path in self._names:
+                    for item, tensor in items(event.output):
+                        self._wait((call.path, call.number, item), tensor)
+            case ActivationCalled():
+                if event.path in self._names:
+                    self._wait((event.path, event.number, None), event.output)
+            case Failed():
+                self._failures.setdefault(event.where or "the model", event.line)
+
+    def _of_modules(
+        self, outputs: Iterable[Key], parameters: Mapping[int, ParameterGradient]
+    ) -> dict[Key, States]:
+        modules: dict[Key, States] = {}
         told = set()
-        for key, accumulator in collector.modules.items():
-            state = outputs.get(key, Undefined("it was not returned again when gradients were taken"))
-            found = [gradients.summarize_output(state, self._samples)]
+        for key in outputs:
+            if key not in self._outputs:
+                self._states_of(key).mark_undefined(
+                    "output_gradient", "it was not returned again when gradients were taken"
+                )
+            modules[key] = states = self._outputs[key]
             module = self._modules.get(key[0])
+            # The weights of a module are told with the first of its outputs.
             if module is not None and key[0] not in told:
                 told.add(key[0])
-                if (own := self._merged(gradients.trained_parameters(module), parameters)) is not None:
-                    found.append(gradients.summarize_parameters(own))
-            accumulator.gradients = tuple(found)
-        for block in collector.blocks.values():
-            spectral, local = (self._parameters_of(paths) for paths in (block.spectral, block.local))
-            states = self._merged(spectral, parameters), self._merged(local, parameters)
-            block.gradients = (gradients.summarize_branches(*states),)
-        for where, error in self.errors.items():
-            collector.failed(f"{where}/gradients", error)
-        loss = sum(map(float, values)) / self._samples
-        if not self._trained:
-            self.warnings.append("no parameter requires a gradient, so none of the loss is known")
-        if not math.isfinite(loss):
-            self.warnings.append(f"the loss is not finite: {loss}")
-            return None
-        return loss
+                states.add("parameter_gradients", self._together(trained_parameters(module), parameters))
+        return modules
 
-    def call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
-        """Wait for the gradients of what a module returned."""
-        if call.module is not None:
-            self._modules.setdefault(call.path, call.module)
-        if call.path in self._names:
-            for item, tensor in items(output):
-                self._wait((call.path, call.number, item), tensor)
+    def _of_block(self, branches: Branches, parameters: Mapping[int, ParameterGradient]) -> States:
+        states = States(self._statistics, self._budget)
+        sides = (self._parameters_of(paths) for paths in (branches.spectral, branches.local))
+        subject = BranchGradients(*(self._together(side, parameters) for side in sides))
+        states.add("branch_gradients", subject)
+        return states
 
-    def activation_called(self, parent: Call, name: str, number: int, output: torch.Tensor) -> None:
-        """Wait for the gradient of what an activation function returned."""
-        path = f"{parent.path}#{name}"
-        if path in self._names:
-            self._wait((path, number, None), output)
+    def _all_failures(self, modules: Mapping[Key, States]) -> dict[str, str]:
+        found = dict(self._failures)
+        for (name, _, _), states in modules.items():
+            for failure in states.failures.values():
+                found.setdefault(name, failure)
+        return found
 
-    def branches_added(self, *_: object) -> None:
-        """The measured forward tells."""
-
-    def residual_added(self, *_: object) -> None:
-        """The measured forward tells."""
-
-    def padded(self, amounts: tuple[int, ...]) -> None:
-        """The measured forward tells."""
-
-    def overwriting(self, target: torch.Tensor) -> None:
-        """A tensor's hook stays with the values that it had when it was hooked."""
-
-    def failed(self, where: str, error: BaseException) -> None:
-        """Remember the first failure at each place."""
-        self.errors.setdefault(where or "the model", error)
+    def _states_of(self, key: Key) -> States:
+        return self._outputs.setdefault(key, States(self._statistics, self._budget))
 
     def _wait(self, key: Key, tensor: torch.Tensor) -> None:
         if tensor.is_inference():
-            self._note(key, Undefined("it was made in inference mode, where nothing takes a gradient"))
+            reason = "it was made in inference mode, where nothing takes a gradient"
+            self._states_of(key).mark_undefined("output_gradient", reason)
         elif not tensor.requires_grad:
-            self._note(
-                key, Undefined("it takes no gradient: it is detached, or made of nothing that requires one")
-            )
+            reason = "it takes no gradient: it is detached, or made of nothing that requires one"
+            self._states_of(key).mark_undefined("output_gradient", reason)
         elif tensor.is_leaf:
             # A parameter, or what went in: no hook is put on what outlives the batch.
             self._leaves[key] = tensor
         else:
-            awaited = self._awaited[key] = _Awaited(tensor)
-            hook = partial(self._arrived, key[0], awaited)
+            self._awaited[key] = _Awaited(tuple(tensor.shape), tensor.device)
+            hook = partial(self._arrived, key)
             self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
-    def _arrived(self, where: str, awaited: "_Awaited", gradient: torch.Tensor | None) -> None:
+    def _arrived(self, key: Key, gradient: torch.Tensor | None) -> None:
         # A loss that differentiates for itself sends other gradients this way before.
-        if not self._differentiating or gradient is None:
+        if not self._differentiating or gradient is None or key not in self._awaited:
             return
-        try:
-            with torch.no_grad(), torch._C._DisableAutocast():
-                awaited.norm = gradients.frobenius_norm(gradient)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it may not cost the other gradients
-            self.failed(where, error)
-            awaited.norm = Undefined(f"measuring raised {type(error).__name__}")
+        with torch.no_grad(), torch._C._DisableAutocast():
+            self._note(key, self._awaited.pop(key), gradient)
 
-    def _note(self, key: Key, state: Any) -> None:
-        self._outputs[key] = merge_states(self._outputs[key], state) if key in self._outputs else state
+    def _note(self, key: Key, awaited: "_Awaited", gradient: torch.Tensor | None) -> None:
+        subject = OutputGradient(gradient, awaited.shape, self._size, awaited.device)
+        self._states_of(key).add("output_gradient", subject)
 
     def _take(self, loss: torch.Tensor) -> None:
         """Differentiate, and keep what is to be kept of the gradients."""
@@ -182,39 +233,34 @@ class GradientPass:
                     self._sums[key] = torch.zeros_like(gradient, dtype=_wide(gradient))
                 self._sums[key].add_(gradient, alpha=self._size)
             for place, leaf in self._leaves.items():
-                awaited = self._awaited[place] = _Awaited(leaf)
-                if id(leaf) in found:
-                    awaited.norm = gradients.frobenius_norm(found[id(leaf)])
+                self._note(place, _Awaited(tuple(leaf.shape), leaf.device), found.get(id(leaf)))
+            # The loss does not depend on what no gradient came for.
             for place, awaited in self._awaited.items():
-                if isinstance(awaited.norm, Undefined):
-                    self._note(place, awaited.norm)
-                else:
-                    self._note(place, gradients.output_gradient(awaited.norm, awaited.shape, self._size))
+                self._note(place, awaited, None)
 
     def _parameters_of(self, paths: Iterable[str]) -> Iterator[nn.Parameter]:
         """Yield the parameters of these modules and of all below them, each once."""
         modules = [self._modules[path] for path in paths if path in self._modules]
         yield from {id(p): p for module in modules for p in module.parameters()}.values()
 
-    def _merged(
-        self, parameters: Iterable[nn.Parameter], states: dict[int, gradients.ParameterGradient]
-    ) -> gradients.ParameterGradient | Undefined | None:
-        """Return the state of these parameters together; None without any, Undefined where one is frozen."""
-        merged = None
+    def _together(
+        self, parameters: Iterable[nn.Parameter], known: Mapping[int, ParameterGradient]
+    ) -> ParameterGradients:
+        """Return these parameters with their gradients; the first frozen one is named."""
+        found = []
         for parameter in parameters:
-            if (state := states.get(id(parameter))) is None:
-                name = self._parameter_names.get(id(parameter), "")
-                return Undefined(f"the parameter {name!r} is frozen: its requires_grad is False")
-            merged = state if merged is None else merged.merge(state)
-        return merged
+            if (own := known.get(id(parameter))) is None:
+                return ParameterGradients((), self._parameter_names.get(id(parameter), ""))
+            found.append(own)
+        return ParameterGradients(tuple(found))
 
 
+@dataclass(frozen=True)
 class _Awaited:
-    """An output whose gradient is to come; none comes where the loss does not depend on it: 0."""
+    """An output whose gradient is to come."""
 
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.shape = tuple(tensor.shape)
-        self.norm: torch.Tensor | Undefined = torch.zeros((), device=tensor.device)
+    shape: tuple[int, ...]
+    device: torch.device
 
 
 def _wide(tensor: torch.Tensor) -> torch.dtype:

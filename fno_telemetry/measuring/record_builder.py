@@ -1,104 +1,106 @@
 """Puts a record together from what a capture's collector holds."""
 
 import datetime
-import hashlib
 import platform
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 import torch
+from torch import nn
+
 from fno_telemetry.mapping.model_map import ModelMap
+from fno_telemetry.measuring.accumulators import States
 from fno_telemetry.measuring.collector import Collector
+from fno_telemetry.measuring.gradient_pass import Gradients
+from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping, place_name
-from fno_telemetry.sources.digests import InputDigest
 from fno_telemetry.statistics.activation import dtype_name
+from fno_telemetry.statistics.contract import Known
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap, written_class
 from fno_telemetry.version import __version__
-from torch import nn
 
 # Modules with these are often only iterated over, so that it says nothing when they are not called.
 _CONTAINERS = (nn.Module.forward, nn.Sequential.forward)
 
-_BESIDE = "called beside the model only, not within its forward"
+_CALLED_OUTSIDE = "called outside of the model's own forward only"
 
 
-@dataclass
-class Tally:
-    """What is counted while a capture runs."""
+@dataclass(frozen=True)
+class Seconds:
+    """How long a capture took, and its parts."""
 
-    samples: int = 0
-    batch_size: int = 0
-    model_seconds: float = 0.0
-    telemetry_seconds: float = 0.0
-    observation_seconds: float = 0.0
-    gradient_seconds: float | None = None
-    wall_seconds: float = 0.0
-    outside: set[str] = field(default_factory=set)  # paths called outside of the model's own forward
-    _digests: list[InputDigest] = field(default_factory=list)
-    _undigested: bool = False
+    wall: float
+    model: float
+    telemetry: float
+    structure: float
 
-    def note_inputs(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Take the tensors of one batch into the digest, each position on its own."""
-        before, self._undigested = self._undigested, True
-        self._digests += [InputDigest() for _ in tensors[len(self._digests) :]]
-        for digest, tensor in zip(self._digests, tensors, strict=False):
-            digest.update(tensor)
-        self._undigested = before
 
-    def digest(self) -> str | None:
-        """Return the digest of all that went in; with several inputs, the SHA-256 over their digests.
+@dataclass(frozen=True)
+class Run:
+    """What is known of a finished capture besides what was measured."""
 
-        None where a tensor could not be digested.
-        """
-        if self._undigested:
-            return None
-        digests = [digest.hexdigest() for digest in self._digests]
-        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    samples: int
+    batch_size: int
+    digest: str | None
+    seconds: Seconds
+    called_outside: frozenset[str]  # paths called outside of the model's own forward
 
 
 def build_record(
     model: nn.Module,
     model_map: ModelMap,
     collector: Collector,
-    tally: Tally,
+    run: Run,
+    gradients: Gradients | None,
+    quantities: tuple[Quantity, ...],
     summary: Mapping[str, Any],
     provenance: Mapping[str, Any],
     warnings: tuple[str, ...],
 ) -> CaptureRecord:
     """Return the record; `summary` and `provenance` win over what is found here."""
-    record_input = collector.input.record(None) if collector.input.states else None
-    variation = record_input.stats.get("sample_variation") if record_input else None
+    States.move_to_host(collector.all_states)
+    of_modules = gradients.modules if gradients else {}
+    of_blocks = gradients.blocks if gradients else {}
+    own = Known(samples=run.samples)
+    record_input = collector.input.record(None, own) if collector.input.states.any_measured else None
+    known = Known(input=record_input.stats if record_input else {}, samples=run.samples)
     outputs = tuple(
-        accumulator.record(item, variation) for (_, _, item), accumulator in collector.outputs.items()
+        accumulator.record(item, known) for (_, _, item), accumulator in collector.outputs.items()
     )
     modules = tuple(
-        accumulator.module_record(item, variation) for (_, _, item), accumulator in collector.modules.items()
+        accumulator.module_record(key[2], known, of_modules.get(key))
+        for key, accumulator in collector.modules.items()
     )
+    blocks = tuple(block.record(known, of_blocks.get(key)) for key, block in collector.blocks.items())
+    failures = collector.failures()
+    if gradients is not None:
+        failures = {**collector.errors, **gradients.failures, **failures}
     return CaptureRecord(
-        summary=freeze_mapping(_summary(model, tally) | dict(summary)),
+        summary=freeze_mapping(_summary(model, run, gradients) | dict(summary)),
         layers=FrozenMapping(_layers(collector)),
         modules=modules,
-        blocks=tuple(block.record() for block in collector.blocks.values()),
+        blocks=blocks,
         input=record_input,
         output=outputs[0] if outputs else None,
         outputs=outputs,
-        not_fired=_not_fired(model, collector, model_map, tally.outside),
+        quantities=quantities,
+        not_fired=_not_fired(model, collector, model_map, run.called_outside),
         skipped=_with_reasons(collector.skipped),
-        errors=_with_reasons(collector.failures()),
-        warnings=(*warnings, *_unmet(collector)),
-        provenance=freeze_mapping(_merged(_provenance(collector, tally, record_input), provenance)),
+        errors=_with_reasons(failures),
+        warnings=(*warnings, *(gradients.warnings if gradients else ()), *_without_sums(collector)),
+        provenance=freeze_mapping(_merged(_provenance(collector, run, gradients, record_input), provenance)),
     )
 
 
-def _summary(model: nn.Module, tally: Tally) -> dict[str, Any]:
+def _summary(model: nn.Module, run: Run, gradients: Gradients | None) -> dict[str, Any]:
     parameters = [p for p in model.parameters() if not nn.parameter.is_lazy(p)]
     return {
+        **({} if gradients is None else {"loss": gradients.loss}),
         "architecture": written_class(unwrap(model)).__name__,
-        "n_samples": tally.samples,
-        "batch_size": tally.batch_size,
+        "n_samples": run.samples,
+        "batch_size": run.batch_size,
         "channels": None,
         "n_modules": sum(1 for _ in model.modules()),
         "n_parameters": sum(p.numel() for p in parameters),
@@ -110,7 +112,9 @@ def _summary(model: nn.Module, tally: Tally) -> dict[str, Any]:
     }
 
 
-def _provenance(collector: Collector, tally: Tally, record_input: TensorRecord | None) -> dict[str, Any]:
+def _provenance(
+    collector: Collector, run: Run, gradients: Gradients | None, record_input: TensorRecord | None
+) -> dict[str, Any]:
     return {
         "versions": {
             "fno_telemetry": __version__,
@@ -118,15 +122,15 @@ def _provenance(collector: Collector, tally: Tally, record_input: TensorRecord |
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "input": {"shape": record_input.shape if record_input else None, "digest": tally.digest()},
+        "input": {"shape": record_input.shape if record_input else None, "digest": run.digest},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "wall_seconds": tally.wall_seconds,
+        "wall_seconds": run.seconds.wall,
         "overhead": {
-            "telemetry_seconds": tally.telemetry_seconds,
-            "model_seconds": tally.model_seconds,
-            "observation_seconds": tally.observation_seconds,
+            "telemetry_seconds": run.seconds.telemetry,
+            "model_seconds": run.seconds.model,
+            "observation_seconds": run.seconds.structure,
             "mean_field_bytes": collector.budget.used,
-            **({} if tally.gradient_seconds is None else {"gradient_seconds": tally.gradient_seconds}),
+            **({} if gradients is None else {"gradient_seconds": gradients.seconds}),
         },
     }
 
@@ -140,21 +144,21 @@ def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _unmet(collector: Collector) -> tuple[str, ...]:
+def _without_sums(collector: Collector) -> tuple[str, ...]:
     """Return a warning where spectral modules ran and none of their outputs was seen in a sum."""
-    met = {name for block in collector.blocks.values() for name in block.spectral}
+    added = {name for block in collector.blocks.values() for name in block.spectral}
     spectral = dict.fromkeys(m.name for m in collector.modules.values() if m.role == "spectral")
-    unmet = [name for name in spectral if name not in met]
+    alone = [name for name in spectral if name not in added]
     if collector.transforms_itself:
         return (
             "the model's own forward calls the Fourier transforms, so no module is spectral and there are no "
             "branch shares; they need a module of their own",
         )
-    if not unmet:
+    if not alone:
         return ()
-    more = f" and {len(unmet) - 1} more" if len(unmet) > 1 else ""
+    more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
     return (
-        f"{unmet[0]}{more}: spectral, but no sum with another branch was seen, so there are no branch shares",
+        f"{alone[0]}{more}: spectral, but no sum with another branch was seen, so there are no branch shares",
     )
 
 
@@ -171,7 +175,7 @@ def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:
 
 
 def _not_fired(
-    model: nn.Module, collector: Collector, model_map: ModelMap, outside: Set[str]
+    model: nn.Module, collector: Collector, model_map: ModelMap, called_outside: Set[str]
 ) -> tuple[FrozenMapping[str], ...]:
     found: dict[str, str] = {}
     paths = paths_by_module(model)
@@ -182,11 +186,11 @@ def _not_fired(
         if not takes_hooks(module):
             found[names[0]] = "TorchScript runs without hooks"
         elif "forward" in vars(module) or type(module).forward not in _CONTAINERS:
-            by_name = [name for name in names if name in outside]
-            found[(by_name or names)[0]] = _BESIDE if by_name else "its forward was not called"
+            outside = [name for name in names if name in called_outside]
+            found[(outside or names)[0]] = _CALLED_OUTSIDE if outside else "its forward was not called"
     for mapped in model_map.modules:
         if mapped.name not in collector.fired:
-            found[mapped.name] = "called in the observed forward, not in the capture"
+            found[mapped.name] = "called when the structure was detected, not in the capture"
     return _with_reasons(found)
 
 

@@ -1,7 +1,7 @@
 """One digest for the numbers fed to a model, however they were split into batches."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,29 @@ class InputDigest:
         if self._rest is None:
             return b""
         return ",".join(str(size) for size in (self._first, *self._rest[1])).encode("ascii")
+
+
+class InputsDigest:
+    """The digest of all that goes into a model: of one tensor, or of several, each position on its own."""
+
+    def __init__(self) -> None:
+        self._digests: list[InputDigest] = []
+        self._is_whole = True
+
+    def update(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Add the tensors of one batch; what this raises leaves the digest unknown."""
+        before, self._is_whole = self._is_whole, False
+        self._digests += [InputDigest() for _ in tensors[len(self._digests) :]]
+        for digest, tensor in zip(self._digests, tensors, strict=False):
+            digest.update(tensor)
+        self._is_whole = before
+
+    def hexdigest(self) -> str | None:
+        """Return the digest; with several inputs, the SHA-256 over their digests. None where one failed."""
+        if not self._is_whole:
+            return None
+        digests = [digest.hexdigest() for digest in self._digests]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:

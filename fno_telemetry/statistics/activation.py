@@ -9,6 +9,7 @@ from functools import cached_property
 
 import torch
 from fno_telemetry.isolation.function_transforms import is_batched
+from fno_telemetry.statistics.field_energy import FieldEnergy, field_energy
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
@@ -75,7 +76,6 @@ class Activation:
         self.layout = layout
         self.accumulator = torch.float32 if source.device.type == "mps" else torch.float64
         self.count = source.numel()
-        self.kept: dict[str, object] = {}  # what statistics share with one another, by name
         self.complex = source.is_complex()
         raw = self._laid_out(source)
         self.sizes = tuple(raw.shape[3:])
@@ -164,6 +164,11 @@ class Activation:
         """`scale` as a number that is always there."""
         one = torch.ones((), dtype=self.accumulator, device=self.device)
         return one if self.scale is None else self.scale
+
+    @cached_property
+    def field_energy(self) -> FieldEnergy:
+        """The energy of its fields over frequency: one transform for all statistics that need it."""
+        return field_energy(self)
 
     @cached_property
     def block_elements(self) -> int:

@@ -1,18 +1,19 @@
 """Statistics of a block: its two branches where they are added, and what the block does to its input."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation
-from fno_telemetry.statistics.contract import Empty, Summary, Undefined
-from fno_telemetry.statistics.spectrum import NO_ENERGY, whole_fields
+from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, SummedState, Undefined, keys_of
+from fno_telemetry.statistics.field_energy import NO_ENERGY, whole_fields
+from fno_telemetry.statistics.subjects import BlockCall, BranchSum, ResidualUpdate
 
 
 @dataclass(frozen=True)
-class BranchState:
+class BranchState(SummedState):
     """Energies of the spectral operand s and the local operand l, the mean of every field removed."""
 
     fields: torch.Tensor  # how many are finite everywhere in both
@@ -23,27 +24,18 @@ class BranchState:
     spectral_dc: torch.Tensor
     local_dc: torch.Tensor
 
-    def merge(self, other: "BranchState") -> "BranchState":
-        """Return the sums over both data sets."""
-        return BranchState(
-            self.fields + other.fields,
-            self.spectral + other.spectral,
-            self.local + other.local,
-            self.both + other.both,
-            self.product + other.product,
-            self.spectral_dc + other.spectral_dc,
-            self.local_dc + other.local_dc,
-        )
-
 
 class Branches:
     """How a spectral and a local branch share the sum, measured on the operands of that sum."""
 
     name = "branches"
-    keys = ("spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence")
+    of: Of = "branch_sum"
+    needs = ()
+    quantities = select("spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence")
 
-    def measure(self, spectral: Activation, local: Activation) -> BranchState | Undefined | Empty:
+    def measure(self, subject: BranchSum) -> BranchState | Undefined | Empty:
         """Measure two operands of equal shape; fields where either is not finite are left out."""
+        spectral, local = subject.spectral, subject.local
         if not spectral.sizes:
             return Undefined("no spatial axes are known where the branches meet")
         if spectral.field.shape != local.field.shape:
@@ -75,17 +67,17 @@ class Branches:
         fields = number if whole_ones is None else torch.count_nonzero(whole_ones)
         return BranchState(fields, *torch.stack(sums).sum(0))
 
-    def summarize(self, state: BranchState, known: Mapping[str, Value]) -> Summary:
+    def summarize(self, state: BranchState, known: Known) -> Summary:
         """Return the shares; an operand that is constant in space counts as having no energy."""
         s = _clean(float(state.spectral), float(state.spectral_dc))
         t = _clean(float(state.local), float(state.local_dc))
-        stats: dict[str, Value] = dict.fromkeys(self.keys)
+        stats: dict[str, Value] = dict.fromkeys(keys_of(self))
         if int(state.fields) == 0:
-            return Summary(stats, dict.fromkeys(self.keys, "every field holds a non-finite element"))
+            return Summary(stats, dict.fromkeys(keys_of(self), "every field holds a non-finite element"))
         if not math.isfinite(s + t + float(state.both)):
-            return Summary(stats, dict.fromkeys(self.keys, "the square leaves float64"))
+            return Summary(stats, dict.fromkeys(keys_of(self), "the square leaves float64"))
         if s == 0 and t == 0:
-            return Summary(stats, dict.fromkeys(self.keys, "both branches are constant in space"))
+            return Summary(stats, dict.fromkeys(keys_of(self), "both branches are constant in space"))
         stats["spectral_share"] = s / (s + t)
         coherence = math.sqrt(float(state.both)) / (math.sqrt(s) + math.sqrt(t))
         stats["branch_coherence"] = min(coherence, 1.0)
@@ -103,26 +95,25 @@ class Branches:
 
 
 @dataclass(frozen=True)
-class UpdateState:
+class UpdateState(SummedState):
     """Energies of the change y - x and of x, and of how many elements they are."""
 
     number: torch.Tensor
     change: torch.Tensor
     before: torch.Tensor
 
-    def merge(self, other: "UpdateState") -> "UpdateState":
-        """Return the sums over both data sets."""
-        return UpdateState(self.number + other.number, self.change + other.change, self.before + other.before)
-
 
 class Updates:
     """How far a residual block moves its input, as it happened in the block's own precision."""
 
     name = "updates"
-    keys = ("update_ratio",)
+    of: Of = "residual_update"
+    needs = ()
+    quantities = select("update_ratio")
 
-    def measure(self, before: Activation, after: Activation) -> UpdateState | Undefined | Empty:
+    def measure(self, subject: ResidualUpdate) -> UpdateState | Undefined | Empty:
         """Measure what went into and came out of a residual sum, over elements finite in both."""
+        before, after = subject.before, subject.after
         if before.field.shape != after.field.shape:
             return Undefined("the residual sum changed the shape")
         if before.count == 0:
@@ -139,7 +130,7 @@ class Updates:
         number = before.finite_count if finite is None else torch.count_nonzero(finite)
         return UpdateState(number, *torch.stack(sums).sum(0))
 
-    def summarize(self, state: UpdateState, known: Mapping[str, Value]) -> Summary:
+    def summarize(self, state: UpdateState, known: Known) -> Summary:
         """Return ||y - x|| / ||x||."""
         if int(state.number) == 0:
             return Summary({"update_ratio": None}, {"update_ratio": "no element is finite in both"})
@@ -147,7 +138,7 @@ class Updates:
 
 
 @dataclass(frozen=True)
-class GainState:
+class GainState(SummedState):
     """Energies and numbers of elements on both sides of a block."""
 
     before: torch.Tensor
@@ -155,27 +146,21 @@ class GainState:
     after: torch.Tensor
     after_count: torch.Tensor
 
-    def merge(self, other: "GainState") -> "GainState":
-        """Return the sums over both data sets."""
-        return GainState(
-            self.before + other.before,
-            self.before_count + other.before_count,
-            self.after + other.after,
-            self.after_count + other.after_count,
-        )
-
 
 class Gains:
     """How much larger or smaller a block's output is than its input."""
 
     name = "gains"
-    keys = ("gain",)
+    of: Of = "block"
+    needs = ()
+    quantities = select("gain")
 
-    def measure(self, before: Activation, after: Activation) -> GainState:
+    def measure(self, subject: BlockCall) -> GainState:
         """Measure a block's input and output, which may differ in shape."""
+        before, after = subject.before, subject.after
         return GainState(_total(before), before.finite_count, _total(after), after.finite_count)
 
-    def summarize(self, state: GainState, known: Mapping[str, Value]) -> Summary:
+    def summarize(self, state: GainState, known: Known) -> Summary:
         """Return rms(y) / rms(x)."""
         before, after = int(state.before_count), int(state.after_count)
         if not before or not after:

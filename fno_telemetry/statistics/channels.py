@@ -1,43 +1,50 @@
 """Statistics of the channels: which are dead, which never change."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation
-from fno_telemetry.statistics.contract import Empty, Summary, Undefined
+from fno_telemetry.statistics.contract import (
+    Empty,
+    Known,
+    MergedBy,
+    Of,
+    Summary,
+    SummedState,
+    Undefined,
+    keys_of,
+)
 
 THRESHOLD = 1e-6
 """Below this share of the layer's rms a channel is dead; below this share of its peak its range is none."""
 
 
 @dataclass(frozen=True)
-class ChannelState:
+class ChannelState(SummedState):
     """Extremes per channel over samples and space; both parts of complex values stand in a last axis."""
 
-    low: torch.Tensor  # (C, parts)
-    high: torch.Tensor  # (C, parts)
-    peak: torch.Tensor  # (C,) largest |x|, -inf where no element is finite
+    low: Annotated[torch.Tensor, MergedBy(torch.minimum)]  # (C, parts)
+    high: Annotated[torch.Tensor, MergedBy(torch.maximum)]  # (C, parts)
+    peak: Annotated[torch.Tensor, MergedBy(torch.maximum)]  # (C,) of |x|, -inf without a finite one
     elements: int  # per channel
 
-    def merge(self, other: "ChannelState") -> "ChannelState | Undefined":
+    def merge(self, other: Any) -> Any:
         """Return the extremes of both data sets."""
         if self.low.shape != other.low.shape:
             return Undefined("the number of channels changed between batches")
-        return ChannelState(
-            torch.minimum(self.low, other.low),
-            torch.maximum(self.high, other.high),
-            torch.maximum(self.peak, other.peak),
-            self.elements + other.elements,
-        )
+        return super().merge(other)
 
 
 class Channels:
     """Shares of channels that are dead, or constant over all samples and positions."""
 
     name = "channels"
-    keys = ("dead_channel_fraction", "constant_channel_fraction")
+    of: Of = "tensor"
+    needs = ("values",)
+    quantities = select("dead_channel_fraction", "constant_channel_fraction")
 
     def measure(self, activation: Activation) -> ChannelState | Undefined | Empty:
         """Measure the extremes of every channel; Undefined without a channel axis or without elements."""
@@ -58,17 +65,17 @@ class Channels:
             low.to(precision), high.to(precision), peak.to(precision), activation.count // field.shape[1]
         )
 
-    def summarize(self, state: ChannelState, known: Mapping[str, Value]) -> Summary:
+    def summarize(self, state: ChannelState, known: Known) -> Summary:
         """Return both shares over the channels that hold a finite element."""
         peak = state.peak
         filled = torch.isfinite(peak)
         number = int(filled.sum())
         if number == 0:
             reason = "no channel holds a finite element"
-            return Summary(dict.fromkeys(self.keys), dict.fromkeys(self.keys, reason))
-        stats: dict[str, Value] = dict.fromkeys(self.keys)
+            return Summary(dict.fromkeys(keys_of(self)), dict.fromkeys(keys_of(self), reason))
+        stats: dict[str, Value] = dict.fromkeys(keys_of(self))
         reasons = {}
-        rms = known.get("rms")
+        rms = known.numbers.get("rms")
         if rms is None:
             reasons["dead_channel_fraction"] = "the layer has no rms"
         else:

@@ -1,4 +1,4 @@
-"""Gradients of a loss: of a module's parameters, of what it returned, and of two branches beside each other.
+"""Gradients of a loss: of a module's parameters, of what it returned, and of the two branches of a block.
 
 The loss of several batches is the mean over them, weighted by their numbers of samples.
 """
@@ -6,56 +6,161 @@ The loss of several batches is the mean over them, weighted by their numbers of 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from typing import Annotated, Any
 
 from torch.nn.utils import parametrize
 
 import torch
+from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
-from fno_telemetry.statistics.contract import Empty, Summary, Undefined
+from fno_telemetry.statistics.contract import (
+    Empty,
+    Known,
+    MergedBy,
+    Of,
+    Summary,
+    SummedState,
+    Undefined,
+    keys_of,
+)
+from fno_telemetry.statistics.subjects import (
+    BranchGradients,
+    OutputGradient,
+    ParameterGradient,
+    ParameterGradients,
+)
 from torch import nn
-
-PARAMETER_KEYS = ("grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count")
-OUTPUT_KEY = "output_grad_rms"
-BRANCHES_KEY = "spectral_local_gradient_ratio"
 
 
 @dataclass(frozen=True)
-class ParameterGradient:
+class ParameterState(SummedState):
     """What is known of d loss / d parameters, and the norm of those parameters."""
 
     elements: int
-    norm: torch.Tensor
+    norm: Annotated[torch.Tensor, MergedBy(torch.hypot)]
     absolute_sum: torch.Tensor
     nonfinite: torch.Tensor
-    weight_norm: torch.Tensor
+    weight_norm: Annotated[torch.Tensor, MergedBy(torch.hypot)]
 
-    def merge(self, other: "ParameterGradient") -> "ParameterGradient":
-        """Return what is known of both sets of parameters together."""
-        return ParameterGradient(
-            self.elements + other.elements,
-            torch.hypot(self.norm, other.norm),
-            self.absolute_sum + other.absolute_sum,
-            self.nonfinite + other.nonfinite,
-            torch.hypot(self.weight_norm, other.weight_norm),
-        )
+
+class ParameterGradientNorms:
+    """How large the gradient of a module's own weights is, alone and next to the weights."""
+
+    name = "parameter_gradients"
+    of: Of = "parameter_gradients"
+    needs = ()
+    quantities = select("grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count")
+
+    def measure(self, subject: ParameterGradients) -> ParameterState | Undefined | None:
+        """Measure the parameters together; None without any, Undefined where one is frozen."""
+        if subject.frozen is not None:
+            return Undefined(f"the parameter {subject.frozen!r} is frozen: its requires_grad is False")
+        return _together(subject.parameters)
+
+    def summarize(self, state: ParameterState, known: Known) -> Summary:
+        """Return the norms; null where an element is not finite."""
+        stats: dict[str, Value] = dict.fromkeys(keys_of(self))
+        stats["grad_nonfinite_count"] = int(state.nonfinite)
+        if (reason := _why_no_norm(state)) is not None:
+            return Summary(stats, dict.fromkeys(keys_of(self)[:3], reason))
+        norm, weight_norm, mean = float(state.norm), float(state.weight_norm), float(state.absolute_sum)
+        stats["grad_norm"] = norm
+        reasons = {}
+        if math.isfinite(mean):
+            stats["grad_abs_mean"] = mean / state.elements
+        else:
+            reasons["grad_abs_mean"] = "the sum leaves float64"
+        if not math.isfinite(weight_norm):
+            reasons["grad_to_weight"] = "a parameter is not finite"
+        elif weight_norm == 0:
+            reasons["grad_to_weight"] = "all parameters are zero"
+        else:
+            stats["grad_to_weight"] = norm / weight_norm
+        return Summary(stats, reasons)
 
 
 @dataclass(frozen=True)
-class OutputGradient:
+class OutputState(SummedState):
     """The norm of d loss / d output times the number of samples; over batches the root of the square sum.
 
     Scaled so, samples in one batch and samples in several give the same.
     """
 
     elements: int
-    norm: torch.Tensor
-    has_samples: bool
+    norm: Annotated[torch.Tensor, MergedBy(torch.hypot)]
+    has_samples: Annotated[bool, MergedBy(lambda first, second: first and second)]
 
-    def merge(self, other: "OutputGradient") -> "OutputGradient | Undefined":
+    def merge(self, other: Any) -> Any:
         """Return the state over both batches."""
         if not (self.has_samples and other.has_samples):
             return Undefined("without a sample axis, the gradients of several batches are not of one tensor")
-        return OutputGradient(self.elements + other.elements, torch.hypot(self.norm, other.norm), True)
+        return super().merge(other)
+
+
+class OutputGradientSize:
+    """How large the gradient of what a module returned is."""
+
+    name = "output_gradients"
+    of: Of = "output_gradient"
+    needs = ()
+    quantities = select("output_grad_rms")
+
+    def measure(self, subject: OutputGradient) -> OutputState | Empty:
+        """Measure the gradient of one output over one batch."""
+        if math.prod(subject.shape) == 0:
+            return Empty()
+        norm = torch.zeros((), device=subject.device)
+        if subject.gradient is not None:
+            norm = frobenius_norm(subject.gradient)
+        has_samples = bool(subject.shape) and subject.shape[0] == subject.samples
+        return OutputState(math.prod(subject.shape), norm * subject.samples, has_samples)
+
+    def summarize(self, state: OutputState, known: Known) -> Summary:
+        """Return the rms of d loss / d output, where the loss is the mean over all samples of the capture."""
+        rms = float(state.norm) / known.samples / math.sqrt(state.elements)
+        if not math.isfinite(rms):
+            return Summary(dict.fromkeys(keys_of(self)), {"output_grad_rms": "the gradient is not finite"})
+        return Summary({"output_grad_rms": rms})
+
+
+@dataclass(frozen=True)
+class BranchGradientState:
+    """What is known of the gradients of both branches; None for a branch without parameters."""
+
+    spectral: ParameterState | Undefined | None
+    local: ParameterState | Undefined | None
+
+
+class BranchGradientRatio:
+    """How the gradient of the loss is shared between the two branches of a block."""
+
+    name = "branch_gradients"
+    of: Of = "branch_gradients"
+    needs = ()
+    quantities = select("spectral_local_gradient_ratio")
+
+    def measure(self, subject: BranchGradients) -> BranchGradientState:
+        """Measure both branches, each with all of its parameters."""
+        norms = ParameterGradientNorms()
+        return BranchGradientState(norms.measure(subject.spectral), norms.measure(subject.local))
+
+    def summarize(self, state: BranchGradientState, known: Known) -> Summary:
+        """Return the norm of the spectral branch's gradient over the local one's."""
+        norms = []
+        for name, branch in (("spectral", state.spectral), ("local", state.local)):
+            if branch is None:
+                return self._no_ratio(f"the {name} branch has no parameters")
+            reason = branch.reason if isinstance(branch, Undefined) else _why_no_norm(branch)
+            if reason is not None or isinstance(branch, Undefined):
+                return self._no_ratio(f"the {name} branch: {reason}")
+            norms.append(float(branch.norm))
+        if norms[1] == 0:
+            return self._no_ratio("the gradient of the local branch is zero")
+        return Summary({"spectral_local_gradient_ratio": norms[0] / norms[1]})
+
+    def _no_ratio(self, reason: str) -> Summary:
+        return Summary(dict.fromkeys(keys_of(self)), dict.fromkeys(keys_of(self), reason))
 
 
 def trained_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
@@ -74,78 +179,24 @@ def trained_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
     yield from found.values()
 
 
-def parameter_gradient(parameter: torch.Tensor, gradient: torch.Tensor | None) -> ParameterGradient:
-    """Measure one parameter; its gradient is None where the loss does not depend on it."""
+def _together(parameters: tuple[ParameterGradient, ...]) -> ParameterState | None:
+    states = [_measure(each.parameter, each.gradient) for each in parameters]
+    return reduce(ParameterState.merge, states) if states else None
+
+
+def _measure(parameter: torch.Tensor, gradient: torch.Tensor | None) -> ParameterState:
     weight_norm = frobenius_norm(parameter)
     if gradient is None:
         zero = torch.zeros_like(weight_norm)
-        return ParameterGradient(parameter.numel(), zero, zero, zero.long(), weight_norm)
+        return ParameterState(parameter.numel(), zero, zero, zero.long(), weight_norm)
     finite = torch.isfinite(gradient)
-    return ParameterGradient(
+    return ParameterState(
         parameter.numel(),
         frobenius_norm(gradient),
         gradient.abs().sum(dtype=weight_norm.dtype),
         finite.numel() - torch.count_nonzero(finite),
         weight_norm,
     )
-
-
-def output_gradient(norm: torch.Tensor, shape: tuple[int, ...], samples: int) -> OutputGradient | Empty:
-    """Return the state of an output of this shape, from the norm of its gradient in so many samples."""
-    if math.prod(shape) == 0:
-        return Empty()
-    return OutputGradient(math.prod(shape), norm * samples, bool(shape) and shape[0] == samples)
-
-
-def summarize_parameters(state: ParameterGradient | Undefined) -> Summary:
-    """Return the numbers of a module's own parameters."""
-    if isinstance(state, Undefined):
-        return Summary(dict.fromkeys(PARAMETER_KEYS), dict.fromkeys(PARAMETER_KEYS, state.reason))
-    stats: dict[str, Value] = dict.fromkeys(PARAMETER_KEYS)
-    stats["grad_nonfinite_count"] = int(state.nonfinite)
-    if (reason := _why_no_norm(state)) is not None:
-        return Summary(stats, dict.fromkeys(PARAMETER_KEYS[:3], reason))
-    norm, weight_norm, mean = float(state.norm), float(state.weight_norm), float(state.absolute_sum)
-    stats["grad_norm"] = norm
-    reasons = {}
-    if math.isfinite(mean):
-        stats["grad_abs_mean"] = mean / state.elements
-    else:
-        reasons["grad_abs_mean"] = "the sum leaves float64"
-    if not math.isfinite(weight_norm):
-        reasons["grad_to_weight"] = "a parameter is not finite"
-    elif weight_norm == 0:
-        reasons["grad_to_weight"] = "all parameters are zero"
-    else:
-        stats["grad_to_weight"] = norm / weight_norm
-    return Summary(stats, reasons)
-
-
-def summarize_output(state: OutputGradient | Undefined | Empty, samples: int) -> Summary:
-    """Return the rms of d loss / d output, where the loss is the mean over so many samples."""
-    if isinstance(state, Undefined | Empty):
-        return Summary({OUTPUT_KEY: None}, {OUTPUT_KEY: state.reason})
-    rms = float(state.norm) / samples / math.sqrt(state.elements)
-    if not math.isfinite(rms):
-        return Summary({OUTPUT_KEY: None}, {OUTPUT_KEY: "the gradient is not finite"})
-    return Summary({OUTPUT_KEY: rms})
-
-
-def summarize_branches(
-    spectral: ParameterGradient | Undefined | None, local: ParameterGradient | Undefined | None
-) -> Summary:
-    """Return the norm of the spectral branch's gradient over the local one's; None has no parameters."""
-    norms = []
-    for name, state in (("spectral", spectral), ("local", local)):
-        if state is None:
-            return _no_ratio(f"the {name} branch has no parameters")
-        reason = state.reason if isinstance(state, Undefined) else _why_no_norm(state)
-        if reason is not None or isinstance(state, Undefined):
-            return _no_ratio(f"the {name} branch: {reason}")
-        norms.append(float(state.norm))
-    if norms[1] == 0:
-        return _no_ratio("the gradient of the local branch is zero")
-    return Summary({BRANCHES_KEY: norms[0] / norms[1]})
 
 
 def frobenius_norm(tensor: torch.Tensor) -> torch.Tensor:
@@ -164,11 +215,7 @@ def frobenius_norm(tensor: torch.Tensor) -> torch.Tensor:
     return scaled
 
 
-def _why_no_norm(state: ParameterGradient) -> str | None:
+def _why_no_norm(state: ParameterState) -> str | None:
     if int(state.nonfinite):
         return f"{int(state.nonfinite)} of {state.elements} elements of the gradient are not finite"
     return None if math.isfinite(float(state.norm)) else "the norm leaves float64"
-
-
-def _no_ratio(reason: str) -> Summary:
-    return Summary({BRANCHES_KEY: None}, {BRANCHES_KEY: reason})

@@ -1,4 +1,4 @@
-"""The formulas of the script that this tool replaces, one value per batch, for the report's `layers` only.
+"""The legacy formulas, of an earlier script: one value per batch, for the report's `layers` only.
 
 They are kept so that old numbers can be compared. `low_freq_ratio` is not a fraction: a constant field reads
 66 at 64 x 64. `low_frequency_fraction` in `modules` is the share that one would expect.
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.sketch import magnitude_quantiles
-from fno_telemetry.statistics.spectrum import energy_of
 from fno_telemetry.statistics.values import ValueState
 
 KEYS = ("mean", "std", "p50", "p95", "p99", "sparsity", "low_freq_ratio")
@@ -67,7 +66,7 @@ def _low_frequency_ratio(tensor: torch.Tensor, activation: Activation) -> torch.
         return torch.full((), torch.nan, dtype=activation.accumulator, device=activation.device)
     if activation.layout.space != (2, 3) or activation.layout.unflattened:
         activation = Activation(tensor, Layout(sample=0, channel=1, space=(2, 3)))
-    energy = energy_of(activation)
+    energy = activation.field_energy
     power = energy.grid.clone()
     power[0, 0] = energy.dc
     height, width = power.shape

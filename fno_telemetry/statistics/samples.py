@@ -1,13 +1,13 @@
 """How much a layer's output varies from sample to sample: whether it still depends on the input."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation
-from fno_telemetry.statistics.contract import Empty, Summary, Undefined
+from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, Undefined, keys_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ class SampleState:
 
 
 class Samples:
-    """Variation over samples, pooled over all positions, relative to the mean square."""
+    """Variation over samples, pooled over all positions, relative to the mean square; and to the input's."""
 
     name = "samples"
-    keys = ("sample_variation",)
+    of: Of = "tensor"
+    needs = ()
+    quantities = select("sample_variation", "relative_sample_variation")
 
     def measure(self, activation: Activation) -> SampleState | Undefined | Empty:
         """Measure the mean field in float64; Undefined without a sample axis or without elements."""
@@ -70,7 +72,7 @@ class Samples:
             shape=tuple(parts.shape[1:]),
         )
 
-    def summarize(self, state: SampleState, known: Mapping[str, Value]) -> Summary:
+    def summarize(self, state: SampleState, known: Known) -> Summary:
         """Return sqrt(variance over samples / mean square), where two samples or more are finite."""
         energy = float(state.deviation_energy)
         compared = state.number >= 2
@@ -84,8 +86,13 @@ class Samples:
         elif total == 0:
             reason = "the values are zero, or their squares leave float64"
         if reason is not None:
-            return Summary(dict.fromkeys(self.keys), dict.fromkeys(self.keys, reason))
-        return Summary({"sample_variation": math.sqrt(energy / total)})
+            return Summary(dict.fromkeys(keys_of(self)), dict.fromkeys(keys_of(self), reason))
+        variation = math.sqrt(energy / total)
+        of_input = None if known.input is None else known.input.get("sample_variation")
+        stats: dict[str, Value] = {"sample_variation": variation, "relative_sample_variation": None}
+        if not of_input:
+            return Summary(stats, {"relative_sample_variation": "the input's is zero or unknown"})
+        return Summary(stats | {"relative_sample_variation": variation / of_input})
 
 
 def _mean_and_energy(

@@ -81,15 +81,17 @@ def sketch(
     finite: torch.Tensor | None,
     dtype: torch.dtype,
     extremes: tuple[torch.Tensor, torch.Tensor] | None = None,
+    on_host: bool | None = None,
 ) -> Sketch:
     """Sketch real floating point `values` of any shape, left out where `finite` is given and False.
 
     `dtype` is the precision that the values had before any conversion to float32; `extremes` are the smallest
-    and largest finite value, where they are known already.
+    and largest finite value, where they are known already. `on_host` says whether looking at a value costs
+    nothing; by default it does on the CPU.
     """
     spare = _SPARE_BITS.get(dtype, _ROUNDED)
     flat = values.reshape(-1)
-    if not _on_host(flat):
+    if not (_on_host(flat) if on_host is None else on_host):
         return _sketch_on_device(_patterns(flat), None if finite is None else finite.reshape(-1), spare)
     if finite is not None:
         flat = flat[finite.reshape(-1)]

@@ -1,15 +1,16 @@
 """Statistics of the values: moments, order statistics, exact counts and both histograms."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+
+from fno_telemetry.quantities import select
 from fno_telemetry.records import SketchNote, Value
 from fno_telemetry.statistics import histograms
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.bins import Bins, bins
-from fno_telemetry.statistics.contract import Summary
+from fno_telemetry.statistics.contract import Known, Of, Summary, keys_of
 from fno_telemetry.statistics.sketch import Sketch, blocks_of, sketch
 
 PERCENTS = (1, 5, 50, 95, 99)
@@ -67,7 +68,9 @@ class Values:
     """What the values of a tensor look like; of |z| where it is complex."""
 
     name = "values"
-    keys = (
+    of: Of = "tensor"
+    needs = ()
+    quantities = select(
         "count",
         "nan_count",
         "inf_count",
@@ -85,7 +88,9 @@ class Values:
         """Measure all finite elements; an empty tensor has a state too, with counts of 0."""
         mean, energy, absolute_sum = _sums(activation)
         low, high = activation.extremes
-        sketched = sketch(activation.flat, activation.flat_finite, activation.dtype, (low, high))
+        sketched = sketch(
+            activation.flat, activation.flat_finite, activation.dtype, (low, high), activation.on_host
+        )
         unit, precision = activation.unit, activation.accumulator
         return ValueState(
             count=activation.count,
@@ -102,7 +107,7 @@ class Values:
             complex=activation.complex,
         )
 
-    def summarize(self, state: ValueState, known: Mapping[str, Value]) -> Summary:
+    def summarize(self, state: ValueState, known: Known) -> Summary:
         """Return the numbers of `keys`, both histograms and the note about the sketch."""
         finite, nan, zero = int(state.finite), int(state.nan), int(state.zero)
         stats: dict[str, Value] = {
@@ -113,7 +118,7 @@ class Values:
         }
         reasons = {} if state.count else {"finite_fraction": "the tensor has no elements"}
         if finite == 0:
-            undefined = [key for key in self.keys if key not in stats]
+            undefined = [key for key in keys_of(self) if key not in stats]
             reason = "the tensor has no elements" if state.count == 0 else "no element is finite"
             reasons |= dict.fromkeys(undefined, reason)
             return Summary(stats | dict.fromkeys(undefined), reasons)
@@ -125,11 +130,11 @@ class Values:
         stats["tail_ratio"] = _ratio(stats["abs_p99"], stats["abs_p50"])
         stats["zero_fraction"] = zero / finite
         stats["negative_fraction"] = None if state.complex else int(state.negative) / finite
-        for key in self.keys:
+        for key in keys_of(self):
             if stats[key] is None:
                 reasons[key] = _why_undefined(key, state)
         return Summary(
-            {key: stats[key] for key in self.keys},
+            {key: stats[key] for key in keys_of(self)},
             reasons,
             histogram=histograms.linear(signed),
             log_histogram=histograms.logarithmic(magnitudes),

@@ -1,14 +1,16 @@
 """Weights: how large they are, and how a spectral layer's are spread over its modes."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch.nn.utils import parametrize
 
 import torch
+from fno_telemetry.quantities import select
 from fno_telemetry.records import ModeEnergy, Value
-from fno_telemetry.statistics.contract import Summary, Undefined
+from fno_telemetry.statistics.contract import Known, Of, Summary, Undefined, keys_of
+from fno_telemetry.statistics.subjects import Weights
 from torch import nn
 
 DEAD_LIMIT = 1e-12
@@ -25,14 +27,17 @@ class NormState:
 class WeightNorm:
     """The size of a module's own parameters, biases included, those of its children left out."""
 
-    keys = ("weight_norm",)
+    name = "weight_norm"
+    of: Of = "weights"
+    needs = ()
+    quantities = select("weight_norm")
 
-    def measure(self, module: nn.Module) -> NormState | None:
+    def measure(self, subject: Weights) -> NormState | None:
         """Measure a module; None when it has no parameters of its own."""
-        norms = [_norm(tensor) for tensor in own_weights(module)]
+        norms = [_norm(tensor) for tensor in own_weights(subject.module)]
         return NormState(torch.linalg.vector_norm(torch.stack(norms))) if norms else None
 
-    def summarize(self, state: NormState, known: Mapping[str, Value]) -> Summary:
+    def summarize(self, state: NormState, known: Known) -> Summary:
         """Return the norm; null where a parameter is not finite."""
         norm = float(state.norm)
         if not math.isfinite(norm):
@@ -56,16 +61,18 @@ class Modes:
     that belong to modes which a field of the input's resolution does not have.
     """
 
-    keys = ("dead_mode_fraction", "effective_modes", "unused_weight_fraction")
+    name = "modes"
+    of: Of = "weights"
+    needs = ()
+    quantities = select("dead_mode_fraction", "effective_modes", "unused_weight_fraction")
 
-    def measure(
-        self, module: nn.Module, channels: tuple[int, int], available: Sequence[int]
-    ) -> ModesState | Undefined:
-        """Measure a spectral module with these input and output channels.
-
-        `available` says how many frequencies its input has along each axis of space, the last one halved for
-        real fields.
-        """
+    def measure(self, subject: Weights) -> ModesState | Undefined | None:
+        """Measure a spectral module; None for any other."""
+        if not subject.is_spectral:
+            return None
+        if subject.modes is None:
+            return Undefined("the shapes of what went in, or of its transform, are not known")
+        module, available, channels = subject.module, subject.modes.available, subject.modes.channels
         found = [
             weight
             for tensor in own_weights(module)
@@ -80,10 +87,10 @@ class Modes:
         )
         return ModesState(energies, reached)
 
-    def summarize(self, state: ModesState, known: Mapping[str, Value]) -> Summary:
+    def summarize(self, state: ModesState, known: Known) -> Summary:
         """Return the numbers; null where all weights are zero or one is not finite."""
         everything = torch.cat([energy.flatten() for energy in state.energies]).double()
-        stats: dict[str, Value] = dict.fromkeys(self.keys)
+        stats: dict[str, Value] = dict.fromkeys(keys_of(self))
         stats["unused_weight_fraction"] = 1 - sum(state.reached) / everything.numel()
         largest = float(everything.max())
         reason = None
@@ -92,11 +99,11 @@ class Modes:
         elif largest == 0:
             reason = "all weights are zero"
         if reason is not None:
-            return Summary(stats, dict.fromkeys(self.keys[:2], reason))
+            return Summary(stats, dict.fromkeys(keys_of(self)[:2], reason), mode_energy=mode_energy(state))
         shares = everything / largest
         stats["dead_mode_fraction"] = float((shares <= DEAD_LIMIT).double().mean())
         stats["effective_modes"] = float(shares.sum() ** 2 / (shares**2).sum())
-        return Summary(stats)
+        return Summary(stats, mode_energy=mode_energy(state))
 
 
 def mode_energy(state: ModesState) -> ModeEnergy | None:

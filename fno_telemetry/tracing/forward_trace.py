@@ -3,18 +3,22 @@
 Hooks tell when modules start and end; a torch function mode sees every function called in between. From both
 follow, with no name known: which modules are spectral convolutions (the innermost that saw a Fourier
 transform and its inverse), where a spectral branch is added to another one fed by the same input, and where
-that sum is added back to the block's input. What is seen goes to a `Listener` while the tensors are alive.
+that sum is added back to the block's input. Whatever happens is an event for a `Listener`.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
+from operator import or_
 from typing import Any
 
+import torch
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-import torch
 from fno_telemetry.isolation.compilation import eager
 from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.tracing import fourier_calls, torch_functions
@@ -27,11 +31,20 @@ from fno_telemetry.tracing.branch_sums import (
     find_branch_sum,
     find_overwritten,
 )
+from fno_telemetry.tracing.events import (
+    ActivationCalled,
+    BranchesAdded,
+    CallEnded,
+    Failed,
+    Listener,
+    Overwriting,
+    Padded,
+    ResidualAdded,
+)
 from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable
-from fno_telemetry.tracing.module_calls import Call, Listener, paths_by_module, takes_hooks, unwrap
+from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.torch_functions import EveryFunction
-from torch import nn
 
 
 class ForwardTrace:
@@ -52,7 +65,7 @@ class ForwardTrace:
         axes: AxisTracker | None = None,
         within: bool = False,
     ) -> None:
-        self.listener = listener
+        self._listener = listener
         self.calls: list[Call] = []
         self.seconds = 0.0  # spent here and in the listener
         self.outside: set[str] = set()  # paths of what was left alone
@@ -105,10 +118,6 @@ class ForwardTrace:
             self._following.trace = around
             self._forget()
 
-    def lineage(self, tensor: torch.Tensor) -> Lineage | None:
-        """Return what is known of a tensor while its batch runs."""
-        return self._lineages.get(tensor)
-
     def _forget(self) -> None:
         self.calls, self._stack = [], []
         self._numbers.clear()
@@ -129,7 +138,9 @@ class ForwardTrace:
             with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
                 body()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, never raised into the host
-            self.listener.failed(where, error)
+            # A listener that cannot even be told is left to itself.
+            with contextlib.suppress(Exception, SystemExit):
+                self._listener.on(Failed(where, error))
         finally:
             self.seconds += time.perf_counter() - start
 
@@ -203,7 +214,14 @@ class ForwardTrace:
             makers = call.bit if owner and not network else own.makers
             made = made._replace(calls=made.calls | call.bit, makers=makers)
             self._lineages.set_made(tensor, made)
-        self.listener.call_ended(call, inputs, output)
+        self._listener.on(CallEnded(call, inputs, output, self._makers(call, output)))
+
+    def _makers(self, call: Call, output: Any) -> int:
+        """Return who made the output of a call that no other call is around."""
+        if call.parent is None or call.parent.index:
+            return 0
+        known = [lineage for tensor in tensors_in(output) if (lineage := self._lineages.get(tensor))]
+        return reduce(or_, (lineage.makers for lineage in known), 0)
 
     def _function_called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._running():
@@ -225,7 +243,7 @@ class ForwardTrace:
         terms = self._sums.grow(name, args, kwargs, self._lineages)
         if target is not None:
             self._resolve(self._sums.about_to_change(target))
-            self.listener.overwriting(target)
+            self._listener.on(Overwriting(target))
         return terms
 
     def _resolve(self, sums: Iterable[tuple[torch.Tensor, Sum]]) -> None:
@@ -236,8 +254,8 @@ class ForwardTrace:
                 continue
             if found.beside is not None and not self._met & found.bits:
                 self._sides.append(found.bits)
-                self.listener.branches_added(
-                    found.spectral, found.local, total.parent, found.branch, found.beside
+                self._listener.on(
+                    BranchesAdded(found.spectral, found.local, total.parent, found.branch, found.beside)
                 )
             self._met |= found.bits
             if found.before is not None and not self._updated & found.bits:
@@ -245,7 +263,7 @@ class ForwardTrace:
                 # What several blocks made together, as attention does, is the update of none of them.
                 if sum(bool(side & found.bits) for side in self._sides) > 1:
                     continue
-                self.listener.residual_added(found.spectral, total.parent, found.before, found.after)
+                self._listener.on(ResidualAdded(found.spectral, total.parent, found.before, found.after))
 
     def _returned(
         self,
@@ -262,7 +280,7 @@ class ForwardTrace:
         if lineage is None:
             return
         if name == "pad":
-            self.listener.padded(torch_functions.pad_amounts(args, kwargs))
+            self._listener.on(Padded(torch_functions.pad_amounts(args, kwargs)))
         changed = [args[0]] if name == "__setitem__" else list(tensors_in(output))
         if changed and not terms:
             self._resolve(self._sums.used(entered))
@@ -295,4 +313,4 @@ class ForwardTrace:
         ):
             name = name.rstrip("_")
             number = self._number(f"{parent.path}#{name}")
-            self.listener.activation_called(parent, name, number, output)
+            self._listener.on(ActivationCalled(parent, name, number, output))

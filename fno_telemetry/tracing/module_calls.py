@@ -1,9 +1,8 @@
-"""What a followed forward consists of: calls of modules, and the events told of them."""
+"""What a followed forward consists of: calls of modules, by their canonical paths."""
 
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from torch.nn.utils import parametrize
 
@@ -67,50 +66,6 @@ class Call:
 def distinct_paths(calls: Iterable[Call]) -> tuple[str, ...]:
     """Return the paths of the calls, each once."""
     return tuple(dict.fromkeys(call.path for call in calls))
-
-
-class Listener(Protocol):
-    """What a trace tells. Called outside of tracing and autograd; must not alter any tensor."""
-
-    def call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
-        """A module returned `output`."""
-        ...
-
-    def activation_called(self, frame: Call, name: str, number: int, output: torch.Tensor) -> None:
-        """The activation function `name` was called in the forward of `frame`."""
-        ...
-
-    def branches_added(
-        self,
-        spectral: tuple[Call, ...],
-        local: tuple[Call, ...],
-        frame: Call,
-        s: torch.Tensor,
-        t: torch.Tensor,
-    ) -> None:
-        """A spectral operand `s` and a local one `t` were added in the forward of `frame`.
-
-        Several spectral calls side by side are one operand. `local` is empty where no module made `t`.
-        """
-        ...
-
-    def residual_added(
-        self, spectral: tuple[Call, ...], frame: Call, before: torch.Tensor, after: torch.Tensor
-    ) -> None:
-        """What came of `spectral` was added to its block's input `before`, giving `after`."""
-        ...
-
-    def padded(self, amounts: tuple[int, ...]) -> None:
-        """A field was padded by these amounts before and after each axis, the last axis first."""
-        ...
-
-    def overwriting(self, target: torch.Tensor) -> None:
-        """A function is about to write into the memory of `target`, which others may share."""
-        ...
-
-    def failed(self, where: str, error: BaseException) -> None:
-        """Something in tracing or in a listener raised; the forward goes on untouched."""
-        ...
 
 
 def find_wrapped(module: nn.Module) -> nn.Module | None:

@@ -71,9 +71,10 @@ def test_relative_paths_go_too_and_other_words_stay(run, folder):
 def test_paths_in_what_went_wrong_go_too(run, folder, monkeypatch):
     sink = Path("spying.py")
     sink.write_text(
-        "import fno_telemetry.statistics.contract as contract\n"
+        "from fno_telemetry.quantities import Quantity\n"
         "class Spy:\n"
-        "    name, keys = 'spy', ('spied',)\n"
+        "    name, of, needs = 'spy', 'tensor', ()\n"
+        "    quantities = (Quantity(name='spied', title='spied'),)\n"
         "    def measure(self, activation):\n"
         "        raise OSError('cannot read /home/ursula/spy.txt or ~/x')\n"
         "    def summarize(self, state, known):\n"

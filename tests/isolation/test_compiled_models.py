@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.isolation.hooks import Hook
+from fno_telemetry.tracing.events import CallEnded, Failed
 from fno_telemetry.tracing.forward_trace import ForwardTrace
-from torch import nn
 
 counters = pytest.importorskip("torch._dynamo.utils").counters
 
@@ -132,19 +133,11 @@ class Counts:
     def __init__(self):
         self.calls, self.failures = [], []
 
-    def call_ended(self, call, inputs, output):
-        self.calls.append(call.path)
-
-    def activation_called(self, frame, name, number, output): ...
-
-    def branches_added(self, spectral, local, frame, s, t): ...
-
-    def residual_added(self, spectral, frame, before, after): ...
-
-    def overwriting(self, target): ...
-
-    def failed(self, where, error):
-        self.failures.append((where, error))
+    def on(self, event):
+        if isinstance(event, CallEnded):
+            self.calls.append(event.call.path)
+        elif isinstance(event, Failed):
+            self.failures.append((event.where, event.error))
 
 
 @pytest.mark.parametrize("called_before", [True, False])

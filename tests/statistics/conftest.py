@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
-from fno_telemetry.statistics.contract import Summary, summarize_state
+from fno_telemetry.statistics.contract import Known, Summary, summarize_state
 
 Array = npt.NDArray[Any]
 
@@ -45,6 +45,6 @@ def summarized() -> Callable[..., Summary]:
     """Measure a tensor with one statistic and summarize it; `known` is what earlier statistics said."""
 
     def summarize(statistic: Any, tensor: torch.Tensor, layout: Layout, **known: Any) -> Summary:
-        return summarize_state(statistic, statistic.measure(Activation(tensor, layout)), known)
+        return summarize_state(statistic, statistic.measure(Activation(tensor, layout)), Known(known))
 
     return summarize

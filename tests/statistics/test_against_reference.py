@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.channels import Channels
-from fno_telemetry.statistics.contract import Summary, summarize_state
+from fno_telemetry.statistics.contract import Known, Summary, keys_of, summarize_state
 from fno_telemetry.statistics.samples import Samples
-from fno_telemetry.statistics.spectrum import Spectrum, energy_of
+from fno_telemetry.statistics.spectrum import Spectrum
 from fno_telemetry.statistics.values import Values
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
@@ -72,7 +72,7 @@ def _tensor(kind: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tens
 
 
 def _assert_complete(summary: Summary, statistic: Any) -> None:
-    assert tuple(summary.stats) == statistic.keys
+    assert tuple(summary.stats) == keys_of(statistic)
     undefined = {key for key, value in summary.stats.items() if value is None}
     assert set(summary.reasons) == undefined
     assert all(isinstance(reason, str) and reason for reason in summary.reasons.values())
@@ -130,7 +130,7 @@ def _assert_all(tensor: torch.Tensor, array: Any, layout: Layout, dtype: torch.d
     known: dict[str, Any] = {}
     for statistic in (Values(), Channels(), Samples(), Spectrum()):
         state = statistic.measure(activation)
-        summaries[statistic.name] = summary = summarize_state(statistic, state, known)
+        summaries[statistic.name] = summary = summarize_state(statistic, state, Known(known))
         known |= summary.stats
         _assert_complete(summary, statistic)
     expected = reference.values(array)
@@ -194,10 +194,10 @@ def test_tensors_of_several_blocks_equal_the_reference(
     tensor.view(-1)[12345] = math.nan
     array = as_array(tensor)
     layout = Layout(0, 1, (2, 3) if len(shape) == 4 else ())
-    stats = summarize_state(Values(), Values().measure(Activation(tensor, layout)), {})
+    stats = summarize_state(Values(), Values().measure(Activation(tensor, layout)))
     _assert_values(stats, reference.values(array), tensor.dtype)
     activation = Activation(tensor, layout)
-    variation = summarize_state(Samples(), Samples().measure(activation), {}).stats["sample_variation"]
+    variation = summarize_state(Samples(), Samples().measure(activation)).stats["sample_variation"]
     finite = np.isfinite(array)
     compared = finite & (finite.sum(0) > 1)
     means = np.where(compared, array, 0).sum(0) / np.maximum(compared.sum(0), 1)
@@ -205,7 +205,7 @@ def test_tensors_of_several_blocks_equal_the_reference(
     assert _same(variation, np.sqrt(varying) if shape[0] > 1 else None, 1e-6)
     if layout.space:
         grid, dc, fields = reference.energies(array, layout.space)
-        energy = energy_of(activation)
+        energy = activation.field_energy
         state: Any = Spectrum().measure(activation)
         found = float(state.total)
         assert int(energy.fields) == fields
@@ -219,7 +219,7 @@ def test_values_of_large_tensors_are_as_good_as_those_of_small_ones(
     kind: str, count: int, reference: Any, as_array: Any
 ) -> None:
     tensor = _tensor(kind, (count,), torch.float32)
-    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))), {})
+    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))))
     _assert_values(summary, reference.values(as_array(tensor)), tensor.dtype)
 
 
@@ -228,7 +228,7 @@ def test_values_of_large_tensors_are_as_good_as_those_of_small_ones(
 def test_values_that_are_all_equal_have_no_spread_at_all(value: float, count: int) -> None:
     tensor = torch.full((count,), value, dtype=torch.float64)
     halves = [Values().measure(Activation(part, Layout(None, None))) for part in (tensor[:-1], tensor)]
-    stats = summarize_state(Values(), halves[0].merge(halves[1]), {}).stats
+    stats = summarize_state(Values(), halves[0].merge(halves[1])).stats
     assert (stats["mean"], stats["std"]) == (value, 0)
     assert (stats["abs_mean"], stats["abs_std"], stats["rms"]) == (abs(value), 0, abs(value))
 
@@ -236,7 +236,7 @@ def test_values_that_are_all_equal_have_no_spread_at_all(value: float, count: in
 @pytest.mark.parametrize("mean", [1e2, 1e4, 1e6])
 def test_a_mean_far_from_zero_takes_no_digits_from_the_spread(mean: float) -> None:
     tensor = torch.randn(2**18, generator=torch.Generator().manual_seed(0)) + mean
-    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))), {})
+    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))))
     expected = tensor.double().numpy()
     assert summary.stats["std"] == pytest.approx(expected.std(), rel=1e-9)
     assert summary.stats["abs_std"] == pytest.approx(expected.std(), rel=1e-9)
@@ -248,7 +248,7 @@ def test_counts_stay_exact_beyond_what_float32_can_count() -> None:
     tensor = torch.arange(count, dtype=torch.float32).remainder_(1021).sub_(3)
     tensor[:7] = math.nan
     tensor[7:10] = -math.inf
-    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))), {})
+    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))))
     numbers = np.arange(count)[10:] % 1021 - 3
     held = np.bincount(numbers + 3)
     stats = summary.stats
@@ -277,7 +277,7 @@ def test_counts_stay_exact_beyond_what_float32_can_count() -> None:
 def test_percentiles_are_those_of_numpy_within_the_stated_error(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(7)
     tensor = (torch.randn(4999, generator=generator).exp() * 3).to(dtype)
-    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))), {})
+    summary = summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))))
     assert summary.sketch is not None
     for percent in (1, 5, 50, 95, 99):
         expected = np.quantile(tensor.double().numpy(), percent / 100, method="inverted_cdf")

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
-from fno_telemetry.statistics.contract import Summary, Undefined, summarize_state
+from fno_telemetry.statistics.contract import Summary, Undefined, keys_of, summarize_state
+from fno_telemetry.statistics.subjects import BlockCall, BranchSum
+from support.subjects import of_two
 
 LAYOUT = Layout(0, 1, (2, 3))
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
@@ -22,9 +24,9 @@ def _noise(seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
 
 
 def _summary(statistic: Any, first: torch.Tensor, second: torch.Tensor, layout: Layout = LAYOUT) -> Summary:
-    state = statistic.measure(Activation(first, layout), Activation(second, layout))
-    summary = summarize_state(statistic, state, {})
-    assert tuple(summary.stats) == statistic.keys
+    state = statistic.measure(of_two(statistic, Activation(first, layout), Activation(second, layout)))
+    summary = summarize_state(statistic, state)
+    assert tuple(summary.stats) == keys_of(statistic)
     assert set(summary.reasons) == {key for key, value in summary.stats.items() if value is None}
     return summary
 
@@ -149,7 +151,7 @@ def test_a_gain_compares_tensors_of_any_two_shapes() -> None:
         Activation(torch.ones(2, 3, 8, 8), LAYOUT),
         Activation(torch.full((2, 5), 3.0), Layout(0, 1)),
     )
-    assert summarize_state(Gains(), Gains().measure(before, after), {}).stats == {"gain": 3.0}
+    assert summarize_state(Gains(), Gains().measure(BlockCall(before, after))).stats == {"gain": 3.0}
 
 
 @pytest.mark.parametrize(
@@ -180,16 +182,20 @@ def test_what_has_no_number_has_a_reason(
 def test_branches_that_meet_without_space_are_undefined() -> None:
     layout = Layout(0, 1)
     one = Activation(torch.ones(2, 3), layout)
-    assert Branches().measure(one, one) == Undefined("no spatial axes are known where the branches meet")
+    assert Branches().measure(BranchSum(one, one)) == Undefined(
+        "no spatial axes are known where the branches meet"
+    )
 
 
 def test_large_blocks_are_summed_whole() -> None:
     s, t = _noise(1, (3, 20, 64, 65)) + 2, _noise(2, (3, 20, 64, 65)) - 1
     pieces = [(s[i : i + 1, j : j + 1], t[i : i + 1, j : j + 1]) for i in range(3) for j in range(20)]
     for statistic in (Branches(), Updates(), Gains()):
-        measured = [statistic.measure(*(Activation(x, LAYOUT) for x in pair)) for pair in pieces]
+        measured = [
+            statistic.measure(of_two(statistic, *(Activation(x, LAYOUT) for x in pair))) for pair in pieces
+        ]
         merged: Any = measured[0]
         for state in measured[1:]:
             merged = merged.merge(state)
         found = _summary(statistic, s, t).stats
-        assert found == pytest.approx(dict(summarize_state(statistic, merged, {}).stats), rel=1e-9)
+        assert found == pytest.approx(dict(summarize_state(statistic, merged).stats), rel=1e-9)

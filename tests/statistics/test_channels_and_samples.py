@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 import pytest
-
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.channels import Channels
-from fno_telemetry.statistics.contract import Summary, summarize_state
+from fno_telemetry.statistics.contract import Known, Summary, summarize_state
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.values import Values
 
@@ -21,12 +21,12 @@ def _noise(*shape: int) -> torch.Tensor:
 
 def _channels(tensor: torch.Tensor, layout: Layout = LAYOUT) -> Summary:
     activation = Activation(tensor, layout)
-    known = summarize_state(Values(), Values().measure(activation), {}).stats
-    return summarize_state(Channels(), Channels().measure(activation), known)
+    known = summarize_state(Values(), Values().measure(activation)).stats
+    return summarize_state(Channels(), Channels().measure(activation), Known(known))
 
 
 def _variation(tensor: torch.Tensor, layout: Layout = LAYOUT) -> Any:
-    summary = summarize_state(Samples(), Samples().measure(Activation(tensor, layout)), {})
+    summary = summarize_state(Samples(), Samples().measure(Activation(tensor, layout)))
     value = summary.stats["sample_variation"]
     return value if value is not None else summary.reasons["sample_variation"]
 
@@ -110,7 +110,7 @@ def test_channels_say_why_they_have_no_number(
 
 def test_dead_channels_are_undefined_where_the_rms_is() -> None:
     state = Channels().measure(Activation(torch.ones(2, 3), Layout(0, 1)))
-    summary = summarize_state(Channels(), state, {"rms": None})
+    summary = summarize_state(Channels(), state, Known({"rms": None}))
     assert summary.stats["dead_channel_fraction"] is None
     assert summary.reasons == {"dead_channel_fraction": "the layer has no rms"}
 

@@ -4,21 +4,23 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import torch
 from fno_telemetry.statistics import activation as activations
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics import sketch as sketches
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
-from fno_telemetry.statistics.contract import Summary, merge_states, summarize_state
+from fno_telemetry.statistics.contract import Known, Summary, merge_states, summarize_state
 from fno_telemetry.statistics.frequency_grid import frequency_grid
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum
+from fno_telemetry.statistics.subjects import SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 from fno_telemetry.statistics.values import Values
+from support.subjects import of_two
 
 LAYOUT = Layout(0, 1, (2, 3))
 
@@ -75,13 +77,13 @@ def _everything(tensor: torch.Tensor) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for statistic in (Values(), Channels(), Samples(), Spectrum()):
         state = statistic.measure(one)
-        found[statistic.name] = summary = summarize_state(statistic, state, known)
+        found[statistic.name] = summary = summarize_state(statistic, state, Known(known))
         known |= summary.stats
-    cut = Truncation().measure(one, MODES[tensor.is_complex()])
-    found["truncation"] = summarize_state(Truncation(), cut, {})
+    cut = Truncation().measure(SpectralInput(one, MODES[tensor.is_complex()]))
+    found["truncation"] = summarize_state(Truncation(), cut)
     if tensor.shape == other.field.squeeze(2).shape:
         for pair in (Branches(), Updates(), Gains()):
-            found[pair.name] = summarize_state(pair, pair.measure(one, other), {})
+            found[pair.name] = summarize_state(pair, pair.measure(of_two(pair, one, other)))
     row = legacy.measure(tensor, one, Values().measure(one), True).columns()
     found["earlier"] = Summary({key: values[0] for key, values in row.items()})
     return found
@@ -170,9 +172,9 @@ def test_measuring_and_merging_look_at_no_value_away_from_the_host(
         for statistic in (Channels(), Samples(), Spectrum()):
             measured: Any = statistic.measure(one)
             measured.merge(measured)
-        Truncation().measure(one, modes)
+        Truncation().measure(SpectralInput(one, modes))
         for pair in (Branches(), Updates(), Gains()):
-            paired: Any = pair.measure(one, other)
+            paired: Any = pair.measure(of_two(pair, one, other))
             paired.merge(paired)
     assert looking.seen == []
 
@@ -221,5 +223,5 @@ def _merged() -> dict[str, Summary]:
         first, second = (
             statistic.measure(Activation(TENSORS[name], LAYOUT)) for name in ("float32", "far from zero")
         )
-        found[statistic.name] = summarize_state(statistic, merge_states(first, second), {"rms": 1.0})
+        found[statistic.name] = summarize_state(statistic, merge_states(first, second), Known({"rms": 1.0}))
     return found

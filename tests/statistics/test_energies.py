@@ -4,11 +4,12 @@ import math
 from typing import Any
 
 import pytest
-
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import summarize_state
 from fno_telemetry.statistics.spectrum import Spectrum
+from fno_telemetry.statistics.subjects import SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 
 EVERY_DTYPE = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
@@ -49,8 +50,8 @@ def test_the_truncated_share_equals_the_reference(
         index = torch.arange(lengths[axis])
         near = torch.minimum(index, size - index) <= limit
         mask &= near.reshape([-1 if a == axis else 1 for a in range(len(sizes))])
-    state = Truncation().measure(Activation(tensor, Layout(0, 1, space)), mask)
-    found = summarize_state(Truncation(), state, {}).stats["truncated_energy_fraction"]
+    state = Truncation().measure(SpectralInput(Activation(tensor, Layout(0, 1, space)), mask))
+    found = summarize_state(Truncation(), state).stats["truncated_energy_fraction"]
     expected = reference.truncated_energy_fraction(as_array(tensor), space, kept)
     assert 0.1 < expected < 1
     assert found == pytest.approx(expected, abs=1e-6)

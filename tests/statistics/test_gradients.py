@@ -6,12 +6,19 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.statistics import gradients
-from fno_telemetry.statistics.contract import Empty, Undefined
-from torch import nn
+from fno_telemetry.statistics.contract import Empty, Known, Undefined, summarize_state
+from fno_telemetry.statistics.gradients import BranchGradientRatio, OutputGradientSize
+from fno_telemetry.statistics.subjects import (
+    BranchGradients,
+    OutputGradient,
+    ParameterGradient,
+    ParameterGradients,
+)
 
 OF_PARAMETERS = ("grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count")
 ALL = {*OF_PARAMETERS, "output_grad_rms"}
@@ -338,12 +345,14 @@ def test_branches_that_cannot_be_compared_have_a_reason(images, local, reason):
 
 
 def test_a_zero_gradient_of_the_local_branch_is_no_denominator():
-    some = gradients.parameter_gradient(torch.ones(2), torch.ones(2))
-    none = gradients.parameter_gradient(torch.ones(2), None)
-    summary = gradients.summarize_branches(some, none)
+    some = ParameterGradients((ParameterGradient(torch.ones(2), torch.ones(2)),))
+    none = ParameterGradients((ParameterGradient(torch.ones(2), None),))
+    ratio = BranchGradientRatio()
+    summary = summarize_state(ratio, ratio.measure(BranchGradients(some, none)))
     assert summary.stats == {"spectral_local_gradient_ratio": None}
     assert "zero" in summary.reasons["spectral_local_gradient_ratio"]
-    assert gradients.summarize_branches(none, some).stats == {"spectral_local_gradient_ratio": 0}
+    summary = summarize_state(ratio, ratio.measure(BranchGradients(none, some)))
+    assert summary.stats == {"spectral_local_gradient_ratio": 0}
 
 
 class Steady(nn.Module):
@@ -379,10 +388,12 @@ def test_an_output_without_samples_is_measured_in_one_batch_and_not_over_several
 
 
 def test_an_output_without_elements_has_a_reason():
-    summary = gradients.summarize_output(gradients.output_gradient(torch.zeros(()), (0, 3), 2), 2)
+    size = OutputGradientSize()
+    state = size.measure(OutputGradient(None, (0, 3), 2, torch.device("cpu")))
+    summary = summarize_state(size, state, Known(samples=2))
     assert (summary.stats, summary.reasons) == (
         {"output_grad_rms": None},
         {"output_grad_rms": "the tensor has no elements"},
     )
-    assert isinstance(gradients.output_gradient(torch.zeros(()), (0, 3), 2), Empty)
-    assert gradients.summarize_output(Undefined("because"), 2).reasons == {"output_grad_rms": "because"}
+    assert isinstance(state, Empty)
+    assert summarize_state(size, Undefined("because")).reasons == {"output_grad_rms": "because"}

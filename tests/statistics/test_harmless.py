@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import torch
+
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Activation, Layout, dtype_name, unmeasurable
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
-from fno_telemetry.statistics.contract import summarize_state
+from fno_telemetry.statistics.contract import Known, summarize_state
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum
+from fno_telemetry.statistics.subjects import SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 from fno_telemetry.statistics.values import Values
+from support.subjects import of_two
 
 LAYOUT = Layout(0, 1, (2, 3))
 
@@ -52,15 +54,15 @@ def _states(tensor: torch.Tensor, layout: Layout = LAYOUT) -> list[Any]:
     states: list[Any] = []
     for statistic in (Values(), Channels(), Samples(), Spectrum()):
         states.append(statistic.measure(one))
-        known |= summarize_state(statistic, states[-1], known).stats
+        known |= summarize_state(statistic, states[-1], Known(known)).stats
     sizes = [tensor.shape[axis] for axis in layout.space]
     if sizes:
         sizes[-1] = sizes[-1] if tensor.is_complex() else sizes[-1] // 2 + 1
-        states.append(Truncation().measure(one, torch.ones(sizes, dtype=torch.bool)))
-        summarize_state(Truncation(), states[-1], known)
+        states.append(Truncation().measure(SpectralInput(one, torch.ones(sizes, dtype=torch.bool))))
+        summarize_state(Truncation(), states[-1], Known(known))
     for pair in (Branches(), Updates(), Gains()):
-        states.append(pair.measure(one, other))
-        summarize_state(pair, states[-1], known)
+        states.append(pair.measure(of_two(pair, one, other)))
+        summarize_state(pair, states[-1], Known(known))
     states.append(legacy.measure(tensor, one, states[0], True))
     states[-1].columns()
     return states
@@ -110,7 +112,7 @@ def test_any_bit_pattern_of_any_precision_and_shape_is_measured_without_a_warnin
 ) -> None:
     tensor = _patterns(shape, dtype)
     assert unmeasurable(tensor) is None
-    values = Values().summarize(Values().measure(Activation(tensor, layout)), {})
+    values = Values().summarize(Values().measure(Activation(tensor, layout)), Known())
     assert values.stats["count"] == math.prod(shape)
     assert _states(tensor, layout)
 
@@ -119,7 +121,7 @@ def test_any_bit_pattern_of_any_precision_and_shape_is_measured_without_a_warnin
 def test_a_narrow_tensor_counts_as_its_float32_copy(dtype: torch.dtype) -> None:
     tensor = _patterns((2, 3, 16, 16), dtype)
     found, expected = (
-        Values().summarize(Values().measure(Activation(t, LAYOUT)), {}) for t in (tensor, tensor.float())
+        Values().summarize(Values().measure(Activation(t, LAYOUT)), Known()) for t in (tensor, tensor.float())
     )
     exact = ("count", "nan_count", "inf_count", "min", "max", "mean", "std", "zero_fraction")
     assert {key: found.stats[key] for key in exact} == {key: expected.stats[key] for key in exact}

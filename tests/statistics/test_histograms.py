@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import torch
 from fno_telemetry.records import Histogram, LogHistogram
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Summary, summarize_state
@@ -18,7 +18,7 @@ from fno_telemetry.statistics.values import Values
 
 
 def _summary(tensor: torch.Tensor) -> Summary:
-    return summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))), {})
+    return summarize_state(Values(), Values().measure(Activation(tensor, Layout(None, None))))
 
 
 def _histograms(tensor: torch.Tensor) -> tuple[Histogram, LogHistogram]:

@@ -4,17 +4,18 @@ import math
 from typing import Any
 
 import pytest
-
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
-from fno_telemetry.statistics.contract import Summary, Undefined, summarize_state
+from fno_telemetry.statistics.contract import Summary, Undefined, keys_of, summarize_state
 from fno_telemetry.statistics.frequency_grid import frequency_grid
 from fno_telemetry.statistics.spectrum import Spectrum
+from fno_telemetry.statistics.subjects import SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 
 SIZES = [(16,), (15,), (8, 8), (9, 8), (8, 9), (7, 9), (6, 8, 10), (5, 7, 9)]
 every_size = pytest.mark.parametrize("sizes", SIZES, ids=str)
-SHARES = Spectrum.keys[1:]
+SHARES = keys_of(Spectrum())[1:]
 
 
 def _layout(sizes: tuple[int, ...]) -> Layout:
@@ -24,7 +25,7 @@ def _layout(sizes: tuple[int, ...]) -> Layout:
 def _spectrum(fields: torch.Tensor, sizes: tuple[int, ...]) -> Summary:
     """The spectrum of one field, or of a batch of them."""
     batch = fields.reshape(-1, 1, *sizes)
-    return summarize_state(Spectrum(), Spectrum().measure(Activation(batch, _layout(sizes))), {})
+    return summarize_state(Spectrum(), Spectrum().measure(Activation(batch, _layout(sizes))))
 
 
 def _wave(sizes: tuple[int, ...], index: tuple[int, ...], phase: float = 0.3) -> torch.Tensor:
@@ -197,14 +198,14 @@ def test_fields_with_a_hole_are_left_out_whole_and_counted() -> None:
     holed[1, 2, 3, 4] = math.nan
     holed[4, 0, 0, 0] = math.inf
     layout = Layout(0, 1, (2, 3))
-    summary = summarize_state(Spectrum(), Spectrum().measure(Activation(holed, layout)), {})
+    summary = summarize_state(Spectrum(), Spectrum().measure(Activation(holed, layout)))
     assert summary.spectrum is not None
     assert (summary.spectrum.fields, summary.spectrum.fields_left_out) == (13, 2)
     kept = torch.stack([f for f in holed.flatten(0, 1) if f.isfinite().all()]).unsqueeze(1)
-    expected = summarize_state(Spectrum(), Spectrum().measure(Activation(kept, layout)), {})
+    expected = summarize_state(Spectrum(), Spectrum().measure(Activation(kept, layout)))
     assert summary.stats == pytest.approx(dict(expected.stats), rel=1e-6)
     nothing = Spectrum().measure(Activation(holed * math.nan, layout))
-    reasons = summarize_state(Spectrum(), nothing, {}).reasons
+    reasons = summarize_state(Spectrum(), nothing).reasons
     assert set(reasons.values()) == {"every field holds a non-finite element"}
 
 
@@ -232,8 +233,8 @@ def test_truncation_knows_the_wave_that_a_layer_cuts(dtype: torch.dtype) -> None
         (0.2, 2 * inside + outside),
         (0.2, 2 * inside + outside + 7),
     ):
-        state = Truncation().measure(Activation(field[None, None], layout), modes)
-        found = summarize_state(Truncation(), state, {}).stats["truncated_energy_fraction"]
+        state = Truncation().measure(SpectralInput(Activation(field[None, None], layout), modes))
+        found = summarize_state(Truncation(), state).stats["truncated_energy_fraction"]
         assert found == pytest.approx(cut, abs=1e-6)
 
 
@@ -251,7 +252,7 @@ def test_truncation_says_why_it_has_no_number() -> None:
         "the square leaves float64": (Activation(field.double() * 1e300, layout), modes),
     }
     for reason, (activation, mask) in cases.items():
-        summary = summarize_state(Truncation(), Truncation().measure(activation, mask), {})
+        summary = summarize_state(Truncation(), Truncation().measure(SpectralInput(activation, mask)))
         assert dict(summary.stats) == {"truncated_energy_fraction": None}
         assert dict(summary.reasons) == {"truncated_energy_fraction": reason}
 

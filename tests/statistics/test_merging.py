@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import torch
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import (
+    Known,
     Summary,
     merge_states,
     on_host,
@@ -24,8 +25,10 @@ from fno_telemetry.statistics.contract import (
 )
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum, SpectrumState
+from fno_telemetry.statistics.subjects import SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 from fno_telemetry.statistics.values import Values
+from support.subjects import of_two
 
 LAYOUT = Layout(0, 1, (2, 3))
 
@@ -48,7 +51,9 @@ def _modes(tensor: torch.Tensor) -> torch.Tensor:
 def _pair(statistic: Any) -> Case:
     def measure(tensor: torch.Tensor) -> Any:
         # The partner depends on the values alone, so that it splits as the tensor does.
-        return statistic.measure(Activation(tensor, LAYOUT), Activation(tensor * tensor - 0.5, LAYOUT))
+        return statistic.measure(
+            of_two(statistic, Activation(tensor, LAYOUT), Activation(tensor * tensor - 0.5, LAYOUT))
+        )
 
     return Case(statistic, measure)
 
@@ -62,7 +67,9 @@ CASES = {
     "channels": _alone(Channels()),
     "samples": _alone(Samples()),
     "spectrum": _alone(Spectrum()),
-    "truncation": Case(Truncation(), lambda x: Truncation().measure(Activation(x, LAYOUT), _modes(x))),
+    "truncation": Case(
+        Truncation(), lambda x: Truncation().measure(SpectralInput(Activation(x, LAYOUT), _modes(x)))
+    ),
     "branches": _pair(Branches()),
     "updates": _pair(Updates()),
     "gains": _pair(Gains()),
@@ -159,7 +166,9 @@ def test_uneven_parts_merged_in_any_order_give_the_whole(
     # What the whole keeps once for all positions, parts with holes of their own keep by position.
     if not isinstance(case.statistic, Samples):
         _assert_same_state(merged, whole)
-    found, expected = (summarize_state(case.statistic, state, {"rms": 1.0}) for state in (merged, whole))
+    found, expected = (
+        summarize_state(case.statistic, state, Known({"rms": 1.0})) for state in (merged, whole)
+    )
     _assert_same_summary(found, expected)
 
 
@@ -192,7 +201,9 @@ def test_states_survive_pickle_and_the_way_to_the_host(case: Case) -> None:
     for way in (lambda state: pickle.loads(pickle.dumps(state)), on_host):
         merged = merge_states(way(first), way(second))
         expected = merge_states(first, second)
-        one, other = (summarize_state(case.statistic, state, {"rms": 1.0}) for state in (merged, expected))
+        one, other = (
+            summarize_state(case.statistic, state, Known({"rms": 1.0})) for state in (merged, expected)
+        )
         assert one == other
 
 
@@ -203,7 +214,7 @@ def test_an_empty_part_adds_nothing_wherever_it_comes(case: Case) -> None:
     for merged in (merge_states(state, empty), merge_states(empty, state)):
         _assert_same_state(merged, state)
     nothing = merge_states(empty, case.measure(data[:0]))
-    summary = summarize_state(case.statistic, nothing, {"rms": None})
+    summary = summarize_state(case.statistic, nothing, Known({"rms": None}))
     assert all(summary.stats[key] is None for key in summary.reasons)
     assert "sample_variation" not in summary.stats or summary.stats["sample_variation"] is None
 
@@ -249,7 +260,7 @@ def test_complex_magnitudes_beyond_float32_change_no_other_element_of_the_sketch
     merged = merge_states(merge_states(states[0], states[3]), merge_states(states[1], states[2]))
     whole = Values().measure(Activation(data, Layout(0, 1)))
     _assert_same_state(merged, whole)
-    stats = summarize_state(Values(), merged, {}).stats
+    stats = summarize_state(Values(), merged).stats
     assert stats["max"] == pytest.approx(math.hypot(3e38, 3e38), rel=1e-6)
     assert stats["inf_count"] == 0
 
@@ -262,7 +273,7 @@ def test_many_small_batches_lose_no_precision() -> None:
         merged = case.measure(data[:1])
         for part in data[1:].split(1):
             merged = merge_states(merged, case.measure(part))
-        found, whole = (summarize_state(case.statistic, s, {}).stats for s in (merged, case.measure(data)))
+        found, whole = (summarize_state(case.statistic, s).stats for s in (merged, case.measure(data)))
         for key in ("std", "sample_variation"):
             if key in whole:
                 assert found[key] == pytest.approx(whole[key], rel=1e-9)

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import torch
+
 from fno_telemetry.statistics import sketch as sketches
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.bins import bins
+from fno_telemetry.statistics.contract import Known
 from fno_telemetry.statistics.sketch import BINS, RELATIVE_ERROR, Sketch, magnitude_quantiles, sketch
 from fno_telemetry.statistics.values import Values
 
@@ -185,7 +186,7 @@ def test_denormals_flushed_by_the_host_program_lose_no_element() -> None:
     try:
         values: Any = torch.tensor([1e-42, -1e-42, 0.0, 1.0])
         measured = Values().measure(Activation(values, Layout(None, None)))
-        summary = Values().summarize(measured, {})
+        summary = Values().summarize(measured, Known())
         assert summary.histogram is not None and summary.log_histogram is not None
         counted = summary.histogram
         assert sum(counted.counts) + counted.below + counted.above == 4

@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
-
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import (
     Empty,
     Undefined,
+    keys_of,
     merge_states,
     on_host,
     summarize_state,
@@ -35,8 +36,8 @@ def test_what_cannot_be_measured_in_one_batch_is_undefined_in_all() -> None:
         merge_states(Undefined("then"), Undefined("no")),
     ):
         assert merged == Undefined("no")
-    summary = summarize_state(Values(), Undefined("no"), {})
-    assert set(summary.stats) == set(Values.keys) and set(summary.stats.values()) == {None}
+    summary = summarize_state(Values(), Undefined("no"))
+    assert set(summary.stats) == set(keys_of(Values())) and set(summary.stats.values()) == {None}
     assert set(summary.reasons.values()) == {"no"}
 
 
@@ -62,7 +63,7 @@ def test_spectra_of_several_resolutions_add_up_in_any_order() -> None:
     ]
     one, other = merge_states(*states), merge_states(*reversed(states))
     assert one.sizes == other.sizes == (16, 8)
-    assert summarize_state(Spectrum(), one, {}) == summarize_state(Spectrum(), other, {})
+    assert summarize_state(Spectrum(), one) == summarize_state(Spectrum(), other)
 
 
 def test_tensors_transferred_together_come_back_one_by_one() -> None:

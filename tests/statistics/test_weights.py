@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import fno_telemetry as ft
-import torch
-from fno_telemetry.statistics.contract import Undefined, on_host, summarize_state
+from fno_telemetry.statistics.contract import Known, Undefined, on_host, summarize_state
+from fno_telemetry.statistics.subjects import ModeSizes, Weights
 from fno_telemetry.statistics.weights import Modes, WeightNorm, mode_energy
-from torch import nn
 
 INTO, OUT, ROWS, COLUMNS = 3, 5, 6, 4
 
@@ -34,11 +35,15 @@ def energies(tensor: torch.Tensor, axes: int = 2) -> np.ndarray:
 
 
 def numbers(module, channels=(INTO, OUT), available=(32, 17)) -> dict[str, float | None]:
-    return dict(summarize_state(Modes(), on_host(Modes().measure(module, channels, available)), {}).stats)
+    return dict(
+        summarize_state(
+            Modes(), on_host(Modes().measure(Weights(module, True, ModeSizes(channels, available))))
+        ).stats
+    )
 
 
 def norm_of(module: nn.Module) -> float:
-    return WeightNorm().summarize(WeightNorm().measure(module), {}).stats["weight_norm"]
+    return WeightNorm().summarize(WeightNorm().measure(Weights(module)), Known()).stats["weight_norm"]
 
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64)
@@ -57,13 +62,15 @@ def test_the_norm_is_that_of_all_own_parameters(dtype):
 
 def test_a_large_weight_leaves_no_range_and_one_that_is_not_finite_is_null():
     assert norm_of(holding(torch.full((10,), 1e38))) == pytest.approx(1e38 * math.sqrt(10), rel=1e-6)
-    summary = WeightNorm().summarize(WeightNorm().measure(holding(torch.tensor([1.0, math.nan]))), {})
+    summary = WeightNorm().summarize(
+        WeightNorm().measure(Weights(holding(torch.tensor([1.0, math.nan])))), Known()
+    )
     assert summary.stats == {"weight_norm": None}
     assert "not finite" in summary.reasons["weight_norm"]
 
 
 def test_a_module_without_parameters_has_no_norm():
-    assert WeightNorm().measure(nn.Sequential(nn.Linear(2, 2))) is None
+    assert WeightNorm().measure(Weights(nn.Sequential(nn.Linear(2, 2)))) is None
 
 
 def test_a_parametrised_weight_counts_as_it_is_used():
@@ -127,9 +134,13 @@ def test_a_mode_is_dead_at_a_millionth_of_the_largest_amplitude():
 
 def test_positive_and_negative_rows_in_two_tensors_are_one_set_of_modes():
     positive, negative = weights(INTO, OUT, 3, 4), weights(INTO, OUT, 3, 4, seed=1) * 10
-    state = on_host(Modes().measure(holding(positive, negative, torch.rand(OUT)), (INTO, OUT), (16, 9)))
+    state = on_host(
+        Modes().measure(
+            Weights(holding(positive, negative, torch.rand(OUT)), True, ModeSizes((INTO, OUT), (16, 9)))
+        )
+    )
     e = np.concatenate([energies(positive), energies(negative)])
-    found = summarize_state(Modes(), state, {}).stats
+    found = summarize_state(Modes(), state).stats
     assert found["effective_modes"] == pytest.approx(e.sum() ** 2 / (e**2).sum(), rel=1e-6)
     spread = mode_energy(state)
     assert spread.sizes == (6, 4)
@@ -149,9 +160,9 @@ def test_weights_that_are_no_modes_are_undefined_and_never_guessed():
     # Matrices between channels, which hold no modes.
     tensors += [torch.rand(INTO, OUT) * 1j, torch.rand(INTO) * 1j, torch.rand(INTO, OUT, 2)]
     for tensor in tensors:
-        state = Modes().measure(holding(tensor), (INTO, OUT), (32, 17))
+        state = Modes().measure(Weights(holding(tensor), True, ModeSizes((INTO, OUT), (32, 17))))
         assert isinstance(state, Undefined)
-        summary = summarize_state(Modes(), state, {})
+        summary = summarize_state(Modes(), state)
         assert set(summary.stats.values()) == {None}
         assert "could not be told" in summary.reasons["effective_modes"]
 
@@ -159,8 +170,8 @@ def test_weights_that_are_no_modes_are_undefined_and_never_guessed():
 def test_zero_weights_and_weights_that_are_not_finite_have_no_spread_but_known_use():
     for value, reason in ((0.0, "zero"), (math.inf, "not finite")):
         module = holding(torch.full((INTO, OUT, 4, 4), value, dtype=torch.complex64))
-        state = Modes().measure(module, (INTO, OUT), (2, 4))
-        summary = summarize_state(Modes(), state, {})
+        state = Modes().measure(Weights(module, True, ModeSizes((INTO, OUT), (2, 4))))
+        summary = summarize_state(Modes(), state)
         assert summary.stats["effective_modes"] is summary.stats["dead_mode_fraction"] is None
         assert reason in summary.reasons["effective_modes"]
         assert summary.stats["unused_weight_fraction"] == 0.5
@@ -202,5 +213,5 @@ def test_weights_that_cannot_be_read_are_an_error_of_theirs_and_cost_nothing_els
     record = ft.capture(nn.Sequential(Broken()), images)
     assert record.module("0").stats["rms"] is not None
     assert [dict(error) for error in record.errors] == [
-        {"name": "0/weights", "reason": "RuntimeError: no such factorisation"}
+        {"name": "0/weight_norm", "reason": "RuntimeError: no such factorisation"}
     ]

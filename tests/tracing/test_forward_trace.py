@@ -4,13 +4,20 @@ import gc
 import weakref
 
 import pytest
-
 import torch
+from torch import nn
+
 from fno_telemetry.isolation.hooks import Hook
+from fno_telemetry.tracing.events import (
+    ActivationCalled,
+    BranchesAdded,
+    CallEnded,
+    Failed,
+    ResidualAdded,
+)
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.fourier_calls import fourier_call
 from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable, members
-from torch import nn
 
 
 class Notes:
@@ -19,26 +26,19 @@ class Notes:
     def __init__(self):
         self.calls, self.functions, self.sums, self.residuals, self.errors = [], [], [], [], []
 
-    def call_ended(self, call, inputs, output):
-        self.calls.append((call.path, call.number, call.spectral))
-
-    def activation_called(self, frame, name, number, output):
-        self.functions.append((frame.path, name, number))
-
-    def branches_added(self, spectral, local, frame, s, t):
-        self.sums.append(([c.path for c in spectral], [c.path for c in local], frame.path))
-
-    def residual_added(self, spectral, frame, before, after):
-        self.residuals.append(([c.path for c in spectral], frame.path))
-
-    def padded(self, amounts):
-        pass
-
-    def overwriting(self, target):
-        pass
-
-    def failed(self, where, error):
-        self.errors.append((where, error))
+    def on(self, event):
+        match event:
+            case CallEnded():
+                self.calls.append((event.call.path, event.call.number, event.call.spectral))
+            case ActivationCalled():
+                self.functions.append((event.parent.path, event.name, event.number))
+            case BranchesAdded():
+                spectral, local = [c.path for c in event.spectral], [c.path for c in event.local]
+                self.sums.append((spectral, local, event.parent.path))
+            case ResidualAdded():
+                self.residuals.append(([c.path for c in event.spectral], event.parent.path))
+            case Failed():
+                self.errors.append((event.where, event.error))
 
 
 class Transform(nn.Module):
@@ -158,10 +158,22 @@ def test_roles_that_are_given_overrule_what_is_seen():
     assert (notes.sums, [path for path, _, spectral in notes.calls if spectral]) == ([], [])
 
 
+def test_a_listener_that_raises_at_everything_does_not_reach_the_forward():
+    class Broken:
+        def on(self, event):
+            raise ValueError(event)
+
+    model, x = Network(lambda m, x: m.first(x)), torch.rand(2, 6)
+    with ForwardTrace(model, Broken()) as trace, trace.batch():
+        assert torch.equal(model(x), model.first(x))
+
+
 def test_a_listener_that_raises_does_not_reach_the_forward():
     class Fails(Notes):
-        def call_ended(self, call, inputs, output):
-            raise ValueError(call.path)
+        def on(self, event):
+            if isinstance(event, CallEnded):
+                raise ValueError(event.call.path)
+            super().on(event)
 
     model, notes, x = Network(lambda m, x: m.first(x)), Fails(), torch.rand(2, 6)
     with ForwardTrace(model, notes) as trace, trace.batch():
@@ -264,8 +276,9 @@ def test_a_sum_that_is_doubled_is_told_as_it_was_before():
     told = []
 
     class Measures(Notes):
-        def residual_added(self, spectral, frame, before, after):
-            told.append(torch.equal(after, before + seen[-1]))
+        def on(self, event):
+            if isinstance(event, ResidualAdded):
+                told.append(torch.equal(event.after, event.before + seen[-1]))
 
     seen = []
 

@@ -4,7 +4,9 @@ import copy
 from dataclasses import replace
 
 import pytest
+import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     CheckpointImpl,
     apply_activation_checkpointing,
@@ -18,9 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.records import FrozenMapping
-from torch import nn
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_what_is_called_beside_the_model_only_is_named(images):
     model.forward = lambda x: model["main"](x)
     record = ft.capture(model, images, forward=lambda x: model(x) + model["extra"](x))
     assert [m.name for m in record.modules] == ["main"]
-    reason = "called beside the model only, not within its forward"
+    reason = "called outside of the model's own forward only"
     assert [{**entry} for entry in record.not_fired] == [
         {"name": "extra.0", "reason": reason},
     ]

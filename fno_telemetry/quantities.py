@@ -1,0 +1,302 @@
+"""What each number is called, in which unit, and which change of it is worse: one table for every view.
+
+Terminal, TensorBoard, W&B, `compare` and trends read it; none of them has a list of names of its own. What a
+statistic of another package says of its numbers is stored in the record, so that a reader needs neither torch
+nor that package.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from fno_telemetry.errors import OptionError
+
+Direction = Literal["up", "down", "either", "none"]
+"""Which change of a number is worse; "none": a change is a difference and no more."""
+
+SHARE = "share"
+"""The unit of what lies between 0 and 1."""
+
+OF_THE_TENSOR = "x"
+"""The unit of the tensor's own values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number: its key in `stats`, what views call it, and how `compare` judges a change of it.
+
+    `unit` is "share", "x" (that of the tensor's values), "elements", … or "1" for plain ratios. The lower the
+    `rank`, the earlier it is shown and the longer it is kept where room is short. `falls` and `rises` say
+    what a fall or a rise means, where that is worse. `compared`: whether `compare` looks at it; `followed`:
+    whether trends do. `in_tables`: whether it is a column of tables, under its `heading` (default: the
+    title); the column with the highest `gives_way` goes first on a narrow terminal, and 0 stays.
+    """
+
+    name: str
+    title: str
+    unit: str = "1"
+    group: str = "other"
+    rank: int = 500
+    worse: Direction = "none"
+    falls: str = ""
+    rises: str = ""
+    compared: bool = True
+    followed: bool = True
+    in_tables: bool = True
+    heading: str | None = None
+    gives_way: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no view could show; OptionError."""
+        for field in ("name", "title", "unit", "group"):
+            text = getattr(self, field)
+            if not isinstance(text, str) or not text.strip() or not text.isprintable():
+                raise OptionError(f"a quantity's {field} is {text!r}: one line of text was expected")
+        if self.worse not in get_args(Direction):
+            expected = ", ".join(get_args(Direction))
+            raise OptionError(f"the quantity {self.name!r} is worse {self.worse!r}: expected {expected}")
+
+
+def _plain(name: str, title: str, group: str, unit: str = "1", rank: int = 100) -> Quantity:
+    """Return a number that views show and nothing judges by itself."""
+    return Quantity(name=name, title=title, group=group, unit=unit, rank=rank, compared=False, followed=False)
+
+
+_TENSOR = (
+    _plain("count", "elements", "values", "elements"),
+    _plain("nan_count", "NaN elements", "values", "elements", rank=20),
+    _plain("inf_count", "infinite elements", "values", "elements", rank=21),
+    _plain("finite_fraction", "finite share", "values", SHARE),
+    _plain("mean", "mean", "values", OF_THE_TENSOR, rank=30),
+    _plain("std", "standard deviation", "values", OF_THE_TENSOR, rank=31),
+    Quantity(
+        name="rms",
+        title="root mean square",
+        group="values",
+        unit=OF_THE_TENSOR,
+        rank=7,
+        worse="either",
+        falls="rms shrank:",
+        rises="rms grew:",
+        heading="rms",
+        gives_way=0,
+    ),
+    _plain("min", "minimum", "values", OF_THE_TENSOR),
+    _plain("max", "maximum", "values", OF_THE_TENSOR),
+    _plain("p01", "1st percentile", "values", OF_THE_TENSOR),
+    _plain("p05", "5th percentile", "values", OF_THE_TENSOR, rank=32),
+    _plain("p50", "median", "values", OF_THE_TENSOR, rank=33),
+    _plain("p95", "95th percentile", "values", OF_THE_TENSOR, rank=34),
+    _plain("p99", "99th percentile", "values", OF_THE_TENSOR),
+    _plain("abs_mean", "mean of |x|", "values", OF_THE_TENSOR),
+    _plain("abs_std", "standard deviation of |x|", "values", OF_THE_TENSOR),
+    Quantity(
+        name="abs_p50",
+        title="median of |x|",
+        group="values",
+        unit=OF_THE_TENSOR,
+        rank=8,
+        compared=False,
+        followed=False,
+        heading="abs_p50",
+        gives_way=4,
+    ),
+    _plain("abs_p95", "95th percentile of |x|", "values", OF_THE_TENSOR),
+    Quantity(
+        name="abs_p99",
+        title="99th percentile of |x|",
+        group="values",
+        unit=OF_THE_TENSOR,
+        rank=9,
+        compared=False,
+        followed=False,
+        heading="abs_p99",
+        gives_way=3,
+    ),
+    _plain("tail_ratio", "99th percentile of |x| over its median", "values"),
+    Quantity(
+        name="negative_fraction",
+        title="share of values below zero",
+        group="values",
+        unit=SHARE,
+        rank=40,
+        in_tables=False,
+    ),
+    Quantity(
+        name="zero_fraction",
+        title="share of exact zeros",
+        group="values",
+        unit=SHARE,
+        rank=41,
+        followed=False,
+        in_tables=False,
+    ),
+    _plain("dc_fraction", "energy share of the fields' means", "spectrum", SHARE),
+    Quantity(
+        name="low_frequency_fraction",
+        title="energy share at or below 1/8 cycle per sample",
+        group="spectrum",
+        unit=SHARE,
+        rank=11,
+        heading="low\nfreq.",
+        gives_way=0,
+    ),
+    Quantity(
+        name="high_frequency_fraction",
+        title="energy share above 1/4 cycle per sample",
+        group="spectrum",
+        unit=SHARE,
+        rank=43,
+        followed=False,
+        in_tables=False,
+    ),
+    _plain("spectral_centroid", "mean frequency by energy", "spectrum", "cycles per sample"),
+    _plain("one_sidedness", "energy at negative over that at positive frequencies", "spectrum"),
+    Quantity(
+        name="sample_variation",
+        title="variation between samples",
+        group="samples",
+        rank=10,
+        worse="down",
+        falls="depends less on the input: sample variation",
+        heading="sample\nvar.",
+        gives_way=0,
+    ),
+    _plain("relative_sample_variation", "variation between samples over that of the input", "samples"),
+    Quantity(
+        name="dead_channel_fraction",
+        title="share of dead channels",
+        group="channels",
+        unit=SHARE,
+        rank=12,
+        worse="up",
+        rises="more dead channels:",
+        heading="dead\nch.",
+        gives_way=1,
+    ),
+    Quantity(
+        name="constant_channel_fraction",
+        title="share of constant channels",
+        group="channels",
+        unit=SHARE,
+        rank=13,
+        worse="up",
+        rises="more constant channels:",
+        followed=False,
+        in_tables=False,
+    ),
+    _plain(
+        "truncated_energy_fraction", "energy share of the input that the modes cut off", "spectrum", SHARE
+    ),
+)
+_WEIGHTS = (
+    _plain("weight_norm", "norm of the weights", "weights", "weights"),
+    _plain("dead_mode_fraction", "share of modes without weights", "weights", SHARE),
+    _plain("effective_modes", "effective number of modes", "weights", "modes"),
+    _plain("unused_weight_fraction", "share of weights beyond the resolution", "weights", SHARE),
+)
+_BLOCKS = (
+    Quantity(
+        name="spectral_local_ratio",
+        title="spectral over local branch",
+        group="branches",
+        rank=4,
+        compared=False,
+        followed=False,
+        heading="spectral\n/ local",
+        gives_way=1,
+    ),
+    Quantity(
+        name="spectral_share",
+        title="energy share of the spectral branch",
+        group="branches",
+        unit=SHARE,
+        rank=2,
+        worse="either",
+        falls="spectral branch faded: share",
+        rises="local branch faded: share",
+        heading="share",
+        gives_way=0,
+    ),
+    Quantity(
+        name="branch_cosine",
+        title="cosine between the branches",
+        group="branches",
+        rank=5,
+        compared=False,
+        followed=False,
+        heading="cosine",
+        gives_way=2,
+    ),
+    Quantity(
+        name="branch_coherence",
+        title="norm of the sum over the sum of the norms",
+        group="branches",
+        unit=SHARE,
+        rank=6,
+        followed=False,
+        heading="coherence",
+        gives_way=3,
+    ),
+    Quantity(
+        name="update_ratio",
+        title="how far a block moves its input",
+        group="branches",
+        rank=1,
+        worse="down",
+        falls="moves its input less: update ratio",
+        heading="update",
+        gives_way=0,
+    ),
+    Quantity(
+        name="gain",
+        title="rms of a block's output over that of its input",
+        group="branches",
+        rank=3,
+        worse="either",
+        falls="gain shrank:",
+        rises="gain grew:",
+        heading="gain",
+        gives_way=0,
+    ),
+)
+_GRADIENTS = (
+    _plain("grad_norm", "norm of the gradient of the weights", "gradients", "loss per weight"),
+    _plain("grad_abs_mean", "mean magnitude of the gradient of the weights", "gradients", "loss per weight"),
+    _plain("grad_to_weight", "gradient norm over weight norm", "gradients", "loss per weight squared"),
+    _plain("grad_nonfinite_count", "gradients that are not finite", "gradients", "elements"),
+    _plain("output_grad_rms", "rms of the gradient of the output", "gradients", "loss per x"),
+    _plain("spectral_local_gradient_ratio", "spectral over local gradient norm", "gradients"),
+)
+
+QUANTITIES: Mapping[str, Quantity] = {
+    quantity.name: quantity for quantity in (*_TENSOR, *_WEIGHTS, *_BLOCKS, *_GRADIENTS)
+}
+"""Every number of the built-in statistics by its name, in the order in which tables show them."""
+
+
+def select(*names: str) -> tuple[Quantity, ...]:
+    """Return these built-in quantities, in this order."""
+    return tuple(QUANTITIES[name] for name in names)
+
+
+def look_up(names: Iterable[str], stored: Sequence[Quantity] = ()) -> dict[str, Quantity]:
+    """Return what is known of each of these numbers, in the order of the table.
+
+    `stored` is what a record holds of numbers of other packages, which come last, in the order stored. A
+    number that nothing is known of is called by its own name, and is compared.
+    """
+    own = {quantity.name: quantity for quantity in stored if quantity.name not in QUANTITIES}
+    wanted = list(dict.fromkeys(names))
+    known = [*QUANTITIES, *own, *(name for name in wanted if name not in QUANTITIES and name not in own)]
+    rest = set(wanted)
+    return {
+        name: QUANTITIES.get(name) or own.get(name) or Quantity(name=name, title=name)
+        for name in known
+        if name in rest
+    }
+
+
+def by_rank(quantities: Iterable[Quantity]) -> list[Quantity]:
+    """Return them with the most telling first."""
+    return sorted(quantities, key=lambda quantity: quantity.rank)

@@ -1,0 +1,124 @@
+"""What every statistic promises, whichever it is: built in, or of another package."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from fno_telemetry import plugins
+from fno_telemetry.quantities import Quantity, select
+from fno_telemetry.statistics.contract import Summary
+from fno_telemetry.testing.statistics import check_statistic
+
+
+@pytest.mark.parametrize("name", plugins.names("statistics"))
+def test_every_statistic_keeps_the_contract(name):
+    statistic = plugins.load("statistics", name)()
+    assert statistic.name == name
+    check_statistic(statistic)
+
+
+@dataclass(frozen=True)
+class PeakState:
+    peak: torch.Tensor
+
+    def merge(self, other):
+        return PeakState(torch.maximum(self.peak, other.peak))
+
+
+class Peak:
+    name, of, needs = "peak", "tensor", ()
+    quantities = (Quantity(name="peak", title="largest |x|"),)
+
+    def measure(self, activation):
+        values = activation.values
+        return PeakState(values.abs().amax() if values.numel() else torch.zeros((), dtype=values.dtype))
+
+    def summarize(self, state, known):
+        return Summary({"peak": float(state.peak)})
+
+
+def test_a_right_one_passes():
+    check_statistic(Peak(), lambda tensor: {"peak": float(tensor.abs().nan_to_num(0, 0, 0).max())})
+
+
+@dataclass(frozen=True)
+class Keeps:
+    value: torch.Tensor
+
+    def merge(self, other):
+        return self
+
+
+class KeepsTheFirst(Peak):
+    def measure(self, activation):
+        return Keeps(super().measure(activation).peak)
+
+    def summarize(self, state, known):
+        return Summary({"peak": float(state.value)})
+
+
+class Looks(Peak):
+    def measure(self, activation):
+        float(activation.field.real.sum())
+        return super().measure(activation)
+
+
+class Writes(Peak):
+    def measure(self, activation):
+        activation.field.mul_(2)
+        return super().measure(activation)
+
+
+class GivesMore(Peak):
+    def summarize(self, state, known):
+        return Summary({"peak": float(state.peak), "other": 1.0})
+
+
+class NotFinite(Peak):
+    def summarize(self, state, known):
+        return Summary({"peak": float("nan")})
+
+
+class WithoutReason(Peak):
+    def summarize(self, state, known):
+        return Summary({"peak": None})
+
+
+class OfNothing(Peak):
+    of = "feelings"
+
+
+class NeedsAStranger(Peak):
+    needs = ("stranger",)
+
+
+class Twice(Peak):
+    quantities = (*select("rms"), *select("rms"))
+
+
+@pytest.mark.parametrize(
+    ("statistic", "reason"),
+    [
+        (KeepsTheFirst(), "for all the data at once"),
+        (Looks(), "looks at a value on the host"),
+        (Writes(), "wrote into the tensor"),
+        (GivesMore(), "declares"),
+        (NotFinite(), "no finite number"),
+        (WithoutReason(), "without a reason"),
+        (OfNothing(), "it is of 'feelings'"),
+        (NeedsAStranger(), "no statistic"),
+        (Twice(), "stands twice"),
+        (object(), "it has no name"),
+    ],
+    ids=lambda given: type(given).__name__ if not isinstance(given, str) else "",
+)
+def test_a_wrong_one_fails_in_one_line(statistic, reason):
+    with pytest.raises(AssertionError, match=reason) as caught:
+        check_statistic(statistic)
+    assert "\n" not in str(caught.value).split("\nassert")[0]
+
+
+def test_one_that_the_reference_contradicts_fails():
+    with pytest.raises(AssertionError, match="the reference says"):
+        check_statistic(Peak(), lambda tensor: {"peak": 3.0})

@@ -1,0 +1,13 @@
+"""What statistics of two tensors are given, for tests that have the two."""
+
+from typing import Any
+
+from fno_telemetry.statistics.activation import Activation
+from fno_telemetry.statistics.subjects import BlockCall, BranchSum, ResidualUpdate
+
+_OF_TWO = {"branch_sum": BranchSum, "residual_update": ResidualUpdate, "block": BlockCall}
+
+
+def of_two(statistic: Any, first: Activation, second: Activation) -> Any:
+    """Return the subject that this statistic measures, made of two activations."""
+    return _OF_TWO[statistic.of](first, second)
