@@ -21,11 +21,10 @@ DOCUMENT_OF = {"rules": "diagnosis.md", "statistics": "statistics.md", "sinks": 
 DOCUMENT_OF |= {"architectures": "command.md"}
 
 
-def rows(path: Path, heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading, without its head."""
-    text = "\n" + path.read_text(encoding="utf-8")
-    lines = text.split(f"\n{heading}\n", 1)[1].splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+def rows(path: Path, head: str) -> list[list[str]]:
+    """Return the cells of the table whose head starts like this, without its head."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    [start] = [number for number, line in enumerate(lines) if line.startswith(head)]
     table = []
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
@@ -66,17 +65,18 @@ def test_every_built_in_plug_in_is_documented(kind: str, document: str) -> None:
 @pytest.mark.parametrize("name", plugins.KINDS["statistics"])
 def test_every_number_of_a_statistic_is_documented(name: str) -> None:
     text = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
-    assert [key for key in ft.load_plugin("statistics", name)().keys if f"`{key}`" not in text] == []
+    quantities = plugins.load("statistics", name)().quantities
+    assert [quantity.name for quantity in quantities if f"`{quantity.name}`" not in text] == []
 
 
 def test_every_rule_has_a_row_and_every_row_is_a_rule() -> None:
-    table = rows(ROOT / "docs" / "diagnosis.md", "## What a rule judges by")
+    table = rows(ROOT / "docs" / "diagnosis.md", "| rule |")
     assert sorted(name for first, *_ in table for name in code(first)) == sorted(plugins.RULES)
 
 
 def test_every_command_has_a_row_and_every_row_is_a_command() -> None:
     commands = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    assert [code(first)[0] for first, _ in rows(COMMAND, "# The command")] == commands
+    assert [code(first)[0] for first, _ in rows(COMMAND, "| command |")] == commands
 
 
 def test_every_option_has_a_row_that_names_its_commands_and_no_row_is_left_over() -> None:
@@ -115,14 +115,26 @@ def test_every_exit_code_has_a_row_and_every_row_is_an_exit_code() -> None:
                 if any(name.startswith("EXIT_") for name in names):
                     values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
                     found |= {value.value for value in values}  # type: ignore[attr-defined]
-    assert {int(first) for first, _ in rows(COMMAND, "## Exit codes")} == found
+    assert {int(first) for first, _ in rows(COMMAND, "| code |")} == found
 
 
 def test_every_extra_has_a_row_and_every_row_is_an_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert {code(first)[0] for first, _ in rows(COMMAND, "## Extras")} == set(
+    assert {code(first)[0] for first, _ in rows(COMMAND, "| extra |")} == set(
         project["optional-dependencies"]
     )
+
+
+def test_every_key_of_a_report_has_a_row_and_every_row_is_a_key() -> None:
+    keys = [key for first, _ in rows(ROOT / "docs" / "report.md", "| key |") for key in code(first)]
+    assert sorted(keys) == sorted(ft.json_schema()["properties"])
+
+
+@pytest.mark.parametrize("command", typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+def test_the_help_of_every_command_has_a_line_and_an_example(command: str) -> None:
+    text = typer.main.get_command(app).commands[command].help  # type: ignore[attr-defined]
+    assert re.match(r"[A-Z][^\n]+\.\n", text)
+    assert re.search(rf"^Example: fno-telemetry {command}\b", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=document_name)

@@ -139,7 +139,7 @@ DOCUMENTED = {
     "rule": ("diagnosis.md", "| `trend` |"),
     "command": ("command.md", "| `plugins` |"),
 }
-KINDS = list(WRONG)
+KINDS = ["statistic"]
 
 
 @dataclass(frozen=True)
