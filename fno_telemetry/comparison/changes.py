@@ -1,7 +1,7 @@
 """What changed in one layer or block between two records, and whether that is worse."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fno_telemetry.comparison.distances import (
@@ -10,12 +10,10 @@ from fno_telemetry.comparison.distances import (
     wasserstein_decades,
 )
 from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.quantities import OF_THE_TENSOR, SHARE, Quantity, by_rank, look_up
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, place_name
 
 SEVERITIES = ("note", "warning", "error")
-
-_SHARES = ("negative_fraction", "zero_fraction", "low_frequency_fraction", "high_frequency_fraction")
-_BLOCK_SHARES = ("spectral_share", "branch_coherence")
 
 
 @dataclass(frozen=True)
@@ -75,15 +73,19 @@ class Scales:
 
 
 def module_change(
-    before: ModuleRecord, after: ModuleRecord, limits: Thresholds, scales: Scales
+    before: ModuleRecord,
+    after: ModuleRecord,
+    limits: Thresholds,
+    scales: Scales,
+    stored: Sequence[Quantity] = (),
 ) -> LayerChange:
-    """Compare two records of the same call of the same module; `scales` are those of the network before."""
+    """Compare two records of the same call of the same module.
+
+    `scales` are those of the network before, `stored` what the records hold of numbers of other packages.
+    """
     distance = wasserstein_decades(before.log_histogram, after.log_histogram)
     spectral = spectral_distance(before.spectrum, after.spectrum)
-    changes = (
-        *_worse_values(before, after, limits, scales),
-        *_moved(before.stats, after.stats, _SHARES, limits),
-    )
+    changes = (*_no_longer_finite(before, after), *_changes(before, after, limits, scales, stored))
     beyond = (distance or 0) >= limits.distance or (spectral or 0) >= limits.share
     return LayerChange(
         name=before.name,
@@ -98,20 +100,15 @@ def module_change(
     )
 
 
-def block_change(before: BlockRecord, after: BlockRecord, limits: Thresholds) -> LayerChange:
+def block_change(
+    before: BlockRecord, after: BlockRecord, limits: Thresholds, stored: Sequence[Quantity] = ()
+) -> LayerChange:
     """Compare two records of the same block."""
-    changes = (
-        *_worse_block(before, after, limits),
-        *_moved(before.stats, after.stats, _BLOCK_SHARES, limits),
-    )
-    return LayerChange(
-        before.name, before.call, None, "block", bool(changes), None, None, None, tuple(changes)
-    )
+    changes = tuple(_changes(before, after, limits, None, stored))
+    return LayerChange(before.name, before.call, None, "block", bool(changes), None, None, None, changes)
 
 
-def _worse_values(
-    before: ModuleRecord, after: ModuleRecord, limits: Thresholds, scales: Scales
-) -> Iterator[Change]:
+def _no_longer_finite(before: ModuleRecord, after: ModuleRecord) -> Iterator[Change]:
     broken_before = _number(before.stats.get("nan_count")) + _number(before.stats.get("inf_count"))
     broken = _number(after.stats.get("nan_count")) + _number(after.stats.get("inf_count"))
     if broken and not broken_before:
@@ -122,54 +119,62 @@ def _worse_values(
             "error",
             f"{broken:.0f} values are no longer finite",
         )
-    rms = after.stats.get("rms")
-    if rms is not None and not scales.smallest <= rms <= scales.largest:
-        yield from _scale("rms", before.stats.get("rms"), rms, limits)
-    yield from _lost(
-        "sample_variation", before.stats, after.stats, limits, "depends less on the input: sample variation"
-    )
-    for statistic, what in (("dead_channel_fraction", "dead"), ("constant_channel_fraction", "constant")):
-        old, new = before.stats.get(statistic), after.stats.get(statistic)
-        if old is not None and new is not None and new - old >= limits.dead:
-            message = f"more {what} channels: {old:.0%} → {new:.0%}"
-            yield Change(statistic, old, new, "warning", message)
 
 
-def _worse_block(before: BlockRecord, after: BlockRecord, limits: Thresholds) -> Iterator[Change]:
-    yield from _lost("update_ratio", before.stats, after.stats, limits, "moves its input less: update ratio")
-    yield from _lost("spectral_share", before.stats, after.stats, limits, "spectral branch faded: share")
-    old, new = before.stats.get("spectral_share"), after.stats.get("spectral_share")
-    if old is not None and new is not None and 1 - new <= limits.lost * (1 - old) and old < 1:
-        yield Change(
-            "spectral_share", old, new, "warning", f"local branch faded: share {1 - old:.3g} → {1 - new:.3g}"
-        )
-    yield from _scale("gain", before.stats.get("gain"), after.stats.get("gain"), limits)
-
-
-def _scale(statistic: str, old: Value, new: Value, limits: Thresholds) -> Iterator[Change]:
-    if old is None or new is None or old <= 0:
-        return
-    if new >= limits.scale * old:
-        yield Change(statistic, old, new, "warning", f"{statistic} grew: {old:.3g} → {new:.3g}")
-    elif new * limits.scale <= old:
-        yield Change(statistic, old, new, "warning", f"{statistic} shrank: {old:.3g} → {new:.3g}")
-
-
-def _lost(
-    statistic: str, before: Mapping[str, Value], after: Mapping[str, Value], limits: Thresholds, what: str
+def _changes(
+    before: ModuleRecord | BlockRecord,
+    after: ModuleRecord | BlockRecord,
+    limits: Thresholds,
+    scales: Scales | None,
+    stored: Sequence[Quantity],
 ) -> Iterator[Change]:
-    old, new = before.get(statistic), after.get(statistic)
-    if old and new is not None and new <= limits.lost * old:
-        yield Change(statistic, old, new, "warning", f"{what} {old:.3g} → {new:.3g}")
+    """Yield what is worse, the most telling first, then what merely differs."""
+    shared = [name for name in after.stats if name in before.stats]
+    compared = [quantity for quantity in look_up(shared, stored).values() if quantity.compared]
+    for judge, quantities in ((_worse, by_rank(compared)), (_different, compared)):
+        for quantity in quantities:
+            old, new = before.stats[quantity.name], after.stats[quantity.name]
+            if old is None or new is None:
+                continue
+            in_scale = scales is not None and scales.smallest <= new <= scales.largest
+            if judge is _worse and quantity.unit == OF_THE_TENSOR and in_scale:
+                continue
+            yield from judge(quantity, old, new, limits)
 
 
-def _moved(
-    before: Mapping[str, Value], after: Mapping[str, Value], shares: tuple[str, ...], limits: Thresholds
-) -> Iterator[Change]:
-    for statistic in shares:
-        old, new = before.get(statistic), after.get(statistic)
-        if old is not None and new is not None and abs(new - old) >= limits.share:
-            yield Change(statistic, old, new, "note", f"{statistic} {old:.3g} → {new:.3g}")
+def _worse(quantity: Quantity, old: float, new: float, limits: Thresholds) -> Iterator[Change]:
+    falls = quantity.falls or f"{quantity.title} fell:"
+    rises = quantity.rises or f"{quantity.title} rose:"
+
+    def change(message: str) -> Change:
+        return Change(quantity.name, old, new, "warning", message)
+
+    if quantity.unit == SHARE:
+        if quantity.worse == "up" and new - old >= limits.dead:
+            yield change(f"{rises} {old:.0%} → {new:.0%}")
+        if quantity.worse in ("down", "either") and old and new <= limits.lost * old:
+            yield change(f"{falls} {old:.3g} → {new:.3g}")
+        if quantity.worse == "either" and old < 1 and 1 - new <= limits.lost * (1 - old):
+            # What is left of the other side.
+            yield change(f"{rises} {1 - old:.3g} → {1 - new:.3g}")
+    elif quantity.worse == "down":
+        if old and new <= limits.lost * old:
+            yield change(f"{falls} {old:.3g} → {new:.3g}")
+    elif quantity.worse != "none" and old > 0:
+        if new >= limits.scale * old:
+            yield change(f"{rises} {old:.3g} → {new:.3g}")
+        elif quantity.worse == "either" and new * limits.scale <= old:
+            yield change(f"{falls} {old:.3g} → {new:.3g}")
+
+
+def _different(quantity: Quantity, old: float, new: float, limits: Thresholds) -> Iterator[Change]:
+    """Yield a note where a share moved, or a plain number by that share of its larger end."""
+    if quantity.unit == SHARE:
+        moved = quantity.worse in ("none", "either") and abs(new - old) >= limits.share
+    else:
+        moved = quantity.worse == "none" and abs(new - old) >= limits.share * max(abs(old), abs(new)) > 0
+    if moved:
+        yield Change(quantity.name, old, new, "note", f"{quantity.name} {old:.3g} → {new:.3g}")
 
 
 def _number(value: Value) -> float:

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fno_telemetry.keys import record_key
+from fno_telemetry.quantities import by_rank, look_up
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
 
-TREND_STATISTICS = (
-    *("rms", "sample_variation", "dead_channel_fraction", "low_frequency_fraction", "negative_fraction"),
-    *("spectral_share", "update_ratio", "gain"),
-)
 _STRONG = 0.9
 _LARGEST_STEP = 0.8
 """Of the whole change; what happens in a single step is a break and no trend."""
@@ -45,10 +42,10 @@ def series_of(records: Sequence[CaptureRecord], least_change: float) -> Series:
     for index, record in enumerate(records):
         entries: list[ModuleRecord | BlockRecord] = [*record.modules, *record.blocks]
         for entry in entries:
-            for statistic in TREND_STATISTICS:
-                if statistic in entry.stats:
-                    key = record_key(statistic, entry)
-                    values.setdefault(key, [None] * len(records))[index] = entry.stats[statistic]
+            for quantity in by_rank(look_up(entry.stats, record.quantities).values()):
+                if quantity.followed:
+                    key = record_key(quantity.name, entry)
+                    values.setdefault(key, [None] * len(records))[index] = entry.stats[quantity.name]
     trends = [trend for key, column in values.items() if (trend := _trend(key, column)) is not None]
     kept = [t for t in trends if abs(t.kendall_tau) >= _STRONG and _relative(t) >= least_change]
     steps = tuple(record.step for record in records)

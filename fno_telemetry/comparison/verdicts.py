@@ -118,12 +118,15 @@ def _pair(
 ) -> Comparison:
     old, new = _modules(before), _modules(after)
     scales = Scales.of(before)
+    stored = (*after.quantities, *before.quantities)
     modules = tuple(
-        module_change(old[key], entry, limits, scales) for key, entry in new.items() if key in old
+        module_change(old[key], entry, limits, scales, stored) for key, entry in new.items() if key in old
     )
     old_blocks, new_blocks = _blocks(before), _blocks(after)
     blocks = tuple(
-        block_change(old_blocks[key], entry, limits) for key, entry in new_blocks.items() if key in old_blocks
+        block_change(old_blocks[key], entry, limits, stored)
+        for key, entry in new_blocks.items()
+        if key in old_blocks
     )
     diverging = next((layer for layer in modules if layer.differs), None)
     if diverging is None:

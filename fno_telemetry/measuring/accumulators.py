@@ -62,11 +62,6 @@ class States:
         self._states: dict[str, Any] = {}  # by the statistic's name
         self.failures: dict[str, str] = {}
 
-    @property
-    def any_measured(self) -> bool:
-        """Whether anything was measured."""
-        return bool(self._states)
-
     def add(self, kind: Of, subject: Any) -> None:
         """Measure a subject of this kind and merge it."""
         for statistic in self._statistics.of(kind):

@@ -66,6 +66,8 @@ class Collector:
         self._statistics = statistics
         # The legacy formulas are read off its states.
         self._values = next((one for one in statistics.of("tensor") if isinstance(one, Values)), None)
+        if self._values is not None and self._values.name not in statistics.recorded:
+            self._values = None
         self._names = names
         self._cache = ActivationCache()
         self._batch_size: int | None = None

@@ -64,7 +64,7 @@ def build_record(
     of_modules = gradients.modules if gradients else {}
     of_blocks = gradients.blocks if gradients else {}
     own = Known(samples=run.samples)
-    record_input = collector.input.record(None, own) if collector.input.states.any_measured else None
+    record_input = collector.input.record(None, own) if collector.input.dtype else None
     known = Known(input=record_input.stats if record_input else {}, samples=run.samples)
     outputs = tuple(
         accumulator.record(item, known) for (_, _, item), accumulator in collector.outputs.items()

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 
 
 @pytest.fixture
