@@ -1,9 +1,10 @@
 """CONTRIBUTING's way to add a statistic, sink, architecture, rule or command, walked in a copy of the clone.
 
-The examples of docs/extending.md are added as it says: one file, one line, and a row in a document. Next to each
-goes a wrong variant. The suites that everybody runs must pass the first and fail the second.
+The examples of docs/extending.md are added as it says: one file, one line, and a row in a document. A wrong
+variant of each is added too. The suites that everybody runs must pass the first and fail the second.
 """
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support.documents import ROOT
@@ -109,9 +111,9 @@ def run(clone: Path, *command: str, folder: Path | None = None) -> subprocess.Co
     )
 
 
-# Per kind: what breaks the contract when it replaces the text before it in the example, and what the tester says.
+# Per kind: a text of the example, what breaks the contract in its place, and what the tester then says.
 WRONG = {
-    "statistic": ("MergedBy(torch.maximum)", "MergedBy(lambda first, second: first)", ""),
+    "statistic": ("MergedBy(torch.maximum)", "MergedBy(lambda first, second: first)", "in batches of"),
     "sink": (
         "        line = json.dumps(",
         "        if record.step == 2000:\n            return\n        line = json.dumps(",
@@ -144,7 +146,7 @@ KINDS = ["statistic"]
 
 @dataclass(frozen=True)
 class Walk:
-    """The clone after the walk, which tests passed there by the name of an addition, and how others failed."""
+    """The clone after the walk; by the name of an addition, the tests that passed and how others failed."""
 
     clone: Path
     passed: Mapping[str, list[str]]
@@ -194,3 +196,56 @@ def test_what_is_added_as_the_document_says_passes(walk: Walk, kind: str) -> Non
 def test_a_wrong_one_fails_without_a_test_of_its_own(walk: Walk, kind: str) -> None:
     failures = walk.failed[f"wrong_{additions()[kind].name}"]
     assert any(re.search(WRONG[kind][2], failure) for failure in failures), failures
+
+
+# One process for several commands: each starts with its number in a line of its own.
+COMMANDS = """
+import json, sys
+from fno_telemetry_cli.app import main
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    print(f"<{number}>", flush=True)
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert not end.code, arguments
+    sys.stdout.flush()
+"""
+
+
+def test_what_is_added_is_shown_everywhere(walk: Walk, tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", diffraction=np.random.default_rng(0).random((4, 16, 16), np.float32))
+    statistic, sink, architecture, rule, command = (additions()[kind].name for kind in KINDS)
+    (tmp_path / "limits.toml").write_text(f"[diagnose.{rule}]\nleast_rms = 1e9\n")
+    capture = [
+        "capture",
+        "--input",
+        "train.npz",
+        "--architecture",
+        architecture,
+        "--sink",
+        f"tensorboard,{sink}",
+    ]
+    commands = [
+        ["plugins"],
+        [*capture, "--output", "before", "--seed", "1"],
+        [*capture, "--output", "after", "--seed", "2"],
+        ["view", "before"],
+        ["compare", "before", "after", "--json", "--fail-on", "never"],
+        ["diagnose", "before", "--thresholds", "limits.toml"],
+        [command, "before"],
+    ]
+    done = run(walk.clone, "-c", COMMANDS, json.dumps(commands), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    listed, _, _, viewed, compared, diagnosed, own = re.split(r"^<\d>\n", done.stdout, flags=re.MULTILINE)[1:]
+    for name in (statistic, sink, architecture, rule):
+        assert name in listed
+    report = json.loads((tmp_path / "before" / "activation_report.json").read_text())
+    assert report["modules"][0]["stats"][statistic] > 0
+    assert statistic in viewed
+    assert statistic in compared
+    assert rule in diagnosed
+    assert own
+    key = f"{statistic}/0"
+    assert key in (tmp_path / "before" / "numbers.jsonl").read_text()
+    [events] = (tmp_path / "before").rglob("events.out.tfevents.*")
+    assert key.encode() in events.read_bytes()
