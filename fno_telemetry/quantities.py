@@ -46,6 +46,11 @@ class Quantity:
     heading: str | None = None
     gives_way: int = 1
 
+    @property
+    def column(self) -> str:
+        """The heading of its column, which may be broken where it has a line break."""
+        return self.heading or self.title
+
     def __post_init__(self) -> None:
         """Refuse what no view could show; OptionError."""
         for field in ("name", "title", "unit", "group"):
@@ -295,6 +300,12 @@ def look_up(names: Iterable[str], stored: Sequence[Quantity] = ()) -> dict[str, 
         for name in known
         if name in rest
     }
+
+
+def columns(all_stats: Iterable[Mapping[str, object]], stored: Sequence[Quantity] = ()) -> list[Quantity]:
+    """Return the columns of a table over entries with these `stats`, in the order of the table."""
+    names = dict.fromkeys(name for stats in all_stats for name in stats)
+    return [quantity for quantity in look_up(names, stored).values() if quantity.in_tables]
 
 
 def by_rank(quantities: Iterable[Quantity]) -> list[Quantity]:
