@@ -15,11 +15,28 @@ COMMAND = ROOT / "cli" / "fno_telemetry_cli"
 
 # In this order: each folder or module may import those before it, and what is in the same place.
 LAYERS = (
-    *("errors", "version", "canonical_paths", "files", "records", "keys", "findings", "plugins", "report"),
+    *(
+        "errors",
+        "version",
+        "canonical_paths",
+        "files",
+        "quantities",
+        "records",
+        "keys",
+        "findings",
+        "plugins",
+        "report",
+    ),
     *("comparison", "diagnosis", "sinks", "isolation", "statistics", "tracing", "mapping"),
-    *("architectures", "sources", "measuring", "session"),
+    *("architectures", "sources", "measuring", "session", "testing"),
 )
 TORCH = {"isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session"}
+TORCH_FILES = {
+    "tensorboard/sink.py",
+    "testing/architectures.py",
+    "testing/statistics.py",
+    "testing/subjects.py",
+}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 
 
@@ -70,10 +87,11 @@ def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
     roots = {module.partition(".")[0] for module in imports(path)}
     if "wandb" not in path.parts:
         assert "wandb" not in roots
-    assert "tensorboard" not in roots
+    if "tensorboard" not in path.parts:
+        assert "tensorboard" not in roots
     in_library = path.is_relative_to(LIBRARY)
     # Sinks get finished numbers; TensorBoard's writer is the one thing they take from torch.
-    if in_library and top_level_name(path) not in TORCH and path.parts[-2:] != ("tensorboard", "sink.py"):
+    if in_library and top_level_name(path) not in TORCH and "/".join(path.parts[-2:]) not in TORCH_FILES:
         assert "torch" not in roots
 
 
@@ -89,7 +107,8 @@ def test_every_layer_exists_and_every_module_has_a_layer() -> None:
 
 @pytest.mark.parametrize("path", sorted(COMMAND.rglob("*.py")), ids=lambda p: p.name)
 def test_the_command_uses_public_names_only(path: Path) -> None:
-    private = {m for m in imports(path) if m.startswith("fno_telemetry.")}
+    open_to_all = "fno_telemetry.findings"
+    private = {m for m in imports(path) if m.startswith("fno_telemetry.") and not m.startswith(open_to_all)}
     assert not private
     tree = ast.parse(path.read_text(encoding="utf-8"))
     used = {

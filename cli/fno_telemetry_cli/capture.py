@@ -147,7 +147,7 @@ def capture(
         target.refuse_existing([target.report])
     wandb = WandbOptions(wandb_project, wandb_entity, wandb_mode, wandb_layout, wandb_alert)
     with keep_stdout_clean():
-        fan_out = ft.FanOut(choose_sinks(sink or [], wandb))
+        fan_out = ft.FanOut(choose_sinks(sink or [], wandb), required="json")
         given = read_input(source)
         jobs, series = _jobs(source, several)
         if dry_run:

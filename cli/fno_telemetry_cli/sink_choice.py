@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -92,11 +92,13 @@ def choose_sinks(
 
 def _sink(name: str, wandb: WandbOptions, group: str | None) -> ft.Sink:
     if name == "wandb":
+        mode: Any = wandb.mode
+        layout: Any = wandb.layout or "experiment"
         return ft.WandbRun(
             project=wandb.project or "fno-telemetry",
             entity=wandb.entity,
-            mode=wandb.mode,
-            layout=wandb.layout or "experiment",
+            mode=mode,
+            layout=layout,
             group=group,
             alert=wandb.alert,
         )
