@@ -141,7 +141,7 @@ DOCUMENTED = {
     "rule": ("diagnosis.md", "| `trend` |"),
     "command": ("command.md", "| `plugins` |"),
 }
-KINDS = ["statistic"]
+KINDS = [*WRONG][:3]
 
 
 @dataclass(frozen=True)
