@@ -3,7 +3,7 @@
     python examples/train_until_collapse.py diffraction.npz checkpoints
 
 The network learns to split diffraction amplitudes into what is smooth and what is not. After the spike it has
-collapsed: the loss no longer falls, and `fno-telemetry compare` names the first checkpoint behind the spike.
+collapsed: the loss no longer falls, and `fno-telemetry compare` names the first checkpoint after the spike.
 """
 
 import argparse
