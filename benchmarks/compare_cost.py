@@ -75,7 +75,8 @@ def grown(record: ft.CaptureRecord, layers: int, blocks: int, step: int) -> ft.C
 
 def sizes(record: ft.CaptureRecord, folder: Path) -> Iterator[str]:
     """Yield a line for each place that a record goes to."""
-    from fno_telemetry.sinks.tensorboard.summaries import scalars, tensors
+    from fno_telemetry.keys import tensors_by_place
+    from fno_telemetry.sinks.tensorboard.summaries import scalars
     from fno_telemetry.sinks.wandb.rows import row
 
     report = folder / "one.json"
@@ -86,7 +87,7 @@ def sizes(record: ft.CaptureRecord, folder: Path) -> Iterator[str]:
     sink.write(record)
     sink.close(ok=True)
     events = sum(file.stat().st_size for file in (folder / "events").iterdir())
-    bins = 2 * sum(1 for _ in tensors(record))
+    bins = 2 * sum(1 for _ in tensors_by_place(record))
     curves = sum(1 for _ in scalars(record))
     yield f"TensorBoard: {events / 1e6:.2f} MB a step, {curves} curves, {bins} histograms"
     made = row(record)

@@ -64,7 +64,16 @@ class Quantity:
 
 def _plain(name: str, title: str, group: str, unit: str = "1", rank: int = 100) -> Quantity:
     """Return a number that views show and nothing judges by itself."""
-    return Quantity(name=name, title=title, group=group, unit=unit, rank=rank, compared=False, followed=False)
+    return Quantity(
+        name=name,
+        title=title,
+        group=group,
+        unit=unit,
+        rank=rank,
+        compared=False,
+        followed=False,
+        in_tables=False,
+    )
 
 
 _TENSOR = (

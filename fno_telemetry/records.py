@@ -66,6 +66,11 @@ def step_label(step: int | None, step_kind: StepKind | None, checkpoint: str | N
     return checkpoint or "untrained"
 
 
+def spell_step(step: int, step_kind: str | None) -> str:
+    """Return "step 1000" or "epoch 3", for people to read."""
+    return f"{step_kind or 'step'} {step}"
+
+
 def freeze(value: Any) -> Any:
     """Return `value` with every list a tuple and every dict a read-only mapping, at any depth."""
     if isinstance(value, list | tuple):
@@ -232,6 +237,11 @@ class CaptureRecord:
         """What tells this record from others of its run: "step1000", "epoch3" or the checkpoint's name."""
         checkpoint = self.provenance.get("checkpoint") or {}
         return step_label(self.step, self.summary.get("step_kind"), checkpoint.get("name"))
+
+    @property
+    def spelled_step(self) -> str | None:
+        """The step for people to read, "step 1000" or "epoch 3"; None where it is unknown."""
+        return None if self.step is None else spell_step(self.step, self.summary.get("step_kind"))
 
     def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
         """Return the record of one call; KeyError names what there is when it was not recorded."""

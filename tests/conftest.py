@@ -17,12 +17,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, _FOUND), os.environ.get("P
 
 import numpy as np
 import pytest
-
 import torch
+from torch import nn
+
 from fno_telemetry import plugins
 from fno_telemetry.records import CaptureRecord
-from support import example_record
-from torch import nn
+from fno_telemetry.testing import example_record
 
 Events = dict[str, list[tuple[int, object]]]
 

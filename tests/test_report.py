@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import SCHEMA, CaptureRecord, FrozenMapping, freeze_mapping
-from support import example_record
+from fno_telemetry.testing import example_record
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_report_read_back_equals_the_record(record, path):
 
 
 def test_findings_are_read_back_and_a_report_that_nobody_diagnosed_has_none(record, path):
-    diagnosed = example_record.diagnosed(record)
+    diagnosed = example_record.add_findings(record)
     report.write(diagnosed, path)
     assert report.load_report(path) == diagnosed
     report.write(record, path)

@@ -11,12 +11,12 @@ import pytest
 from fno_telemetry import report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import SCHEMA, CaptureRecord
-from support import example_record
+from fno_telemetry.testing import example_record
 
 
 @pytest.fixture(scope="module")
 def record() -> CaptureRecord:
-    return example_record.diagnosed(example_record.example())
+    return example_record.add_findings(example_record.example())
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry.findings import to_one_line
 from fno_telemetry_cli.commands.capture import capture
 from fno_telemetry_cli.commands.compare import compare
 from fno_telemetry_cli.commands.diagnose import diagnose
@@ -109,4 +110,4 @@ def _advice(error: Exception) -> str:
 def _report(message: str, invocation: Invocation) -> None:
     terminal.print_error(message)
     if invocation.as_json:
-        terminal.print_json({"schema": "fno-telemetry-error/1", "error": terminal.one_line(message)})
+        terminal.print_json({"schema": "fno-telemetry-error/1", "error": to_one_line(message)})

@@ -1,15 +1,14 @@
 """The sinks that a command writes to, made from the names and options that the user typed."""
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import fno_telemetry as ft
-from fno_telemetry import plugins, sources
+from fno_telemetry import sources
+from fno_telemetry.sinks import make_sink
 from fno_telemetry_cli.options.output import WandbOptions
 
-_GIVEN_OTHERWISE = ("args", "path", "run", "writer")
-"""Arguments of sinks that are objects of a calling program, or that the output folder decides."""
+_OF_PROGRAMS = ("json.path", "tensorboard.writer", "wandb.run")
+"""Arguments of sinks that only a program can give, or that `--output` decides."""
 
 
 def choose_sinks(
@@ -47,6 +46,8 @@ def _parse(texts: Iterable[str], chosen: Sequence[str]) -> dict[str, dict[str, o
                 f"--sink-option {text}: the sink {name!r} is not chosen; add --sink {name}, or leave this out"
             )
         key, value = sources.parse_setting(setting, "sink_option")
+        if f"{name}.{key}" in _OF_PROGRAMS:
+            raise ft.OptionError(f"--sink-option {name}.{key}: cannot be given on the command line")
         found.setdefault(name, {})[key] = value
     return found
 
@@ -60,28 +61,7 @@ def _wandb_options(wandb: WandbOptions, given: Mapping[str, object], group: str 
 
 def _make(name: str, options: Mapping[str, object]) -> ft.Sink:
     """Return the sink called `name`, made with these options."""
-    sink: Any = plugins.load("sinks", name)
     try:
-        _refuse_unknown(name, sink, options)
-        made: ft.Sink = sink(**options)
-    except ft.TelemetryError:
-        raise
-    except (Exception, SystemExit) as error:  # an installed sink may raise anything
-        raise ft.SinkUnavailable(
-            f"--sink {name}: cannot be made ({type(error).__name__}: {error}); leave it out, or repair it"
-        ) from error
-    return made
-
-
-def _refuse_unknown(name: str, sink: Any, options: Mapping[str, object]) -> None:
-    """Raise OptionError for an option that the sink does not have."""
-    parameters = inspect.signature(sink).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters if parameter.name not in _GIVEN_OTHERWISE]
-    for key in options:
-        if key not in known:
-            raise ft.OptionError(
-                f"--sink-option {name}.{key}: the sink {name!r} has no such option; "
-                f"it has {', '.join(known) or 'none'}"
-            )
+        return make_sink(name, options)
+    except ft.SinkUnavailable as error:
+        raise ft.SinkUnavailable(f"--sink {name}: {error}") from error

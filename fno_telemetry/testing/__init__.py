@@ -1,4 +1,4 @@
-"""Testers of plug-ins: functions that check what a statistic, sink, architecture or rule has to do."""
+"""For authors of plug-ins: testers of the contracts, an example record and a sink in memory."""
 
 from lazy_loader import attach_stub
 

@@ -22,7 +22,6 @@ _ADDRESS = re.compile(r"http://\S+?/(?=\s|$)")
 _START_SECONDS = 60
 _STOP_SECONDS = 5
 _LAST_WORDS_SECONDS = 0.2
-BEST_TAB = "#custom_scalars&_smoothingWeight=0"
 
 
 def serve(path: Path, port: int, quiet: bool) -> None:
@@ -33,7 +32,7 @@ def serve(path: Path, port: int, quiet: bool) -> None:
         )
     with _signals_as_interrupts(), _log_dir(path) as folder, _Server(folder, port) as server:
         address = server.address()
-        print_results(f"TensorBoard: {address}{BEST_TAB}")
+        print_results(f"TensorBoard: {address}{ft.TensorBoard.best_tab}")
         if not quiet:
             print_notes(["Ctrl-C stops it."])
         with contextlib.suppress(KeyboardInterrupt):

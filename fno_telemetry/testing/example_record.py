@@ -1,11 +1,11 @@
-"""A record as a capture leaves it, made without one: every kind of entry that sinks and readers meet."""
+"""A record as a capture makes it, built without torch: every kind of entry that sinks and readers meet."""
 
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
-from fno_telemetry.findings import Finding
+from fno_telemetry.findings import Finding, Severity
 from fno_telemetry.records import (
     BlockRecord,
     CaptureRecord,
@@ -13,6 +13,7 @@ from fno_telemetry.records import (
     Histogram,
     LogHistogram,
     ModuleRecord,
+    Role,
     SketchNote,
     Spectrum,
     TensorRecord,
@@ -20,6 +21,9 @@ from fno_telemetry.records import (
 )
 
 LOG_EDGES = tuple(-8 + index / 4 for index in range(65))
+STATISTICS_OF_A_LAYER = 32
+"""As many as `large` gives each."""
+
 AWKWARD = "odd|name <b>_of_*a* `layer` [x](y) & \\co"
 """Torch allows any character but the dot in a module's name."""
 
@@ -99,10 +103,10 @@ def example() -> CaptureRecord:
     )
 
 
-def diagnosed(record: CaptureRecord) -> CaptureRecord:
-    """Return the record with a cause, what follows from it, and a note on the whole model."""
+def add_findings(record: CaptureRecord) -> CaptureRecord:
+    """Return the record with three findings: a cause, a consequence of it, and a note on the whole model."""
     layers = {"dead_layer": "dead", "input_independent": "heads[0]", "unused_modes": None}
-    severities = ("error", "warning", "note")
+    severities: tuple[Severity, ...] = ("error", "warning", "note")
     findings = tuple(
         Finding(
             id=f"{rule}:{layer or 'model'}",
@@ -143,7 +147,7 @@ def without(record: CaptureRecord, *names: str) -> CaptureRecord:
 def _module(
     name: str,
     x: np.ndarray,
-    role: str,
+    role: Role,
     class_name: str,
     call: int = 0,
     item: str | None = None,
@@ -254,13 +258,13 @@ _SPECTRUM = Spectrum(
 
 
 def large(record: CaptureRecord, layers: int = 200) -> CaptureRecord:
-    """A model of 200 layers and 50 blocks, each with as many statistics and bins as a capture gives."""
+    """Return a record of 200 layers and 50 blocks, each as large as a capture makes it."""
     random = np.random.default_rng(1)
     edges = tuple(np.cumsum(random.random(65)).tolist())
     counts = tuple(random.integers(1, 100_000, 64).tolist())
     model, block = record.modules[1], record.blocks[0]
-    stats = {**model.stats, **{f"another_fraction_{index}": 0.0 for index in range(7)}}
-    assert len(stats) == 32
+    missing = range(STATISTICS_OF_A_LAYER - len(model.stats))
+    stats = [*model.stats, *(f"another_fraction_{index}" for index in missing)]
     modules = tuple(
         replace(
             model,
