@@ -11,8 +11,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-import fno_telemetry as ft
 import torch
+
+import fno_telemetry as ft
 from fno_telemetry import plugins
 
 

@@ -2,7 +2,7 @@
 
 A small network is captured; its records are multiplied to the size asked for, every number a little changed,
 so that digits, histograms and spectra are as long as in a real report. `compare` runs as users run it, in a
-process of its own; its parts are measured beside it in this one.
+process of its own; its parts are measured in this one too.
 
 Usage: python benchmarks/compare_cost.py [--layers 200] [--blocks 50] [--checkpoints 100]
 """

@@ -3,17 +3,17 @@
     python examples/train_until_collapse.py diffraction.npz checkpoints
 
 The network learns to split diffraction amplitudes into what is smooth and what is not. After the spike it has
-collapsed: the loss no longer falls, and `fno-telemetry compare` names the first checkpoint behind the spike.
+collapsed: the loss no longer falls, and `fno-telemetry compare` names the first checkpoint after the spike.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-
 import torch
-from fno_telemetry import plugins
 from torch import nn
+
+from fno_telemetry import plugins
 
 CHECKPOINT_EVERY = 10
 SPIKE = 35  # falls between the checkpoints of steps 30 and 40

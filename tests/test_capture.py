@@ -6,12 +6,12 @@ from typing import NamedTuple
 import jsonschema
 import numpy as np
 import pytest
-
-import fno_telemetry as ft
 import torch
-from fno_telemetry import report
 from torch import nn
 from torch.nn import functional
+
+import fno_telemetry as ft
+from fno_telemetry import report
 
 
 class Pair(NamedTuple):

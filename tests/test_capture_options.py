@@ -6,10 +6,10 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from fno_telemetry import plugins
 from torch import nn
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 from fno_telemetry.statistics.contract import keys_of
 
 

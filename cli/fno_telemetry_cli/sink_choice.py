@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import fno_telemetry as ft
-from fno_telemetry import sources
-from fno_telemetry.sinks import make_sink
+from fno_telemetry import sinks, sources
 from fno_telemetry_cli.options.output import WandbOptions
 
 _OF_PROGRAMS = ("json.path", "tensorboard.writer", "wandb.run")
@@ -31,7 +30,7 @@ def choose_sinks(
     given = {name: dict(values) for name, values in _parse(options, chosen).items()}
     if "wandb" in chosen:
         given["wandb"] = _wandb_options(wandb, given.get("wandb", {}), group)
-    return [_make(name, given.get(name, {})) for name in chosen]
+    return [sinks.make_sink(name, given.get(name, {})) for name in chosen]
 
 
 def _parse(texts: Iterable[str], chosen: Sequence[str]) -> dict[str, dict[str, object]]:
@@ -57,11 +56,3 @@ def _wandb_options(wandb: WandbOptions, given: Mapping[str, object], group: str 
     if twice := sorted(wandb.typed.keys() & given.keys()):
         raise ft.OptionError(f"give --wandb-{twice[0]} or --sink-option wandb.{twice[0]}, not both")
     return {"group": group} | wandb.typed | dict(given)
-
-
-def _make(name: str, options: Mapping[str, object]) -> ft.Sink:
-    """Return the sink called `name`, made with these options."""
-    try:
-        return make_sink(name, options)
-    except ft.SinkUnavailable as error:
-        raise ft.SinkUnavailable(f"--sink {name}: {error}") from error

@@ -8,6 +8,14 @@ from .contract import Rule as Rule
 from .contract import Symptom as Symptom
 from .contract import Topic as Topic
 from .contract import rule as rule
+from .example_records import change_block as change_block
+from .example_records import change_input as change_input
+from .example_records import change_module as change_module
+from .example_records import change_output as change_output
+from .example_records import healthy_record as healthy_record
+from .example_records import make_series as make_series
+from .example_records import remove_numbers as remove_numbers
+from .example_records import set_step as set_step
 from .findings import diagnose as diagnose
 from .places import Place as Place
 from .places import block_places as block_places

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from torch import nn
+
 from fno_telemetry.errors import MapError, ModelError
 from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, SeenSpace
 from fno_telemetry.mapping.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
@@ -23,7 +25,6 @@ from fno_telemetry.tracing.fourier_calls import sizes_by_rank
 from fno_telemetry.tracing.lineage import members
 from fno_telemetry.tracing.module_calls import Call, distinct_paths, written_class
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
-from torch import nn
 
 
 def detect_structure(

@@ -7,6 +7,7 @@ They are kept so that old numbers can be compared. `low_freq_ratio` is not a fra
 from dataclasses import dataclass
 
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.sketch import magnitude_quantiles
 from fno_telemetry.statistics.values import ValueState

@@ -10,11 +10,12 @@ from operator import and_, or_
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
+
 from fno_telemetry.isolation.function_transforms import is_wrapped
 from fno_telemetry.records import Role
 from fno_telemetry.tracing.lineage import Lineage, LineageTable, TensorTable, members
 from fno_telemetry.tracing.module_calls import Call
-from torch import nn
 
 ADDITIONS = {"add": 1, "add_": 1, "sub": -1, "sub_": -1}
 """Functions that add two tensors, and the sign of the second."""

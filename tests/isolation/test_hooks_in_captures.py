@@ -8,12 +8,12 @@ import pickle
 import weakref
 
 import pytest
+import torch
+from torch import nn
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry import plugins
 from fno_telemetry.statistics.contract import Summary
-from torch import nn
 
 
 class Broken:

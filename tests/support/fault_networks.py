@@ -6,9 +6,10 @@ The task: split a field into what is smooth and what is not, which needs the spe
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
+
 from fno_telemetry import plugins
 from simulate_diffraction import simulate
-from torch import nn
 
 SIZE = 32
 TRAINING_SAMPLES, HELD_OUT = 16, 8

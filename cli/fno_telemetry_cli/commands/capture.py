@@ -118,14 +118,14 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
     with keep_stdout_clean():
         destination = request.destination
         sinks = choose_sinks(destination.sink or (), request.wandb, destination.sink_option or ())
-        fan_out = ft.FanOut(sinks, required="json")
         given = read_input(source)
         jobs, series = _list_jobs(source, request.several)
         if request.measuring.dry_run:
             plan = _plan(request.measuring, jobs[0], given, series)
         else:
             command = context.ensure_object(Invocation).command
-            captured = _run(request, _Work(source, target, jobs, series, given, command), fan_out)
+            work = _Work(source, target, jobs, series, given, command)
+            captured = _run(request, work, ft.FanOut(sinks, required="json"))
     if request.measuring.dry_run:
         show_plan(plan, request.printing.as_json)
         return

@@ -10,25 +10,10 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.findings import NOTHING_FOUND, count_causes
+from fno_telemetry.quantities import columns
 from fno_telemetry.records import place_name
 
-MODULE_STATISTICS = (
-    # heading, statistic, how early the column is dropped on a narrow terminal (0: never)
-    ("rms", "rms", 0),
-    ("abs_p50", "abs_p50", 4),
-    ("abs_p99", "abs_p99", 3),
-    ("low\nfreq.", "low_frequency_fraction", 0),
-    ("sample\nvar.", "sample_variation", 0),
-    ("dead\nch.", "dead_channel_fraction", 1),
-)
-BLOCK_STATISTICS = (
-    ("spectral\n/ local", "spectral_local_ratio", 1),
-    ("share", "spectral_share", 0),
-    ("cosine", "branch_cosine", 2),
-    ("coherence", "branch_coherence", 3),
-    ("update", "update_ratio", 0),
-    ("gain", "gain", 0),
-)
+# How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
 _SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 5, 2
 _NAMES_SHOWN = 3
 _GAP = 2  # columns of the terminal between columns of a table
@@ -145,21 +130,21 @@ def _modules(record: ft.CaptureRecord) -> list[_Column]:
         _Column("module", [name for name, _, _ in rows]),
         _Column("role", [Text(r, style=ROLE_STYLES.get(r, "")) for _, r, _ in rows], False, _ROLE_GIVES_WAY),
         _Column("shape", shapes, False, _SHAPE_GIVES_WAY),
-        *_numbers([entry for _, _, entry in rows], MODULE_STATISTICS),
+        *_numbers([entry for _, _, entry in rows], record),
     ]
 
 
 def _blocks(record: ft.CaptureRecord) -> list[_Column]:
     names = [Text(block.place) for block in record.blocks]
-    return [_Column("block", names), *_numbers(record.blocks, BLOCK_STATISTICS)]
+    return [_Column("block", names), *_numbers(record.blocks, record)]
 
 
 def _numbers(
-    entries: Sequence[ft.TensorRecord | ft.BlockRecord], statistics: Sequence[tuple[str, str, int]]
+    entries: Sequence[ft.TensorRecord | ft.BlockRecord], record: ft.CaptureRecord
 ) -> Iterator[_Column]:
-    for heading, statistic, gives_way in statistics:
-        cells = [Text(number(entry.stats.get(statistic))) for entry in entries]
-        yield _Column(heading, cells, True, gives_way)
+    for quantity in columns([entry.stats for entry in entries], record.quantities):
+        cells = [Text(number(entry.stats.get(quantity.name))) for entry in entries]
+        yield _Column(quantity.column, cells, True, quantity.gives_way)
 
 
 def _fitting(columns: list[_Column], width: int) -> Iterator[RenderableType]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from fno_telemetry import keys, report
 from fno_telemetry.sinks.contract import RunContext
@@ -17,7 +18,6 @@ from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, BLOCKS_TITLE
 from support import tensorboard_serving
-from torch.utils.tensorboard import SummaryWriter
 
 serving = tensorboard_serving.serving
 LAST_STEPS = {"once": 2000, "again": 7, "grown": 2000, "diagnosed": 3000, "callers": 1100}

@@ -70,6 +70,7 @@ def test_the_folder_of_earlier_runs_is_not_taken_for_the_package(tmp_path):
     (tmp_path / "wandb").mkdir()
     program = f"""
 import sys
+import lazy_loader  # which the package needs, and which lies among the site-packages
 sys.path = [{str(tmp_path)!r}, *[path for path in sys.path if "site-packages" not in path], {str(ROOT)!r}]
 from fno_telemetry.sinks.wandb.starting import require_wandb
 import wandb
