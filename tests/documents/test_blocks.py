@@ -1,9 +1,11 @@
 """Every Python, shell, console and TOML block of the documents runs; a skipped one says why above it."""
 
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -18,9 +20,15 @@ ELISION = "…"  # stands for any number of lines in an expected output
 
 
 def run_python(example: Example) -> None:
-    """Run a Python block, then the tests that it defines."""
+    """Run a Python block in a module, so that its classes can be pickled; then the tests that it defines."""
     before = set(example.namespace)
-    PythonEvaluator()(example)
+    module = ModuleType(example.namespace.setdefault("__name__", "block"))
+    vars(module).update(example.namespace)
+    sys.modules[module.__name__] = module
+    try:
+        PythonEvaluator()(example)
+    finally:
+        del sys.modules[module.__name__]
     for name in sorted(set(example.namespace) - before):
         if name.startswith("test_"):
             example.namespace[name]()

@@ -1,6 +1,7 @@
 """Promises of CONTRIBUTING about files that no code reads: constraints, changelog, decisions, pre-commit."""
 
 import datetime
+import importlib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -77,6 +78,22 @@ def test_the_newest_release_in_the_changelog_is_the_version_of_the_package() -> 
     dates = [datetime.date.fromisoformat(release[2]) for release in releases]
     assert dates == sorted(dates, reverse=True)
     assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= set(SECTIONS)
+
+
+def test_the_new_names_in_the_changelog_are_there_and_the_old_ones_are_gone() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (`ft\..*?) \| (.*?) \|$", text, re.MULTILINE)
+    assert table
+    for old, new in table:
+        names = [name.removeprefix("ft.") for name in re.findall(r"`([^`]+)`", old)]
+        assert not set(names) & set(ft.__all__)
+        places = re.findall(r"`(fno_telemetry[\w.]+)`", new)
+        if new.startswith("the same names in"):
+            places = [f"{places[0]}.{name}" for name in names]
+        assert len(places) == len(names)
+        for place in places:
+            module, _, attribute = place.rpartition(".")
+            assert hasattr(importlib.import_module(module), attribute), place
 
 
 def test_the_version_is_in_one_place() -> None:
