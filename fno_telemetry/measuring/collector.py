@@ -35,7 +35,7 @@ from fno_telemetry.tracing.events import (
     Padded,
     ResidualAdded,
 )
-from fno_telemetry.tracing.fourier_calls import available_frequencies
+from fno_telemetry.tracing.fourier_calls import count_frequencies
 from fno_telemetry.tracing.module_calls import Call, distinct_paths
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
 from torch import nn
@@ -246,7 +246,7 @@ class Collector:
     def _mode_sizes(self, call: Call, inputs: Any, output: torch.Tensor) -> ModeSizes | None:
         """Return the sizes that tell which axes of a spectral module's weights are modes; None if unknown."""
         entered = next(tensors_in(inputs), None)
-        available = available_frequencies(call.forward_transforms)
+        available = count_frequencies(call.forward_transforms)
         if entered is None or not available:
             return None
         channels = []

@@ -10,14 +10,14 @@ import torch
 
 _DEPTH = 4
 
-# The arguments of most functions are such; asking first spares the slower questions below.
+# Most arguments of functions have one of these types; checking them first avoids the slower checks below.
 _HOLD_NO_TENSOR = (int, float, complex, str, bytes, slice, torch.dtype, torch.device, type(None))
 
 
 def items(output: object) -> Iterator[tuple[str | None, torch.Tensor]]:
     """Yield (item, tensor): item is None for a lone tensor, else "0", "amp" or "0.amp" for nested ones.
 
-    Tuples, lists, dicts, named tuples and dataclasses are looked into; anything else holds no tensor.
+    Looks into tuples, lists, dicts, named tuples and dataclasses; other objects count as holding no tensor.
     """
     if isinstance(output, torch.Tensor):
         yield None, output
@@ -32,7 +32,7 @@ def tensors_in(value: object) -> Iterator[torch.Tensor]:
 
 
 def copy_tensors(value: Any) -> Any:
-    """Return the same with a copy of every tensor, which is a leaf and takes gradients where that does."""
+    """Return `value` with every tensor copied; copies are leaves and require a gradient as before."""
     return tree_map_only(torch.Tensor, _copied, value)
 
 
