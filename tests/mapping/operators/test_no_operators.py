@@ -52,7 +52,7 @@ class Transformer(nn.Module):
 
 
 class Inception(nn.Module):
-    """Two branches fed by the same input and added: local both."""
+    """Two branches with the same input that are added: both are local."""
 
     def __init__(self):
         super().__init__()
