@@ -1,40 +1,46 @@
-"""What sinks show of a record's findings: how many, which follow from which, and all of it as text."""
+"""What a finding is, which findings follow from which, and how they read as text.
 
-from collections.abc import Mapping
+Terminal, TensorBoard and W&B show findings by these functions alone, so that they read the same everywhere.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fno_telemetry import keys
-from fno_telemetry.records import CaptureRecord, FrozenMapping
+from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_step
+
+Severity = Literal["note", "warning", "error"]
+
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""From the least severe to the most severe."""
 
 STATISTIC = "findings"
-"""What counts are called in front of the slash, with the severity behind it."""
+"""The part before the slash in the keys of counts; the severity comes after it."""
 
-SEVERITIES = ("error", "warning", "note")
-
-NOTHING = "nothing found"
+NOTHING_FOUND = "nothing found"
 
 MODEL = "the model"
-"""The layer of a finding on the whole model."""
+"""How a finding about the whole model names its layer."""
 
 MOST_NAMED = 8
-"""A cause names as many of the layers that follow from it."""
+"""A cause names at most this many of the layers that follow from it."""
 
 LONGEST_TEXT = 400
-"""Characters of one message, advice or line of evidence; the whole is in the report."""
+"""Characters of one message, advice or line of evidence in a dashboard; the report has the whole text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a rule found: where, what it was read off, and what to do about it.
+    """One problem that a rule found: in which layer, on what evidence, and what to do about it.
 
-    `severity` is "note", "warning" or "error". `layer` is a module's or block's place, "input", "output", or
-    None for the whole model. `follows_from` is the id of the finding that explains this one.
+    `layer` is the place of a module or block, "input", "output", or None for the whole model. `follows_from`
+    is the id of the finding that explains this one, None where this one is a cause.
     """
 
     id: str
     rule: str
-    severity: str
+    severity: Severity
     layer: str | None
     step: int | None
     report: str | None
@@ -43,78 +49,105 @@ class Finding:
     advice: str
     follows_from: str | None = None
 
+    @property
+    def where(self) -> str:
+        """The layer, or "the model" for a finding about the whole model."""
+        return self.layer or MODEL
+
+    @property
+    def when(self) -> str:
+        """The step, or the report where the step is unknown, which tells findings over a series apart."""
+        return str(self.report) if self.step is None else spell_step(self.step, None)
+
     def __str__(self) -> str:
-        where = self.layer or "the model"
-        return f"{self.severity}: {where}: {self.message} ({self.rule})"
+        return f"{self.severity}: {self.where}: {self.message} ({self.rule})"
 
 
 @dataclass
 class Cause:
-    """A finding that no other one explains, and those that follow from it, directly or not."""
+    """A finding that no other finding explains, and the findings that follow from it, directly or not."""
 
     finding: Finding
     consequences: list[Finding] = field(default_factory=list)
 
     @property
+    def worst(self) -> Severity:
+        """The highest severity among the cause and its consequences."""
+        found: list[Severity] = [each.severity for each in (self.finding, *self.consequences)]
+        return max(found, key=SEVERITIES.index)
+
+    @property
     def what_follows(self) -> str:
-        """Say how many other layers follow and which, a bounded number of them; "" where nothing does."""
+        """How many later layers follow from this and the names of the first ones; "" where none does."""
         own = self.finding.layer
-        layers = list(dict.fromkeys(each.layer or MODEL for each in self.consequences if each.layer != own))
-        here = sum(each.layer == own for each in self.consequences)
+        layers = list(dict.fromkeys(each.where for each in self.consequences if each.layer != own))
+        in_this_layer = sum(each.layer == own for each in self.consequences)
         parts = []
         if layers:
-            named = ", ".join(layers[:MOST_NAMED])
-            more = f" and {len(layers) - MOST_NAMED} more" if len(layers) > MOST_NAMED else ""
             count = "1 later layer follows" if len(layers) == 1 else f"{len(layers)} later layers follow"
-            parts.append(f"{count} from this: {named}{more}")
-        if here:
-            parts.append(f"{here} more of the same layer {'follows' if here == 1 else 'follow'} from this")
-        return "; ".join(parts)
+            more = f" and {len(layers) - MOST_NAMED} more" if len(layers) > MOST_NAMED else ""
+            parts.append(f"{count} from this: {', '.join(layers[:MOST_NAMED])}{more}")
+        if in_this_layer:
+            count = "finding follows" if in_this_layer == 1 else "findings follow"
+            parts.append(f"{in_this_layer} more {count} from this in the same layer")
+        return to_one_line("; ".join(parts))
 
 
-def causes(record: CaptureRecord) -> list[Cause]:
-    """Return the causes in the record's order, each with what follows from it.
+def group_by_cause(findings: Iterable[Finding]) -> list[Cause]:
+    """Return the causes in the given order, each with the findings that follow from it.
 
-    A finding whose cause does not stand before it is a cause itself: nothing that was found is hidden.
+    A consequence of a consequence is grouped under the first cause. A finding that follows from one that is
+    missing, or that comes later, is a cause itself, so no finding is hidden.
     """
-    found: list[Cause] = []
-    explained: dict[str, Cause] = {}
-    for finding in record.findings or ():
-        cause = None if finding.follows_from is None else explained.get(finding.follows_from)
+    causes: list[Cause] = []
+    cause_of: dict[str, Cause] = {}
+    for finding in findings:
+        cause = None if finding.follows_from is None else cause_of.get(finding.follows_from)
         if cause is None:
             cause = Cause(finding)
-            found.append(cause)
+            causes.append(cause)
         else:
             cause.consequences.append(finding)
-        explained[finding.id] = cause
-    return found
+        cause_of[finding.id] = cause
+    return causes
 
 
-def counts(record: CaptureRecord) -> dict[str, int]:
-    """Return how many causes there are of each severity, by their keys; {} where nobody looked."""
+def count_causes(findings: Iterable[Finding]) -> dict[Severity, int]:
+    """Return how many causes there are of each severity, the most severe first."""
+    found = [cause.finding.severity for cause in group_by_cause(findings)]
+    return {severity: found.count(severity) for severity in reversed(SEVERITIES)}
+
+
+def count_causes_by_key(record: CaptureRecord) -> dict[str, int]:
+    """Return the counts of causes under the keys that dashboards use; {} where nobody diagnosed."""
     if record.findings is None:
         return {}
-    found = [cause.finding.severity for cause in causes(record)]
-    return {keys.at(STATISTIC, severity): found.count(severity) for severity in SEVERITIES}
+    counts = count_causes(record.findings)
+    return {keys.at(STATISTIC, severity): number for severity, number in counts.items()}
 
 
-def evidence(finding: Finding) -> str:
-    """Return the evidence in one line, `name = value`, of bounded length."""
-    return shorten(", ".join(f"{name} = {_shown(value)}" for name, value in finding.evidence.items()))
+def describe_evidence(finding: Finding) -> str:
+    """Return the evidence as one line of bounded length: `rms = 0, median_before = 0.1`."""
+    parts = (f"{name} = {_show(value)}" for name, value in finding.evidence.items())
+    return to_one_line(", ".join(parts), LONGEST_TEXT)
 
 
-def shorten(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return the text in a line of bounded length that every dashboard can store."""
-    # A name from a file may hold half of a surrogate pair, which is no character.
+def to_one_line(text: str, longest: int | None = None) -> str:
+    """Return the text as one printable line, cut to `longest` characters where that is given.
+
+    Characters that would move a cursor or end a line become "?". Half of a surrogate pair, which a name from
+    a file may hold and no dashboard can store, is written out.
+    """
     line = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_shown, value)) + "]"
+        return "{" + ", ".join(f"{key}: {_show(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_show, value)) + "]"
     return str(value)

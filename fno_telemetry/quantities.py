@@ -45,6 +45,11 @@ class Quantity:
     heading: str | None = None
     gives_way: int = 1
 
+    @property
+    def column(self) -> str:
+        """The heading of its column; it can be wrapped at its line breaks."""
+        return self.heading or self.title
+
     def __post_init__(self) -> None:
         """Raise OptionError for a text that views cannot show, or an unknown direction."""
         for field in ("name", "title", "unit", "group"):
@@ -60,7 +65,16 @@ class Quantity:
 
 def _plain(name: str, title: str, group: str, unit: str = "1", rank: int = 100) -> Quantity:
     """Return a number that views show, but `compare` and trends do not use."""
-    return Quantity(name=name, title=title, group=group, unit=unit, rank=rank, compared=False, followed=False)
+    return Quantity(
+        name=name,
+        title=title,
+        group=group,
+        unit=unit,
+        rank=rank,
+        compared=False,
+        followed=False,
+        in_tables=False,
+    )
 
 
 _TENSOR = (
@@ -294,6 +308,12 @@ def look_up(names: Iterable[str], stored: Sequence[Quantity] = ()) -> dict[str, 
         for name in known
         if name in rest
     }
+
+
+def columns(all_stats: Iterable[Mapping[str, object]], stored: Sequence[Quantity] = ()) -> list[Quantity]:
+    """Return the columns of a table over entries with these `stats`, in the order of the table."""
+    names = dict.fromkeys(name for stats in all_stats for name in stats)
+    return [quantity for quantity in look_up(names, stored).values() if quantity.in_tables]
 
 
 def by_rank(quantities: Iterable[Quantity]) -> list[Quantity]:

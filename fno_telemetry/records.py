@@ -54,6 +54,11 @@ def step_label(step: int | None, step_kind: str | None, checkpoint: str | None) 
     return checkpoint or "untrained"
 
 
+def spell_step(step: int, step_kind: str | None) -> str:
+    """Return "step 1000" or "epoch 3", as readable text."""
+    return f"{step_kind or 'step'} {step}"
+
+
 def freeze(value: Any) -> Any:
     """Return `value` with lists as tuples and dicts as read-only mappings, at any depth."""
     if isinstance(value, list | tuple):
@@ -220,6 +225,11 @@ class CaptureRecord:
         """The label of this record within its run: "step1000", "epoch3" or the checkpoint's name."""
         checkpoint = self.provenance.get("checkpoint") or {}
         return step_label(self.step, self.summary.get("step_kind"), checkpoint.get("name"))
+
+    @property
+    def spelled_step(self) -> str | None:
+        """The step as readable text, "step 1000" or "epoch 3"; None if it is unknown."""
+        return None if self.step is None else spell_step(self.step, self.summary.get("step_kind"))
 
     def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
         """Return the record of one call; KeyError lists the recorded calls of that name."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry.findings import to_one_line
 from fno_telemetry_cli import capture, compare, diagnose, mapping, output, plugins, view
 from fno_telemetry_cli.invocation import Invocation
 
@@ -102,4 +103,4 @@ def _advice(error: Exception) -> str:
 def _report(message: str, invocation: Invocation) -> None:
     output.print_error(message)
     if invocation.as_json:
-        output.print_json({"schema": "fno-telemetry-error/1", "error": output.one_line(message)})
+        output.print_json({"schema": "fno-telemetry-error/1", "error": to_one_line(message)})

@@ -1,4 +1,4 @@
-"""Findings as the terminal and JSON show them: causes with their evidence and advice, consequences folded."""
+"""Findings as the terminal and JSON show them: causes with evidence, advice and what follows."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry_cli.output import one_line
-from fno_telemetry_cli.tables import format_count, format_counts, some
+from fno_telemetry.findings import SEVERITIES, Cause, describe_evidence, group_by_cause, to_one_line
+from fno_telemetry_cli.tables import format_count, format_counts
 
-LEVELS = ("note", "warning", "error", "never")
+LEVELS = (*SEVERITIES, "never")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
@@ -38,19 +38,22 @@ def findings_document(findings: Sequence[ft.Finding]) -> list[dict[str, Any]]:
 
 
 def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterator[RenderableType]:
-    """Yield what a reader needs: errors and warnings one by one, notes of a rule together, then the count.
+    """Yield each cause with its evidence, advice and what follows from it, then how many causes there are.
 
-    With `quiet`, a line for each error and warning that follows from nothing else.
+    Notes from which nothing follows are listed by rule. With `quiet`, yield one line for each cause that is
+    an error or a warning.
     """
-    causes = [finding for finding in findings if finding.follows_from is None]
+    causes = group_by_cause(findings)
     several = len({finding.report for finding in findings}) > 1
-    for finding in causes:
-        if finding.severity != "note":
-            yield _line(finding, "", several)
-            if not quiet:
-                yield from _below(finding, [f for f in findings if f.follows_from == finding.id])
+    notes = [cause for cause in causes if cause.finding.severity == "note" and not cause.consequences]
+    for cause in causes:
+        if cause in notes or (quiet and cause.finding.severity == "note"):
+            continue
+        yield _line(cause.finding, "", several)
+        if not quiet:
+            yield from _details(cause)
     if not quiet:
-        yield from _notes([finding for finding in causes if finding.severity == "note"])
+        yield from _notes([note.finding for note in notes])
         yield Text(format_counts(findings), style="bold" if causes else "green")
 
 
@@ -58,25 +61,18 @@ def _line(finding: ft.Finding, more: str, several: bool) -> Text:
     # Names and messages may come out of a file or another package, with whatever a terminal would obey.
     return Text.assemble(
         (f"{finding.severity:8}", _STYLES[finding.severity]),
-        (one_line(finding.layer or "the model"), "bold"),
-        f" {one_line(finding.message)}{more}",
-        (f"  {finding.rule}" + (f"  at {_when(finding)}" if several else ""), "dim"),
+        (to_one_line(finding.where), "bold"),
+        f" {to_one_line(finding.message)}{more}",
+        (f"  {finding.rule}" + (f"  at {finding.when}" if several else ""), "dim"),
     )
 
 
-def _below(finding: ft.Finding, consequences: Sequence[ft.Finding]) -> Iterator[RenderableType]:
-    lines = [Text(one_line(" · ".join(_evidence(finding))), style="dim")] if finding.evidence else []
-    lines.append(Text(f"→ {one_line(finding.advice)}"))
-    if consequences:
-        others = (one.layer or "the model" for one in consequences if one.layer != finding.layer)
-        layers = list(dict.fromkeys(map(one_line, others)))
-    else:
-        layers = []
-    if layers:
-        verb = "follows" if len(layers) == 1 else "follow"
-        lines.append(
-            Text(f"{format_count(len(layers), 'layer')} {verb} from this: {some(layers)}", style="dim")
-        )
+def _details(cause: Cause) -> Iterator[RenderableType]:
+    evidence = describe_evidence(cause.finding)
+    lines = [Text(evidence, style="dim")] if evidence else []
+    lines.append(Text(f"→ {to_one_line(cause.finding.advice)}"))
+    if cause.what_follows:
+        lines.append(Text(cause.what_follows, style="dim"))
     for line in lines:
         yield Padding(line, (0, 0, 0, 8), expand=False)
 
@@ -89,12 +85,3 @@ def _notes(notes: Sequence[ft.Finding]) -> Iterator[RenderableType]:
         layers = list(dict.fromkeys(note.layer for note in same))
         more = f"; and {format_count(len(layers) - 1, 'more layer')}" if len(layers) > 1 else ""
         yield _line(same[0], more, several=False)
-
-
-def _evidence(finding: ft.Finding) -> Iterator[str]:
-    for name, value in finding.evidence.items():
-        yield f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-
-
-def _when(finding: ft.Finding) -> str:
-    return f"step {finding.step}" if finding.step is not None else str(finding.report)

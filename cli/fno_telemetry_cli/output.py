@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from fno_telemetry.findings import to_one_line
+
 _STDOUT, _STDERR = 1, 2  # descriptors
 _PIPED_WIDTH = 160  # columns for tables that go to a file or a pipe
 
@@ -69,13 +71,8 @@ def print_notes(lines: Iterable[str], style: str = "") -> None:
 def print_error(message: str) -> None:
     """Print the one line that an error is."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"fno-telemetry: {one_line(message)}\n")
+        sys.stderr.write(f"fno-telemetry: {to_one_line(message)}\n")
         sys.stderr.flush()
-
-
-def one_line(text: str) -> str:
-    """Return the text in one line without control characters, which may come out of a file."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def make_streams_usable() -> None:

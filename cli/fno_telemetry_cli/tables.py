@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry.findings import NOTHING_FOUND, count_causes
 
 MODULE_STATISTICS = (
     # heading, statistic, how soon the column gives way on a narrow terminal
@@ -60,7 +61,7 @@ def headline(record: ft.CaptureRecord) -> Text:
         if samples is None
         else f"; {format_count(samples, 'sample')} in batches of {summary['batch_size']}"
     )
-    step = "" if record.step is None else f", {summary.get('step_kind') or 'step'} {record.step}"
+    step = "" if record.spelled_step is None else f", {record.spelled_step}"
     loss = "" if summary.get("loss") is None else f"; loss {summary['loss']:.4g}"
     text = (
         f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}{loss}"
@@ -83,10 +84,9 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
 
 
 def format_counts(findings: Sequence[ft.Finding]) -> str:
-    """Return `1 error, 2 notes` of what follows from nothing else, or `nothing found`."""
-    causes = [finding.severity for finding in findings if finding.follows_from is None]
-    found = [(causes.count(level), level) for level in ("error", "warning", "note")]
-    return ", ".join(format_count(number, level) for number, level in found if number) or "nothing found"
+    """Return how many causes there are, `1 error, 2 notes`, or `nothing found`."""
+    found = count_causes(findings).items()
+    return ", ".join(format_count(number, severity) for severity, number in found if number) or NOTHING_FOUND
 
 
 def format_count(number: int, noun: str) -> str:

@@ -10,10 +10,9 @@ from fno_telemetry.comparison.distances import (
     wasserstein_decades,
 )
 from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.quantities import OF_THE_TENSOR, SHARE, Quantity, by_rank, look_up
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, place_name
-
-SEVERITIES = ("note", "warning", "error")
 
 
 @dataclass(frozen=True)

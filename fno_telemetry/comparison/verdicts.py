@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fno_telemetry.comparison.changes import SEVERITIES, LayerChange, Scales, block_change, module_change
+from fno_telemetry.comparison.changes import LayerChange, Scales, block_change, module_change
 from fno_telemetry.comparison.series import Series, series_of, sort_by_step
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
+from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, place_name
 
 Key = tuple[str, int, str | None]
@@ -164,7 +165,7 @@ def _over_steps(records: list[CaptureRecord], limits: Thresholds, notes: tuple[s
         return _replaced(whole, verdict, severity, None, series)
     index, pair = broke
     step = records[index].step
-    at = f"step {step}" if step is not None else f"report {index + 1}"
+    at = records[index].spelled_step or f"report {index + 1}"
     return _replaced(pair, f"broke at {at}: {pair.verdict}", pair.severity, step, series, notes)
 
 

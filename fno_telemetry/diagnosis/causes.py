@@ -1,57 +1,56 @@
-"""Orders what was found by cause: what explains the rest comes first, with its consequences behind it."""
+"""Sorts symptoms by cause: what explains the others comes first, followed by its consequences."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
-from fno_telemetry.diagnosis.contract import OF_GRADIENTS, SEVERITIES, Symptom
+from fno_telemetry.diagnosis.contract import Rule, Symptom
+from fno_telemetry.findings import SEVERITIES
 
-
-@dataclass(frozen=True)
-class Found:
-    """A symptom, the rule that found it, and its rank: of two at one site the lower comes first."""
-
-    rule: str
-    rank: int
-    symptom: Symptom
-
-    @property
-    def position(self) -> tuple[int, float, int]:
-        """Where it stands in the order in which causes come.
-
-        What a rule over a series found stands before everything: the step explains what is seen at it. Then
-        comes the forward, and then the backward, in which what is last in the forward comes first.
-        """
-        place = self.symptom.place
-        position = math.inf if place is None else place.position
-        if self.symptom.record is not None:
-            return (0, 0.0, self.rank)
-        backward = self.rule in OF_GRADIENTS
-        return (2, -position, self.rank) if backward else (1, position, self.rank)
+_Named = tuple[Rule, Symptom]
 
 
-def order_by_cause(found: Sequence[Found]) -> Iterator[tuple[Found, Found | None]]:
-    """Yield each with its root cause, None for a cause; causes by what they led to, then by execution order.
+def sort_by_cause(
+    symptoms: Mapping[Rule, Sequence[Symptom]],
+) -> Iterator[tuple[Rule, Symptom, Symptom | None]]:
+    """Yield each symptom with its rule and its cause, None where it is a cause itself.
 
-    A finding explains those behind it in the forward whose rule it names. Notes explain nothing.
+    Causes come by the highest severity of what they explain, then by execution order; each is followed by
+    its consequences. A symptom explains those later in the forward whose rule its `explains` covers. Notes
+    explain nothing. Of two symptoms at one place, the one of the earlier rule of `symptoms` comes first.
     """
-    ordered = sorted(found, key=lambda one: one.position)
-    consequences: dict[int, list[Found]] = {}
-    for index, one in enumerate(ordered):
-        cause = next((root for root in consequences if _explains(ordered[root], one)), None)
+    ranks = {rule: rank for rank, rule in enumerate(symptoms)}
+    named = [(rule, symptom) for rule, found in symptoms.items() for symptom in found]
+    ordered = sorted(named, key=lambda pair: _position(pair[0], pair[1], ranks))
+    consequences: dict[int, list[_Named]] = {}
+    for index, pair in enumerate(ordered):
+        cause = next((root for root in consequences if _explains(ordered[root][1], pair[0])), None)
         if cause is None:
             consequences[index] = []
         else:
-            consequences[cause].append(one)
+            consequences[cause].append(pair)
 
     def worst(root: int) -> int:
-        return max(SEVERITIES.index(one.symptom.severity) for one in (ordered[root], *consequences[root]))
+        return max(SEVERITIES.index(one.severity) for _, one in (ordered[root], *consequences[root]))
 
-    for root in sorted(consequences, key=lambda root: (-worst(root), ordered[root].position)):
-        yield ordered[root], None
-        for one in consequences[root]:
-            yield one, ordered[root]
+    # Sorting keeps the execution order of causes that are equally severe.
+    for root in sorted(consequences, key=lambda root: -worst(root)):
+        yield *ordered[root], None
+        for pair in consequences[root]:
+            yield *pair, ordered[root][1]
 
 
-def _explains(cause: Found, one: Found) -> bool:
-    return cause.symptom.severity != SEVERITIES[0] and one.rule in cause.symptom.explains
+def _position(rule: Rule, symptom: Symptom, ranks: Mapping[Rule, int]) -> tuple[int, float, int]:
+    """Return the position of a symptom in the order in which causes come.
+
+    What a rule over a series found comes first: the step explains what is seen at it. Then comes the forward,
+    and then the backward, in which the last layer of the forward comes first.
+    """
+    if symptom.record is not None:
+        return (0, 0.0, ranks[rule])
+    position = math.inf if symptom.place is None else symptom.place.position
+    backward = rule.about == "gradients"
+    return (2, -position, ranks[rule]) if backward else (1, position, ranks[rule])
+
+
+def _explains(cause: Symptom, rule: Rule) -> bool:
+    return cause.severity != "note" and cause.explains.cover(rule)

@@ -1,84 +1,149 @@
-"""What a rule is: a generator function that reads a record and yields a symptom for each thing it finds.
+"""What a rule is, and what it yields.
 
+    @rule(
+        about="values",
+        fires_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=1e-9),
+        silent_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=0.5),
+    )
     def quiet_layer(record, *, least_rms=1e-6):
-        for site in module_sites(record):
-            if site.value("rms") is not None and site.value("rms") < least_rms:
-                yield Symptom(severity="warning", site=site, message="is quiet", evidence={...}, advice="...")
+        '''A layer is quiet.  Formula: …  Default: …  Wrong when: …'''
+        for place, rms in select_defined(module_places(record), "rms"):
+            if rms < least_rms:
+                yield Symptom(severity="warning", place=place, message="is quiet", evidence={…}, advice="…")
 
-The thresholds are its keyword arguments, all of them numbers with a default; a TOML file may change them.
-Its docstring is what `--explain` prints: formula, default, where that comes from, when the rule is wrong.
-A rule whose first argument is called `series` gets all records of a series by ascending step, two or more.
-One with a keyword argument `baseline` gets the record of the same network while it was healthy, or None.
-A statistic that is None says nothing, so a rule says nothing of it either.
+A rule is a generator function that yields a `Symptom` for each problem; `diagnose` makes findings of them.
+Its thresholds are keyword-only arguments whose defaults are numbers; a TOML file may change them.
+`explain_rule` returns its docstring. A rule whose first argument is called `series` gets all records of a run
+by ascending step, two or more. A rule with a keyword argument `baseline` gets the record of the same network
+when it was healthy, or None. Rules skip null statistics.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fno_telemetry.diagnosis.places import Place
-from fno_telemetry.records import CaptureRecord, Value
+from fno_telemetry.findings import Severity
+from fno_telemetry.records import CaptureRecord, FrozenMapping, Value
 
-SEVERITIES = ("note", "warning", "error")
+Topic = Literal["input", "finiteness", "values", "weights", "gradients", "steps"]
+"""What rules are about: the input, NaN and infinity, what layers return, weights, gradients, a series."""
+
+TOPICS: tuple[Topic, ...] = get_args(Topic)
 
 Evidence = Mapping[str, Value | str]
+"""Name -> number or text; None is left out of the finding."""
 
-Rule = Callable[..., Iterator["Symptom"]]
+Example = Callable[[], CaptureRecord | Sequence[CaptureRecord]]
+"""Returns a record, or the records of a series for a rule over a series."""
 
-OF_VALUES = frozenset(
-    {
-        *("overflow_risk", "dead_layer", "dead_channels", "constant_channels", "input_independent"),
-        *("constant_output", "spectral_branch_dead", "spectral_branch_weak", "local_branch_dead"),
-        *("branch_cancellation", "identity_block", "exploding_activations", "vanishing_activations"),
-        *("saturated_activation", "drifting_mean", "heavy_tail", "mode_truncation", "one_sided_spectrum"),
-        *("high_frequency_loss", "grid_artifact"),
-    }
-)
-"""The rules whose findings a broken layer before them can explain; those of weights are not among them."""
 
-OF_GRADIENTS = frozenset(
-    {"vanishing_gradient", "exploding_gradient", "branch_gradient_imbalance", "stalled_update"}
-)
-"""The rules about gradients, which a layer that passes nothing on, or too much, can explain as well."""
+@dataclass(frozen=True, kw_only=True)
+class Consequences:
+    """The rules whose findings a symptom explains: all `about` some topics, and some `rules` by name."""
+
+    about: tuple[Topic, ...] = ()
+    rules: tuple[str, ...] = ()
+    but_not: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for topic in self.about:
+            _check_topic(topic)
+
+    def cover(self, rule: "Rule") -> bool:
+        """Whether findings of this rule would follow from the symptom."""
+        return rule.name not in self.but_not and (rule.about in self.about or rule.name in self.rules)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Symptom:
-    """What a rule found at one site; no site means the whole model.
+    """What a rule found at one place; no place means the whole model.
 
-    `explains` names the rules whose findings at this site and later in the forward would follow from it.
-    `record` is the one in which a rule over a series found it, and is left out by all others.
+    `message` says what was seen and what was expected, `advice` the likely cause first and then what to do.
+    `explains` covers the rules whose findings here and later in the forward would follow from this symptom.
+    `record` is the record of the series in which a rule over a series found it; other rules leave it out.
     """
 
-    severity: str
+    severity: Severity
     message: str
     evidence: Evidence
     advice: str
     place: Place[Any] | None = None
-    explains: frozenset[str] = field(default=frozenset())
+    explains: Consequences = field(default_factory=Consequences)
     record: CaptureRecord | None = None
 
 
-def takes_series(rule: Rule) -> bool:
-    """Whether the rule reads a series of records instead of one."""
-    return _argument_names(rule)[:1] == ["series"]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rule:
+    """A rule as `rule` makes it of a generator function; call it with a record, or with a series of records.
+
+    `text` is the function's docstring, `thresholds` are its keyword-only arguments with their defaults.
+    `fires_on` and `silent_on` make an example on which the rule yields a symptom, and one on which it does
+    not; `fno_telemetry.testing.rules.check_rule` judges the rule by them.
+    """
+
+    name: str
+    about: Topic
+    text: str
+    thresholds: Mapping[str, float]
+    takes_series: bool
+    takes_baseline: bool
+    fires_on: Example | None
+    silent_on: Example | None
+    function: Callable[..., Iterator[Symptom]]
+
+    def __post_init__(self) -> None:
+        _check_topic(self.about)
+        for name, default in self.thresholds.items():
+            if isinstance(default, bool) or not isinstance(default, int | float):
+                raise TypeError(f"rule {self.name}: the default of threshold {name} must be a number")
+
+    def __call__(
+        self, of: CaptureRecord | Sequence[CaptureRecord], **arguments: float | CaptureRecord | None
+    ) -> Iterator[Symptom]:
+        """Yield the symptoms of a record or series; `arguments` are thresholds and `baseline`."""
+        return self.function(of, **arguments)
 
 
-def takes_baseline(rule: Rule) -> bool:
-    """Whether the rule judges by a healthy record where there is one."""
-    return "baseline" in _argument_names(rule)
+def rule(
+    *, about: Topic, fires_on: Example | None = None, silent_on: Example | None = None
+) -> Callable[[Callable[..., Iterator[Symptom]]], Rule]:
+    """Make a `Rule` of a generator function, which gives it its name, docstring and thresholds.
+
+    Args:
+        about: The topic of the rule, by which a cause of another rule can explain its findings.
+        fires_on: Makes a record (or series) on which the rule yields a symptom.
+        silent_on: Makes a record (or series) on which it yields none.
+
+    Raises:
+        ValueError: an unknown topic.
+        TypeError: a threshold without a default that is a number.
+    """
+
+    def make(function: Callable[..., Iterator[Symptom]]) -> Rule:
+        parameters = inspect.signature(function).parameters
+        return Rule(
+            name=function.__name__,
+            about=about,
+            text=inspect.getdoc(function) or "",
+            thresholds=FrozenMapping(
+                {
+                    parameter.name: parameter.default
+                    for parameter in parameters.values()
+                    if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "baseline"
+                }
+            ),
+            takes_series=next(iter(parameters), None) == "series",
+            takes_baseline="baseline" in parameters,
+            fires_on=fires_on,
+            silent_on=silent_on,
+            function=function,
+        )
+
+    return make
 
 
-def default_thresholds(rule: Rule) -> dict[str, float]:
-    """Return the rule's thresholds with their defaults."""
-    parameters = inspect.signature(rule).parameters.values()
-    return {
-        parameter.name: parameter.default
-        for parameter in parameters
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "baseline"
-    }
-
-
-def _argument_names(rule: Rule) -> Sequence[str]:
-    return list(inspect.signature(rule).parameters)
+def _check_topic(topic: str) -> None:
+    if topic not in TOPICS:
+        raise ValueError(f"{topic!r} is not a topic of rules; expected one of {', '.join(TOPICS)}")

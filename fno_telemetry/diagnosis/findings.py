@@ -1,17 +1,19 @@
-"""From records to findings: applies the rules, orders what they find by cause and by time."""
+"""From records to findings: applies the rules, sorts the symptoms by cause and groups findings over time."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import Any
 
 from fno_telemetry import plugins
 from fno_telemetry.comparison.series import sort_by_step
-from fno_telemetry.diagnosis.causes import Found, order_by_cause
-from fno_telemetry.diagnosis.contract import SEVERITIES, Rule, Symptom, takes_baseline, takes_series
+from fno_telemetry.diagnosis.causes import sort_by_cause
+from fno_telemetry.diagnosis.contract import Rule, Symptom
+from fno_telemetry.diagnosis.installed_rules import load_rules
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
-from fno_telemetry.errors import PluginNotFound, ReportError
-from fno_telemetry.findings import Finding
-from fno_telemetry.records import CaptureRecord, FrozenMapping
+from fno_telemetry.errors import ReportError
+from fno_telemetry.findings import SEVERITIES, Finding, group_by_cause
+from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_step
+
+_Symptoms = dict[Rule, list[Symptom]]
 
 
 def diagnose(
@@ -21,48 +23,52 @@ def diagnose(
     thresholds: RuleThresholds | None = None,
     reports: Sequence[str] | None = None,
 ) -> tuple[Finding, ...]:
-    """Say what is wrong in a record, or in a series of records of one run, causes first.
+    """Return what is wrong in a record, or in the records of one run over its steps, causes first.
 
     Args:
         records: One record, or several over the steps of one run, in any order.
-        baseline: A capture of the same network while it was healthy, which rules compare with.
+        baseline: A capture of the same network when it was healthy, with which rules compare.
         rules: Names of the rules to apply; all by default.
         thresholds: Rule -> threshold -> number; what is left out keeps its default.
-        reports: What to call each record's report in its findings, in the order of the records.
+        reports: The name of each record's report in its findings, in the order of the records.
 
     Raises:
-        ReportError: no record; records of different networks, or of steps of different kinds; values that
-            are not a report's.
+        ReportError: no record; records of different networks, or with different kinds of steps; values that a
+            report cannot have.
         OptionError: an unknown threshold, or a value that is no number.
-        PluginNotFound: an unknown rule.
+        PluginNotFound: an unknown rule, or a function that is installed as a rule but is none.
     """
     if not records:
-        raise ReportError("diagnose needs at least one report")
-    named = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
+        raise ReportError("`diagnose` needs at least one report")
+    report_of = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
     limits = check_thresholds(thresholds or {})
-    loaded, failures = _loaded(rules)
+    loaded, failures = load_rules(rules)
     series = sort_by_step(records)
-    _refuse_strangers([*series, *([baseline] if baseline is not None else [])])
+    _refuse_other_networks([*series, *([baseline] if baseline is not None else [])])
     if len({record.summary.get("step_kind") for record in records}) > 1:
-        raise ReportError("steps of different kinds do not make one series")
+        raise ReportError("reports with steps of different kinds (step, epoch) cannot be one series")
     findings: list[Finding] = []
     known: dict[tuple[str, str | None], Finding] = {}  # of the record before, by rule and layer
-    over_steps = list(_over_steps(series, loaded, limits))
+    over_steps = _apply_to_series(series, loaded, limits)
     used: set[str] = set()
     for record in series:
-        found = [one for one in over_steps if one.symptom.record is record]
-        found += _applied(record, loaded, limits, baseline)
-        of_record = list(_findings(found, record, named.get(id(record)), len(records) > 1, used))
-        of_record = list(_folded_over_time(of_record, known))
+        symptoms = {
+            rule: [symptom for symptom in over_steps[rule] if (symptom.record or series[-1]) is record]
+            if rule.takes_series
+            else _apply(rule, record, limits, baseline)
+            for rule in loaded
+        }
+        made = _make_findings(symptoms, record, report_of.get(id(record)), len(records) > 1, used)
+        of_record = list(_follow_earlier(list(made), known))
         known = {(finding.rule, finding.layer): finding for finding in of_record}
         findings += of_record
-    findings += failures
-    over_steps_alone = {name for name, rule in loaded.items() if takes_series(rule)}
-    return tuple(_with_ends(list(_causes_first(findings)), series, over_steps_alone))
+    findings += [_describe_failure(name, error) for name, error in failures.items()]
+    judge_series = {rule.name for rule in loaded if rule.takes_series}
+    return tuple(_tell_ends(list(_sort_causes(findings)), series, judge_series))
 
 
-def _refuse_strangers(records: Sequence[CaptureRecord]) -> None:
-    """Raise ReportError where records have fewer layers in common than apart."""
+def _refuse_other_networks(records: Sequence[CaptureRecord]) -> None:
+    """Raise ReportError where two records share less than half of their layers."""
     first = {module.place for module in records[0].modules}
     for record in records[1:]:
         places = {module.place for module in record.modules}
@@ -73,82 +79,77 @@ def _refuse_strangers(records: Sequence[CaptureRecord]) -> None:
             )
 
 
-def _loaded(names: Sequence[str] | None) -> tuple[dict[str, Rule], list[Finding]]:
-    """Return the rules by name, and a note for each installed one that cannot be imported."""
-    found: dict[str, Rule] = {}
-    failures = []
-    for name in names if names is not None else plugins.names("rules"):
-        try:
-            found[name] = plugins.load("rules", name)
-        except PluginNotFound as error:
-            if names is not None:
-                raise
-            failures.append(_failure(name, error))
-    return found, failures
-
-
-def _over_steps(
-    series: Sequence[CaptureRecord], rules: Mapping[str, Rule], limits: RuleThresholds
-) -> Iterator[Found]:
+def _apply_to_series(
+    series: Sequence[CaptureRecord], rules: Sequence[Rule], limits: RuleThresholds
+) -> _Symptoms:
+    """Return what the rules over a series find; nothing without two records or more that have steps."""
     if len(series) < 2 or any(record.step is None for record in series):
-        return
-    for rank, (name, rule) in enumerate(rules.items()):
-        if takes_series(rule):
-            yield from _found(name, rank, rule, series, dict(limits.get(name, {})))
+        return {rule: [] for rule in rules if rule.takes_series}
+    return {rule: _call(rule, series, limits.get(rule.name, {})) for rule in rules if rule.takes_series}
 
 
-def _applied(
-    record: CaptureRecord,
-    rules: Mapping[str, Rule],
-    limits: RuleThresholds,
-    baseline: CaptureRecord | None,
-) -> list[Found]:
-    found: list[Found] = []
-    for rank, (name, rule) in enumerate(rules.items()):
-        if takes_series(rule):
-            continue
-        arguments: dict[str, Any] = dict(limits.get(name, {}))
-        if takes_baseline(rule):
-            arguments["baseline"] = baseline
-        found += _found(name, rank, rule, record, arguments)
-    return found
+def _apply(
+    rule: Rule, record: CaptureRecord, limits: RuleThresholds, baseline: CaptureRecord | None
+) -> list[Symptom]:
+    arguments: dict[str, float | CaptureRecord | None] = dict(limits.get(rule.name, {}))
+    if rule.takes_baseline:
+        arguments["baseline"] = baseline
+    return _call(rule, record, arguments)
 
 
-def _found(name: str, rank: int, rule: Rule, of: Any, arguments: Mapping[str, Any]) -> list[Found]:
+def _call(
+    rule: Rule,
+    of: CaptureRecord | Sequence[CaptureRecord],
+    arguments: Mapping[str, float | CaptureRecord | None],
+) -> list[Symptom]:
+    """Return the symptoms; one that says why where a rule of another package raises."""
     try:
-        return [Found(name, rank, symptom) for symptom in rule(of, **arguments)]
+        return list(rule(of, **arguments))
     except Exception as error:
-        if name in plugins.RULES:
+        if rule.name in plugins.RULES:
             if isinstance(error, AttributeError | LookupError | TypeError | ValueError):
                 # The loader looks at the shape of a report, not at the type of every value in it.
                 why = f"{type(error).__name__}: {error}"
-                raise ReportError(f"its values are not a report's: {why} (rule {name})") from error
+                raise ReportError(
+                    f"the report holds a value of the wrong type: {why} (rule {rule.name})"
+                ) from error
             raise
-        # One broken package may not cost what the others say.
-        failed = Symptom(severity="note", message=_why(error), evidence={}, advice=_ADVICE)
-        return [Found(name, rank, failed)]
+        # A broken rule of one package must not cost the findings of the others.
+        record = of if isinstance(of, CaptureRecord) else of[-1]
+        return [
+            Symptom(
+                severity="note",
+                message=_tell_failure(error),
+                evidence={},
+                advice=_ADVICE,
+                record=record if rule.takes_series else None,
+            )
+        ]
 
 
-def _findings(
-    found: Sequence[Found], record: CaptureRecord, report: str | None, several: bool, used: set[str]
+def _make_findings(
+    symptoms: Mapping[Rule, Sequence[Symptom]],
+    record: CaptureRecord,
+    report: str | None,
+    several: bool,
+    used: set[str],
 ) -> Iterator[Finding]:
     """Yield the findings of one record, each with an id that is not in `used` yet."""
-    prefix = f"{record.label or report or 'report'}:" if several else ""
+    prefix = f"{record.label}:" if several else ""
     ids: dict[int, str] = {}
-    for one, cause in order_by_cause(found):
-        symptom = one.symptom
+    for rule, symptom, cause in sort_by_cause(symptoms):
         layer = symptom.place.name if symptom.place is not None else None
-        name = f"{prefix}{one.rule}:{layer or 'model'}"
+        name = f"{prefix}{rule.name}:{layer or 'model'}"
         number = 1
         while name in used:
             number += 1
-            name = f"{prefix}{one.rule}:{layer or 'model'}:{number}"
+            name = f"{prefix}{rule.name}:{layer or 'model'}:{number}"
         used.add(name)
-        ids[id(one)] = name
+        ids[id(symptom)] = name
         evidence = {key: value for key, value in symptom.evidence.items() if value is not None}
         yield Finding(
             id=name,
-            rule=one.rule,
+            rule=rule.name,
             severity=symptom.severity,
             layer=layer,
             step=record.step,
@@ -160,67 +161,54 @@ def _findings(
         )
 
 
-def _folded_over_time(
+def _follow_earlier(
     findings: Sequence[Finding], before: Mapping[tuple[str, str | None], Finding]
 ) -> Iterator[Finding]:
-    """Yield the findings; what the report before has at the same layer follows from that."""
+    """Yield the findings; one that the record before has at the same layer follows from that."""
     for finding in findings:
         earlier = before.get((finding.rule, finding.layer))
-        if earlier is None:
-            yield finding
-        else:
-            yield replace(finding, follows_from=earlier.follows_from or earlier.id)
+        yield finding if earlier is None else replace(finding, follows_from=earlier.id)
 
 
-def _causes_first(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Yield causes by severity, each followed by what follows from it, through other findings as well."""
-    by_id = {finding.id: finding for finding in findings}
-    groups: dict[str, list[Finding]] = {
-        finding.id: [] for finding in findings if finding.follows_from is None
-    }
-    for finding in findings:
-        if finding.follows_from is None:
-            continue
-        root = by_id[finding.follows_from]
-        while root.follows_from is not None:
-            root = by_id[root.follows_from]
-        groups[root.id].append(replace(finding, follows_from=root.id))
-
-    def worst(name: str) -> int:
-        return max(SEVERITIES.index(finding.severity) for finding in (by_id[name], *groups[name]))
-
-    for name in sorted(groups, key=lambda name: -worst(name)):
-        yield by_id[name]
-        yield from groups[name]
+def _sort_causes(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield causes by the highest severity among what follows from them, each with that after it."""
+    causes = group_by_cause(findings)
+    for cause in sorted(causes, key=lambda cause: -SEVERITIES.index(cause.worst)):
+        yield cause.finding
+        for consequence in cause.consequences:
+            yield replace(consequence, follows_from=cause.finding.id)
 
 
-def _with_ends(
-    findings: Sequence[Finding], series: Sequence[CaptureRecord], over_steps: Set[str]
+def _tell_ends(
+    findings: Sequence[Finding], series: Sequence[CaptureRecord], judge_series: Set[str]
 ) -> Iterator[Finding]:
-    """Yield the findings; a cause that the last record of the series does not have says so."""
+    """Yield the findings; a cause that is gone at the end of the series says when it was last seen."""
     last = series[-1].step
     if last is None or len({record.step for record in series}) < len(series):
         yield from findings
         return
     seen: dict[str, int] = {}
     for finding in findings:
-        if finding.step is not None and finding.rule not in over_steps:
-            same = finding.follows_from or finding.id
-            seen[same] = max(finding.step, seen.get(same, finding.step))
+        if finding.step is not None and finding.rule not in judge_series:
+            cause = finding.follows_from or finding.id
+            seen[cause] = max(finding.step, seen.get(cause, finding.step))
     for finding in findings:
         end = seen.get(finding.id, last)
-        gone = finding.follows_from is None and end < last
-        yield replace(finding, message=f"{finding.message}; not seen after step {end}") if gone else finding
+        if finding.follows_from is None and end < last:
+            when = spell_step(end, series[-1].summary.get("step_kind"))
+            yield replace(finding, message=f"{finding.message}; not seen after {when}")
+        else:
+            yield finding
 
 
-_ADVICE = "Report it to those who made the rule; the other rules are not affected."
+_ADVICE = "The rule has an error: report it to the authors of the rule. All other rules were applied."
 
 
-def _why(error: BaseException) -> str:
+def _tell_failure(error: BaseException) -> str:
     return f"could not be judged by this rule: {type(error).__name__}: {error}"
 
 
-def _failure(name: str, error: BaseException) -> Finding:
+def _describe_failure(name: str, error: BaseException) -> Finding:
     return Finding(
         id=f"{name}:model",
         rule=name,
@@ -228,7 +216,7 @@ def _failure(name: str, error: BaseException) -> Finding:
         layer=None,
         step=None,
         report=None,
-        message=_why(error),
+        message=_tell_failure(error),
         evidence=FrozenMapping(),
         advice=_ADVICE,
     )

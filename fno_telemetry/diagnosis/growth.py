@@ -1,4 +1,4 @@
-"""Where values grow or shrink out of proportion: over a block, over all, beside other layers."""
+"""Finds values that grow or shrink out of proportion: in a block, over all blocks, or in a layer."""
 
 import math
 from collections.abc import Iterator
@@ -9,30 +9,30 @@ from fno_telemetry.diagnosis.contract import Evidence
 from fno_telemetry.diagnosis.places import (
     Place,
     block_places,
-    counterpart,
+    find_counterpart,
+    median_of_others,
     medians_before,
     module_places,
-    others,
     select_defined,
 )
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What grows (or shrinks), where, and by which factor."""
+    """A place where values grow or shrink, what was seen there and what was expected."""
 
     place: Place[Any]
-    what: str
-    factor: float
+    message: str
     evidence: Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthLimits:
-    """Factors from which on a growth counts; with `shrinking`, down to which a shrinkage does.
+    """The factors from which on values grow too much; with `shrinking`, down to which they shrink too much.
 
-    Without a baseline, what ends up at an `ordinary` size does not count: a norm brings large inputs there.
+    Without a baseline, a layer of `ordinary` size is left out: a norm brings inputs of any size to about 1.
     """
 
     of_siblings: float
@@ -45,19 +45,21 @@ class GrowthLimits:
     shrinking: bool = False
 
     def reached(self, factor: float, limit: float) -> bool:
-        """Whether the factor is at the limit or beyond."""
+        """Whether the factor is at the limit or beyond it."""
         return factor <= limit if self.shrinking else factor >= limit
 
     def is_extreme(self, size: float | None) -> bool:
-        """Whether a layer of this rms is out of the ordinary; one of unknown size may be."""
+        """Whether a layer of this rms is larger (or smaller) than ordinary; one of unknown size may be."""
         return size is None or self.reached(size, self.ordinary)
 
 
-def growths(record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits) -> Iterator[Growth]:
-    """Yield every growth: of blocks, else over all of them, and of layers."""
+def find_growth(
+    record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits
+) -> Iterator[Growth]:
+    """Yield growth (or shrinking) in blocks, or else over all blocks, and in layers."""
     single = list(_in_blocks(record, baseline, limits))
     yield from single or (_over_depth(record, limits) if baseline is None else ())
-    yield from _of_layers(record, baseline, limits)
+    yield from _in_layers(record, baseline, limits)
 
 
 def _in_blocks(
@@ -66,18 +68,23 @@ def _in_blocks(
     gains, sizes = _gains(record), dict(_sizes(record))
     values = [gain for _, gain in gains]
     for index, (place, gain) in enumerate(gains):
-        usual = others(values, index)
-        old = counterpart(place, baseline, block_places)
+        usual = median_of_others(values, index)
+        old = find_counterpart(place, baseline, block_places)
         before = old.value("gain") if old is not None else None
-        apart = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(place.name))
+        extreme = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(place.name))
         if before:
             # Where the baseline knows the block, only a change counts.
             counts = limits.reached(gain / before, limits.gain_of_baseline)
         else:
-            counts = apart and (usual is None or limits.reached(gain / usual, limits.of_siblings))
+            counts = extreme and (usual is None or limits.reached(gain / usual, limits.of_siblings))
         if counts:
             evidence = {"gain": gain, "of_the_other_blocks": usual, "of_the_baseline": before}
-            yield Growth(place, "values in this block", gain, evidence)
+            message = f"multiplies the rms of its input by {format_number(gain)}"
+            if before:
+                message += f", in the baseline by {format_number(before)}"
+            elif usual is not None:
+                message += f", the other blocks by {format_number(usual)}"
+            yield Growth(place, message, evidence)
 
 
 def _over_depth(record: CaptureRecord, limits: GrowthLimits) -> Iterator[Growth]:
@@ -86,11 +93,15 @@ def _over_depth(record: CaptureRecord, limits: GrowthLimits) -> Iterator[Growth]
     if len(gains) < 2 or product == 0 or not limits.reached(product, limits.over_depth):
         return
     if limits.is_extreme(sizes.get(gains[-1][0].name)):
-        steepest = (min if limits.shrinking else max)(gains, key=lambda pair: pair[1])[0]
-        yield Growth(steepest, "values over all blocks", product, {"product_of_gains": product})
+        steepest, gain = (min if limits.shrinking else max)(gains, key=lambda pair: pair[1])
+        message = (
+            f"multiplies the rms of its input by {format_number(gain)}, "
+            f"all blocks together by {format_number(product)}"
+        )
+        yield Growth(steepest, message, {"product_of_gains": product})
 
 
-def _of_layers(
+def _in_layers(
     record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits
 ) -> Iterator[Growth]:
     known = dict(_sizes(baseline)) if baseline is not None else {}
@@ -98,11 +109,14 @@ def _of_layers(
     for (place, rms), usual in zip(sizes, medians_before([rms for _, rms in sizes]), strict=True):
         before = known.get(place.name)
         evidence = {"rms": rms, "median_before": usual, "of_the_baseline": before}
+        message = f"has rms {format_number(rms)}, "
         if before:
             if limits.reached(rms / before, limits.of_baseline):
-                yield Growth(place, "its values", rms / before, evidence)
+                message += f"{format_number(rms / before)} times that of the baseline"
+                yield Growth(place, message, evidence)
         elif usual and limits.reached(rms / usual, limits.of_network) and limits.is_extreme(rms):
-            yield Growth(place, "its values", rms / usual, evidence)
+            message += f"{format_number(rms / usual)} times the median of the layers before it"
+            yield Growth(place, message, evidence)
 
 
 def _gains(record: CaptureRecord) -> list[tuple[Place[Any], float]]:

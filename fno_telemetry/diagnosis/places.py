@@ -1,4 +1,4 @@
-"""Where a finding can be: the input, each call of a module, each block, the output, in order of execution."""
+"""The places of findings: the input, each call of a module, each block, the output, in execution order."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ AnyPlace = TypeVar("AnyPlace", bound="Place[Any]")
 
 @dataclass(frozen=True)
 class Place(Generic[Entry]):
-    """One entry of a record with its place and its position in the forward.
+    """One entry of a record with its name and its position in the forward.
 
-    Positions are the orders in which modules finished; a block stands behind the last of its branches.
+    Positions are the orders in which modules finished; a block comes right after the last of its branches.
     """
 
     name: str
@@ -24,23 +24,23 @@ class Place(Generic[Entry]):
     entry: Entry
 
     def value(self, statistic: str) -> Value:
-        """Return a statistic; None where it is undefined or was not measured."""
+        """Return the value of a statistic; None where it is undefined or was not measured."""
         value: Value = self.entry.stats.get(statistic)
         return value
 
     @property
     def role(self) -> str | None:
-        """The role of a module; None of anything else."""
+        """The role of a module; None for anything else."""
         return self.entry.role if isinstance(self.entry, ModuleRecord) else None
 
 
 def input_place(record: CaptureRecord) -> Place[TensorRecord] | None:
-    """Return where the model's input was measured."""
+    """Return the place of the model's input, None where it was not measured."""
     return Place("input", -1.0, record.input) if record.input is not None else None
 
 
 def output_place(record: CaptureRecord) -> Place[TensorRecord] | None:
-    """Return where the first tensor that came out was measured."""
+    """Return the place of the first tensor that the model returned, None where it was not measured."""
     return Place("output", math.inf, record.output) if record.output is not None else None
 
 
@@ -51,7 +51,7 @@ def module_places(record: CaptureRecord) -> list[Place[ModuleRecord]]:
 
 
 def block_places(record: CaptureRecord) -> list[Place[BlockRecord]]:
-    """Return every block in order of execution."""
+    """Return every block in execution order."""
     orders: dict[tuple[str, int], int] = {}
     for module in record.modules:
         orders[module.name, module.call] = max(module.order, orders.get((module.name, module.call), -1))
@@ -66,22 +66,22 @@ def block_places(record: CaptureRecord) -> list[Place[BlockRecord]]:
 
 
 def tensor_places(record: CaptureRecord) -> list[Place[Any]]:
-    """Return the input, the modules and the output, in order of execution."""
+    """Return the input, the modules and the output, in execution order."""
     ends = (input_place(record), output_place(record))
     first, last = ([end] if end is not None else [] for end in ends)
     return [*first, *module_places(record), *last]
 
 
 def select_defined(places: Sequence[AnyPlace], statistic: str) -> list[tuple[AnyPlace, float]]:
-    """Return the sites where the statistic is defined, each with its value."""
+    """Return the places where the statistic is defined, each with its value."""
     return [(place, float(value)) for place in places if (value := place.value(statistic)) is not None]
 
 
 def medians_before(values: Sequence[float]) -> list[float | None]:
-    """Return for each value the median of those before it that are above zero; None where there is none.
+    """Return for each value the median of the earlier values above zero; None where there is none.
 
-    What a layer is measured against has to be older than the layer: after an explosion everything before
-    looks small beside what comes behind.
+    A layer is compared with earlier layers only: next to the layers after an explosion, every layer before it
+    would look small.
     """
     before: list[float] = []
     usual = []
@@ -95,10 +95,10 @@ def medians_before(values: Sequence[float]) -> list[float | None]:
 def medians_downstream(
     found: Sequence[tuple[Place[ModuleRecord], float]], of_its_kind: float, of_any: float
 ) -> list[tuple[float, float] | None]:
-    """Return for each layer the median of those behind it, against which it is measured, and its limit.
+    """Return for each layer the median of the later layers with which it is compared, and the limit.
 
-    Gradients come from behind. Of layers of the same class and role the limit is `of_its_kind`; where none is
-    behind it, of all layers `of_any`. None for the last layer of all.
+    Gradients come from later layers. The median is of those with the same class and role, with the limit
+    `of_its_kind`; where there are none, of all later layers, with the limit `of_any`. None for the last one.
     """
     usual: list[tuple[float, float] | None] = []
     for index, (place, _) in enumerate(found):
@@ -113,16 +113,16 @@ def _kind(place: Place[ModuleRecord]) -> tuple[str, str]:
     return place.entry.class_name, place.entry.role
 
 
-def others(values: Sequence[float], index: int) -> float | None:
-    """Return the median of all values but one; None where there is no other."""
+def median_of_others(values: Sequence[float], index: int) -> float | None:
+    """Return the median of all values but the one at `index`; None where there is no other."""
     rest = [*values[:index], *values[index + 1 :]]
     return median(rest) if rest else None
 
 
-def counterpart(
+def find_counterpart(
     place: Place[Any], record: CaptureRecord | None, of: Callable[[CaptureRecord], list[AnyPlace]]
 ) -> AnyPlace | None:
-    """Return the site of the same place in another record, the baseline for one."""
+    """Return the place of the same name in another record, such as the baseline."""
     if record is None:
         return None
     return next((other for other in of(record) if other.name == place.name), None)

@@ -1,13 +1,12 @@
-"""The thresholds of rules: their defaults, and other ones from a TOML file."""
+"""The thresholds of rules: their defaults, and those that a TOML file sets."""
 
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fno_telemetry import plugins
-from fno_telemetry.diagnosis.contract import default_thresholds
+from fno_telemetry.diagnosis.installed_rules import load_rule
 from fno_telemetry.errors import OptionError
 from fno_telemetry.files import read_toml
 
@@ -17,7 +16,7 @@ RuleThresholds = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class RuleExplanation:
-    """What a rule says of itself, and its thresholds."""
+    """The documentation of a rule, and its thresholds with their defaults."""
 
     name: str
     text: str
@@ -25,31 +24,31 @@ class RuleExplanation:
 
 
 def explain_rule(name: str) -> RuleExplanation:
-    """Return a rule's own words: formula, defaults, when it is wrong; PluginNotFound."""
-    rule = plugins.load("rules", name)
-    return RuleExplanation(name, inspect.getdoc(rule) or "", default_thresholds(rule))
+    """Return a rule's formula, defaults and when it is wrong; PluginNotFound for an unknown rule."""
+    rule = load_rule(name)
+    return RuleExplanation(name, rule.text, rule.thresholds)
 
 
 def read_rule_thresholds(path: str | Path) -> RuleThresholds:
     """Read the tables `[diagnose.RULE]` of a TOML file; OptionError in one line where it cannot be used."""
-    document = read_toml(path, OptionError, "--thresholds")
+    document = read_toml(path, OptionError, "`thresholds`")
     table = document.get("diagnose", {})
     if not isinstance(table, dict):
-        raise OptionError(f"--thresholds {path}: [diagnose] must be a table of tables")
+        raise OptionError(f"`thresholds` {path}: [diagnose] must be a table of tables")
     try:
         return check_thresholds(table)
     except OptionError as error:
-        raise OptionError(f"--thresholds {path}: {error}") from error
+        raise OptionError(f"`thresholds` {path}: {error}") from error
 
 
 def check_thresholds(thresholds: RuleThresholds) -> RuleThresholds:
-    """Return the thresholds; OptionError names an unknown rule or threshold, or what is no number."""
+    """Return the thresholds; OptionError names an unknown rule or threshold, or a value that is no number."""
     for name, limits in thresholds.items():
         if name not in plugins.names("rules"):
             raise OptionError(f"no rule {name!r}; known: {', '.join(plugins.names('rules'))}")
         if not isinstance(limits, Mapping):
             raise OptionError(f"[diagnose.{name}] must be a table")
-        known = default_thresholds(plugins.load("rules", name))
+        known = load_rule(name).thresholds
         for threshold, value in limits.items():
             if threshold not in known:
                 raise OptionError(

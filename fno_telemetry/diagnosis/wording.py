@@ -1,18 +1,18 @@
-"""Numbers and lists as they stand in messages."""
+"""Numbers and names as messages show them."""
 
 from collections.abc import Sequence
 
 
-def digits(value: float) -> str:
+def format_number(value: float) -> str:
     """Return three significant digits, integers as they are."""
     return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """Return a share in percent."""
     return f"{100 * share:.3g} %"
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names in a row."""
+def join_names(names: Sequence[str]) -> str:
+    """Return names separated by commas."""
     return ", ".join(names)

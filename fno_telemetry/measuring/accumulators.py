@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+
 from fno_telemetry.measuring.activation_cache import CachedActivation
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, TensorRecord, Value

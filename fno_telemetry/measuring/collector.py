@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
+
 from fno_telemetry.mapping.layouts import Place
 from fno_telemetry.mapping.model_map import ModelMap, block_name
 from fno_telemetry.measuring.accumulators import (
@@ -38,7 +40,6 @@ from fno_telemetry.tracing.events import (
 from fno_telemetry.tracing.fourier_calls import count_frequencies
 from fno_telemetry.tracing.module_calls import Call, distinct_paths
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
-from torch import nn
 
 Key = tuple[str, int, str | None]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fno_telemetry.errors import ReportError, SinkUnavailable, TelemetryError
+from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext, Sink
 
@@ -99,7 +100,9 @@ class FanOut:
 
     def _note(self, member: _Member, error: Exception | SystemExit) -> None:
         told = isinstance(error, TelemetryError)
-        member.reason = _one_line(str(error) if told else f"{type(error).__name__}: {error}")
+        member.reason = to_one_line(
+            str(error) if told else f"{type(error).__name__}: {error}", _LONGEST_REASON
+        )
         if member.sink.name == "json" and not isinstance(error, ReportError):
             member.error = ReportError(f"the report cannot be written: {member.reason}")
         elif isinstance(error, SystemExit):
@@ -150,8 +153,3 @@ def _names(sinks: list[Sink]) -> list[str]:
         seen[sink.name] = seen.get(sink.name, 0) + 1
         names.append(sink.name if seen[sink.name] == 1 else f"{sink.name}-{seen[sink.name]}")
     return names
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"

@@ -10,8 +10,8 @@ import pytest
 
 import fno_telemetry as ft
 from fno_telemetry import report
+from fno_telemetry.diagnosis import example_records
 from fno_telemetry.records import freeze_mapping
-from support import small_records
 
 FINDING_KEYS = {
     *("id", "rule", "severity", "layer", "step", "report", "message", "evidence", "advice", "follows_from")
@@ -27,22 +27,22 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def healthy(tmp_path: Path) -> Path:
     path = tmp_path / "healthy.json"
-    report.write(small_records.network(), path)
+    report.write(example_records.healthy_record(), path)
     return path
 
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
     """A lifting that returns nothing, and all that follows from it; one spectral layer keeps few modes."""
-    record = small_records.network()
+    record = example_records.healthy_record()
     for module in record.modules:
         name = module.name
         if name.startswith("lifter"):
-            record = small_records.with_module(record, name, rms=0.0, min=0.0, max=0.0)
+            record = example_records.change_module(record, name, rms=0.0, min=0.0, max=0.0)
         elif not name.endswith("act"):
-            record = small_records.with_module(record, name, relative_sample_variation=0.0)
-    record = small_records.with_module(record, "blocks.1.spectral", unused_weight_fraction=0.5)
-    record = small_records.with_output(record, relative_sample_variation=0.0)
+            record = example_records.change_module(record, name, relative_sample_variation=0.0)
+    record = example_records.change_module(record, "blocks.1.spectral", unused_weight_fraction=0.5)
+    record = example_records.change_output(record, relative_sample_variation=0.0)
     path = tmp_path / "broken.json"
     report.write(record, path)
     return path
@@ -60,11 +60,14 @@ def test_the_cause_comes_first_with_its_evidence_and_advice_and_the_rest_is_fold
     lines = [line.strip() for line in result.out.splitlines()]
     assert lines[1].startswith("error   lifter.conv returns zero everywhere")
     assert lines[1].endswith("dead_layer")
-    assert lines[2].startswith("rms 0")
+    assert lines[2].startswith("rms = 0")
     assert lines[3].startswith("→ ")
-    assert lines[4].startswith("10 layers follow from this: ")
-    assert lines[5].startswith("note    blocks.1.spectral never uses 50 % of its weights")
-    assert lines[6:] == ["1 error, 1 note"]
+    assert " ".join(lines[4:6]) == (
+        "10 later layers follow from this: lifter, blocks.0.spectral, blocks.0.local, blocks.0, "
+        "blocks.1.spectral, blocks.1.local, blocks.1, blocks.2.spectral and 2 more"
+    )
+    assert lines[6].startswith("note    blocks.1.spectral never uses 50 % of its weights")
+    assert lines[7:] == ["1 error, 1 note"]
 
 
 def test_json_is_one_document_of_findings(run, broken):
@@ -90,8 +93,8 @@ def test_fail_on_decides_the_exit_code_of_errors(run, broken, level, code):
 
 @pytest.mark.parametrize(("level", "code"), [("note", 1), ("warning", 0), ("error", 0)])
 def test_fail_on_decides_the_exit_code_of_notes(run, tmp_path, level, code):
-    noted = small_records.with_module(
-        small_records.network(), "blocks.1.spectral", unused_weight_fraction=0.5
+    noted = example_records.change_module(
+        example_records.healthy_record(), "blocks.1.spectral", unused_weight_fraction=0.5
     )
     report.write(noted, tmp_path / "noted.json")
     assert run("diagnose", tmp_path / "noted.json", "--fail-on", level).code == code
@@ -105,18 +108,21 @@ def test_quiet_prints_a_line_for_each_cause_and_no_notes(run, broken, healthy):
 
 
 def test_a_baseline_shows_what_was_lost_since(run, healthy, tmp_path):
-    record = small_records.network()
+    record = example_records.healthy_record()
     for index in range(3):
-        record = small_records.with_block(record, index, spectral_local_ratio=0.1)
+        record = example_records.change_block(record, index, spectral_local_ratio=0.1)
     report.write(record, tmp_path / "later.json")
     assert run("diagnose", tmp_path / "later.json").code == 0
     result = run("diagnose", tmp_path / "later.json", "--baseline", healthy)
     assert result.code == 1
-    assert "blocks.0 hardly uses its spectral branch: ratio 0.1, beside 1 of the baseline" in result.out
+    assert (
+        "blocks.0 hardly uses its spectral branch: the ratio of spectral to local is 0.1, in the baseline 1"
+        in result.out
+    )
 
 
 def test_a_baseline_of_other_samples_is_said(run, healthy, tmp_path):
-    other = replace(small_records.network(), provenance=freeze_mapping({"input": {"digest": "1"}}))
+    other = replace(example_records.healthy_record(), provenance=freeze_mapping({"input": {"digest": "1"}}))
     report.write(other, tmp_path / "other.json")
     assert (
         "the baseline is of other samples"
@@ -131,16 +137,17 @@ def test_thresholds_come_from_a_file(run, healthy, tmp_path):
     result = run("diagnose", healthy, "--thresholds", limits, "--rule", "heavy_tail")
     assert result.code == 1
     assert result.out.splitlines()[-1] == "1 warning"
-    assert "7 layers follow from this" in result.out
+    assert "7 later layers follow from this" in result.out
 
 
 def test_a_series_says_since_when_and_says_it_once(run, tmp_path):
     for index, rms in enumerate((1.0, 1.1, 30.0, 40.0)):
-        record = small_records.with_module(
-            small_records.network(), "blocks.1.local", rms=rms, dead_channel_fraction=0.5 * (rms > 2)
+        record = example_records.change_module(
+            example_records.healthy_record(), "blocks.1.local", rms=rms, dead_channel_fraction=0.5 * (rms > 2)
         )
         report.write(
-            small_records.at_step(record, 10 * index), tmp_path / f"activation_report.step{10 * index}.json"
+            example_records.set_step(record, 10 * index),
+            tmp_path / f"activation_report.step{10 * index}.json",
         )
     result = run("diagnose", tmp_path)
     assert result.code == 1
@@ -187,14 +194,14 @@ def test_a_rule_explains_itself(run):
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_used_is_one_line_and_exit_2(run, folder, line, words):
-    report.write(small_records.network(), folder / "ok.json")
+    report.write(example_records.healthy_record(), folder / "ok.json")
     (folder / "text.json").write_text("no = json = at all")
     (folder / "unknown.toml").write_text("[diagnose.dead_lair]\nlimit = 1\n")
     (folder / "limit.toml").write_text("[diagnose.dead_layer]\nlimit = 1\n")
     (folder / "words.toml").write_text('[diagnose.dead_layer]\nnear_zero = "low"\n')
     (folder / "flat.toml").write_text("[diagnose]\ndead_layer = 1\n")
-    report.write(small_records.at_step(small_records.network(), 1), folder / "steps" / "a.json")
-    report.write(small_records.network(), folder / "steps" / "b.json")
+    report.write(example_records.set_step(example_records.healthy_record(), 1), folder / "steps" / "a.json")
+    report.write(example_records.healthy_record(), folder / "steps" / "b.json")
     result = run(*line)
     assert (result.code, result.out) == (2, "")
     assert words in result.err
@@ -213,9 +220,9 @@ def test_the_command_starts_without_torch(healthy):
 
 
 RULES = """
-from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import module_places
+from fno_telemetry.diagnosis import Symptom, module_places, rule
 
+@rule(about="values")
 def loud_layer(record, *, most=0.5):
     for place in module_places(record):
         if (rms := place.value("rms")) is not None and rms > most:
@@ -224,8 +231,12 @@ def loud_layer(record, *, most=0.5):
                 severity="warning", place=place, message="is loud", evidence=evidence, advice="Hush."
             )
 
+@rule(about="values")
 def clumsy(record):
     yield record.absent
+
+def plain(record):
+    yield from ()
 """
 
 
@@ -238,7 +249,7 @@ def package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: more-rules\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
         "[fno_telemetry.rules]\nloud_layer = more_rules:loud_layer\nclumsy = more_rules:clumsy\n"
-        "lost = more_rules:absent\n"
+        "lost = more_rules:absent\nplain = more_rules:plain\n"
     )
     monkeypatch.syspath_prepend(home)
     monkeypatch.delitem(sys.modules, "more_rules", raising=False)
@@ -250,7 +261,12 @@ def test_rules_of_other_packages_are_applied_and_broken_ones_cost_nothing(run, p
     by_rule = {finding["rule"]: finding for finding in result.document["findings"]}
     assert by_rule["loud_layer"]["advice"] == "Hush."
     assert "AttributeError" in by_rule["clumsy"]["message"]
-    assert (by_rule["clumsy"]["severity"], by_rule["lost"]["severity"]) == ("note", "note")
+    assert "'plain' is a function, not a rule: put @fno_telemetry." in by_rule["plain"]["message"]
+    assert {by_rule[name]["severity"] for name in ("clumsy", "lost", "plain")} == {"note"}
+    for option in ("--rule", "--explain"):
+        refused = run("diagnose", *([healthy] if option == "--rule" else []), option, "plain")
+        assert refused.code == 2
+        assert "not a rule: put @fno_telemetry.diagnosis.rule(about=…) above the function" in refused.err
     listed = run("plugins").out
     assert "loud_layer" in listed
     assert "more-rules" in listed
@@ -301,7 +317,7 @@ def test_a_report_with_words_for_numbers_is_refused_in_one_line(run, healthy, tm
 
 
 def test_names_cannot_command_the_terminal(run, tmp_path):
-    record = small_records.with_module(small_records.network(), "blocks.1.local", rms=0.0)
+    record = example_records.change_module(example_records.healthy_record(), "blocks.1.local", rms=0.0)
     odd = replace(
         record,
         modules=tuple(
@@ -316,7 +332,7 @@ def test_names_cannot_command_the_terminal(run, tmp_path):
 
 
 def test_reports_of_another_network_are_refused(run, healthy, folder):
-    other = small_records.network()
+    other = example_records.healthy_record()
     other = replace(other, modules=tuple(replace(m, name=f"net.{m.name}") for m in other.modules))
     report.write(other, folder / "other.json")
     for line in ([healthy, folder / "other.json"], [healthy, "--baseline", folder / "other.json"]):
@@ -327,7 +343,7 @@ def test_reports_of_another_network_are_refused(run, healthy, folder):
 
 def test_reports_without_steps_are_taken_by_number_and_that_is_said(run, folder):
     for number in (9, 10, 100):
-        report.write(small_records.network(), folder / "runs" / f"r{number}.json")
+        report.write(example_records.healthy_record(), folder / "runs" / f"r{number}.json")
     result = run("diagnose", "runs")
     assert result.out.startswith("3 reports, from runs/r9.json to runs/r100.json")
     assert "these reports have no step" in result.err

@@ -1,13 +1,14 @@
 """A comparison names what changed, where first, since when, and whether that is worse."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from fno_telemetry.comparison.thresholds import Thresholds, read_thresholds
 from fno_telemetry.comparison.verdicts import compare
 from fno_telemetry.errors import OptionError, ReportError
-from fno_telemetry.records import BlockRecord, CaptureRecord, FrozenMapping, ModuleRecord
+from fno_telemetry.records import BlockRecord, CaptureRecord, FrozenMapping, ModuleRecord, freeze_mapping
 
 MakeModule = Callable[..., ModuleRecord]
 MakeRecord = Callable[..., CaptureRecord]
@@ -137,6 +138,17 @@ def test_the_step_of_a_collapse_is_named_whatever_the_order_of_the_reports(
     assert found.worse
     assert found.first_diverging == "b"
     assert "broke at step 40" in found.verdict
+
+
+def test_a_break_of_a_series_over_epochs_is_at_an_epoch(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    epochs = []
+    for step, value in enumerate((0.2, 1e-4, 1e-4)):
+        record = make_record(make_module("a", sample_variation=value), step=step)
+        summary = freeze_mapping({**record.summary, "step_kind": "epoch"})
+        epochs.append(replace(record, summary=summary))
+    assert compare(*epochs).verdict.startswith("broke at epoch 1: ")
 
 
 def test_a_dip_that_recovers_is_no_break(make_module: MakeModule, make_record: MakeRecord) -> None:

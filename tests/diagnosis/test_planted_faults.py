@@ -23,7 +23,7 @@ def test_planted_faults_are_found(outcomes):
     assert len(missed) <= 0.05 * len(asked), missed
 
 
-def test_the_right_layer_stands_on_top(outcomes):
+def test_the_right_layer_comes_first(outcomes):
     asked = [one for one in outcomes if one.counts]
     wrong = [str(one) for one in asked if not one.right]
     assert len(wrong) <= 0.1 * len(asked), wrong

@@ -1,4 +1,7 @@
-"""Every rule: where it speaks and how severely, the neighbour of that where it is silent, and nulls."""
+"""The built-in rules case by case: where they fire and how severely, and close by, where they are silent.
+
+What every rule has to do, also one of another package, is in `test_rule_contract.py`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,42 +9,40 @@ from typing import Any
 
 import pytest
 
-from fno_telemetry import plugins
-from fno_telemetry.diagnosis.contract import default_thresholds, takes_series
+from fno_telemetry.diagnosis import example_records
 from fno_telemetry.diagnosis.findings import diagnose
 from fno_telemetry.records import CaptureRecord
-from support import small_records
 
 Record = CaptureRecord | Sequence[CaptureRecord]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A record in which a rule speaks, and one beside it in which it must not."""
+    """A record on which a rule fires, and one close to it on which it must not."""
 
     rule: str
-    speaks: Callable[[CaptureRecord], Record]
+    fires: Callable[[CaptureRecord], Record]
     layer: str | None
     severity: str
     silent: Callable[[CaptureRecord], Record]
     against: dict[str, Any] = field(default_factory=dict)
-    by_shape: bool = False  # told by a shape, which is never undefined, and no statistic
+    by_shape: bool = False  # read off a shape, which is never undefined, and no statistic
 
 
 def inp(**stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
-    return lambda record: small_records.with_input(record, **stats)
+    return lambda record: example_records.change_input(record, **stats)
 
 
 def out(**stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
-    return lambda record: small_records.with_output(record, **stats)
+    return lambda record: example_records.change_output(record, **stats)
 
 
 def mod(name: str, **stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
-    return lambda record: small_records.with_module(record, name, **stats)
+    return lambda record: example_records.change_module(record, name, **stats)
 
 
 def block(index: int, **stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
-    return lambda record: small_records.with_block(record, index, **stats)
+    return lambda record: example_records.change_block(record, index, **stats)
 
 
 def every(kind: str, **stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
@@ -50,9 +51,9 @@ def every(kind: str, **stats: Any) -> Callable[[CaptureRecord], CaptureRecord]:
     def change(record: CaptureRecord) -> CaptureRecord:
         for index in range(3):
             if kind == "block":
-                record = small_records.with_block(record, index, **stats)
+                record = example_records.change_block(record, index, **stats)
             else:
-                record = small_records.with_module(record, f"blocks.{index}.{kind}", **stats)
+                record = example_records.change_module(record, f"blocks.{index}.{kind}", **stats)
         return record
 
     return change
@@ -68,7 +69,7 @@ def all_of(*changes: Callable[[CaptureRecord], CaptureRecord]) -> Callable[[Capt
 
 
 def steps(*changes: Callable[[CaptureRecord], CaptureRecord]) -> Callable[[CaptureRecord], Record]:
-    return lambda record: [small_records.at_step(change(record), 10 * i) for i, change in enumerate(changes)]
+    return lambda record: example_records.make_series(*(change(record) for change in changes))
 
 
 def same(record: CaptureRecord) -> CaptureRecord:
@@ -422,9 +423,9 @@ CASES = [
 
 
 def found(case: Case, change: Callable[[CaptureRecord], Record]) -> list[Any]:
-    made = change(small_records.network())
+    made = change(example_records.healthy_record())
     records = [made] if isinstance(made, CaptureRecord) else made
-    against = {name: make(small_records.network()) for name, make in case.against.items()}
+    against = {name: make(example_records.healthy_record()) for name, make in case.against.items()}
     return list(diagnose(*records, rules=[case.rule], **against))
 
 
@@ -433,8 +434,8 @@ def spelled(value: Any) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=spelled)
-def test_a_rule_speaks_of_the_layer(case):
-    findings = found(case, case.speaks)
+def test_a_rule_fires_at_the_layer(case):
+    findings = found(case, case.fires)
     assert (findings[0].rule, findings[0].layer, findings[0].severity) == (
         case.rule,
         case.layer,
@@ -447,53 +448,20 @@ def test_a_rule_speaks_of_the_layer(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=spelled)
-def test_a_rule_is_silent_beside_it(case):
+def test_a_rule_is_silent_close_by(case):
     assert [f for f in found(case, case.silent) if f.severity == case.severity] == []
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.by_shape], ids=spelled)
-def test_a_rule_says_nothing_of_what_is_undefined(case):
+def test_a_rule_skips_null_statistics(case):
     def emptied(record: CaptureRecord) -> Record:
-        made = case.speaks(record)
+        made = case.fires(record)
         if isinstance(made, CaptureRecord):
-            return small_records.without_numbers(made)
-        return [small_records.without_numbers(one) for one in made]
+            return example_records.remove_numbers(made)
+        return [example_records.remove_numbers(one) for one in made]
 
     assert found(case, emptied) == []
 
 
-def test_every_rule_has_a_case():
-    assert {case.rule for case in CASES} == set(plugins.names("rules"))
-
-
 def test_a_healthy_record_has_no_finding():
-    assert diagnose(small_records.network()) == ()
-
-
-@pytest.mark.parametrize("name", plugins.names("rules"))
-def test_a_rule_says_its_formula_its_limits_and_when_it_is_wrong(name):
-    rule = plugins.load("rules", name)
-    text = rule.__doc__ or ""
-    for part in ("Formula:", "Default:", "Wrong when:"):
-        assert part in text
-    thresholds = default_thresholds(rule)
-    assert thresholds
-    assert all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in thresholds.values()
-    )
-    for threshold in thresholds:
-        assert threshold in text, f"{threshold} is not explained"
-
-
-@pytest.mark.parametrize("name", plugins.names("rules"))
-def test_a_rule_has_nothing_to_say_of_an_empty_record(name):
-    empty = CaptureRecord(
-        summary=small_records.network().summary, layers=small_records.network().layers,
-        modules=(), blocks=(), input=None, output=None, outputs=(),
-    )  # fmt: skip
-    records = (
-        [small_records.at_step(empty, step) for step in (0, 1, 2)]
-        if takes_series(plugins.load("rules", name))
-        else [empty]
-    )
-    assert diagnose(*records, rules=[name]) == ()
+    assert diagnose(example_records.healthy_record()) == ()

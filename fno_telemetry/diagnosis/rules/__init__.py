@@ -1,1 +1,1 @@
-"""The built-in rules, one a file. A new one goes here and into the table of `fno_telemetry.plugins`."""
+"""The built-in rules, one per file. A new one needs its file here and its name in `fno_telemetry.plugins`."""

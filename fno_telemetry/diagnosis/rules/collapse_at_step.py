@@ -1,15 +1,25 @@
-"""The step at which a run broke."""
+"""Finds the step at which a run broke."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.comparison.verdicts import compare
-from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record, make_series
 from fno_telemetry.diagnosis.places import Place, block_places, module_places
 from fno_telemetry.records import CaptureRecord
 
 
+def _sizes(*sizes: float) -> list[CaptureRecord]:
+    return make_series(*(change_module(healthy_record(), "blocks.1.local", rms=size) for size in sizes))
+
+
+@rule(
+    about="steps",
+    fires_on=lambda: _sizes(1.0, 1.2, 30.0, 40.0),
+    silent_on=lambda: _sizes(1.0, 1.2, 30.0, 1.1),
+)
 def collapse_at_step(
     series: Sequence[CaptureRecord],
     *,
@@ -17,13 +27,13 @@ def collapse_at_step(
     lost: float = Thresholds.lost,
     dead: float = Thresholds.dead,
 ) -> Iterator[Symptom]:
-    """A run was worse from one step on than just before, and stayed so.
+    """From one step on a run was worse than just before, and it stayed so.
 
-    Formula: the break of `compare` over the series: a layer's size or a block's gain changed by the factor
-    scale, a sample variation, an update or a branch fell to the share lost, or the share of dead channels
-    rose by dead, from one report to the next, and not undone at the end. The finding is at the first layer or
-    block in execution order for which this holds.
-    Default: those of `compare`, which tell a step of healthy training from a collapse.
+    Formula: the break of `compare` over the series: from one report to the next a layer's rms or a block's
+    gain changed by the factor scale, a sample variation, an update or a branch fell to the share lost, or
+    the share of dead channels rose by dead, and it had not recovered at the end. The finding is at the first
+    layer or block in execution order for which this holds.
+    Default: scale, lost and dead of `compare`, which tell a step of healthy training from a collapse.
     Wrong when: reports are so far apart that learning itself changes so much.
     """
     limits = Thresholds(scale=scale, lost=lost, dead=dead)
@@ -48,14 +58,14 @@ def collapse_at_step(
         *(blocks[0].name, blocks[0].entry.name),
         *(*blocks[0].entry.spectral, *blocks[0].entry.local),
     )
-    first_block = f"; the first block is {blocks[0].name}" if blocks and not began_inside else ""
-    inside = "" if not began_inside else f"{place.name} "
+    first_block = f"; the first broken block is {blocks[0].name}" if blocks and not began_inside else ""
+    inside = f"{place.name}: " if began_inside else ""
     change = next(change for change in layer.changes if change.severity != "note")
     yield Symptom(
         severity="error",
         record=record,
         place=blocks[0] if began_inside else place,
-        message=f"broke at step {broken.break_step}: {inside}{change.message}{first_block}",
+        message=f"broke at {record.spelled_step}: {inside}{change.message}{first_block}",
         evidence={
             "step": broken.break_step,
             "statistic": change.statistic,
@@ -63,6 +73,7 @@ def collapse_at_step(
             "after": change.after,
             "first_block": blocks[0].name if blocks else None,
         },
-        explains=OF_VALUES | OF_GRADIENTS,
-        advice="Go back to the checkpoint before; look at rate, data and loss of the steps between.",
+        explains=Consequences(about=("values", "gradients")),
+        advice="Probably a step was too large, or a batch was broken: go back to the checkpoint before, and "
+        "check learning rate, data and loss of the steps between.",
     )

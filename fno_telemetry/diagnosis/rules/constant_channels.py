@@ -1,20 +1,28 @@
-"""Channels that return one number."""
+"""Finds channels that return one constant."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record
 from fno_telemetry.diagnosis.places import input_place, module_places
-from fno_telemetry.diagnosis.wording import percent
+from fno_telemetry.diagnosis.wording import format_percent
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", constant_channel_fraction=0.0625),
+    silent_on=lambda: change_module(
+        healthy_record(), "blocks.1.local", constant_channel_fraction=0.0625, dead_channel_fraction=0.0625
+    ),
+)
 def constant_channels(record: CaptureRecord, *, least: float = 0.01) -> Iterator[Symptom]:
-    """Some channels of a layer are the same number for every sample and point, and not zero.
+    """Some channels of a layer have the same value, not zero, for every sample and point.
 
     Formula: constant_channel_fraction - dead_channel_fraction >= least in a layer with weights and spatial
-    axes, above what any layer before it has. A channel is constant when its range is at most 1e-6 of its
-    max |x|.
-    Default: 0.01, any channel of a common width: no healthy layer with weights has one.
+    axes, and more constant channels than in any layer before it. A channel is constant when its range is at
+    most 1e-6 of its max |x|.
+    Default: least 0.01, which is any channel of a common width: no healthy layer with weights has one.
     Wrong when: a layer adds constants on purpose, such as the parameters of an equation.
     """
     entered = input_place(record)
@@ -29,11 +37,15 @@ def constant_channels(record: CaptureRecord, *, least: float = 0.01) -> Iterator
             yield Symptom(
                 severity="error" if constant == 1 else "warning",
                 place=place,
-                message="is one number in every channel"
+                message="is constant in every channel"
                 if constant == 1
-                else f"has {percent(fraction)} channels that are one number each",
+                else f"is constant in {format_percent(fraction)} of its channels, expected less than "
+                f"{format_percent(least)}",
                 evidence={"constant_channel_fraction": constant, "dead_channel_fraction": dead},
-                advice="Only its bias is left: look at its weights and at what goes in.",
-                explains=OF_VALUES if constant == 1 else frozenset({"constant_channels"}),
+                advice="Only the bias of these channels is left: check the weights of this layer and its "
+                "input.",
+                explains=Consequences(about=("values",))
+                if constant == 1
+                else Consequences(rules=("constant_channels",)),
             )
         before = max(before, float(constant))

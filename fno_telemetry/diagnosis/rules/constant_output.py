@@ -1,13 +1,19 @@
-"""An output without structure."""
+"""Finds an output without structure."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.contract import Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_output, healthy_record
 from fno_telemetry.diagnosis.places import output_place
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_output(healthy_record(), dc_fraction=1.0),
+    silent_on=lambda: change_output(healthy_record(), dc_fraction=1 - 1e-6),
+)
 def constant_output(
     record: CaptureRecord,
     *,
@@ -15,13 +21,13 @@ def constant_output(
     least_structure: float = 1e-8,
     of_baseline: float = 0.1,
 ) -> Iterator[Symptom]:
-    """Each field that comes out is one number.
+    """Each field of the output is constant.
 
-    Formula: 1 - dc_fraction <= least_structure, the share of energy that is not in the fields' means; or
-    constant_channel_fraction = 1. A warning: 1 - dc_fraction <= of_baseline times the baseline's.
-    Default: least_structure 1e-8, an amplitude of 1e-4 beside the mean; untrained networks had 1e-5 and more.
-    of_baseline 0.1: in the course of a healthy training it did not fall.
-    Wrong when: constant fields are what the network is to return.
+    Formula: 1 - dc_fraction <= least_structure, the share of energy outside the fields' means; or
+    constant_channel_fraction = 1. A warning: 1 - dc_fraction <= of_baseline times that of the baseline.
+    Default: least_structure 1e-8, an amplitude of 1e-4 of the mean; untrained networks had 1e-5 and more.
+    of_baseline 0.1: during healthy training it did not fall.
+    Wrong when: the network is meant to return constant fields.
     """
     place = output_place(record)
     if place is None or place.value("rms") in (None, 0):
@@ -36,17 +42,24 @@ def constant_output(
     if not none_left and not fell:
         return
     mean = place.value("mean")
+    message = "is constant in every field" if none_left else "is nearly constant in every field"
+    if mean is not None:
+        message += f" (mean {format_number(mean)})"
+    if dc is not None and not none_left and before is not None:
+        message += (
+            f": {format_number(1 - dc)} of its energy is outside the means, in the baseline "
+            f"{format_number(before)}"
+        )
     yield Symptom(
         severity="error" if none_left else "warning",
         place=place,
-        message=("is" if none_left else "is nearly")
-        + " one number per field"
-        + ("" if mean is None else f" (mean {digits(mean)})"),
+        message=message,
         evidence={
             "dc_fraction": dc,
             "constant_channel_fraction": constant,
             "std": place.value("std"),
             "of_the_baseline": known,
         },
-        advice="Look for the first layer that lost its structure; then at the rate and the loss.",
+        advice="A layer before it has probably lost the structure: find the first such layer, then check the "
+        "learning rate and the loss.",
     )

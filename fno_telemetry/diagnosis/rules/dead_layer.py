@@ -1,42 +1,52 @@
-"""Layers that return nothing."""
+"""Finds layers that return nothing."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record
 from fno_telemetry.diagnosis.places import medians_before, select_defined, tensor_places
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=0.0),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=1e-5),
+)
 def dead_layer(
     record: CaptureRecord, *, near_zero: float = 1e-6, ordinary: float = 1e-3
 ) -> Iterator[Symptom]:
-    """A layer returns zeros, or next to nothing beside the rest of the network.
+    """A layer returns zeros, or almost nothing compared with the rest of the network.
 
-    Formula: rms <= near_zero times the median rms of the input and of all layers before it, and <=
+    Formula: rms <= near_zero times the median rms of the input and of all layers before it, and rms <=
     ordinary.
-    Default: near_zero 1e-6: in healthy networks, made or trained, no layer was below 0.03 of what came
-    before, and float32 has seven digits, so that a sum with such a layer is not changed by it. ordinary
-    1e-3: behind a norm values are near 1, however large what went in was.
+    Default: near_zero 1e-6: in healthy networks, untrained or trained, no layer was below 0.03 of the layers
+    before it, and float32 has seven digits, so adding such a layer changes nothing. ordinary 1e-3: after a
+    norm values are near 1, however large the input of the norm was.
     Wrong when: a layer starts at zero on purpose and has not been trained yet.
     """
     found = select_defined(tensor_places(record), "rms")
     for (place, rms), usual in zip(found, medians_before([rms for _, rms in found]), strict=True):
         if place.name == "input" or rms > min(near_zero * (usual or 0.0), ordinary):
             continue
-        nothing = "zero everywhere" if rms == 0 else f"next to nothing (rms {digits(rms)})"
+        message = "returns zero everywhere"
+        if rms != 0:
+            message = f"returns almost nothing: rms {format_number(rms)}"
+            message += "" if usual is None else f", the median before it is {format_number(usual)}"
         norm = place.value("weight_norm")
-        advice = "Its input is zero, or negative everywhere before a rectifier: look at the layer before."
+        advice = "Its input is probably zero, or negative before a rectifier: check the layer before it."
         if norm is not None:
             advice = (
-                "Look at its weights: a decay too strong, a rate that threw them away, or a start at zero."
+                "Its weights were probably shrunk by weight decay, broken by a step that was too large, or "
+                "start at zero: check them."
             )
         yield Symptom(
             severity="error",
             place=place,
-            message=f"returns {nothing}",
+            message=message,
             evidence={"rms": rms, "median_before": usual}
             | ({"weight_norm": norm} if norm is not None else {}),
             advice=advice,
-            explains=OF_VALUES | OF_GRADIENTS,
+            explains=Consequences(about=("values", "gradients")),
         )

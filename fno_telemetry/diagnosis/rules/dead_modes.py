@@ -1,28 +1,35 @@
-"""Modes without weights."""
+"""Finds modes without weights."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record
 from fno_telemetry.diagnosis.places import module_places, select_defined
-from fno_telemetry.diagnosis.wording import percent
+from fno_telemetry.diagnosis.wording import format_percent
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="weights",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.spectral", dead_mode_fraction=0.1),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.spectral", dead_mode_fraction=0.001),
+)
 def dead_modes(record: CaptureRecord, *, least: float = 0.01) -> Iterator[Symptom]:
-    """Some modes of a spectral layer have no weights to speak of: these frequencies do not pass it.
+    """Some modes of a spectral layer have almost no weights, so their frequencies do not pass it.
 
-    Formula: dead_mode_fraction >= least; a mode is dead when its weights' energy is at most 1e-12 of the
-    strongest mode's.
-    Default: 0.01. No mode of a healthy network, made or trained, was dead.
-    Wrong when: modes are switched on in the course of training, or were pruned.
+    Formula: dead_mode_fraction >= least; a mode is dead when the energy of its weights is at most 1e-12 of
+    that of the strongest mode.
+    Default: least 0.01. No mode of a healthy network, untrained or trained, was dead.
+    Wrong when: modes are switched on during training, or were pruned.
     """
     for place, dead in select_defined(module_places(record), "dead_mode_fraction"):
         if dead >= least:
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"has {percent(dead)} dead modes",
+                message=f"has {format_percent(dead)} dead modes, expected less than {format_percent(least)}",
                 evidence={"dead_mode_fraction": dead, "effective_modes": place.value("effective_modes")},
-                advice="Look at the decay, and at what was loaded: fewer modes leave the rest empty.",
-                explains=frozenset({"high_frequency_loss", "one_sided_spectrum"}),
+                advice="Weight decay is probably too strong, or a checkpoint with fewer modes was loaded, "
+                "which leaves the others empty: check both.",
+                explains=Consequences(rules=("high_frequency_loss", "one_sided_spectrum")),
             )

@@ -1,13 +1,18 @@
-"""Where values grow out of proportion."""
+"""Finds values that grow out of proportion."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.growth import GrowthLimits, growths
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_block, change_module, healthy_record
+from fno_telemetry.diagnosis.growth import GrowthLimits, find_growth
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_module(change_block(healthy_record(), 1, gain=12.0), "blocks.1", rms=12.0),
+    silent_on=lambda: change_block(healthy_record(), 1, gain=12.0),
+)
 def exploding_activations(
     record: CaptureRecord,
     *,
@@ -20,17 +25,18 @@ def exploding_activations(
     gain_of_baseline: float = 4,
     ordinary: float = 10,
 ) -> Iterator[Symptom]:
-    """A block multiplies the size of its input, the blocks together do, or a layer towers above the rest.
+    """A block amplifies its input, the blocks together do, or a layer is far larger than the rest.
 
     Formula: without a baseline, for layers whose rms is ordinary or more: a block's gain, rms(y) / rms(x), >=
     least_gain and >= of_siblings times the median of the other blocks; a layer's rms >= of_network times the
-    median of the layers before it. The product of all gains >= over_depth. With a baseline: a layer's rms >=
+    median of the layers before it; the product of all gains >= over_depth. With a baseline: a layer's rms >=
     of_baseline times its own there, a block's gain >= gain_of_baseline times.
-    Default: healthy blocks had gains of 0.5 to 3 and at most 3.6 times the median; healthy layers at most
-    27 times the median of their network. In the course of a healthy training no layer grew by more than
-    5.3, from an untrained network on by 26, and no block's gain by more than 1.9. ordinary 10: behind a
-    norm values are near 1, however large or small what went in was.
-    Wrong when: inputs of quite another size than the network was trained on come in.
+    Default: of_siblings 5, least_gain 10, of_network 300, over_depth 1000: healthy blocks had gains of 0.5
+    to 3 and at most 3.6 times the median, healthy layers at most 27 times the median of their network.
+    of_baseline 10 and gain_of_baseline 4: during healthy training no layer grew by more than 5.3 (by 26 from
+    an untrained network on) and no block's gain by more than 1.9. ordinary 10: after a norm values are near
+    1, however large or small its input was.
+    Wrong when: the inputs have a very different size from those of the training.
     """
     limits = GrowthLimits(
         of_siblings=of_siblings,
@@ -41,12 +47,13 @@ def exploding_activations(
         gain_of_baseline=gain_of_baseline,
         ordinary=ordinary,
     )
-    for growth in growths(record, baseline, limits):
+    for growth in find_growth(record, baseline, limits):
         yield Symptom(
             severity="warning",
             place=growth.place,
-            message=f"{growth.what} grow by a factor of {digits(growth.factor)}",
+            message=growth.message,
             evidence=growth.evidence,
-            advice="Lower the rate, clip gradients, or put a norm before this place.",
-            explains=(OF_VALUES | OF_GRADIENTS) - {"dead_layer", "dead_channels"},
+            advice="The learning rate is probably too high, or a norm is missing: lower the rate, clip "
+            "gradients, or add a norm before this layer.",
+            explains=Consequences(about=("values", "gradients"), but_not=("dead_layer", "dead_channels")),
         )

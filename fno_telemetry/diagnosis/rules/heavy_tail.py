@@ -1,14 +1,22 @@
-"""A few values far above all others."""
+"""Finds a few values far above all others."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import Place, counterpart, input_place, module_places
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_input, change_module, healthy_record
+from fno_telemetry.diagnosis.places import Place, find_counterpart, input_place, module_places
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", tail_ratio=300.0),
+    silent_on=lambda: change_input(
+        change_module(healthy_record(), "blocks.1.local", tail_ratio=300.0), tail_ratio=100.0
+    ),
+)
 def heavy_tail(
     record: CaptureRecord,
     *,
@@ -18,13 +26,14 @@ def heavy_tail(
     of_input: float = 4,
     of_baseline: float = 5,
 ) -> Iterator[Symptom]:
-    """A layer has a few values that dwarf the others: outliers, or one channel that took over.
+    """A layer has a few values far larger than the others: outliers, or one channel that took over.
 
-    Formula: in a layer with weights, abs_p99 / abs_p50 >= tail, or max |x| / abs_p99 >= peak; each also >=
-    of_input times the model's input's; or either >= of_baseline times its own in the baseline.
-    Default: tail 200, peak 30, of_input 4; of_baseline 5: in the course of a healthy training no layer's
-    grew by more than 2.1. Healthy layers with weights had at most 93 and 6; activations are left out,
-    because most of what a GELU returns is near zero.
+    Formula: in a layer with weights, abs_p99 / abs_p50 >= tail, or max |x| / abs_p99 >= peak, and each >=
+    of_input times that of the model's input; or, where the baseline knows the layer, either >= of_baseline
+    times its own there.
+    Default: tail 200, peak 30, of_input 4; of_baseline 5: during healthy training no layer's grew by more
+    than 2.1. Healthy layers with weights had at most 93 and 6; activations are left out, because most of
+    what a GELU returns is near zero.
     Wrong when: the field itself is nearly empty, such as a detector image, and the layer only passes it on.
     """
     entered = input_place(record)
@@ -34,9 +43,10 @@ def heavy_tail(
         if "weight_norm" not in place.entry.stats:
             continue
         ratio, top = place.value("tail_ratio"), _peak(place)
-        long = ratio is not None and ratio >= max(tail, of_input * own_tail)
-        high = top is not None and top >= max(peak, of_input * own_peak)
-        known = counterpart(place, baseline, module_places)
+        most_tail, most_peak = max(tail, of_input * own_tail), max(peak, of_input * own_peak)
+        long = ratio is not None and ratio >= most_tail
+        high = top is not None and top >= most_peak
+        known = find_counterpart(place, baseline, module_places)
         before = (known.value("tail_ratio"), _peak(known)) if known is not None else (None, None)
         grown = [
             now is not None and then is not None and now >= of_baseline * then
@@ -45,20 +55,30 @@ def heavy_tail(
         # Where the baseline knows the layer, only a change counts.
         if (known is None and (long or high)) or any(grown):
             peaked = high or grown[1]
+            if peaked and top is not None:
+                message = f"has outliers: the largest |x| is {format_number(top)} times the 99th percentile"
+                then, most = before[1], most_peak
+            else:
+                message = "has a heavy tail: the 99th percentile of |x| is "
+                message += f"{format_number(ratio or 0.0)} times the 50th"
+                then, most = before[0], most_tail
+            if then is None:
+                message += f", expected less than {format_number(most)} times"
+            else:
+                message += f", in the baseline {format_number(then)} times"
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"has outliers: the largest is {digits(top)} times the 99th percentile of |x|"
-                if peaked and top is not None
-                else f"has values apart: the 99th percentile of |x| is {digits(ratio or 0.0)} times the 50th",
+                message=message,
                 evidence={
                     "tail_ratio": ratio,
                     "max_over_abs_p99": top,
                     "tail_ratio_of_the_baseline": before[0],
                     "max_over_abs_p99_of_the_baseline": before[1],
                 },
-                advice="Look for one channel or mode that took over; clip gradients, or use a decay.",
-                explains=frozenset({"heavy_tail", "overflow_risk"}),
+                advice="One channel or mode has probably taken over: find it, clip gradients, or use weight "
+                "decay.",
+                explains=Consequences(rules=("heavy_tail", "overflow_risk")),
             )
 
 

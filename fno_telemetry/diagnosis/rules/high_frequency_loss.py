@@ -1,24 +1,30 @@
-"""Where fine structure is lost."""
+"""Finds where fine structure is lost."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from fno_telemetry.diagnosis.contract import Symptom
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record
 from fno_telemetry.diagnosis.places import (
     Place,
-    counterpart,
+    find_counterpart,
     input_place,
+    median_of_others,
     module_places,
-    others,
     output_place,
     select_defined,
 )
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
 _STATISTIC = "high_frequency_fraction"
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1", high_frequency_fraction=5e-4),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.spectral", high_frequency_fraction=0.0),
+)
 def high_frequency_loss(
     record: CaptureRecord,
     *,
@@ -29,11 +35,11 @@ def high_frequency_loss(
 ) -> Iterator[Symptom]:
     """A block, or the output, has lost its high frequencies although the input has some.
 
-    Formula: high_frequency_fraction, the energy above 1/4 cycle per sample, of a block or the output, <=
-    of_siblings times the median of the other blocks, or <= of_baseline times the baseline's: a warning; <=
-    near_zero: a note. The input's is above near_zero.
+    Formula: high_frequency_fraction, the share of energy above 1/4 cycle per sample, of a block or the
+    output: <= of_siblings times the median of the other blocks, or <= of_baseline times that of the
+    baseline, is a warning; <= near_zero is a note. That of the input is above near_zero.
     Default: near_zero 1e-8, of_siblings 0.01, of_baseline 0.05. Blocks of healthy networks had 1e-4 and more,
-    and at least 0.07 of the median. A smooth output is a note only: the target may be so too.
+    and at least 0.07 of the median. A smooth output is a note only: the target may be smooth too.
     Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     entered = input_place(record)
@@ -43,14 +49,15 @@ def high_frequency_loss(
     blocks = select_defined([place for place in module_places(record) if place.role == "block"], _STATISTIC)
     values = [value for _, value in blocks]
     for index, (place, value) in enumerate(blocks):
-        yield from _judged(place, value, others(values, index), baseline, near_zero, of_siblings, of_baseline)
+        usual = median_of_others(values, index)
+        yield from _judge(place, value, usual, baseline, near_zero, of_siblings, of_baseline)
     end = output_place(record)
     left = end.value(_STATISTIC) if end is not None else None
     if end is not None and left is not None:
-        yield from _judged(end, left, None, baseline, near_zero, of_siblings, of_baseline)
+        yield from _judge(end, left, None, baseline, near_zero, of_siblings, of_baseline)
 
 
-def _judged(
+def _judge(
     place: Place[Any],
     value: float,
     usual: float | None,
@@ -59,18 +66,23 @@ def _judged(
     of_siblings: float,
     of_baseline: float,
 ) -> Iterator[Symptom]:
-    known = counterpart(place, baseline, lambda record: [*module_places(record), *_ends(record)])
+    known = find_counterpart(place, baseline, lambda record: [*module_places(record), *_ends(record)])
     before = known.value(_STATISTIC) if known is not None else None
-    beside_others = usual is not None and value <= of_siblings * usual
-    beside_baseline = before is not None and value <= of_baseline * before
-    if value <= near_zero or beside_others or beside_baseline:
+    below_others = usual is not None and value <= of_siblings * usual
+    below_baseline = before is not None and value <= of_baseline * before
+    if value <= near_zero or below_others or below_baseline:
+        message = f"has lost its high frequencies: {format_number(value)} of its energy is above 1/4 cycle "
+        message += "per sample"
+        message += f", in the other blocks {format_number(usual)}" if usual is not None else ""
+        message += f", in the baseline {format_number(before)}" if before is not None else ""
         yield Symptom(
-            severity="warning" if beside_others or beside_baseline else "note",
+            severity="warning" if below_others or below_baseline else "note",
             place=place,
-            message=f"has lost its high frequencies: {digits(value)} of its energy is above 1/4",
+            message=message,
             evidence={_STATISTIC: value, "of_the_other_blocks": usual, "of_the_baseline": before},
-            advice="Look at the local branch and the number of modes; a loss on gradients keeps edges.",
-            explains=frozenset({"high_frequency_loss"}),
+            advice="The local branch is probably too weak, or there are too few modes: check both; a loss on "
+            "gradients keeps edges.",
+            explains=Consequences(rules=("high_frequency_loss",)),
         )
 
 

@@ -1,18 +1,24 @@
-"""Where the network stops depending on its input."""
+"""Finds where the network stops depending on its input."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from fno_telemetry.diagnosis.contract import OF_VALUES, Symptom
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record
 from fno_telemetry.diagnosis.places import Place, module_places, output_place, select_defined
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
-# Liftings and projections may belong to a second input, a time for one, which is the same for all samples.
+# Liftings and projections may belong to a second input, such as a time, which is the same for all samples.
 _ROLES = frozenset({"spectral", "local", "block"})
 _STATISTIC = "relative_sample_variation"
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.spectral", relative_sample_variation=0.0),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.act", relative_sample_variation=0.0),
+)
 def input_independent(
     record: CaptureRecord,
     *,
@@ -21,27 +27,27 @@ def input_independent(
     near_zero: float = 1e-6,
     of_baseline: float = 0.25,
 ) -> Iterator[Symptom]:
-    """The output, or a branch, is the same whatever goes in; said of the layer behind which it is.
+    """The output, or a branch, is the same for every input; the finding is at the layer where that begins.
 
-    Formula: relative_sample_variation, how much a layer differs between samples beside how much the input
-    does. The output's <= lost: the finding is at the first layer behind the last one above the limit. A
-    spectral, local or block layer's <= near_zero: a finding of its own. Any layer's <= of_baseline times
-    its own in the baseline.
-    Default: lost 5e-5. Untrained operators had 0.002 to 0.06, an untrained stack of 20 convolutions 1.3e-4:
-    their biases hide much of the input; near_zero 1e-6, the resolution of float32; of_baseline 0.25: in the
-    course of a healthy training no layer fell below 0.57 of before.
+    Formula: relative_sample_variation, how much a layer differs between samples relative to how much the
+    input does. That of the output <= lost: the finding is at the first layer after the last one above the
+    limit. That of a spectral, local or block layer <= near_zero: a finding of its own. That of any layer <=
+    of_baseline times its own in the baseline.
+    Default: lost 5e-5: untrained operators had 0.002 to 0.06, an untrained stack of 20 convolutions 1.3e-4,
+    because biases hide much of the input. near_zero 1e-6, the resolution of float32. of_baseline 0.25: during
+    healthy training no layer fell below 0.57 of before.
     Wrong when: the samples hardly differ, or a network adds something large and constant to its output.
     """
     places: list[tuple[Place[Any], float]] = [*select_defined(module_places(record), _STATISTIC)]
     end = output_place(record)
     left = end.value(_STATISTIC) if end is not None else None
-    since: Place[Any] | None = None  # where the input is lost for the output
+    since: Place[Any] | None = None  # where the output loses the input
     if end is not None and left is not None:
         places.append((end, left))
         if left <= lost:
             alive = [index for index, (_, variation) in enumerate(places) if variation > lost]
             since = places[alive[-1] + 1 if alive else 0][0]
-    known = {} if baseline is None else dict(_places(baseline))
+    known = {} if baseline is None else dict(_variations(baseline))
     for place, variation in places:
         before = known.get(place.name)
         fell = before is not None and variation <= of_baseline * before
@@ -51,22 +57,27 @@ def input_independent(
         yield Symptom(
             severity="error" if since is not None else "warning",
             place=place,
-            message=_message(variation, before if fell else None),
+            message=_describe(variation, before if fell else None, lost if place is since else near_zero),
             evidence={_STATISTIC: variation, "of_the_output": left, "of_the_baseline": before},
-            advice="Little but biases is left: look at the weights here, and at the norm or scale before.",
-            explains=OF_VALUES - {"dead_layer"},
+            advice="Almost only biases are left here: check the weights of this layer, and the norm or "
+            "scale before it.",
+            explains=Consequences(about=("values",), but_not=("dead_layer",)),
         )
 
 
-def _message(variation: float, before: float | None) -> str:
+def _describe(variation: float, before: float | None, limit: float) -> str:
     if variation == 0:
         return "is the same for every sample"
-    since = "" if before is None else f"; in the baseline {digits(before)} times"
-    return f"varies between samples only {digits(variation)} times as much as the input{since}"
+    expected = (
+        f"expected more than {format_number(limit)} times"
+        if before is None
+        else f"in the baseline {format_number(before)} times"
+    )
+    return f"varies between samples only {format_number(variation)} times as much as the input, {expected}"
 
 
-def _places(record: CaptureRecord) -> Iterator[tuple[str, float]]:
-    """Yield the place and variation of every module and of the output."""
+def _variations(record: CaptureRecord) -> Iterator[tuple[str, float]]:
+    """Yield the name and variation of every module and of the output."""
     end = output_place(record)
     ends = [] if end is None else [end]
     for place, variation in [

@@ -1,13 +1,19 @@
-"""Spectral layers that do not see most of what comes in."""
+"""Finds spectral layers that cut off most of their input."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import counterpart, module_places, others, select_defined
-from fno_telemetry.diagnosis.wording import percent
+from fno_telemetry.diagnosis.contract import Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record
+from fno_telemetry.diagnosis.places import find_counterpart, median_of_others, module_places, select_defined
+from fno_telemetry.diagnosis.wording import format_percent
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.spectral", truncated_energy_fraction=0.6),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.spectral", truncated_energy_fraction=0.4),
+)
 def mode_truncation(
     record: CaptureRecord,
     *,
@@ -17,28 +23,35 @@ def mode_truncation(
 ) -> Iterator[Symptom]:
     """A spectral layer cuts off most of the energy of its input.
 
-    Formula: truncated_energy_fraction, the share of the input's energy without means that lies outside of the
-    layer's modes, >= noted: a note; of_baseline above the baseline's: a warning.
-    Default: 0.5 and 0.25. A note only, because it is the data's as much as the network's: networks with few
-    modes cut off nine tenths of noise and of point sources, and fit smooth targets well all the same.
+    Formula: truncated_energy_fraction, the share of the input's energy (without means) outside the modes of
+    the layer, >= noted is a note; of_baseline or more above that of the baseline is a warning.
+    Default: noted 0.5 and of_baseline 0.25. Without a baseline a note only, because it depends on the data as
+    much as on the network: networks with few modes cut off nine tenths of noise and of point sources, and fit
+    smooth targets well all the same.
     Wrong when: the input is rough and the target smooth, or the local branch carries the rest.
     """
     found = select_defined(module_places(record), "truncated_energy_fraction")
     shares = [share for _, share in found]
     for index, (place, cut) in enumerate(found):
-        rest = others(shares, index)
-        known = counterpart(place, baseline, module_places)
+        rest = median_of_others(shares, index)
+        known = find_counterpart(place, baseline, module_places)
         before = known.value("truncated_energy_fraction") if known is not None else None
         risen = before is not None and cut >= before + of_baseline
         if cut >= noted or risen:
+            expected = (
+                f"expected less than {format_percent(noted)}"
+                if before is None
+                else f"in the baseline {format_percent(before)}"
+            )
             yield Symptom(
                 severity="warning" if risen else "note",
                 place=place,
-                message=f"cuts off {percent(cut)} of what varies in its input",
+                message=f"cuts off {format_percent(cut)} of the energy of its input, {expected}",
                 evidence={
                     "truncated_energy_fraction": cut,
                     "of_the_other_layers": rest,
                     "of_the_baseline": before,
                 },
-                advice="More modes, or a local branch that carries the high frequencies.",
+                advice="There are probably too few modes for this input: use more modes, or a local branch "
+                "that carries the high frequencies.",
             )

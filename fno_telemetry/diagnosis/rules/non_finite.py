@@ -1,18 +1,24 @@
-"""NaN and infinity: where they come from first."""
+"""Finds the first layer that returns NaN or infinity."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record
 from fno_telemetry.diagnosis.places import tensor_places
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord, Value
 
 
+@rule(
+    about="finiteness",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.spectral", nan_count=1),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.spectral", max=1e30),
+)
 def non_finite(record: CaptureRecord, *, most: float = 0) -> Iterator[Symptom]:
     """A layer returns NaN or infinity; the first one in execution order is the cause of the others.
 
     Formula: nan_count + inf_count > most.
-    Default: 0, because one such element spreads over a whole field at the next Fourier transform.
+    Default: most 0, because one such value spreads over a whole field at the next Fourier transform.
     Wrong when: a layer masks with infinity on purpose, as attention does.
     """
     for place in tensor_places(record):
@@ -24,15 +30,21 @@ def non_finite(record: CaptureRecord, *, most: float = 0) -> Iterator[Symptom]:
             "inf_count": infinite,
             "count": place.value("count"),
         }
-        advice = "Look for a division, a root, a logarithm or an overflow in this layer."
+        advice = (
+            "Probably a division by zero, the root or logarithm of a negative number, or an overflow: check "
+            "what this layer computes."
+        )
         if place.entry.reasons.get("weight_norm") == "a parameter is not finite":
             evidence["weights"] = "a parameter is not finite"
-            advice = "Its weights are broken: take an earlier checkpoint, lower the rate, clip gradients."
+            advice = (
+                "Its weights are not finite, usually after a step that was too large: take an earlier "
+                "checkpoint, lower the learning rate, clip gradients."
+            )
         yield Symptom(
             severity="error",
             place=place,
-            message=f"returns {digits(nan)} NaN and {digits(infinite)} infinite elements",
+            message=f"contains {format_number(nan)} NaN and {format_number(infinite)} infinite values",
             evidence=evidence,
             advice=advice,
-            explains=OF_VALUES | OF_GRADIENTS | {"non_finite"},
+            explains=Consequences(about=("values", "gradients", "finiteness")),
         )

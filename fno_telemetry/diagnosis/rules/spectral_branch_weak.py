@@ -1,13 +1,19 @@
-"""Blocks whose spectral branch is far weaker than it is elsewhere."""
+"""Finds blocks whose spectral branch is far weaker than elsewhere."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import Symptom
-from fno_telemetry.diagnosis.places import block_places, counterpart, others, select_defined
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.contract import Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_block, healthy_record
+from fno_telemetry.diagnosis.places import block_places, find_counterpart, median_of_others, select_defined
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_block(healthy_record(), 1, spectral_local_ratio=0.02),
+    silent_on=lambda: change_block(healthy_record(), 1, spectral_local_ratio=0.5),
+)
 def spectral_branch_weak(
     record: CaptureRecord,
     *,
@@ -16,34 +22,35 @@ def spectral_branch_weak(
     of_baseline: float = 0.25,
     dead: float = 1e-4,
 ) -> Iterator[Symptom]:
-    """The spectral branch of a block is far weaker beside the local one than in the other blocks, or before.
+    """The spectral branch of a block is far weaker than in the other blocks, or than in the baseline.
 
     Formula: spectral_local_ratio <= of_siblings times the median of the other blocks, or <= of_baseline
-    times the same block's in the baseline; above dead, below which the branch is dead.
+    times that of the same block in the baseline; and above dead, below which the branch is dead.
     Default: of_siblings 0.1: in healthy networks of six families the lowest was 0.3 of the median.
-    of_baseline 0.25: in the course of a healthy training none fell below 0.29 of before. There is no
-    absolute limit: libraries start from 0.001 to 3.
+    of_baseline 0.25: during healthy training none fell below 0.29 of before. dead 1e-4. There is no absolute
+    limit: libraries start from 0.001 to 3.
     Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     found = select_defined(block_places(record), "spectral_local_ratio")
     ratios = [ratio for _, ratio in found]
     for index, (place, ratio) in enumerate(found):
-        usual = others(ratios, index)
-        known = counterpart(place, baseline, block_places)
+        usual = median_of_others(ratios, index)
+        known = find_counterpart(place, baseline, block_places)
         before = known.value("spectral_local_ratio") if known is not None else None
-        evidence = {"spectral_local_ratio": ratio}
+        evidence, expected = {"spectral_local_ratio": ratio}, []
         if before is None and usual is not None and dead < ratio <= of_siblings * usual:
             evidence["of_the_other_blocks"] = usual
+            expected.append(f"in the other blocks {format_number(usual)}")
         if before is not None and dead < ratio <= of_baseline * before:
             evidence["of_the_baseline"] = before
-        if len(evidence) > 1:
-            against = " and ".join(
-                f"{digits(value)} {name.replace('_', ' ')}" for name, value in list(evidence.items())[1:]
-            )
+            expected.append(f"in the baseline {format_number(before)}")
+        if expected:
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"hardly uses its spectral branch: ratio {digits(ratio)}, beside {against}",
+                message="hardly uses its spectral branch: the ratio of spectral to local is "
+                f"{format_number(ratio)}, {', '.join(expected)}",
                 evidence=evidence,
-                advice="Look at the spectral weights of this block, their initialisation and their rate.",
+                advice="The spectral weights of this block probably start too small, or learn too slowly: "
+                "check their initialisation and learning rate.",
             )

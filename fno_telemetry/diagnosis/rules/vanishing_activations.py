@@ -1,14 +1,20 @@
-"""Where values shrink out of proportion."""
+"""Finds values that shrink out of proportion."""
 
 from collections.abc import Iterator
 
-from fno_telemetry.diagnosis.contract import OF_GRADIENTS, OF_VALUES, Symptom
-from fno_telemetry.diagnosis.growth import GrowthLimits, growths
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import change_module, healthy_record
+from fno_telemetry.diagnosis.growth import GrowthLimits, find_growth
 from fno_telemetry.diagnosis.places import input_place, module_places
-from fno_telemetry.diagnosis.wording import digits
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
 
+@rule(
+    about="values",
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=1e-4),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=2e-3),
+)
 def vanishing_activations(
     record: CaptureRecord,
     *,
@@ -26,17 +32,21 @@ def vanishing_activations(
 
     Formula: without a baseline, for layers whose rms is ordinary or less: a block's gain, rms(y) / rms(x), <=
     most_gain and <= of_siblings times the median of the other blocks; a layer's rms <= of_network times the
-    median of the layers before it; the lifting's rms <= of_input times the model's input's. The product of
-    all gains <= over_depth. With a baseline: a layer's rms <= of_baseline times its own there, a block's gain
-    <= gain_of_baseline times.
-    Default: healthy blocks had gains of 0.5 to 3, at least 0.47 of the median; healthy layers at least 0.03
-    of the median of their network, liftings at least 0.02 of the input. In the course of a healthy training
-    no layer fell below 0.62 of before, no block's gain below 0.57. ordinary 0.03: behind a norm values are
-    near 1, however large or small what went in was.
-    Wrong when: inputs of quite another size than the network was trained on come in.
+    median of the layers before it; the lifting's rms <= of_input times that of the model's input; the product
+    of all gains <= over_depth. With a baseline: a layer's rms <= of_baseline times its own there, a block's
+    gain <= gain_of_baseline times.
+    Default: of_siblings 0.1, most_gain 0.1, of_network 1e-3, over_depth 1e-3, of_input 1e-3: healthy blocks
+    had gains of 0.5 to 3, at least 0.47 of the median; healthy layers at least 0.03 of the median of their
+    network, liftings at least 0.02 of the input. of_baseline 0.2 and gain_of_baseline 0.25: during healthy
+    training no layer fell below 0.62 of before, no block's gain below 0.57. ordinary 0.03: after a norm
+    values are near 1, however large or small its input was.
+    Wrong when: the inputs have a very different size from those of the training.
     """
-    explained = OF_VALUES | OF_GRADIENTS
-    advice = "Look at its weights and at what scales it; a decay that is too strong shrinks layers."
+    explained = Consequences(about=("values", "gradients"))
+    advice = (
+        "Its weights, or a scale before it, are probably too small, often after weight decay that is too "
+        "strong: check them."
+    )
     limits = GrowthLimits(
         of_siblings=of_siblings,
         gain=most_gain,
@@ -47,11 +57,11 @@ def vanishing_activations(
         ordinary=ordinary,
         shrinking=True,
     )
-    for growth in growths(record, baseline, limits):
+    for growth in find_growth(record, baseline, limits):
         yield Symptom(
             severity="warning",
             place=growth.place,
-            message=f"{growth.what} shrink by a factor of {digits(1 / growth.factor)}",
+            message=growth.message,
             evidence=growth.evidence,
             advice=advice,
             explains=explained,
@@ -64,7 +74,8 @@ def vanishing_activations(
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"lifts to {digits(rms / size)} of the input's size",
+                message=f"has rms {format_number(rms)}, {format_number(rms / size)} times that of the "
+                "model's input",
                 evidence={"rms": rms, "of_the_input": size},
                 advice=advice,
                 explains=explained,

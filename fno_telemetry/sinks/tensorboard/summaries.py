@@ -33,7 +33,7 @@ def scalars(record: CaptureRecord) -> Iterator[tuple[str, float]]:
         for statistic, value in stats.items():
             if _is_defined(value):
                 yield keys.at(statistic, place), float(value)
-    yield from ((tag, float(count)) for tag, count in findings.counts(record).items())
+    yield from ((tag, float(count)) for tag, count in findings.count_causes_by_key(record).items())
 
 
 def tensors(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
@@ -187,15 +187,17 @@ def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
     """
     if record.findings is None:
         return None
-    causes = findings.causes(record)
+    causes = findings.group_by_cause(record.findings)
     if not causes:
-        return findings.NOTHING
+        return findings.NOTHING_FOUND
     lines = []
     for cause in causes[:most]:
         found = cause.finding
-        layer, message = found.layer or findings.MODEL, findings.shorten(found.message)
-        lines.append(f"- **{escape(found.severity)}: {escape(layer)}** {escape(f'{message} ({found.rule})')}")
-        below = (findings.evidence(found), findings.shorten(found.advice), cause.what_follows)
+        message = findings.to_one_line(found.message, findings.LONGEST_TEXT)
+        name = f"{escape(found.severity)}: {escape(found.where)}"
+        lines.append(f"- **{name}** {escape(f'{message} ({found.rule})')}")
+        advice = findings.to_one_line(found.advice, findings.LONGEST_TEXT)
+        below = (findings.describe_evidence(found), advice, cause.what_follows)
         lines += [f"    - {escape(line)}" for line in below if line]
     if len(causes) > most:
         lines += ["", f"{len(causes) - most} more are in the report."]

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.wandb import rows
 from fno_telemetry.sinks.wandb.feed import Feed
-from fno_telemetry.sinks.wandb.starting import one_line
+from fno_telemetry.sinks.wandb.starting import LONGEST_REASON
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
@@ -64,7 +65,7 @@ class CallersRun:
         try:
             self._feed.keep_report(record)
         except Exception as error:  # noqa: BLE001 - the rows are written, and the run goes on
-            lacks.append(("report", one_line(str(error))))
+            lacks.append(("report", to_one_line(str(error), LONGEST_REASON)))
         lacks += self._feed.log_kept(self._commit)
         lines += [f"W&B has no {what} of this run: {why}" for what, why in lacks]
         if self._replaced:

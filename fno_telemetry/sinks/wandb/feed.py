@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fno_telemetry import files, report
+from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.wandb import findings_table, rows
 from fno_telemetry.sinks.wandb.rows import DEPTH, HISTOGRAMS, STEP
-from fno_telemetry.sinks.wandb.starting import one_line, stage_in
+from fno_telemetry.sinks.wandb.starting import LONGEST_REASON, stage_in
 
 if TYPE_CHECKING:
     from wandb import Table
@@ -94,7 +95,7 @@ class Feed:
             try:
                 log(commit)
             except Exception as error:  # noqa: BLE001 - the rows are written; what W&B raises is its own affair
-                lacks.append((what, one_line(str(error))))
+                lacks.append((what, to_one_line(str(error), LONGEST_REASON)))
         return lacks
 
     @property
@@ -170,4 +171,4 @@ def _clean_up(table: "Table") -> None:
 
 
 def _alias(record: CaptureRecord) -> list[str]:
-    return [] if record.step is None else [f"{record.summary.get('step_kind') or 'step'}-{record.step}"]
+    return [] if record.spelled_step is None else [record.spelled_step.replace(" ", "-")]

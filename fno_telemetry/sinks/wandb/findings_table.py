@@ -38,13 +38,14 @@ class Alert:
 
 
 def table_rows(record: CaptureRecord) -> list[list[Any]]:
-    """Return a row for each finding, in the record's order; none where nobody looked."""
+    """Return a row for each finding, each cause followed by its consequences; none where nobody diagnosed.
+
+    `follows_from` is the id of the cause, empty for a cause.
+    """
     rows: list[list[Any]] = []
-    for found in record.findings or ():
-        step = record.step if found.step is None else found.step
-        texts = (found.layer, found.message, findings.evidence(found), found.advice, found.follows_from)
-        shown = [None if text is None else findings.shorten(text) for text in texts]
-        rows.append([step, found.severity, findings.shorten(found.rule), *shown])
+    for cause in findings.group_by_cause(record.findings or ()):
+        rows.append(_row(record, cause.finding, None))
+        rows += [_row(record, found, cause.finding.id) for found in cause.consequences]
     return rows
 
 
@@ -60,18 +61,27 @@ def alert(record: CaptureRecord) -> Alert | None:
 
     The text is a line for each of the first causes: severity, layer and message, no evidence and no path.
     """
-    severe = [cause for cause in findings.causes(record) if cause.finding.severity in _LEVELS]
+    causes = [cause.finding for cause in findings.group_by_cause(record.findings or ())]
+    severe = [cause for cause in causes if cause.severity in _LEVELS]
     # The errors first, and otherwise in the record's order.
-    severe.sort(key=lambda cause: findings.SEVERITIES.index(cause.finding.severity))
+    severe.sort(key=lambda cause: -findings.SEVERITIES.index(cause.severity))
     if not severe:
         return None
-    worst = severe[0].finding
-    when = "" if record.step is None else f" at {record.summary.get('step_kind') or 'step'} {record.step}"
+    worst = severe[0]
+    when = "" if record.spelled_step is None else f" at {record.spelled_step}"
     lines = [
-        findings.shorten(f"{each.severity}: {each.layer or findings.MODEL}: {each.message}", _LONGEST_LINE)
-        for each in (cause.finding for cause in severe[:MOST_TOLD])
+        findings.to_one_line(f"{each.severity}: {each.where}: {each.message}", _LONGEST_LINE)
+        for each in severe[:MOST_TOLD]
     ]
     if len(severe) > MOST_TOLD:
         lines.append(f"and {len(severe) - MOST_TOLD} more")
-    title = findings.shorten(f"{worst.severity}{when}: {worst.rule}", _LONGEST_TITLE)
+    title = findings.to_one_line(f"{worst.severity}{when}: {worst.rule}", _LONGEST_TITLE)
     return Alert(title, "\n".join(lines), _LEVELS[worst.severity])
+
+
+def _row(record: CaptureRecord, found: findings.Finding, cause: str | None) -> list[Any]:
+    step = record.step if found.step is None else found.step
+    evidence = findings.describe_evidence(found)
+    texts = (found.severity, found.rule, found.layer, found.message, evidence, found.advice, cause)
+    shown = [None if text is None else findings.to_one_line(text, findings.LONGEST_TEXT) for text in texts]
+    return [step, *shown]

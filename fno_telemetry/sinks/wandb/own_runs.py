@@ -145,8 +145,8 @@ class OwnRuns:
 
 def _label(record: CaptureRecord) -> str:
     """Return what tells this record from others of the experiment: its step, or its checkpoint."""
-    if record.step is not None:
-        return f"{record.summary.get('step_kind') or 'step'} {record.step}"
+    if record.spelled_step is not None:
+        return record.spelled_step
     checkpoint = record.provenance.get("checkpoint") or {}
     if checkpoint.get("name"):
         return str(checkpoint["name"])

@@ -66,7 +66,7 @@ def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
     scalars: dict[str, int | float] = model_scalars(record)
     if record.step is not None:
         scalars[STEP] = record.step
-    scalars |= findings.counts(record)
+    scalars |= findings.count_causes_by_key(record)
     histograms: dict[str, Bins] = {}
     left_out = []
     room = most_keys - len(scalars)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
+from fno_telemetry.findings import to_one_line
 
 if TYPE_CHECKING:
     from wandb import Settings
@@ -22,7 +23,7 @@ FLUSH_SECONDS = 0.2
 
 _OLD_NAMES = {"run": "online", "dryrun": "offline"}  # that WANDB_MODE may still have
 _LONGEST_NAME = 128  # of a project, group or run
-_LONGEST_REASON = 240
+LONGEST_REASON = 240  # characters
 _REFUSED = re.compile(r"[/\\#?%:\x00-\x1f\x7f]")
 
 # Nothing that is not in the record leaves the machine: no host, program, packages, git state or console.
@@ -150,7 +151,7 @@ def why_unreachable(seconds: float = 10.0) -> str | None:
             return f"{address} does not answer"
         if type(error) is requests.ConnectionError:  # its text is of retries and of objects in memory
             return f"{address} cannot be reached"
-        return one_line(f"{address} cannot be asked: {error}")
+        return to_one_line(f"{address} cannot be asked: {error}", LONGEST_REASON)
     return None
 
 
@@ -164,13 +165,15 @@ def start(plan: Plan, mode: Mode, name: str, run_id: str, config: dict[str, Any]
         try:
             return _init(plan, "online", name, run_id, config), mode
         except Exception as error:  # noqa: BLE001 - whatever W&B raises, its absence costs no data
-            reason = one_line(str(error) or type(error).__name__)
+            reason = to_one_line(str(error) or type(error).__name__, LONGEST_REASON)
             mode = Mode("offline", f"W&B is offline, because an online run could not be started: {reason}")
             run_id = offline_id(run_id)
     try:
         return _init(plan, "offline", name, run_id, config), mode
     except Exception as error:
-        raise SinkUnavailable(f"W&B cannot write to {plan.folder}: {one_line(str(error))}") from error
+        raise SinkUnavailable(
+            f"W&B cannot write to {plan.folder}: {to_one_line(str(error), LONGEST_REASON)}"
+        ) from error
 
 
 def offline_id(run_id: str) -> str:
@@ -184,12 +187,6 @@ def make_id(experiment: str, *parts: object) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", experiment).strip("-")[:40]
     return f"{slug}-{digest}" if slug else digest
-
-
-def one_line(text: str) -> str:
-    """Return the text in a line of bounded length."""
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 1]}…"
 
 
 def _init(
@@ -227,7 +224,7 @@ def _settings() -> "Settings":
         settings: Settings = find().settings
         return settings
     except Exception as error:
-        raise SinkUnavailable(f"W&B cannot start: {one_line(str(error))}") from error
+        raise SinkUnavailable(f"W&B cannot start: {to_one_line(str(error), LONGEST_REASON)}") from error
 
 
 def _why_no_credentials(settings: "Settings") -> str | None:
@@ -247,7 +244,7 @@ def _why_no_credentials(settings: "Settings") -> str | None:
         # Not a public interface. Without it, only what the settings hold is seen.
         found = bool(settings.api_key or settings.identity_token_file)
     except Exception as error:  # noqa: BLE001 - a key that cannot be used is no key
-        return one_line(f"its credentials cannot be used: {error}")
+        return to_one_line(f"its credentials cannot be used: {error}", LONGEST_REASON)
     if found:
         return None
     return f"no credentials for {settings.base_url}; run `wandb login` or set WANDB_API_KEY."

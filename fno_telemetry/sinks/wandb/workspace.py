@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
 from fno_telemetry.errors import MissingExtra, OptionError, ReportError, SinkUnavailable
+from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.wandb import rows, run_notes
 from fno_telemetry.sinks.wandb.run_notes import KnownRun
 from fno_telemetry.sinks.wandb.starting import (
+    LONGEST_REASON,
     app_address,
-    one_line,
     require_wandb,
     why_no_credentials,
     why_unreachable,
@@ -52,7 +53,9 @@ def save_workspace(runs: Sequence[KnownRun], records: Iterable[CaptureRecord]) -
         try:
             url = _save(run, sections)
         except Exception as error:
-            raise SinkUnavailable(f"W&B cannot save a workspace: {one_line(str(error))}") from error
+            raise SinkUnavailable(
+                f"W&B cannot save a workspace: {to_one_line(str(error), LONGEST_REASON)}"
+            ) from error
     try:
         run_notes.write(replace(run, workspace=url), redacted=False)
     except ReportError as error:

@@ -1,4 +1,4 @@
-"""Records made by hand, healthy but for what a test changes."""
+"""A healthy record made by hand, and changed copies of it: examples for rules and tests, without torch."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from fno_telemetry.records import (
     freeze_mapping,
 )
 
-HEALTHY: dict[str, Any] = {
+_HEALTHY: dict[str, Any] = {
     "count": 8 * 16 * 32 * 32,
     "nan_count": 0,
     "inf_count": 0,
@@ -40,7 +40,7 @@ HEALTHY: dict[str, Any] = {
     "high_frequency_fraction": 0.1,
     "one_sidedness": 1.0,
 }
-BLOCK: dict[str, Any] = {
+_BLOCK: dict[str, Any] = {
     "spectral_local_ratio": 1.0,
     "spectral_share": 0.5,
     "branch_cosine": 0.0,
@@ -49,118 +49,102 @@ BLOCK: dict[str, Any] = {
     "gain": 1.1,
     "spectral_local_gradient_ratio": 1.0,
 }
-WEIGHTS: dict[str, Any] = {
+_WEIGHTS: dict[str, Any] = {
     "weight_norm": 3.0,
     "grad_norm": 0.03,
     "grad_to_weight": 0.01,
     "grad_nonfinite_count": 0,
 }
-MODES: dict[str, Any] = {
+_MODES: dict[str, Any] = {
     "dead_mode_fraction": 0.0,
     "effective_modes": 60.0,
     "unused_weight_fraction": 0.0,
     "truncated_energy_fraction": 0.1,
 }
-FALLING = (0.6, 0.2, 0.1, 0.05, 0.03, 0.01, 0.005, 0.002)
+_FALLING = (0.6, 0.2, 0.1, 0.05, 0.03, 0.01, 0.005, 0.002)
 
 
-def tensor(shape: tuple[int, ...] = (8, 16, 32, 32), **stats: Any) -> TensorRecord:
-    """Return the record of a tensor of fields."""
-    return TensorRecord(
-        item=None,
-        shape=shape,
-        dtype=stats.pop("dtype", "float32"),
-        spatial_axes=(2, 3),
-        values_of="x",
-        stats=FrozenMapping(HEALTHY | stats),
-        spectrum=spectrum(),
-    )
+def healthy_record() -> CaptureRecord:
+    """Return the record of a small healthy network: lifting, three blocks, projection.
 
-
-def spectrum(*bands: float) -> Spectrum:
-    """Return a spectrum whose axes have these shares, a falling one by default."""
-    shares = bands or FALLING
-    edges = tuple(0.5 * index / len(shares) for index in range(len(shares) + 1))
-    return Spectrum(
-        sizes=(32, 32),
-        fields=128,
-        fields_left_out=0,
-        low_cutoff=0.125,
-        high_cutoff=0.25,
-        band_edges=edges,
-        bands=shares,
-        axis_band_edges=edges,
-        axis_bands=(shares, shares),
-    )
-
-
-def network() -> CaptureRecord:
-    """Return the record of a lifting, three blocks of two branches and an activation, and a projection."""
-    modules = [_module("lifter.conv", "other", "Conv2d", WEIGHTS), _module("lifter", "lifting", "Lifter", {})]
+    Its modules are `lifter.conv`, `lifter`, then `spectral`, `local` and `act` of `blocks.0` to `blocks.2`
+    and these blocks themselves, and `head`. No built-in rule finds anything in it.
+    """
+    modules = [
+        _module("lifter.conv", "other", "Conv2d", _WEIGHTS),
+        _module("lifter", "lifting", "Lifter", {}),
+    ]
     for index in range(3):
         name = f"blocks.{index}"
         modules += [
-            _module(f"{name}.spectral", "spectral", "SpectralConv", WEIGHTS | MODES),
-            _module(f"{name}.local", "local", "Conv2d", WEIGHTS),
+            _module(f"{name}.spectral", "spectral", "SpectralConv", _WEIGHTS | _MODES),
+            _module(f"{name}.local", "local", "Conv2d", _WEIGHTS),
             _module(f"{name}.act", "activation", "GELU", {"min": -0.17, "p01": -0.16, "mean": 0.4}),
             _module(name, "block", "Block", {}),
         ]
-    modules.append(_module("head", "projection", "Conv2d", WEIGHTS))
+    modules.append(_module("head", "projection", "Conv2d", _WEIGHTS))
     blocks = [
         BlockRecord(
             name=f"blocks.{index}",
             call=0,
             spectral=(f"blocks.{index}.spectral",),
             local=(f"blocks.{index}.local",),
-            stats=FrozenMapping(BLOCK),
+            stats=FrozenMapping(_BLOCK),
         )
         for index in range(3)
     ]
-    output = tensor((8, 2, 32, 32))
+    output = _tensor((8, 2, 32, 32))
     return CaptureRecord(
         summary=freeze_mapping({"n_samples": 8, "batch_size": 8, "checkpoint_step": None, "step_kind": None}),
         layers=FrozenMapping(),
         modules=tuple(replace(module, order=order) for order, module in enumerate(modules)),
         blocks=tuple(blocks),
-        input=tensor((8, 1, 32, 32)),
+        input=_tensor((8, 1, 32, 32)),
         output=output,
         outputs=(output,),
     )
 
 
-def with_input(record: CaptureRecord, shape: tuple[int, ...] | None = None, **stats: Any) -> CaptureRecord:
-    """Return the record with another input."""
-    assert record.input is not None
+def change_input(record: CaptureRecord, shape: tuple[int, ...] | None = None, **stats: Any) -> CaptureRecord:
+    """Return the record with statistics, and the shape, of its input changed."""
+    if record.input is None:
+        raise ValueError("the record has no input")
     changed = _changed(record.input, stats)
     return replace(record, input=changed if shape is None else replace(changed, shape=shape))
 
 
-def with_output(record: CaptureRecord, bands: tuple[float, ...] = (), **stats: Any) -> CaptureRecord:
-    """Return the record with another output."""
-    assert record.output is not None
+def change_output(record: CaptureRecord, bands: tuple[float, ...] = (), **stats: Any) -> CaptureRecord:
+    """Return the record with statistics, and the spectrum along both axes, of its output changed."""
+    if record.output is None:
+        raise ValueError("the record has no output")
     output = _changed(record.output, stats)
-    output = replace(output, spectrum=spectrum(*bands)) if bands else output
+    output = replace(output, spectrum=_spectrum(*bands)) if bands else output
     return replace(record, output=output, outputs=(output,))
 
 
-def with_module(record: CaptureRecord, name: str, **stats: Any) -> CaptureRecord:
-    """Return the record with another module; `class_name` and `dtype` are the module's own."""
+def change_module(record: CaptureRecord, name: str, **stats: Any) -> CaptureRecord:
+    """Return the record with statistics, `class_name`, `dtype` or `reasons` of a module changed.
+
+    KeyError when there is no module of that name.
+    """
+    record.module(name)
     modules = [_changed(m, dict(stats)) if m.name == name else m for m in record.modules]
-    assert any(module.name == name for module in modules)
     return replace(record, modules=tuple(modules))
 
 
-def with_block(record: CaptureRecord, index: int, **stats: Any) -> CaptureRecord:
-    """Return the record with another block."""
+def change_block(record: CaptureRecord, index: int, **stats: Any) -> CaptureRecord:
+    """Return the record with statistics of a block changed."""
     blocks = list(record.blocks)
     blocks[index] = _changed(blocks[index], stats)
     return replace(record, blocks=tuple(blocks))
 
 
-def without_numbers(record: CaptureRecord) -> CaptureRecord:
+def remove_numbers(record: CaptureRecord) -> CaptureRecord:
     """Return the record with every statistic undefined, and no spectrum."""
 
     def emptied(entry: Any) -> Any:
+        if entry is None:
+            return None
         empty = replace(entry, stats=FrozenMapping(dict.fromkeys(entry.stats)))
         return replace(empty, spectrum=None) if hasattr(entry, "spectrum") else empty
 
@@ -174,14 +158,19 @@ def without_numbers(record: CaptureRecord) -> CaptureRecord:
     )
 
 
-def at_step(record: CaptureRecord, step: int) -> CaptureRecord:
-    """Return the record as of a checkpoint."""
+def set_step(record: CaptureRecord, step: int) -> CaptureRecord:
+    """Return the record as one of a checkpoint of this step."""
     summary = freeze_mapping({**record.summary, "checkpoint_step": step, "step_kind": "step"})
     return replace(record, summary=summary)
 
 
+def make_series(*records: CaptureRecord) -> list[CaptureRecord]:
+    """Return the records as a series, with the steps 0, 10, 20 and so on."""
+    return [set_step(record, 10 * index) for index, record in enumerate(records)]
+
+
 def _module(name: str, role: str, class_name: str, more: dict[str, Any]) -> ModuleRecord:
-    entry = tensor(**more)
+    entry = _tensor(**more)
     fields = {field: getattr(entry, field) for field in TensorRecord.__dataclass_fields__}
     parent = name.rpartition(".")[0] or None
     return ModuleRecord(**fields, name=name, call=0, order=0, parent=parent, class_name=class_name, role=role)
@@ -192,3 +181,33 @@ def _changed(entry: Any, stats: dict[str, Any]) -> Any:
     if "reasons" in fields:
         fields["reasons"] = FrozenMapping(fields["reasons"])
     return replace(entry, stats=FrozenMapping({**entry.stats, **stats}), **fields)
+
+
+def _tensor(shape: tuple[int, ...] = (8, 16, 32, 32), **stats: Any) -> TensorRecord:
+    """Return the record of a tensor of fields of 32 x 32 points."""
+    return TensorRecord(
+        item=None,
+        shape=shape,
+        dtype=stats.pop("dtype", "float32"),
+        spatial_axes=(2, 3),
+        values_of="x",
+        stats=FrozenMapping(_HEALTHY | stats),
+        spectrum=_spectrum(),
+    )
+
+
+def _spectrum(*bands: float) -> Spectrum:
+    """Return a spectrum whose axes have these shares, a falling one by default."""
+    shares = bands or _FALLING
+    edges = tuple(0.5 * index / len(shares) for index in range(len(shares) + 1))
+    return Spectrum(
+        sizes=(32, 32),
+        fields=128,
+        fields_left_out=0,
+        low_cutoff=0.125,
+        high_cutoff=0.25,
+        band_edges=edges,
+        bands=shares,
+        axis_band_edges=edges,
+        axis_bands=(shares, shares),
+    )

@@ -1,0 +1,33 @@
+"""Rules by name: the built-in ones and those of installed packages."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fno_telemetry import plugins
+from fno_telemetry.diagnosis.contract import Rule
+from fno_telemetry.errors import PluginNotFound
+
+
+def load_rule(name: str) -> Rule:
+    """Return the rule under the name by which it is installed; PluginNotFound says why it cannot be used."""
+    loaded = plugins.load("rules", name)
+    if not isinstance(loaded, Rule):
+        raise PluginNotFound(
+            f"{name!r} is a {type(loaded).__name__}, not a rule: put @fno_telemetry.diagnosis.rule(about=…) "
+            "above the function"
+        )
+    return loaded if loaded.name == name else replace(loaded, name=name)
+
+
+def load_rules(names: Sequence[str] | None) -> tuple[list[Rule], dict[str, PluginNotFound]]:
+    """Return the named rules, or all of them, and why installed ones cannot be used; a named one raises."""
+    if names is not None:
+        return [load_rule(name) for name in dict.fromkeys(names)], {}
+    rules: list[Rule] = []
+    failures: dict[str, PluginNotFound] = {}
+    for name in plugins.names("rules"):
+        try:
+            rules.append(load_rule(name))
+        except PluginNotFound as error:
+            failures[name] = error
+    return rules, failures

@@ -1,0 +1,156 @@
+"""Checks a rule: it fires on its example, is silent on the other and on a healthy record, and says enough.
+
+from fno_telemetry.testing.rules import check_rule
+
+def test_loud_layer():
+check_rule(loud_layer)
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fno_telemetry.diagnosis.contract import Example, Rule, Symptom
+from fno_telemetry.diagnosis.example_records import healthy_record, make_series, remove_numbers
+from fno_telemetry.diagnosis.places import Place, block_places, tensor_places
+from fno_telemetry.findings import MODEL, SEVERITIES, to_one_line
+from fno_telemetry.records import CaptureRecord
+
+_PARTS = ("Formula", "Default", "Wrong when")
+
+_Of = CaptureRecord | Sequence[CaptureRecord]
+
+
+def check_rule(rule: Rule) -> None:
+    """Raise AssertionError, with one line that names the rule and what is wrong, unless the rule is sound.
+
+    A sound rule is documented: formula, default of each threshold, and when it is wrong. It yields complete
+    symptoms on its example `fires_on` and none on `silent_on`, on a healthy record, on records whose
+    statistics are all null and on one without layers. It does not change what it reads.
+    """
+    if not isinstance(rule, Rule):
+        name = getattr(rule, "__name__", rule)
+        raise AssertionError(
+            f"{name} is not a rule: put @fno_telemetry.diagnosis.rule(about=…) above the function"
+        )
+    _check_text(rule)
+    fires, silent = _make_example(rule, "fires_on"), _make_example(rule, "silent_on")
+    symptoms = _apply(rule, fires, "its example `fires_on`")
+    _require(rule, bool(symptoms), "finds nothing in its example `fires_on`")
+    for symptom in symptoms:
+        _check_symptom(rule, symptom, fires)
+    healthy = _each(rule, healthy_record())
+    _check_silence(rule, silent, "its example `silent_on`")
+    _check_silence(rule, healthy, "a healthy record")
+    if rule.takes_baseline:
+        _check_silence(rule, healthy, "a healthy record with itself as baseline", baseline=healthy_record())
+    _check_silence(rule, _change(healthy, remove_numbers), "a record whose statistics are all null")
+    _check_silence(rule, _change(healthy, _remove_layers), "a record without layers, input and output")
+    # What is read off names and shapes is there without numbers too, so this only has to end well.
+    _apply(rule, _change(fires, remove_numbers), "its example `fires_on` with null for every statistic")
+
+
+def _check_text(rule: Rule) -> None:
+    for part in _PARTS:
+        _require(rule, part in rule.text, f"its docstring does not say {part!r}")
+    for threshold in rule.thresholds:
+        _require(rule, threshold in rule.text, f"its docstring does not explain the threshold {threshold!r}")
+    for threshold, default in rule.thresholds.items():
+        _require(rule, math.isfinite(default), f"the default of {threshold!r} is {default}, not a number")
+
+
+def _make_example(rule: Rule, name: str) -> _Of:
+    make: Example | None = getattr(rule, name)
+    if make is None:
+        raise AssertionError(f"rule {rule.name}: it has no example: give @rule(…) the argument `{name}`")
+    try:
+        example = make()
+    except Exception as error:
+        raise AssertionError(f"rule {rule.name}: `{name}` raises {_in_one_line(error)}") from error
+    if not rule.takes_series:
+        _require(rule, isinstance(example, CaptureRecord), f"`{name}` must return a record")
+        return example
+    _require(rule, isinstance(example, Sequence), f"`{name}` must return the list of records of a series")
+    records = list(example) if isinstance(example, Sequence) else []
+    steps = [record.step for record in records]
+    known = [step for step in steps if step is not None]
+    rising = len(known) >= 2 and known == steps and known == sorted(set(known))
+    _require(rule, rising, f"`{name}` must return two records or more with rising steps, has {steps}")
+    return records
+
+
+def _apply(rule: Rule, of: _Of, what: str, **arguments: Any) -> list[Symptom]:
+    """Return the symptoms; AssertionError where the rule raises, or changes what it reads."""
+    before = copy.deepcopy(of)
+    try:
+        symptoms = list(rule(of, **arguments))
+    except Exception as error:
+        raise AssertionError(f"rule {rule.name}: raises {_in_one_line(error)} on {what}") from error
+    _require(rule, of == before, f"changes the record that it reads: {what}")
+    return symptoms
+
+
+def _check_silence(rule: Rule, of: _Of, what: str, **arguments: Any) -> None:
+    symptoms = _apply(rule, of, what, **arguments)
+    if symptoms:
+        where = symptoms[0].place.name if symptoms[0].place is not None else MODEL
+        seen = to_one_line(f"{where} {symptoms[0].message}")
+        raise AssertionError(f"rule {rule.name}: fires on {what}: {seen}")
+
+
+def _check_symptom(rule: Rule, symptom: Symptom, of: _Of) -> None:
+    _require(rule, isinstance(symptom, Symptom), f"yields a {type(symptom).__name__}, not a Symptom")
+    _require(
+        rule,
+        symptom.severity in SEVERITIES,
+        f"severity {symptom.severity!r} is none of {', '.join(SEVERITIES)}",
+    )
+    for name in ("message", "advice"):
+        text = getattr(symptom, name)
+        plain = isinstance(text, str) and text != "" and text == to_one_line(text)
+        _require(rule, plain, f"its {name} must be one line of text, is {text!r}")
+    numbers = [value for value in symptom.evidence.values() if isinstance(value, int | float)]
+    _require(rule, bool(numbers), "its evidence holds no number")
+    for name, value in symptom.evidence.items():
+        known = value is None or isinstance(value, int | float | str)
+        _require(rule, known, f"its evidence {name!r} is a {type(value).__name__}, not a number or text")
+    if rule.takes_series:
+        record = symptom.record
+        series = [] if isinstance(of, CaptureRecord) else of
+        _require(
+            rule, any(record is one for one in series), "its symptom must name the `record` of the series"
+        )
+    else:
+        record = of if isinstance(of, CaptureRecord) else None
+        _require(rule, symptom.record is None, "`record` is for rules over a series")
+    if symptom.place is not None and record is not None:
+        name, there = symptom.place.name, [place.name for place in _places(record)]
+        _require(rule, name in there, f"names {name!r}, which is not in the record")
+
+
+def _places(record: CaptureRecord) -> Iterator[Place[Any]]:
+    yield from tensor_places(record)
+    yield from block_places(record)
+
+
+def _each(rule: Rule, record: CaptureRecord) -> _Of:
+    return make_series(record, record, record) if rule.takes_series else record
+
+
+def _change(of: _Of, change: Callable[[CaptureRecord], CaptureRecord]) -> _Of:
+    return change(of) if isinstance(of, CaptureRecord) else [change(record) for record in of]
+
+
+def _remove_layers(record: CaptureRecord) -> CaptureRecord:
+    return replace(record, modules=(), blocks=(), input=None, output=None, outputs=())
+
+
+def _in_one_line(error: Exception) -> str:
+    return to_one_line(f"{type(error).__name__}: {error}")
+
+
+def _require(rule: Rule, holds: bool, why: str) -> None:
+    if not holds:
+        raise AssertionError(f"rule {rule.name}: {why}")
