@@ -23,7 +23,7 @@ class Place(NamedTuple):
     item: str | None = None
 
 
-class SeenSpace(NamedTuple):
+class TrackedSpace(NamedTuple):
     """The spatial axes of a tensor with `rank` dimensions; `sizes` has several sizes for a flattened axis.
 
     `padding` holds for each padded axis the call of `pad` in the batch and the pair of its amounts.
@@ -48,7 +48,7 @@ class Places:
         self._axes[place], self._clock[place] = self.tracker.groups_of(tensor), self.tracker.clock
         self.tracker.clock += 1
 
-    def seen_space(self, counts: Callable[[Call], bool]) -> dict[Place, SeenSpace]:
+    def find_spaces(self, counts: Callable[[Call], bool]) -> dict[Place, TrackedSpace]:
         """Return the spatial axes at each place, taking them from the transforms of the calls that count.
 
         Where an axis could not be followed, the axes that are usually spatial in that rank take its place.
@@ -62,7 +62,7 @@ class Places:
             place: tuple(a for a, own in enumerate(by_axis) if own) for place, by_axis in sizes.items()
         }
         usual = Counter((len(sizes[place]), axes) for place, axes in spatial.items() if axes)
-        seen = {}
+        tracked = {}
         for place, axes in spatial.items():
             rank = len(sizes[place])
             wider = [a for (r, a), count in usual.most_common() if r == rank and set(a) > set(axes)]
@@ -71,21 +71,21 @@ class Places:
             axes = wider[0] if wider else axes
             whole = [sizes[place][a] or (prod(plain.size for plain in self._axes[place][a]),) for a in axes]
             padding = tuple(self.tracker.find_padding(self._axes[place][a], self._clock[place]) for a in axes)
-            seen[place] = SeenSpace(rank, axes, tuple(whole), padding)
-        return seen
+            tracked[place] = TrackedSpace(rank, axes, tuple(whole), padding)
+        return tracked
 
 
 @dataclass(frozen=True)
 class AxesGuide:
     """Everything known about the spatial axes of a model.
 
-    `seen`: by place, where axes could be followed from tensor to tensor. For all other places:
+    `tracked`: by place, where axes could be followed from tensor to tensor. For all other places:
     `by_rank`: the axes that Fourier transforms or convolutions ran over, by the number of dimensions;
     `sizes`: the sizes of those axes; `flattened`: the numbers of points of fields with several axes, which
     identify an axis that space was flattened to; `given`, `given_channels`: axes given by hand, by path.
     """
 
-    seen: Mapping[Place, SeenSpace] = field(default_factory=dict)
+    tracked: Mapping[Place, TrackedSpace] = field(default_factory=dict)
     by_rank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     sizes: frozenset[tuple[int, ...]] = frozenset()
     flattened: frozenset[int] = frozenset()
@@ -106,16 +106,16 @@ class AxesGuide:
         `pads` are the amounts of each call of `pad` in the batch so far.
         """
         sample = 0 if shape and shape[0] == batch_size else None
-        seen = self.seen.get(place or Place("output", path))
-        seen = seen if seen is not None and _fits(seen, shape, sample) else None
+        tracked = self.tracked.get(place or Place("output", path))
+        tracked = tracked if tracked is not None and _fits(tracked, shape, sample) else None
         space = self.given.get(path)
         if space is None or any(axis >= len(shape) for axis in space):
-            space = seen.axes if seen else self._space(module, shape, sample)
+            space = tracked.axes if tracked else self._space(module, shape, sample)
         channel = self.given_channels.get(path)
         if channel is None or channel >= len(shape) or channel in space:
             channel = _channel(module, len(shape), sample, space)
         layout = Layout(sample, channel, space)
-        return _without_padding(layout, seen, pads) if seen and seen.axes == space else layout
+        return _without_padding(layout, tracked, pads) if tracked and tracked.axes == space else layout
 
     def _space(self, module: nn.Module | None, shape: tuple[int, ...], sample: int | None) -> tuple[int, ...]:
         rank = len(shape)
@@ -147,20 +147,20 @@ class AxesGuide:
         return runs
 
 
-def _fits(seen: SeenSpace, shape: tuple[int, ...], sample: int | None) -> bool:
+def _fits(tracked: TrackedSpace, shape: tuple[int, ...], sample: int | None) -> bool:
     """Whether this fits a tensor of that shape: a flattened axis of another size cannot be unflattened."""
-    if seen.rank != len(shape) or sample in seen.axes:
+    if tracked.rank != len(shape) or sample in tracked.axes:
         return False
-    sizes = zip(seen.axes, seen.sizes, strict=True)
+    sizes = zip(tracked.axes, tracked.sizes, strict=True)
     return all(len(parts) == 1 or prod(parts) == shape[axis] for axis, parts in sizes)
 
 
-def _without_padding(layout: Layout, seen: SeenSpace, pads: Sequence[Sequence[int]]) -> Layout:
+def _without_padding(layout: Layout, tracked: TrackedSpace, pads: Sequence[Sequence[int]]) -> Layout:
     """Return the layout with the sizes of flattened axes and the padding."""
-    unflattened = seen.sizes if any(len(parts) > 1 for parts in seen.sizes) else ()
+    unflattened = tracked.sizes if any(len(parts) > 1 for parts in tracked.sizes) else ()
     padding = tuple(
         tuple(pads[pair[0]][2 * pair[1] :][:2]) if pair and pair[0] < len(pads) else (0, 0)
-        for pair in seen.padding
+        for pair in tracked.padding
     )
     return replace(layout, unflattened=unflattened, padding=padding if any(map(any, padding)) else ())
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fno_telemetry.errors import MapError, ModelError
-from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, SeenSpace
+from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, TrackedSpace
 from fno_telemetry.mapping.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
 from fno_telemetry.tracing.branch_sums import role_by_class
 from fno_telemetry.tracing.events import (
@@ -56,7 +56,7 @@ def _follow(
 
 
 @dataclass
-class _Seen:
+class _EndedCall:
     call: Call
     shapes: list[tuple[int, ...]]
     item: str | None  # the name of the first tensor
@@ -68,7 +68,7 @@ class _Structure:
 
     def __init__(self) -> None:
         self.errors: list[str] = []
-        self._seen: list[_Seen] = []
+        self._ended_calls: list[_EndedCall] = []
         self._functions: list[tuple[str, str, tuple[int, ...]]] = []
         self._sums: list[tuple[Call, tuple[Call, ...], tuple[Call, ...]]] = []  # parent, spectral, local
         self._makers_of_output = 0
@@ -101,7 +101,7 @@ class _Structure:
             self.places.note(Place("input", call.path, call.number), first)
         named = next((item for item, _ in items(event.output)), None)
         owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
-        self._seen.append(_Seen(call, [tuple(tensor.shape) for tensor in tensors], named, owner))
+        self._ended_calls.append(_EndedCall(call, [tuple(tensor.shape) for tensor in tensors], named, owner))
         self._makers_of_output |= event.makers
 
     def _residual_added(self, event: ResidualAdded) -> None:
@@ -112,7 +112,7 @@ class _Structure:
 
     def called_in_and_outside(self) -> bool:
         """Whether the model itself was called and, outside that call, one of its modules too."""
-        outermost = {s.call.path for s in self._seen if s.call.parent and s.call.parent.index == 0}
+        outermost = {s.call.path for s in self._ended_calls if s.call.parent and s.call.parent.index == 0}
         return "" in outermost and len(outermost) > 1
 
     def build_map(
@@ -123,30 +123,30 @@ class _Structure:
         blocks = self._blocks(numbered)
         axes = self._axes(given, numbered)
         by_structure = self._roles({block.name for block in blocks})
-        parents = {id(seen.call.parent) for seen in self._seen}
-        calls = Counter(seen.call.path for seen in self._seen)
+        parents = {id(entry.call.parent) for entry in self._ended_calls}
+        calls = Counter(entry.call.path for entry in self._ended_calls)
         modules: dict[str, MappedModule] = {}
-        for seen in self._seen:
-            path = seen.call.path
+        for entry in self._ended_calls:
+            path = entry.call.path
             if path in modules or not path:
                 continue
-            role, reason = by_structure.get(path) or _role_by_class(seen.call.module)
+            role, reason = by_structure.get(path) or _role_by_class(entry.call.module)
             if path in roles:
                 role, reason = roles[path], "given by hand"
-            shape = seen.shapes[0] if seen.shapes else ()
-            place = Place("output", path, seen.call.number, seen.item)
-            layout = axes.layout(path, seen.call.module, shape, batch_size, place)
+            shape = entry.shapes[0] if entry.shapes else ()
+            place = Place("output", path, entry.call.number, entry.item)
+            layout = axes.layout(path, entry.call.module, shape, batch_size, place)
             modules[path] = MappedModule(
                 name=path,
-                class_name=written_class(seen.call.module).__name__ if seen.call.module else "",
+                class_name=written_class(entry.call.module).__name__ if entry.call.module else "",
                 role=role,
                 reason=reason,
                 spatial_axes=layout.space,
                 channel_axis=layout.channel,
                 calls=calls[path],
-                leaf=id(seen.call) not in parents,
+                leaf=id(entry.call) not in parents,
                 shape=shape,
-                modes=_kept_modes(seen.call),
+                modes=_kept_modes(entry.call),
             )
         functions = Counter(name for name, _, _ in self._functions)
         for name, function, shape in self._functions:
@@ -159,7 +159,7 @@ class _Structure:
                 name, function, role, reason, layout.space, layout.channel, functions[name], shape=shape
             )
         _require_axes(given, modules)
-        runs_whole = any(not seen.call.path for seen in self._seen)
+        runs_whole = any(not entry.call.path for entry in self._ended_calls)
         return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered, runs_whole)
 
     def _blocks(self, numbered: frozenset[str]) -> tuple[MappedBlock, ...]:
@@ -172,38 +172,41 @@ class _Structure:
             blocks.setdefault((name, parent.number), MappedBlock(name, parent.number, *paths))
         return tuple(blocks.values())
 
-    def _seen_space(self, numbered: frozenset[str]) -> dict[Place, SeenSpace]:
+    def _find_spaces(self, numbered: frozenset[str]) -> dict[Place, TrackedSpace]:
         counted = Counter[int]()
         names = {}
         for position, (parent, _, _) in enumerate(self._sums):
             name = block_name(parent.path, numbered, counted[parent.index])
             counted[parent.index] += 1
             names[Place("sum", "", position)] = Place("sum", name, parent.number)
-        seen = self.places.seen_space(lambda call: any(one.spectral for one in _with_parents(call)))
-        return {names.get(place, place): space for place, space in seen.items()}
+        spaces = self.places.find_spaces(lambda call: any(one.spectral for one in _with_parents(call)))
+        return {names.get(place, place): space for place, space in spaces.items()}
 
     def _axes(self, given: Mapping[str, GivenRole], numbered: frozenset[str]) -> AxesGuide:
         by_rank: dict[int, tuple[int, ...]] = {}
         sizes = set()
-        for seen in self._seen:
-            if not seen.call.spectral:
+        for entry in self._ended_calls:
+            if not entry.call.spectral:
                 continue
-            for transforms in (seen.call.forward_transforms, seen.call.inverse_transforms):
+            for transforms in (entry.call.forward_transforms, entry.call.inverse_transforms):
                 for rank, transformed in sizes_by_rank(transforms).items():
                     by_rank.setdefault(rank, tuple(sorted(transformed)))
                     sizes.add(tuple(transformed[axis] for axis in sorted(transformed)))
         if not by_rank:
             guide = AxesGuide()
-            for seen in self._seen:
-                shape = seen.shapes[0] if seen.shapes else ()
-                if (space := guide.layout("", seen.call.module, shape, None).space) and shape:
+            for entry in self._ended_calls:
+                shape = entry.shapes[0] if entry.shapes else ()
+                if (space := guide.layout("", entry.call.module, shape, None).space) and shape:
                     by_rank.setdefault(len(shape), space)
                     sizes.add(tuple(shape[axis] for axis in space))
         fields = [
-            shape for seen in self._seen for shape in seen.shapes if len(by_rank.get(len(shape), ())) > 1
+            shape
+            for entry in self._ended_calls
+            for shape in entry.shapes
+            if len(by_rank.get(len(shape), ())) > 1
         ]
         return AxesGuide(
-            self._seen_space(numbered),
+            self._find_spaces(numbered),
             by_rank,
             frozenset(sizes),
             frozenset(prod(shape[axis] for axis in by_rank[len(shape)]) for shape in fields),
@@ -213,40 +216,40 @@ class _Structure:
 
     def _roles(self, block_names: set[str]) -> dict[str, tuple[str, str]]:
         """Return role and reason by path, for the modules whose role follows from the structure."""
-        found: dict[str, tuple[str, str]] = {}
-        spectral = [seen.call for seen in self._seen if seen.call.spectral and seen.call.path]
+        roles: dict[str, tuple[str, str]] = {}
+        spectral = [entry.call for entry in self._ended_calls if entry.call.spectral and entry.call.path]
         if not spectral:
-            return found
+            return roles
         around = {id(call) for one in spectral for call in _with_parents(one)}
         first, last = min(call.index for call in spectral), max(call.index for call in spectral)
-        for seen in self._seen:
-            if seen.owner and seen.call.before.makers & 1 and seen.call.index < first:
-                found[_outside(seen.call, around).path] = (
+        for entry in self._ended_calls:
+            if entry.owner and entry.call.before.makers & 1 and entry.call.index < first:
+                roles[_outside(entry.call, around).path] = (
                     "lifting",
                     "first layer applied to the model's input",
                 )
-        ended = {seen.call.index: seen.call for seen in self._seen}
+        calls = {entry.call.index: entry.call for entry in self._ended_calls}
         for index in members(self._makers_of_output):
-            if index > last and index in ended:
-                maker = _outside(ended[index], around)
+            if index > last and index in calls:
+                maker = _outside(calls[index], around)
                 if role_by_class(maker.module) is None:
-                    found[maker.path] = ("projection", "last layer before the model's output")
+                    roles[maker.path] = ("projection", "last layer before the model's output")
         for _, branch, local in self._sums:
             for call in local:
-                found[call.path] = (
+                roles[call.path] = (
                     "local",
                     f"added to {branch[-1].path}, with the same input",
                 )
         for call in spectral:
             transforms = call.forward_transforms + call.inverse_transforms
             axes = ", ".join(str(axis) for axis in sorted({a for t in transforms for a in t.axes}))
-            found[call.path] = ("spectral", f"Fourier transform and its inverse over axes {axes}")
+            roles[call.path] = ("spectral", f"Fourier transform and its inverse over axes {axes}")
         for position, (parent, _, local) in enumerate(self._sums):
             if parent.path in block_names:
                 own = "its own input" if position in self._residual else "a tensor that no module produced"
                 other = "a local branch" if local else own
-                found[parent.path] = ("block", f"its forward adds a spectral branch and {other}")
-        return found
+                roles[parent.path] = ("block", f"its forward adds a spectral branch and {other}")
+        return roles
 
 
 def _require_axes(given: Mapping[str, GivenRole], modules: Mapping[str, MappedModule]) -> None:

@@ -244,11 +244,11 @@ class AxisTracker:
         if probe.shape != tensor.shape:
             return None
         for size, stride in zip(probe.shape, probe.stride(), strict=True):
-            found = [axis for axis, prime in enumerate(strides) if stride and stride % prime == 0]
-            if size > 1 and stride and not found:
+            sources = [axis for axis, prime in enumerate(strides) if stride and stride % prime == 0]
+            if size > 1 and stride and not sources:
                 return None
-            kept = size > 1 and bool(found)
-            axes.append(known[found[0]] if kept else self._groups.create(size))
+            kept = size > 1 and bool(sources)
+            axes.append(known[sources[0]] if kept else self._groups.create(size))
         if probe.stride() == strides:
             self._note_crop(known, probe.shape, strides, int(probe.storage_offset()))
         return self._groups.resize(axes, tensor.shape)

@@ -42,7 +42,8 @@ def test_a_module_stated_to_be_spectral_takes_part_in_blocks():
     truncated = record.module("wide")
     assert truncated.stats["truncated_energy_fraction"] is None
     assert (
-        truncated.reasons["truncated_energy_fraction"] == "which modes the layer keeps could not be observed"
+        truncated.reasons["truncated_energy_fraction"]
+        == "the modes that the layer keeps could not be detected"
     )
 
 
@@ -90,7 +91,7 @@ def test_a_module_that_is_not_called_may_be_named():
 def test_an_unknown_name_is_an_error_that_names_near_ones(act, small_network, images):
     given = {"fno_block.0": ft.GivenRole("block")}
     with pytest.raises(
-        ft.MapError, match=r"'fno_block\.0', which the model does not have; near it: fno_blocks\.0"
+        ft.MapError, match=r"'fno_block\.0', but the model has no such module; similar: fno_blocks\.0"
     ) as e:
         act(small_network(), images, given=given)
     assert "\n" not in str(e.value)
