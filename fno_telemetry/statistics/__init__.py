@@ -1,1 +1,1 @@
-"""What is measured, a statistic a file: each measures a tensor, merges its states, and summarizes them."""
+"""The statistics, one per file: each measures a subject, merges states and summarizes them."""
