@@ -1,15 +1,15 @@
-# make demo and make test are all that a new machine needs; each installs what is missing first.
+# A new machine needs only make demo and make test; each first installs what is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-# Of the tests; one processor each.
+# Processes of the tests, one processor each.
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench bench-diagnosis clean
 
-help: ## Show what can be made
+help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/installed ## Train a network until it collapses, capture it into all sinks, find the step and the layer
+demo: $(VENV)/installed ## Train a network until it collapses, capture it into all sinks, find step and layer
 	rm -rf $(DEMO)
 	$(BIN)/python examples/simulate_diffraction.py $(DEMO)/diffraction.npz
 	$(BIN)/python examples/train_until_collapse.py $(DEMO)/diffraction.npz $(DEMO)/checkpoints
@@ -43,15 +43,15 @@ lint: $(VENV)/installed ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/installed ## Bring the code into the house's style
+format: $(VENV)/installed ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/installed ## Measure what a capture costs beside the forward, and what many reports cost
+bench: $(VENV)/installed ## Measure the cost of a capture, compared with the forward, and of comparing many reports
 	$(BIN)/python benchmarks/capture_cost.py
 	$(BIN)/python benchmarks/compare_cost.py
 
-bench-diagnosis: $(VENV)/installed ## Plant every fault into every family of networks, and write what was found
+bench-diagnosis: $(VENV)/installed ## Plant every fault into every family of networks; write the tables of docs/diagnosis.md
 	$(BIN)/python benchmarks/diagnosis_recall.py --write docs/diagnosis.md
 
 clean: ## Remove what was made here

@@ -11,8 +11,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-import fno_telemetry as ft
 import torch
+
+import fno_telemetry as ft
 from fno_telemetry import plugins
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
-    architecture = ft.load_plugin("architectures", given.architecture)
+    architecture = plugins.load("architectures", given.architecture)
     torch.manual_seed(0)
     model = architecture.build(**architecture.defaults(1, given.size)).eval()
     batch = torch.rand(given.batch, 1, given.size, given.size)

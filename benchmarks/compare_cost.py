@@ -2,7 +2,7 @@
 
 A small network is captured; its records are multiplied to the size asked for, every number a little changed,
 so that digits, histograms and spectra are as long as in a real report. `compare` runs as users run it, in a
-process of its own; its parts are measured beside it in this one.
+process of its own; its parts are measured in this one too.
 
 Usage: python benchmarks/compare_cost.py [--layers 200] [--blocks 50] [--checkpoints 100]
 """
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 
 PROGRAM = """
 import sys
@@ -38,9 +39,7 @@ def a_record() -> ft.CaptureRecord:
     import torch
 
     torch.manual_seed(0)
-    network = ft.load_plugin("architectures", "fno_vanilla").build(
-        hidden_channels=8, n_blocks=1, modes=8, C=1
-    )
+    network = plugins.load("architectures", "fno_vanilla").build(hidden_channels=8, n_blocks=1, modes=8, C=1)
     return ft.capture(network, torch.rand(8, 1, 64, 64))
 
 
@@ -76,7 +75,8 @@ def grown(record: ft.CaptureRecord, layers: int, blocks: int, step: int) -> ft.C
 
 def sizes(record: ft.CaptureRecord, folder: Path) -> Iterator[str]:
     """Yield a line for each place that a record goes to."""
-    from fno_telemetry.sinks.tensorboard.summaries import scalars, tensors
+    from fno_telemetry.keys import tensors_by_place
+    from fno_telemetry.sinks.tensorboard.summaries import scalars
     from fno_telemetry.sinks.wandb.rows import row
 
     report = folder / "one.json"
@@ -87,7 +87,7 @@ def sizes(record: ft.CaptureRecord, folder: Path) -> Iterator[str]:
     sink.write(record)
     sink.close(ok=True)
     events = sum(file.stat().st_size for file in (folder / "events").iterdir())
-    bins = 2 * sum(1 for _ in tensors(record))
+    bins = 2 * sum(1 for _ in tensors_by_place(record))
     curves = sum(1 for _ in scalars(record))
     yield f"TensorBoard: {events / 1e6:.2f} MB a step, {curves} curves, {bins} histograms"
     made = row(record)

@@ -3,17 +3,17 @@
     python examples/train_until_collapse.py diffraction.npz checkpoints
 
 The network learns to split diffraction amplitudes into what is smooth and what is not. After the spike it has
-collapsed: the loss no longer falls, and `fno-telemetry compare` names the first checkpoint behind the spike.
+collapsed: the loss no longer falls, and `fno-telemetry compare` names the first checkpoint after the spike.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+from fno_telemetry import plugins
 
 CHECKPOINT_EVERY = 10
 SPIKE = 35  # falls between the checkpoints of steps 30 and 40
@@ -25,7 +25,7 @@ def train(amplitudes: torch.Tensor, folder: Path, seed: int = 0) -> dict[int, fl
     """Train on (B, 1, H, W) amplitudes, write `step=N.ckpt` files to `folder`; return the loss at each."""
     torch.manual_seed(seed)
     settings = {"hidden_channels": 16, "modes": 8, "C": 1, "fno_blocks": 3, "cnn_blocks": 1}
-    network = ft.load_plugin("architectures", "fno").build(**settings)
+    network = plugins.load("architectures", "fno").build(**settings)
     smooth = nn.functional.avg_pool2d(amplitudes, 5, stride=1, padding=2)
     target = torch.stack([smooth, amplitudes - smooth], -1).squeeze(1).unsqueeze(3)
     optimizer = torch.optim.Adam(network.parameters(), HEALTHY_RATE)

@@ -14,17 +14,19 @@ from fno_telemetry.errors import ReportError, TelemetryError
 def read_toml(
     path: str | Path, refusal: type[TelemetryError], named: str = "", hint: str = ""
 ) -> dict[str, Any]:
-    """Return the document; `refusal` says in a line why there is none.
+    """Return the document; `refusal` says in one line why there is none.
 
-    `named` stands before the path, as the option that gave it; `hint` behind "no such file".
+    `named` is the argument that gave the path, which a message starts with; `hint` follows "no such file".
     """
     place = f"{named} {path}" if named else str(path)
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise refusal(f"{place}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise refusal(f"{place}: cannot be read: {error}") from error
+    except OSError as error:
+        raise refusal(f"{place}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise refusal(f"{place}: cannot be read: it is not UTF-8 text; save it as TOML") from error
     except tomllib.TOMLDecodeError as error:
         raise refusal(f"{place}: not TOML: {error}") from error
 

@@ -14,13 +14,12 @@ Dashboards group by the text before the first slash, so one group holds all laye
 Different places never share a key: a character with a meaning above is written as %XX in a name.
 """
 
+import math
 import re
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal, TypeGuard
 
-from fno_telemetry.records import BlockRecord, ModuleRecord
-
-ROOT = "(model)"
-"""The model itself."""
+from fno_telemetry.records import ROOT, BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
 
 _SIDES = frozenset({"input", "output"})
 # Characters with a meaning in keys, and control characters and lone surrogates, which no dashboard stores.
@@ -62,6 +61,44 @@ def record_place(record: ModuleRecord | BlockRecord) -> str:
 def model_place(side: Literal["input", "output"], item: str | None = None) -> str:
     """Return the `place` of an input or output of the model."""
     return side + _bracket(item)
+
+
+def numbers(record: CaptureRecord) -> Iterator[tuple[str, int | float]]:
+    """Yield the key and value of every defined statistic: of the input, modules, outputs and blocks."""
+    for place, entry in tensors_by_place(record):
+        yield from _defined(entry.stats, place)
+    for block in record.blocks:
+        yield from _defined(block.stats, record_place(block))
+
+
+def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
+    """Yield every tensor with its place: the input, the modules as they finished, the outputs."""
+    if record.input is not None:
+        yield model_place("input"), record.input
+    for module in modules_in_order(record):
+        yield record_place(module), module
+    if record.output is not None:
+        yield model_place("output"), record.output
+    for output in record.outputs:
+        # A single output without a name of its own is the output.
+        if output.item is not None:
+            yield model_place("output", output.item), output
+
+
+def modules_in_order(record: CaptureRecord) -> list[ModuleRecord]:
+    """Return the module records in the order in which the modules finished."""
+    return sorted(record.modules, key=lambda module: module.order)
+
+
+def is_defined(value: Value) -> TypeGuard[int | float]:
+    """Return whether a value can be shown: it is neither None nor NaN nor infinite."""
+    return value is not None and math.isfinite(value)
+
+
+def _defined(stats: Mapping[str, Value], place: str) -> Iterator[tuple[str, int | float]]:
+    for statistic, value in stats.items():
+        if is_defined(value):
+            yield at(statistic, place), value
 
 
 def _bracket(item: str | None) -> str:

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fno_telemetry.quantities import Quantity
 
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """The version of the report format that this version of the package writes."""
+
+Role = Literal["lifting", "spectral", "local", "block", "activation", "norm", "projection", "other"]
+"""The role of a module in its network."""
+
+StepKind = Literal["step", "epoch"]
+"""The unit in which the number of a checkpoint counts."""
+
+ROOT = "(model)"
+"""The name of the model itself, whose path is empty, in readable texts."""
 
 Value = int | float | None
 """The value of one statistic: counts are integers; None means undefined, never zero."""
@@ -43,11 +52,14 @@ class FrozenMapping(Mapping[str, V]):
 
 
 def place_name(name: str, call: int, item: str | None = None) -> str:
-    """Return a path with its call, unless it is the first, and its output, if it has a name."""
-    return name + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
+    """Return a path with its call, unless it is the first, and its output, if it has a name.
+
+    The model itself, whose path is empty, has the name "(model)".
+    """
+    return (name or ROOT) + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
 
 
-def step_label(step: int | None, step_kind: str | None, checkpoint: str | None) -> str:
+def step_label(step: int | None, step_kind: StepKind | None, checkpoint: str | None) -> str:
     """Return "step1000" or "epoch3" if the step is known, else the checkpoint's name, else "untrained"."""
     if step is not None:
         return f"{step_kind or 'step'}{step}"
@@ -166,7 +178,7 @@ class ModuleRecord(TensorRecord):
     order: int
     parent: str | None
     class_name: str
-    role: str
+    role: Role
     mode_energy: ModeEnergy | None = None
 
     @property

@@ -89,7 +89,7 @@ def write(record: CaptureRecord, path: str | Path) -> None:
         part.write_bytes(dumps(as_document(record)).encode("utf-8", "backslashreplace"))
 
 
-def load(path: str | Path) -> CaptureRecord:
+def load_report(path: str | Path) -> CaptureRecord:
     """Read a report; equal to the record it was written from. ReportError says in a line what is wrong."""
     return as_record_from(path, read_document(path))
 

@@ -9,8 +9,9 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-
 import torch
+from torch import nn
+
 from fno_telemetry.errors import InputError, MapError, ModelError
 from fno_telemetry.isolation.compilation import keep_uncompiled
 from fno_telemetry.isolation.preservation import preserve
@@ -29,7 +30,6 @@ from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
-from torch import nn
 
 MEMORY_LIMIT = 2**30
 """Maximum number of bytes of the mean fields of all modules together."""

@@ -17,12 +17,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, _FOUND), os.environ.get("P
 
 import numpy as np
 import pytest
-
-import fno_telemetry as ft
 import torch
-from fno_telemetry.records import CaptureRecord
-from support import example_record
 from torch import nn
+
+from fno_telemetry import plugins
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.testing import example_record
 
 Events = dict[str, list[tuple[int, object]]]
 
@@ -42,7 +42,7 @@ def small_network() -> Callable[..., nn.Module]:
     def build(name: str = "fno", **arguments: object) -> nn.Module:
         blocks = {"fno_blocks": 2, "cnn_blocks": 1} if name == "fno" else {"n_blocks": 2}
         arguments = {"hidden_channels": 5, "modes": 4, "C": 1, **blocks, **arguments}
-        network = ft.load_plugin("architectures", name).build(**arguments)
+        network = plugins.load("architectures", name).build(**arguments)
         assert isinstance(network, nn.Module)
         return network
 

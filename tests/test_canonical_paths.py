@@ -1,15 +1,15 @@
 """Canonical paths: wrappers vanish, leading sole children too, and no two paths ever become one."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.optim.swa_utils import AveragedModel
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.canonical_paths import SOLE_CHILDREN, WRAPPERS, canonical_names, without_wrappers
-from torch import nn
 
 WRAPPER_NAMES = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]
 WRAPPER_NAMES += ["_forward_module"]  # of Lightning's Fabric

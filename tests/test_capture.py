@@ -6,11 +6,12 @@ from typing import NamedTuple
 import jsonschema
 import numpy as np
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
+from fno_telemetry import report
 
 
 class Pair(NamedTuple):
@@ -268,10 +269,10 @@ def test_the_summary_says_what_really_ran(small_network, images):
 def test_a_record_is_a_valid_report_and_reads_back_equal(small_network, images, tmp_path):
     images[2, 0, 3, 3] = float("nan")
     record = ft.capture(small_network("stable_hybrid"), [images[:3], images[3:]])
-    document = ft.as_document(record)
-    jsonschema.validate(document, ft.json_schema())
+    document = report.as_document(record)
+    jsonschema.validate(document, report.json_schema())
     path = tmp_path / "report.json"
-    path.write_text(ft.dump_report(document), encoding="utf-8")
+    path.write_text(report.dumps(document), encoding="utf-8")
     assert ft.load_report(path) == record
     assert record.input.stats["nan_count"] == 1
 

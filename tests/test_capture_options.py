@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 from fno_telemetry.statistics.contract import keys_of
 
 
@@ -207,7 +208,7 @@ def test_leaving_nothing_to_measure_is_an_error(small_network, images):
 
 
 def test_statistics_can_be_chosen(images):
-    values = ft.load_plugin("statistics", "values")()
+    values = plugins.load("statistics", "values")()
     record = ft.capture(nn.Sequential(nn.Flatten()), images, statistics=[values])
     assert set(record.module("0").stats) == set(keys_of(values))
 

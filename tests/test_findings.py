@@ -18,9 +18,9 @@ from fno_telemetry.findings import (
     to_one_line,
 )
 from fno_telemetry.records import FrozenMapping, freeze_mapping
-from fno_telemetry.sinks.tensorboard.summaries import findings_list
+from fno_telemetry.sinks.tensorboard.markdown import findings_list
 from fno_telemetry.sinks.wandb.findings_table import COLUMNS, table_rows
-from fno_telemetry_cli.findings_view import findings_view
+from fno_telemetry_cli.showing.findings_view import findings_view
 
 
 def finding(name: str, layer: str | None = "a", follows_from: str | None = None, **found) -> Finding:
@@ -64,7 +64,7 @@ def test_a_finding_whose_cause_is_not_there_or_comes_later_is_not_hidden(grouped
 
 def test_counts_are_of_causes_alone_and_there_are_none_where_nobody_looked(record, examples):
     expected = {"findings/error": 1, "findings/warning": 0, "findings/note": 1}
-    assert count_causes_by_key(examples.diagnosed(record)) == expected
+    assert count_causes_by_key(examples.add_findings(record)) == expected
     assert count_causes_by_key(replace(record, findings=())) == dict.fromkeys(expected, 0)
     assert count_causes_by_key(record) == {}
 

@@ -77,3 +77,17 @@ def test_every_number_of_a_record_has_its_own_key(record: CaptureRecord, example
     places += [keys.model_place("input"), keys.model_place("output")]
     places += [keys.model_place("output", output.item) for output in record.outputs]
     assert sorted(set(places)) == sorted(places)
+
+
+def test_the_numbers_of_a_record_are_those_that_are_defined(record: CaptureRecord, examples: SimpleNamespace):
+    odd = examples.with_stats(record, "lifter", rms=float("nan"), mean=float("inf"), std=None, min=0)
+    numbers = dict(keys.numbers(odd))
+    assert not {"rms/lifter", "mean/lifter", "std/lifter", "spectral_local_ratio/spec_encoder#0"} & set(
+        numbers
+    )
+    assert numbers["min/lifter"] == 0
+    assert numbers["gain/fno_blocks/10"] == 1.3
+    assert {"abs_p95/input", "abs_p95/output", "abs_p95/output[amp]", "rms/shared@1"} <= set(numbers)
+    everywhere = [*odd.modules, *odd.blocks, odd.input, odd.output, *odd.outputs]
+    defined = sum(keys.is_defined(value) for entry in everywhere for value in entry.stats.values())
+    assert len(numbers) == defined

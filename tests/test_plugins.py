@@ -60,14 +60,14 @@ def test_every_built_in_name_can_be_loaded(kind):
     assert list(plugins.KINDS[kind]) == plugins.names(kind)[: len(plugins.KINDS[kind])]
     for name in plugins.KINDS[kind]:
         if importlib.util.find_spec(name) is not None or name not in ("tensorboard", "wandb"):
-            loaded = ft.load_plugin(kind, name)
+            loaded = plugins.load(kind, name)
             assert getattr(loaded, "name", name) == name
 
 
 def test_the_names_that_users_type_are_there():
-    assert {"json", "tensorboard"} <= set(ft.plugin_names("sinks"))
-    assert ft.plugin_names("architectures")[:4] == ["fno", "hybrid", "stable_hybrid", "fno_vanilla"]
-    assert {"values", "channels", "samples", "spectrum"} <= set(ft.plugin_names("statistics"))
+    assert {"json", "tensorboard"} <= set(plugins.names("sinks"))
+    assert plugins.names("architectures")[:4] == ["fno", "hybrid", "stable_hybrid", "fno_vanilla"]
+    assert {"values", "channels", "samples", "spectrum"} <= set(plugins.names("statistics"))
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_the_names_that_users_type_are_there():
 )
 def test_an_unknown_name_is_an_error_that_lists_what_there_is(kind, message):
     with pytest.raises(ft.PluginNotFound, match=message) as caught:
-        ft.load_plugin(kind, "tensorbord")
+        plugins.load(kind, "tensorbord")
     assert "\n" not in str(caught.value)
 
 
 def test_an_installed_statistic_takes_part_in_every_capture(installed):
     installed([("statistics", "largest = other_statistic:Largest")], other_statistic=STATISTIC)
-    assert ft.plugin_names("statistics")[-1] == "largest"
+    assert plugins.names("statistics")[-1] == "largest"
     x = torch.arange(6.0).reshape(3, 2) - 4
     record = ft.capture(nn.Sequential(nn.Identity()), list(x.split(2)))
     assert record.module("0").stats["largest_magnitude"] == 4.0
@@ -94,13 +94,13 @@ def test_an_installed_statistic_takes_part_in_every_capture(installed):
     found = [plugin for plugin in ft.list_plugins() if plugin.name == "largest"]
     assert [(p.kind, p.origin, p.missing) for p in found] == [("statistics", "other-package", None)]
     with pytest.raises(ft.PluginNotFound, match=r"Known: .*largest"):
-        ft.load_plugin("statistics", "smallest")
+        plugins.load("statistics", "smallest")
 
 
 def test_a_built_in_name_cannot_be_taken_over(installed):
     installed([("sinks", "json = other_sink:Spy")], other_sink="raise SystemExit('imported')")
-    assert ft.load_plugin("sinks", "json") is ft.JsonFile
-    assert ft.plugin_names("sinks").count("json") == 1
+    assert plugins.load("sinks", "json") is ft.JsonFile
+    assert plugins.names("sinks").count("json") == 1
     assert [p.origin for p in ft.list_plugins() if p.name == "json"] == ["built in"]
 
 
@@ -117,7 +117,7 @@ def test_a_broken_plug_in_is_listed_with_what_is_missing(source, reason, install
     installed([("sinks", "broken = broken_sink:Sink")], broken_sink=source)
     message = f"'broken' is installed by other-package but cannot be imported: {reason}"
     with pytest.raises(ft.PluginNotFound) as caught:
-        ft.load_plugin("sinks", "broken")
+        plugins.load("sinks", "broken")
     assert str(caught.value) == message
     listed = {plugin.name: plugin for plugin in ft.list_plugins()}
     assert (listed["broken"].missing, listed["broken"].origin) == (message, "other-package")

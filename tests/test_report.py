@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import SCHEMA, CaptureRecord, FrozenMapping, freeze_mapping
-from support import example_record
+from fno_telemetry.testing import example_record
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +48,16 @@ def strictly_read(path: Path) -> Any:
 
 def test_a_report_read_back_equals_the_record(record, path):
     report.write(record, path)
-    assert record == report.load(path)
+    assert record == report.load_report(path)
 
 
 def test_findings_are_read_back_and_a_report_that_nobody_diagnosed_has_none(record, path):
-    diagnosed = example_record.diagnosed(record)
+    diagnosed = example_record.add_findings(record)
     report.write(diagnosed, path)
-    assert report.load(path) == diagnosed
+    assert report.load_report(path) == diagnosed
     report.write(record, path)
     assert "findings" not in strictly_read(path)
-    assert report.load(path).findings is None
+    assert report.load_report(path).findings is None
 
 
 def test_a_record_without_input_output_or_modules_is_read_back_too(path):
@@ -71,13 +71,13 @@ def test_a_record_without_input_output_or_modules_is_read_back_too(path):
         outputs=(),
     )
     report.write(empty, path)
-    assert empty == report.load(path)
+    assert empty == report.load_report(path)
 
 
 def test_numbers_keep_every_digit_and_integers_stay_integers(record, path):
     exact = example_record.with_stats(record, "lifter", count=2**60 + 1, mean=0.1 + 0.2, rms=5e-324)
     report.write(exact, path)
-    stats = report.load(path).module("lifter").stats
+    stats = report.load_report(path).module("lifter").stats
     assert (stats["count"], stats["mean"], stats["rms"]) == (2**60 + 1, 0.1 + 0.2, 5e-324)
     assert isinstance(stats["count"], int)
 
@@ -100,7 +100,7 @@ def test_numbers_that_json_does_not_have_become_null(record, path, value):
     read = strictly_read(path)
     assert read["layers"]["lifter/mean"] == [1.0, None]
     assert read["summary"]["nested"] == {"list": [None]}
-    assert report.load(path).module("lifter").stats["rms"] is None
+    assert report.load_report(path).module("lifter").stats["rms"] is None
 
 
 def test_strict_json_is_refused_a_number_that_it_does_not_have():
@@ -114,7 +114,7 @@ def test_strict_json_is_refused_a_number_that_it_does_not_have():
 def test_any_text_survives_even_file_names_that_are_not_utf_8(record, path, text):
     named = replace(record, provenance=freeze_mapping({"input": text}), warnings=(text,))
     report.write(named, path)
-    assert named == report.load(path)
+    assert named == report.load_report(path)
     assert strictly_read(path)["provenance"] == {"input": text}
 
 
@@ -135,7 +135,7 @@ def written(record, path) -> bytes:
 
 def test_the_folder_is_made(record, tmp_path):
     report.write(record, tmp_path / "new" / "folder" / "my report.json")
-    assert record == report.load(tmp_path / "new" / "folder" / "my report.json")
+    assert record == report.load_report(tmp_path / "new" / "folder" / "my report.json")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, SystemExit])
@@ -167,7 +167,7 @@ def test_who_is_reading_the_old_file_reads_it_whole(record, path, written):
     with path.open("rb") as reader:
         report.write(example_record.at_step(record, 2000), path)
         assert reader.read() == written
-    assert report.load(path).step == 2000
+    assert report.load_report(path).step == 2000
 
 
 def test_a_report_has_the_permissions_of_any_new_file(record, path):
@@ -232,19 +232,19 @@ def test_a_folder_that_can_be_made_is_writable_and_asking_makes_nothing(tmp_path
 def test_a_newer_schema_is_refused_with_what_to_do(path, document):
     path.write_text(json.dumps(document | {"schema": f"fno-telemetry/{SCHEMA + 1}"}))
     with pytest.raises(ReportError, match=r"newer version \(schema 2, this one reads to 1\): update"):
-        report.load(path)
+        report.load_report(path)
 
 
 def test_an_older_schema_is_read(path, document, record):
     path.write_text(json.dumps(document | {"schema": "fno-telemetry/0"}))
-    assert replace(record, schema=0) == report.load(path)
+    assert replace(record, schema=0) == report.load_report(path)
 
 
 def test_keys_that_are_not_known_do_not_matter(path, document, record):
     document["later"] = {"any": "thing"}
     document["modules"][0]["later"] = 1
     path.write_text(json.dumps(document))
-    assert record == report.load(path)
+    assert record == report.load_report(path)
 
 
 WRONG_TEXT = {
@@ -288,11 +288,11 @@ def test_every_truncation_of_a_report_is_refused(path, written):
     for length in range(0, len(written) - 2, len(written) // 50):
         path.write_bytes(written[:length])
         with pytest.raises(ReportError):
-            report.load(path)
+            report.load_report(path)
 
 
 def _assert_one_line(path: Path) -> None:
     with pytest.raises(ReportError) as raised:
-        report.load(path)
+        report.load_report(path)
     assert str(raised.value).startswith(f"{path}: ")
     assert len(str(raised.value)) < len(str(path)) + 200

@@ -11,12 +11,12 @@ import pytest
 from fno_telemetry import report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import SCHEMA, CaptureRecord
-from support import example_record
+from fno_telemetry.testing import example_record
 
 
 @pytest.fixture(scope="module")
 def record() -> CaptureRecord:
-    return example_record.diagnosed(example_record.example())
+    return example_record.add_findings(example_record.example())
 
 
 @pytest.fixture
@@ -129,5 +129,5 @@ def test_reading_refuses(document, path, name):
     WRONG[name][0](document)
     path.write_text(json.dumps(document))
     with pytest.raises(ReportError) as raised:
-        report.load(path)
+        report.load_report(path)
     assert str(raised.value).startswith(f"{path}: ")

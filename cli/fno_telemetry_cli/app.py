@@ -8,8 +8,15 @@ import typer
 
 import fno_telemetry as ft
 from fno_telemetry.findings import to_one_line
-from fno_telemetry_cli import capture, compare, diagnose, mapping, output, plugins, view
+from fno_telemetry_cli.commands.capture import capture
+from fno_telemetry_cli.commands.compare import compare
+from fno_telemetry_cli.commands.diagnose import diagnose
+from fno_telemetry_cli.commands.map import map_model
+from fno_telemetry_cli.commands.plugins import plugins
+from fno_telemetry_cli.commands.view import view
 from fno_telemetry_cli.invocation import Invocation
+from fno_telemetry_cli.options.spelling import spell_options
+from fno_telemetry_cli.showing import terminal
 
 EXIT_UNUSABLE = 2
 EXIT_INTERRUPTED = 130
@@ -20,12 +27,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("capture")(capture.capture)
-app.command("view")(view.view)
-app.command("compare")(compare.compare)
-app.command("diagnose")(diagnose.diagnose)
-app.command("map")(mapping.map_command)
-app.command("plugins")(plugins.plugins)
+app.command("capture")(capture)
+app.command("view")(view)
+app.command("compare")(compare)
+app.command("diagnose")(diagnose)
+app.command("map")(map_model)
+app.command("plugins")(plugins)
 
 
 def _show_version(wanted: bool) -> None:
@@ -44,7 +51,7 @@ def _application(
             callback=_show_version,
             is_eager=True,
             metavar="",
-            help="Print the version and stop.",
+            help="Print the version, then stop.",
         ),
     ] = False,
 ) -> None:
@@ -59,21 +66,21 @@ def _application(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code; an error is one line on stderr, with --json also on stdout."""
     invocation = Invocation() if arguments is None else Invocation(list(arguments))
-    output.make_streams_usable()
+    terminal.make_streams_usable()
     try:
         code = _run(invocation)
-    except output.ReaderLeft:
-        # Whoever read our output has seen enough, as `head` does; that is no error.
-        output.drop_stdout()
+    except terminal.ReaderLeft:
+        # Who reads our output has seen enough, as `head` does; that is not an error.
+        terminal.drop_stdout()
         code = 0
     except OSError as error:
         # Standard output on a full disk, for one.
-        output.drop_stdout()
-        output.print_error(f"{error.filename or 'the output'}: {error.strerror or error}")
+        terminal.drop_stdout()
+        terminal.print_error(f"{error.filename or 'the output'}: {error.strerror or error}")
         code = EXIT_UNUSABLE
     if arguments is None:
-        # What imported code prints while the interpreter ends is no result either.
-        output.point_stdout_at_stderr()
+        # What imported code prints while the interpreter ends is not a result.
+        terminal.point_stdout_at_stderr()
     sys.exit(code)
 
 
@@ -94,13 +101,13 @@ def _run(invocation: Invocation) -> int:
 
 def _advice(error: Exception) -> str:
     if not isinstance(error, typer.TyperException):
-        return str(error)
-    context = getattr(error, "ctx", None)  # of errors in how options are used
+        return spell_options(str(error))
+    context = getattr(error, "ctx", None)  # on errors in the use of options
     advice = f" See: {context.command_path} --help" if context is not None else ""
     return f"{error.format_message().rstrip('. ')}.{advice}"
 
 
 def _report(message: str, invocation: Invocation) -> None:
-    output.print_error(message)
+    terminal.print_error(message)
     if invocation.as_json:
-        output.print_json({"schema": "fno-telemetry-error/1", "error": to_one_line(message)})
+        terminal.print_json({"schema": "fno-telemetry-error/1", "error": to_one_line(message)})

@@ -1,4 +1,4 @@
-"""What the user typed."""
+"""The command line as the user typed it."""
 
 import re
 import shlex
@@ -10,14 +10,14 @@ _SECRET = re.compile(r"(?i)(.*(?:^|[_.-])(?:token|secret|passw(?:or)?d|api_?key|
 
 @dataclass
 class Invocation:
-    """The arguments of one call of the command, and what is told by them before they are parsed."""
+    """The arguments of one call of the command, and what is known before they are parsed."""
 
     arguments: list[str] = field(default_factory=lambda: sys.argv[1:])
     json_by_config: bool = False
 
     @property
     def as_json(self) -> bool:
-        """Whether errors, too, are wanted as JSON."""
+        """Whether errors are printed as JSON too."""
         return self.json_by_config or "--json" in self.arguments
 
     @property

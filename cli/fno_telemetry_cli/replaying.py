@@ -1,45 +1,50 @@
-"""`compare --sink`: the compared records once more into dashboards, a run for each folder they come from."""
+"""`compare --sink`: writes the compared records into dashboards, a run for each folder they come from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import fno_telemetry as ft
-from fno_telemetry_cli.checkpoint_series import distinguish
-from fno_telemetry_cli.sink_choice import WandbOptions, choose_sinks
+from fno_telemetry import files
+from fno_telemetry.sinks import Outcome
+from fno_telemetry_cli.capturing.checkpoint_series import distinguish
+from fno_telemetry_cli.options.output import DashboardOptions, WandbOptions
+from fno_telemetry_cli.sink_choice import choose_sinks
 
 Found = Sequence[tuple[Path, ft.CaptureRecord]]
 
 
 @dataclass(frozen=True)
 class Replays:
-    """Where records go once more."""
+    """The dashboards that compared records are written into."""
 
     sinks: tuple[str, ...]
+    options: tuple[str, ...]
     wandb: WandbOptions
     folder: Path
 
     @classmethod
-    def of(cls, sinks: Sequence[str], wandb: WandbOptions, folder: Path | None) -> "Replays":
-        """Return what was asked for; TelemetryError in one line when it cannot be."""
+    def of(cls, asked: DashboardOptions, wandb: WandbOptions) -> "Replays":
+        """Return what was asked for; TelemetryError, one line, when it cannot be done."""
+        sinks, folder = asked.sink or [], asked.output
         if folder is None:
             raise ft.OptionError("--output DIR is required with --sink: the folder of the dashboards' files")
         if not sinks:
             raise ft.OptionError("--output is for the dashboards of --sink; add --sink tensorboard, or wandb")
         if "json" in ",".join(sinks).replace(" ", "").split(","):
             raise ft.OptionError("--sink json: the reports are there already; name tensorboard, wandb, …")
-        if (reason := ft.why_unwritable(folder)) is not None:
+        if (reason := files.why_unwritable(folder)) is not None:
             raise ft.OptionError(f"--output {folder}: cannot be written: {reason}; choose another folder")
-        replays = cls(tuple(sinks), wandb, folder)
-        replays._made()  # so that a wrong name is known before anything runs
+        replays = cls(tuple(sinks), tuple(asked.sink_option or ()), wandb, folder)
+        replays._make_sinks()  # so that a wrong name is refused before anything runs
         return replays
 
-    def run(self, found: Found) -> ft.Outcome:
-        """Write all records, by ascending step within a run; return how each sink fared in all runs."""
+    def run(self, found: Found) -> Outcome:
+        """Write all records, by ascending step within a run; return the status of each sink over all runs."""
         status: dict[str, str] = {}
         lines: list[str] = []
         for name, records in _by_run(found).items():
-            sinks = ft.FanOut(self._made())
+            sinks = ft.FanOut(self._make_sinks())
             origin = f"replayed in {self.folder.resolve()}"
             sinks.open(ft.RunContext(self.folder, experiment=name, series=True, origin=origin))
             try:
@@ -52,14 +57,15 @@ class Replays:
             for sink, reason in outcome.status.items():
                 status[sink] = reason if status.get(sink, "ok") == "ok" else status[sink]
             lines += outcome.lines
-        return ft.Outcome(status, list(dict.fromkeys(lines)))
+        return Outcome(status, list(dict.fromkeys(lines)))
 
-    def _made(self) -> list[ft.Sink]:
-        return choose_sinks(self.sinks, self.wandb, always=(), group=self.folder.resolve().name)
+    def _make_sinks(self) -> list[ft.Sink]:
+        group = self.folder.resolve().name
+        return choose_sinks(self.sinks, self.wandb, self.options, always=(), group=group)
 
 
 def _by_run(found: Found) -> dict[str, list[ft.CaptureRecord]]:
-    """Return the records of each folder, in order of step, by a name that tells the folders apart."""
+    """Return the records of each folder, in order of step, by a name that distinguishes the folders."""
     folders = list(dict.fromkeys(path.resolve().parent for path, _ in found))
     runs: dict[str, list[ft.CaptureRecord]] = {}
     for folder, name in zip(folders, distinguish(folders), strict=True):

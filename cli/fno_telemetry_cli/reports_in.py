@@ -1,13 +1,14 @@
-"""The reports that a path stands for."""
+"""The reports that a path names."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import fno_telemetry as ft
 
 
 def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
-    """Return the report that `path` is, or those in the folder that it is, and why other JSON files are not.
+    """Return the report at `path`, or those in that folder, and why other JSON files in it are not reports.
 
     ReportError when there is none.
     """
@@ -29,6 +30,17 @@ def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
             )
         )
     return found, [str(error) for error in refused]
+
+
+def reports_in_all(paths: Iterable[Path]) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+    """Return the reports at all these paths, and a line for each file that is left out."""
+    found: dict[Path, ft.CaptureRecord] = {}
+    notes: list[str] = []
+    for path in paths:
+        reports, refused = reports_in(path)
+        found |= reports
+        notes += [f"left out: {reason}" for reason in refused]
+    return found, notes
 
 
 def _by_numbers(file: Path) -> list[tuple[int, str]]:

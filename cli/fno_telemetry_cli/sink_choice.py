@@ -1,111 +1,53 @@
-"""Which sinks a command feeds, made from the names and options that the user typed."""
+"""The sinks that a command writes to, made from the names and options that the user typed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
-
-import typer
+from collections.abc import Iterable, Mapping, Sequence
 
 import fno_telemetry as ft
-from fno_telemetry_cli.options import names_of
-
-_OUTPUT, _WANDB = "Output", "W&B"
-
-SinkNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--sink",
-        metavar="NAMES",
-        help="json, tensorboard, wandb or an installed one; comma list or repeated. JSON is always written.",
-        rich_help_panel=_OUTPUT,
-        autocompletion=names_of("sinks"),
-    ),
-]
-WandbProject = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Default: fno-telemetry.", rich_help_panel=_WANDB)
-]
-WandbEntity = Annotated[
-    str | None, typer.Option(metavar="NAME", help="User or team. Default: your own.", rich_help_panel=_WANDB)
-]
-WandbMode = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODE",
-        help="online, offline or disabled. Default: online where there are credentials.",
-        rich_help_panel=_WANDB,
-    ),
-]
-WandbLayout = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LAYOUT",
-        help="experiment: one run, a row per checkpoint (default); or per-checkpoint.",
-        rich_help_panel=_WANDB,
-    ),
-]
-WandbAlert = Annotated[
-    bool,
-    typer.Option(
-        "--wandb-alert",
-        metavar="",
-        help="With --diagnose: send an alert for each record with an error or a warning.",
-        rich_help_panel=_WANDB,
-    ),
-]
-
-
-@dataclass(frozen=True)
-class WandbOptions:
-    """What was typed for W&B; None or False where nothing was."""
-
-    project: str | None = None
-    entity: str | None = None
-    mode: str | None = None
-    layout: str | None = None
-    alert: bool = False
-
-    @property
-    def typed(self) -> list[str]:
-        """The names of those that were typed."""
-        return [name for name, value in vars(self).items() if value not in (None, False)]
+from fno_telemetry import sinks, sources
+from fno_telemetry_cli.options.output import WandbOptions
 
 
 def choose_sinks(
     typed: Sequence[str],
     wandb: WandbOptions,
+    options: Sequence[str],
     always: Sequence[str] = ("json",),
     group: str | None = None,
 ) -> list[ft.Sink]:
-    """Return the sinks of these comma lists, `always` in front; TelemetryError for what cannot be made.
+    """Return the sinks of these comma lists, after `always`; TelemetryError for what cannot be made.
 
-    `group` is that of W&B runs; without one it is the experiment.
+    `options` are `NAME.KEY=VALUE` texts. `group` is the group of W&B runs; by default it is the experiment.
     """
     names = [name.strip() for part in typed for name in part.split(",")]
     if not all(names):
-        raise ft.OptionError(
-            f"--sink {','.join(typed)!r}: an empty name; expected json,tensorboard,wandb or the like"
-        )
+        raise ft.OptionError(f"--sink {','.join(typed)!r}: an empty name; expected a name, or json,wandb")
     if wandb.typed and "wandb" not in names:
-        raise ft.OptionError(f"--wandb-{wandb.typed[0]} is for the wandb sink; add --sink wandb")
-    return [_sink(name, wandb, group) for name in dict.fromkeys([*always, *names])]
+        raise ft.OptionError(f"--wandb-{next(iter(wandb.typed))} is for the wandb sink; add --sink wandb")
+    chosen = list(dict.fromkeys([*always, *names]))
+    given = {name: dict(values) for name, values in _parse(options, chosen).items()}
+    if "wandb" in chosen:
+        given["wandb"] = _wandb_options(wandb, given.get("wandb", {}), group)
+    return [sinks.make_sink(name, given.get(name, {})) for name in chosen]
 
 
-def _sink(name: str, wandb: WandbOptions, group: str | None) -> ft.Sink:
-    if name == "wandb":
-        return ft.WandbRun(
-            project=wandb.project or "fno-telemetry",
-            entity=wandb.entity,
-            mode=wandb.mode,
-            layout=wandb.layout or "experiment",
-            group=group,
-            alert=wandb.alert,
-        )
-    try:
-        made: ft.Sink = ft.load_plugin("sinks", name)()
-    except ft.TelemetryError:
-        raise
-    except (Exception, SystemExit) as error:  # an installed sink may raise anything
-        raise ft.SinkUnavailable(
-            f"--sink {name}: cannot be made ({type(error).__name__}: {error}); leave it out, or repair it"
-        ) from error
-    return made
+def _parse(texts: Iterable[str], chosen: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Return the options of each sink; OptionError for a sink that is not chosen."""
+    found: dict[str, dict[str, object]] = {}
+    for text in texts:
+        name, dot, setting = text.partition(".")
+        if not dot or "=" in name:
+            raise ft.OptionError(f"--sink-option {text!r}: expected NAME.KEY=VALUE, as in wandb.project=mine")
+        if name not in chosen:
+            raise ft.OptionError(
+                f"--sink-option {text}: the sink {name!r} is not chosen; add --sink {name}, or leave this out"
+            )
+        key, value = sources.parse_setting(setting, "sink_option")
+        found.setdefault(name, {})[key] = value
+    return found
+
+
+def _wandb_options(wandb: WandbOptions, given: Mapping[str, object], group: str | None) -> dict[str, object]:
+    """Return what `--wandb-…` and `--sink-option wandb.…` set together; OptionError for what both set."""
+    if twice := sorted(wandb.typed.keys() & given.keys()):
+        raise ft.OptionError(f"give --wandb-{twice[0]} or --sink-option wandb.{twice[0]}, not both")
+    return {"group": group} | wandb.typed | dict(given)

@@ -1,9 +1,10 @@
 """`fno`: Fourier blocks at full resolution, refined by small convolutions."""
 
+from torch import Tensor, nn
+
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.architectures.generators import Generator, Output, add_output, apply_output, count_children
 from fno_telemetry.architectures.layers import PtychoBlock, SpatialLifter
-from torch import Tensor, nn
 
 
 class CascadedFNOGenerator(nn.Module):

@@ -1,9 +1,10 @@
 """`fno_vanilla`: Fourier blocks at full resolution and nothing else."""
 
+from torch import Tensor, nn
+
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.architectures.generators import Generator, Output, add_output, apply_output, count_children
 from fno_telemetry.architectures.layers import PtychoBlock, SpatialLifter
-from torch import Tensor, nn
 
 
 class FnoVanillaGeneratorModule(nn.Module):

@@ -1,4 +1,4 @@
-"""What the built-in networks have in common besides layers: their output, arguments and recognition."""
+"""What the built-in networks share besides layers: output, arguments, and recognition in checkpoints."""
 
 import inspect
 import math
@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
+
 from fno_telemetry.architectures.layers import INPUT_TRANSFORMS
 from fno_telemetry.errors import ModelError
-from torch import Tensor, nn
 
 OUTPUT_MODES = ("real_imag", "amp_phase")
 PARTS = 2  # real and imaginary part
@@ -51,9 +52,10 @@ def count_children(shapes: Shapes, parent: str) -> int:
 
 @dataclass(frozen=True)
 class Generator:
-    """An `Architecture` made of a network class and of what only that class knows.
+    """An `Architecture` made from a network class.
 
-    `blocks` is the path of its Fourier blocks; `depth` returns the block counts in a checkpoint's names.
+    `blocks` is the path of its Fourier blocks; `depth` returns, by argument, how many blocks the names in a
+    checkpoint show.
     """
 
     name: str
@@ -65,12 +67,18 @@ class Generator:
         """Return every constructor argument, for data of `channels` channels and `size` pixels a side."""
         return self._known() | {"C": channels, "modes": max(1, min(12, size // 4))}
 
+    def example_arguments(self) -> dict[str, object]:
+        """Return the constructor arguments of a small network of two blocks."""
+        # Every count of blocks has an argument of the same name.
+        blocks = dict.fromkeys(self.depth({}), 2)
+        return {**blocks, "hidden_channels": 4, "modes": 3, "C": 1}
+
     def arguments(self, shapes: Shapes, hyper_parameters: Mapping[str, object]) -> dict[str, object] | None:
         """Return the constructor arguments that a checkpoint implies; None when it is not of this class.
 
-        The names decide: below this network's children nothing may stand that the network does not have, and
-        its blocks must show every kind of parameter they have. Other parameters may be missing, and shapes
-        may contradict each other: loading the weights names them.
+        The names decide: the children of this network may have no parameter that the network does not have,
+        and its blocks must have every kind of parameter that its blocks have. Other parameters may be
+        missing, and shapes may contradict each other: loading the weights reports those.
         """
         lifted = shapes.get("lifter.conv1.weight", ())
         weights = shapes.get(f"{self.blocks}.0.spectral.weights", ())
@@ -131,17 +139,17 @@ class Generator:
 
 
 def find_setting(settings: Mapping[str, object], names: tuple[str, ...], depth: int = 4) -> str | None:
-    """Return the first text that stands under one of `names`, in `settings` or in mappings inside it."""
+    """Return the first text that has one of `names`, in `settings` or in mappings inside it."""
     for name in names:
         if isinstance(value := settings.get(name), str):
             return value
-    # A pickled mapping may hold itself, so the search has a bottom.
+    # A pickled mapping may contain itself, so the depth is limited.
     inner = [value for value in settings.values() if isinstance(value, Mapping)] if depth else []
     return next((text for value in inner if (text := find_setting(value, names, depth - 1))), None)
 
 
 def _objection(name: str, value: object) -> str | None:
-    """Return what was expected instead of `value`, or None when it will do."""
+    """Return what was expected instead of `value`, or None when `value` can be used."""
     choices = {"input_transform": tuple(INPUT_TRANSFORMS), "output_mode": OUTPUT_MODES}.get(name)
     if choices is not None:
         return None if value in choices else " or ".join(choices)

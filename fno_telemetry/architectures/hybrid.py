@@ -4,11 +4,12 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
+
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.architectures.generators import Generator, Output, add_output, apply_output, count_children
 from fno_telemetry.architectures.layers import PtychoBlock, SpatialLifter
 from fno_telemetry.errors import ModelError
-from torch import Tensor, nn
 
 
 class HybridUNOGenerator(nn.Module):
@@ -62,7 +63,7 @@ class HybridUNOGenerator(nn.Module):
             raise ModelError(
                 f"This network halves its input {len(self.downsample)} times, so height and width must be "
                 f"divisible by {divisor}; the input has {height}x{width} pixels. Crop or pad it, or build "
-                "the network with fewer blocks (--set n_blocks=…)."
+                "the network with a smaller `n_blocks`."
             )
         x = self.lifter(x)
         skips: list[Tensor] = []

@@ -1,1 +1,5 @@
 """What changed between reports, where first, since when, and whether it is worse; no torch needed."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -36,17 +36,17 @@ class Thresholds:
 
 def read_thresholds(path: str | Path) -> Thresholds:
     """Read `[compare]` of a TOML file; missing thresholds keep their defaults. OptionError in one line."""
-    document = read_toml(path, OptionError, "--thresholds")
+    document = read_toml(path, OptionError, "`thresholds`")
     table = document.get("compare", {})
     known = {field.name for field in dataclasses.fields(Thresholds)}
     if not isinstance(table, dict):
-        raise OptionError(f"--thresholds {path}: [compare] must be a table")
+        raise OptionError(f"`thresholds` {path}: [compare] must be a table")
     for name in table:
         if name not in known:
             raise OptionError(
-                f"--thresholds {path}: no threshold {name!r}; known: {', '.join(sorted(known))}"
+                f"`thresholds` {path}: no threshold {name!r}; known: {', '.join(sorted(known))}"
             )
     try:
         return Thresholds(**table)
     except OptionError as error:
-        raise OptionError(f"--thresholds {path}: {error}") from error
+        raise OptionError(f"`thresholds` {path}: {error}") from error

@@ -99,7 +99,7 @@ def _notes(
         what = "inputs (digests)" if len(digests) > 1 else "numbers of samples"
         raise ReportError(
             f"the reports have different {what}, so differences would not show changes of the weights; "
-            "capture on the same samples, or pass --allow-different-input"
+            "capture on the same samples, or pass `allow_different_input=True`"
         )
     notes = ["the inputs differ; differences come from the weights and the inputs together"]
     if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:

@@ -8,6 +8,7 @@ from fno_telemetry.records import (
     CaptureRecord,
     FrozenMapping,
     ModuleRecord,
+    Role,
     Spectrum,
     TensorRecord,
     freeze_mapping,
@@ -169,7 +170,7 @@ def make_series(*records: CaptureRecord) -> list[CaptureRecord]:
     return [set_step(record, 10 * index) for index, record in enumerate(records)]
 
 
-def _module(name: str, role: str, class_name: str, more: dict[str, Any]) -> ModuleRecord:
+def _module(name: str, role: Role, class_name: str, more: dict[str, Any]) -> ModuleRecord:
     entry = _tensor(**more)
     fields = {field: getattr(entry, field) for field in TensorRecord.__dataclass_fields__}
     parent = name.rpartition(".")[0] or None

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fno_telemetry.isolation.compilation import compiler_loaded, mark_uncompiled
 from torch import nn
+
+from fno_telemetry.isolation.compilation import compiler_loaded, mark_uncompiled
 
 
 class Hook:

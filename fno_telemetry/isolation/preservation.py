@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from torch.nn.parallel import DistributedDataParallel
-
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 # Random states are global, and models may share modules: captures take turns.
 _turn = threading.RLock()

@@ -16,15 +16,17 @@ def select_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[s
     """
     by_role = [m.name for m in model_map.modules if m.leaf or m.role != "other"]
     names = [m.name for m in model_map.modules]
-    for option, patterns in (("--layers", layers), ("--exclude", exclude)):
+    for argument, patterns in (("layers", layers), ("exclude", exclude)):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise MapError(f"{option} {pattern!r} matches no module; near it: {_nearest(pattern, names)}")
+                raise MapError(
+                    f"`{argument}` {pattern!r} matches no module; near it: {_nearest(pattern, names)}"
+                )
     chosen = [name for name in names if _any(name, layers)] if layers else by_role
     kept = frozenset(name for name in chosen if not _any(name, exclude))
     if names and not kept:
         raise MapError(
-            "--layers and --exclude leave no module to measure; `fno-telemetry map` shows what there is"
+            "`layers` and `exclude` leave no module to measure; `fno-telemetry map` shows what there is"
         )
     return kept
 

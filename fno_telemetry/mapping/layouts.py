@@ -7,11 +7,12 @@ from math import prod
 from typing import NamedTuple
 
 import torch
+from torch import nn
+
 from fno_telemetry.statistics.activation import Layout
 from fno_telemetry.tracing.axis_groups import AxisGroup
 from fno_telemetry.tracing.axis_tracking import AxisTracker
 from fno_telemetry.tracing.module_calls import Call
-from torch import nn
 
 
 class Place(NamedTuple):

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 from fno_telemetry.errors import MapError
 from fno_telemetry.mapping.layouts import AxesGuide
+from fno_telemetry.records import Role
 
-ROLES = ("lifting", "spectral", "local", "block", "activation", "norm", "projection", "other")
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
 class GivenRole:
     """A role and axes given by hand for a module; None means detected."""
 
-    role: str | None = None
+    role: Role | None = None
     spatial_axes: tuple[int, ...] | None = None
     channel_axis: int | None = None
 
@@ -37,7 +39,7 @@ class MappedModule:
 
     name: str
     class_name: str
-    role: str
+    role: Role
     reason: str
     spatial_axes: tuple[int, ...] = ()
     channel_axis: int | None = None
@@ -64,7 +66,7 @@ class ModelMap:
     modules: tuple[MappedModule, ...]
     blocks: tuple[MappedBlock, ...]
     axes: AxesGuide
-    roles: Mapping[str, str] = field(default_factory=dict)  # given by hand, by path
+    roles: Mapping[str, Role] = field(default_factory=dict)  # given by hand, by path
     numbered: frozenset[str] = frozenset()  # paths whose forward holds several sums
     runs_whole: bool = False  # the model itself is called, not only its modules
 

@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from torch import nn
+
 from fno_telemetry.errors import MapError, ModelError
 from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, TrackedSpace
 from fno_telemetry.mapping.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
+from fno_telemetry.records import Role
 from fno_telemetry.tracing.branch_sums import role_by_class
 from fno_telemetry.tracing.events import (
     ActivationCalled,
@@ -22,7 +25,6 @@ from fno_telemetry.tracing.fourier_calls import sizes_by_rank
 from fno_telemetry.tracing.lineage import members
 from fno_telemetry.tracing.module_calls import Call, distinct_paths, written_class
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
-from torch import nn
 
 
 def detect_structure(
@@ -116,7 +118,7 @@ class _Structure:
         return "" in outermost and len(outermost) > 1
 
     def build_map(
-        self, given: Mapping[str, GivenRole], roles: Mapping[str, str], batch_size: int | None
+        self, given: Mapping[str, GivenRole], roles: Mapping[str, Role], batch_size: int | None
     ) -> ModelMap:
         per_parent = Counter(parent.index for parent, _, _ in self._sums)
         numbered = frozenset(f.path for f, _, _ in self._sums if per_parent[f.index] > 1 or not f.path)
@@ -214,9 +216,9 @@ class _Structure:
             {path: e.channel_axis for path, e in given.items() if e.channel_axis is not None},
         )
 
-    def _roles(self, block_names: set[str]) -> dict[str, tuple[str, str]]:
+    def _roles(self, block_names: set[str]) -> dict[str, tuple[Role, str]]:
         """Return role and reason by path, for the modules whose role follows from the structure."""
-        roles: dict[str, tuple[str, str]] = {}
+        roles: dict[str, tuple[Role, str]] = {}
         spectral = [entry.call for entry in self._ended_calls if entry.call.spectral and entry.call.path]
         if not spectral:
             return roles
@@ -285,6 +287,6 @@ def _outside(call: Call, around: set[int]) -> Call:
     return call
 
 
-def _role_by_class(module: nn.Module | None) -> tuple[str, str]:
+def _role_by_class(module: nn.Module | None) -> tuple[Role, str]:
     role = role_by_class(module)
     return ("other", "no role detected") if role is None else (role, f"class {type(module).__name__}")

@@ -11,7 +11,7 @@ import torch
 
 from fno_telemetry.measuring.activation_cache import CachedActivation
 from fno_telemetry.measuring.statistic_set import StatisticSet
-from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, TensorRecord, Value
+from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, Role, TensorRecord, Value
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Layout, dtype_name
 from fno_telemetry.statistics.contract import (
@@ -205,7 +205,7 @@ class ModuleAccumulator(TensorAccumulator):
     order: int
     parent: str | None
     class_name: str
-    role: str
+    role: Role
 
     def module_record(self, item: str | None, known: Known, gradients: States | None) -> ModuleRecord:
         """Return the merged record of this output; `gradients` are the states that a loss adds."""

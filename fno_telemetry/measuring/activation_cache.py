@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.branch_sums import share_memory

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-import torch
 from fno_telemetry.isolation.compilation import eager
 from fno_telemetry.isolation.preservation import preserve
 from fno_telemetry.mapping.model_map import ModelMap
@@ -32,7 +33,6 @@ from fno_telemetry.statistics.subjects import (
 from fno_telemetry.tracing.events import ActivationCalled, CallEnded, Event, Failed
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.nested_tensors import copy_tensors, items
-from torch import nn
 
 BlockKey = tuple[str, int]
 

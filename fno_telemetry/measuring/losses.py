@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
+
 from fno_telemetry.errors import ModelError, OptionError
 from fno_telemetry.tracing.nested_tensors import tensors_in
-from torch import nn
 
 Loss = Callable[[Any, Any], torch.Tensor]
 """`loss(output, batch)` returns a scalar; with several batches it should be the mean over samples."""

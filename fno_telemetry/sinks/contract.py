@@ -1,41 +1,74 @@
-"""What a sink is: somewhere that finished records go. Sinks get numbers, never tensors."""
+"""What a sink is: a place that finished records go to. Sinks get numbers, never tensors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from fno_telemetry.records import CaptureRecord
 
+PRECISION = 1e-6
+"""Relative error that `Sink.read_back` may have: float32 is precise enough."""
+
+NumbersByStep = Mapping[int | None, Mapping[str, int | float]]
+"""Step -> key -> value. A record without a step is under None; keys are spelled by `fno_telemetry.keys`."""
+
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a sink may know of the run that it is opened for."""
+    """What a sink is told about the run that it is opened for."""
 
     folder: Path
     report_name: str = "activation_report.json"
     experiment: str = ""
     redact: bool = False  # whether no path may leave this machine
-    origin: str = ""  # what tells this run from others with the same experiment name, where that is needed
+    origin: str = ""  # what distinguishes this run from others of the same experiment name, if anything
     series: bool = False  # whether several checkpoints are captured, each into a report of its own
 
 
 class Sink(Protocol):
-    """Third parties add theirs by the entry point `fno_telemetry.sinks`, a class called without arguments."""
+    """A place for records, opened for one run at a time.
+
+    A package adds its own by the entry point `fno_telemetry.sinks`: a class, or a function, that makes a sink
+    and can be called without arguments. The options of a sink are the keyword arguments of that call; on the
+    command line they are `--sink-option NAME.KEY=VALUE`. A value that cannot be used is an OptionError.
+
+    `fno_telemetry.testing.sinks.check_sink` tests everything that is promised here.
+    """
 
     name: str
+    """The name of the plug-in."""
 
     def open(self, run: RunContext) -> None:
-        """Get ready; SinkUnavailable says what to do when that cannot be."""
+        """Get ready to write, without leaving anything on disk yet; can be called again after `close`.
+
+        SinkUnavailable says why that is impossible and what to do.
+        """
         ...
 
     def write(self, record: CaptureRecord) -> None:
-        """Take one record."""
+        """Write one record, and leave it unchanged."""
         ...
 
     def flush(self) -> None:
-        """Make sure that what was written survives a kill."""
+        """Return when what was written would survive a kill of the process."""
         ...
 
     def close(self, ok: bool) -> list[str]:
-        """Let go of everything that this sink opened itself; return lines that say how to look at it."""
+        """Close everything that this sink opened itself; return lines that say how to look at the result.
+
+        `ok` tells whether the run ended well; what was written stays in either case. Without a record since
+        `open` there is nothing to look at: []. So closing twice, or without opening, is allowed.
+        """
+        ...
+
+    def read_back(self, folder: Path) -> NumbersByStep:
+        """Return the numbers that a reader finds in what this sink wrote for runs in `folder`.
+
+        This works on a new sink that was never opened. It must return all of `keys.numbers(record)`, which is
+        every defined statistic of the input, modules, outputs and blocks, with a relative error of at most
+        PRECISION. Two losses are allowed: numbers outside the normal range of float32, and, where a sink
+        documents a limit on how much it stores, whole statistics. More keys are allowed. For a step that was
+        written twice the last value counts. {} if nothing was written.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The reports of a run that lie in its folder already, for sinks that have to show a run in order of step."""
+"""The earlier reports in a run's folder, for sinks that have to show a run in the order of its steps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +9,10 @@ from fno_telemetry.records import CaptureRecord
 
 
 class EarlierReports:
-    """Hands out the other reports of `experiment` in `folder`, each once and by ascending step.
+    """Yields the other reports of `experiment` in `folder`, each once and by ascending step.
 
-    The folder is looked at when the first record is there, since a report that this one replaced is none of
-    the earlier ones. Steps and epochs are never mixed: reports that count otherwise are left out.
+    The folder is read when the first record comes, because a report that this record has replaced is not an
+    earlier one. Steps and epochs are never mixed: reports that count in another unit are left out.
     """
 
     def __init__(self, folder: Path, experiment: str) -> None:
@@ -31,18 +31,18 @@ class EarlierReports:
         yield from self._taken([earlier for earlier in self._paths if earlier < step])
 
     def rest(self) -> Iterator[CaptureRecord]:
-        """Yield what was not handed out yet."""
+        """Yield the reports that were not yielded yet."""
         yield from self._taken(list(self._paths or ()))
 
     def _taken(self, steps: list[int]) -> Iterator[CaptureRecord]:
         for step in sorted(steps):
             path = (self._paths or {}).pop(step)
             try:
-                record = report.load(path)
+                record = report.load_report(path)
             except ReportError as error:
                 self.left_out.append(str(error))
                 continue
-            # Another capture may have replaced it since the folder was looked at.
+            # Another capture may have replaced it since the folder was read.
             if (record.step or 0) == step:
                 yield record
 

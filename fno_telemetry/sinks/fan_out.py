@@ -1,11 +1,11 @@
-"""Hands each record to several sinks, the report first, so that one that fails takes no other with it."""
+"""Gives each record to several sinks, so that one that fails does not stop the others."""
 
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from fno_telemetry.errors import ReportError, SinkUnavailable, TelemetryError
+from fno_telemetry.errors import OptionError, ReportError, SinkUnavailable, TelemetryError
 from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext, Sink
@@ -15,7 +15,7 @@ _LONGEST_REASON = 300
 
 @dataclass(frozen=True)
 class Outcome:
-    """How each sink fared, "ok" or a one-line reason, and the lines that say how to look at what it wrote."""
+    """For each sink "ok" or the reason of its failure in one line; and how to look at what was written."""
 
     status: dict[str, str]
     lines: list[str]
@@ -25,8 +25,9 @@ class Outcome:
 class _Member:
     name: str
     sink: Sink
+    is_required: bool
     reason: str | None = "not opened"
-    error: Exception | None = None  # raised later: by strict, or because the report is required
+    error: Exception | None = None  # raised later: with `strict`, or because the sink is required
     is_open: bool = False
 
 
@@ -34,21 +35,31 @@ class FanOut:
     """Opens, feeds and closes several sinks as if they were one.
 
     A sink that raises is named with the reason, closed and dropped; the others go on. `SystemExit` out of a
-    sink counts as its failure. `strict` raises a sink's error too, after all others had their turn.
-    The report is required: when the sink called `json` fails, that is a ReportError, and in `write` it is
-    raised before any other sink has the record. Whoever opened a FanOut closes it also after an error; only
-    when `open` raises, or on an interrupt, has it closed everything itself.
+    sink counts as its failure. With `strict`, a sink's error is raised after all other sinks have had the
+    call.
+
+    `required` names a sink without which a run is worth nothing, such as "json": it comes first in every
+    call, and when it fails that is a ReportError, raised before any other sink has the record.
+
+    Whoever opens a FanOut also closes it after an error; only when `open` raises, or on an interrupt, has it
+    closed every sink itself. Raises OptionError when no sink is called `required`.
     """
 
-    def __init__(self, sinks: Iterable[Sink], strict: bool = False) -> None:
-        ordered = sorted(sinks, key=lambda sink: sink.name != "json")
-        self._members = [_Member(name, sink) for name, sink in zip(_names(ordered), ordered, strict=True)]
+    def __init__(self, sinks: Iterable[Sink], *, required: str | None = None, strict: bool = False) -> None:
+        ordered = sorted(sinks, key=lambda sink: sink.name != required)
+        if required is not None and required not in [sink.name for sink in ordered]:
+            names = ", ".join(_names(ordered)) or "none"
+            raise OptionError(f"`required` {required!r}: no sink has this name; the names are {names}")
+        self._members = [
+            _Member(name, sink, sink.name == required)
+            for name, sink in zip(_names(ordered), ordered, strict=True)
+        ]
         self._strict = strict
         self._outcome = Outcome({}, [])
         self._is_open = False
 
     def open(self, run: RunContext) -> None:
-        """Open every sink; SinkUnavailable, after closing the opened ones, when one cannot be had at all."""
+        """Open every sink; SinkUnavailable when one cannot be opened, after closing the others."""
         self._outcome = Outcome({}, [])
         for member in self._members:
             member.reason = member.error = None
@@ -62,7 +73,7 @@ class FanOut:
         self._is_open = True
 
     def write(self, record: CaptureRecord) -> None:
-        """Give the record to every sink that still stands."""
+        """Give the record to every sink that has not failed."""
         self._each(lambda sink: sink.write(record))
 
     def flush(self) -> None:
@@ -70,28 +81,28 @@ class FanOut:
         self._each(lambda sink: sink.flush())
 
     def close(self, ok: bool) -> Outcome:
-        """Close every sink and say how each fared; closing again changes nothing and says the same."""
-        standing = [member for member in self._members if member.is_open]
+        """Close every sink and return the outcome; closing again returns the same."""
+        running = [member for member in self._members if member.is_open]
         self._close_all(ok)
         self._outcome.status.update({m.name: m.reason or "ok" for m in self._members})
-        self._raise_first(standing)
+        self._raise_first(running)
         return self._outcome
 
     def _each(self, action: Callable[[Sink], object]) -> None:
         if not self._is_open:
             raise SinkUnavailable("The sinks are not open: call open(run) before write, and close last.")
-        standing = [member for member in self._members if member.is_open]
-        for member in standing:
+        running = [member for member in self._members if member.is_open]
+        for member in running:
             self._call(member, partial(action, member.sink))
-            if member.sink.name == "json":
+            if member.is_required:
                 self._raise_first([member])
-        self._raise_first(standing)
+        self._raise_first(running)
 
     def _call(self, member: _Member, action: Callable[[], object]) -> None:
-        """Run `action`; an error of the sink is noted and the sink closed, an interrupt closes them all."""
+        """Run `action`; after an error of the sink close it, after an interrupt close all of them."""
         try:
             action()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a sink does stays within it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a sink may raise anything
             self._note(member, error)
             self._close_quietly(member)
         except BaseException:
@@ -99,12 +110,11 @@ class FanOut:
             raise
 
     def _note(self, member: _Member, error: Exception | SystemExit) -> None:
-        told = isinstance(error, TelemetryError)
-        member.reason = to_one_line(
-            str(error) if told else f"{type(error).__name__}: {error}", _LONGEST_REASON
-        )
-        if member.sink.name == "json" and not isinstance(error, ReportError):
-            member.error = ReportError(f"the report cannot be written: {member.reason}")
+        on_purpose = isinstance(error, TelemetryError)
+        text = str(error) if on_purpose else f"{type(error).__name__}: {error}"
+        member.reason = to_one_line(text, _LONGEST_REASON)
+        if member.is_required and not isinstance(error, ReportError):
+            member.error = ReportError(f"the {member.name} sink is required, and it failed: {member.reason}")
         elif isinstance(error, SystemExit):
             member.error = TelemetryError(f"The {member.name} sink tried to end the program: {error}")
         else:
@@ -113,7 +123,7 @@ class FanOut:
             member.error.__cause__ = error
 
     def _must_raise(self, member: _Member) -> bool:
-        return self._strict or member.sink.name == "json"
+        return self._strict or member.is_required
 
     def _raise_first(self, members: list[_Member]) -> None:
         for member in members:
@@ -122,7 +132,7 @@ class FanOut:
                 raise error
 
     def _close_all(self, ok: bool) -> None:
-        """Close what is open, whatever happens meanwhile; an interrupt turns the rest into failures."""
+        """Close every open sink in any case; after an interrupt, the rest are closed as failed."""
         self._is_open = False
         interrupt: BaseException | None = None
         for member in self._members:
@@ -131,7 +141,7 @@ class FanOut:
             member.is_open = False
             try:
                 self._outcome.lines.extend(member.sink.close(ok and interrupt is None))
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a sink does stays within it
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a sink may raise anything
                 self._note(member, error)
             except BaseException as error:  # noqa: BLE001 - raised again once the others are closed
                 interrupt = interrupt or error
@@ -139,7 +149,7 @@ class FanOut:
             raise interrupt
 
     def _close_quietly(self, member: _Member) -> None:
-        """Close a sink that has failed: what else goes wrong with it is no news."""
+        """Close a sink that has failed: a further error tells nothing new."""
         member.is_open = False
         with contextlib.suppress(Exception, SystemExit):
             self._outcome.lines.extend(member.sink.close(False))

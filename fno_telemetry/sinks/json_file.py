@@ -1,20 +1,21 @@
-"""The report file: the sink that every capture has."""
+"""The report file, which every capture writes."""
 
+import contextlib
 import shlex
 from pathlib import Path
 
-from fno_telemetry import files, report
+from fno_telemetry import files, keys, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 
 
 class JsonFile:
     """Writes a record as strict JSON, whole or not at all; a later record replaces an earlier one.
 
-    `JsonFile(path).write(record)` needs no `open`. Without a path the run says where the report goes, and in
-    a series each record has a file of its own: `activation_report.step1000.json`. Nothing is on disk before
-    the first record.
+    `JsonFile(path).write(record)` needs no `open`. Without a path the report goes into the run's folder, and
+    in a series each record has a file of its own: `activation_report.step1000.json`. Nothing is on disk
+    before the first record.
     """
 
     name = "json"
@@ -26,7 +27,7 @@ class JsonFile:
         self._written: list[Path] = []
 
     def open(self, run: RunContext) -> None:
-        """Settle where the report goes; ReportError when no file can be made there."""
+        """Choose where the report goes; ReportError when no file can be made there."""
         path = self._given or run.folder / run.report_name
         reason = "it is a folder" if path.is_dir() else files.why_unwritable(path.parent)
         if reason:
@@ -45,7 +46,7 @@ class JsonFile:
         self._written.append(path)
 
     def flush(self) -> None:
-        """Do nothing: what `write` returned from is on disk."""
+        """Do nothing: `write` returns when the report is on disk."""
 
     def close(self, ok: bool) -> list[str]:
         """Return the command that shows the report, or compares those of a series, once there is one."""
@@ -54,3 +55,13 @@ class JsonFile:
             start = written[0].parent / self._path.stem if self._path else written[0]
             return [f"fno-telemetry compare {shlex.quote(str(start))}.*.json"]
         return [f"fno-telemetry view {shlex.quote(str(written[0]))}"] if written else []
+
+    def read_back(self, folder: Path) -> NumbersByStep:
+        """Return the numbers of all reports in `folder`, or of the given path; other files are left out."""
+        paths = sorted(folder.glob("*.json")) if self._given is None else [self._given]
+        found: dict[int | None, dict[str, int | float]] = {}
+        for path in paths:
+            with contextlib.suppress(ReportError):
+                record = report.load_report(path)
+                found[record.step] = dict(keys.numbers(record))
+        return found

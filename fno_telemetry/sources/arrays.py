@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import torch
+
 from fno_telemetry.errors import InputError, OptionError
 from fno_telemetry.sources import (
     axis_orders,
@@ -60,9 +61,9 @@ def read_samples(
     """
     name = os.fspath(path)
     if "\0" in name:
-        raise InputError(f"{name!a}: is no path, for it holds a null character; check it.")
+        raise InputError(f"{name!a}: is not a path: it holds a null character; check it.")
     if max_samples < 1:
-        raise OptionError(f"--max-samples {max_samples} for {name} reads nothing; give 1 or more.")
+        raise OptionError(f"`max_samples` {max_samples} for {name} reads nothing; give 1 or more.")
     order = None if axes is None else axis_orders.check_order(axes, name)
     request = _Request(name, key, order, max_samples, allow_complex)
     try:
@@ -78,17 +79,17 @@ def read_samples(
         raise InputError(f"{name}: cannot be read ({reason}); check the path and its permissions.") from cause
 
 
-def batches(values: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
+def split_batches(values: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
     """Views of the samples in order, every sample in exactly one; the last may be smaller."""
     if batch_size < 1:
-        raise OptionError(f"--batch-size {batch_size} runs nothing; give 1 or more.")
+        raise OptionError(f"`batch_size` {batch_size} runs nothing; give 1 or more.")
     return iter(torch.split(values, batch_size))
 
 
 def _from_npy(request: _Request, file: IO[bytes], size: int) -> Samples:
     path = request.path
     if request.key is not None:
-        raise InputError(f"{path}: holds one array without a name; leave --key {request.key!a} out.")
+        raise InputError(f"{path}: holds one array without a name; leave `key` {request.key!a} out.")
     header = npy_header.read_header(file, size, path)
     order, axis, count = _plan(request, header.shape, header.dtype.kind == "c", path)
     source = first_samples.ValueBytes(file, header.data_bytes, jumps=True)

@@ -1,14 +1,15 @@
 """Axis orders as one letter per axis: checking, choosing and applying them."""
 
 import torch
+
 from fno_telemetry.errors import InputError, OptionError
 
 LETTERS = "NCDHWLT"  # samples, channels, depth, height, width, length, time
 _DEFAULTS = {3: "NHW", 4: "NHWC"}
 _SUGGESTIONS = {
-    1: "--axes L for one signal",
-    2: "--axes HW for one field",
-    5: "--axes NCDHW for volumes",
+    1: '`axes="L"` for one signal',
+    2: '`axes="HW"` for one field',
+    5: '`axes="NCDHW"` for volumes',
 }
 
 
@@ -28,7 +29,7 @@ def check_order(order: str, where: str) -> str:
         problem = "names no axis of space or time"
     if problem:
         raise OptionError(
-            f"--axes {order!a} for {where} {problem}; use each of "
+            f"`axes` {order!a} for {where} {problem}; use each of "
             f"{', '.join(LETTERS)} at most once, for example NHW or NCDHW."
         )
     return letters
@@ -45,7 +46,7 @@ def choose_order(shape: tuple[int, ...], order: str | None, where: str) -> str:
         raise InputError(f"{where}: holds a single number; save an array with at least one axis of space.")
     if order is not None and len(order) != rank:
         raise OptionError(
-            f"--axes {order} names {len(order)} axes, but {where} has {rank}: {shape}; "
+            f"`axes` {order} names {len(order)} axes, but {where} has {rank}: {shape}; "
             f"give one letter per axis."
         )
     letters = order or _DEFAULTS.get(rank, "?" * rank)
@@ -53,14 +54,14 @@ def choose_order(shape: tuple[int, ...], order: str | None, where: str) -> str:
     if order is not None:
         return order
     if rank not in _DEFAULTS:
-        hint = _SUGGESTIONS.get(rank, "--axes with one letter per axis")
+        hint = _SUGGESTIONS.get(rank, "`axes` with one letter per axis")
         raise InputError(f"{where}: shape {shape} has no usual order of axes; add {hint}.")
     rivals = _lookalikes(shape)
     if rivals:
-        options = " or ".join(f"--axes {rival}" for rival in rivals)
+        options = " or ".join(f'`axes="{rival}"`' for rival in rivals)
         raise InputError(
             f"{where}: shape {shape} looks like {' or '.join(rivals)}, not {letters}; add {options}, "
-            f"or --axes {letters} if that is really right."
+            f'or `axes="{letters}"` if that is really right.'
         )
     return letters
 

@@ -11,10 +11,12 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 
 import torch
+from torch import Tensor, nn
+
 from fno_telemetry.canonical_paths import SOLE_CHILDREN, canonical_names, without_wrappers
 from fno_telemetry.errors import CheckpointError
+from fno_telemetry.records import StepKind
 from fno_telemetry.sources.unpickling import read_torch_file
-from torch import Tensor, nn
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs put the weights, most telling first."""
@@ -36,7 +38,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     hyper_parameters: Mapping[str, object] = field(default_factory=dict)
     step: int | None = None
-    step_kind: str | None = None  # "step" or "epoch"
+    step_kind: StepKind | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: boo
         raise CheckpointError(
             f"{checkpoint.path}: nothing in it belongs to this network: it has "
             f"{_some(checkpoint.tensors)}, the network {_some(own)}. "
-            "Give the right --architecture or --model."
+            "Give the right `architecture` or `model`."
         )
     chosen, *rivals = fits
     source = {name: chosen.names[brief] for brief, name in full.items() if brief in chosen.names}
@@ -144,7 +146,8 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: boo
     if missing and not allow_missing:
         raise CheckpointError(
             f"{checkpoint.path}: {len(missing)} of the network's {len(own)} parameters are missing from it: "
-            f"{_some(missing)}. Give the network it was made for, or accept initial values: --allow-missing"
+            f"{_some(missing)}. Give the network it was made for, or accept initial values by "
+            "`allow_missing=True`."
         )
     _refuse_other_shapes(own, source, checkpoint)
     used = set(source.values())
@@ -200,7 +203,7 @@ def _refuse_other_shapes(
         rest = f" ({len(wrong) - 1} more parameters differ)" if len(wrong) > 1 else ""
         raise CheckpointError(
             f"{checkpoint.path}: {wrong[0]} in the network{rest}. Build the network as it was trained, for "
-            "example by --set, or give its own checkpoint."
+            "example by `settings`, or give its own checkpoint."
         )
 
 
@@ -266,9 +269,10 @@ def _plain(value: object, depth: int = DEEPEST) -> object:
     return str(value) if isinstance(value, PurePath) else value
 
 
-def _step(entries: Mapping[object, object], name: str) -> tuple[int | None, str | None]:
+def _step(entries: Mapping[object, object], name: str) -> tuple[int | None, StepKind | None]:
     """Return the step and its kind: from the file's entries, else its name, else the epoch."""
-    for kind, key in (("step", "global_step"), ("epoch", "epoch")):
+    kinds: tuple[tuple[StepKind, str], ...] = (("step", "global_step"), ("epoch", "epoch"))
+    for kind, key in kinds:
         value = entries.get(key)
         if isinstance(value, Tensor) and value.numel() == 1:
             value = value.item()

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-
 import torch
 
 _PIECE = 1 << 20  # values converted at once: 4 MiB

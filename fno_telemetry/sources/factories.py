@@ -1,4 +1,4 @@
-"""Networks made from what users type: a built-in name, or `pkg.mod:factory`, with `--set key=value`."""
+"""Networks made from what users type: a built-in name or `pkg.mod:factory`, and `key=value` settings."""
 
 import contextlib
 import difflib
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
 from fno_telemetry.sources.checkpoints import Checkpoint, WeightMatch, load_weights, subtrees
 from fno_telemetry.sources.unpickling import make_working_folder_importable
-from torch import nn
 
 DEFAULT_ARCHITECTURE = "fno"
 
@@ -36,13 +37,15 @@ def parse_settings(items: Iterable[str]) -> dict[str, object]:
 
     The last of several values for a key counts. OptionError for anything else.
     """
-    settings: dict[str, object] = {}
-    for item in items:
-        key, equals, text = (part.strip() for part in item.partition("="))
-        if not equals or not key.isidentifier():
-            raise OptionError(f"--set {item!r}: expected key=value, the key being the name of an argument.")
-        settings[key] = _value(item, text)
-    return settings
+    return dict(parse_setting(item, "settings") for item in items)
+
+
+def parse_setting(item: str, argument: str) -> tuple[str, object]:
+    """Return key and value of one `key=value` text, given as `argument`; see `parse_settings`."""
+    key, equals, text = (part.strip() for part in item.partition("="))
+    if not equals or not key.isidentifier():
+        raise OptionError(f"`{argument}` {item!r}: expected key=value, where key is the name of an argument.")
+    return key, _parse_value(item, text, argument)
 
 
 def import_object(spec: str) -> Any:
@@ -89,7 +92,9 @@ def build_from_factory(spec: str, settings: Mapping[str, object], seed: int) -> 
         found = import_object(spec)
     if isinstance(found, nn.Module):
         if settings:
-            raise ModelError(f"{spec!r} is a finished network and takes no --set. Name its class instead.")
+            raise ModelError(
+                f"{spec!r} is a finished network and takes no `settings`. Name its class instead."
+            )
         return found
     if not callable(found):
         raise ModelError(
@@ -142,7 +147,8 @@ def build_network(
     if "input_transform" in defaults.keys() - found.keys() - settings.keys():
         warnings += (
             f"{checkpoint.path} does not say its input_transform: {defaults['input_transform']!r} assumed. "
-            "If it was trained with another, add --set input_transform=sqrt (or log1p, instancenorm).",
+            'If it was trained with another, add `settings={"input_transform": "sqrt"}` '
+            "(or log1p, instancenorm).",
         )
     return Network(model, name, arguments, "checkpoint", warnings, match)
 
@@ -166,12 +172,13 @@ def _recognise(
                 first = first or candidate
     if first is not None:
         raise CheckpointError(
-            f"{checkpoint.path}: these are weights of {first!r}, not of {name!r}. Use --architecture {first}"
+            f"{checkpoint.path}: these are weights of {first!r}, not of {name!r}. "
+            f'Use `architecture="{first}"`.'
         )
     if name is None:
         raise CheckpointError(
             f"{checkpoint.path}: these are weights of no known architecture ({', '.join(architectures)}). "
-            "Give the network by --model package.module:factory."
+            'Give the network by `model="package.module:factory"`.'
         )
     return name, {}
 
@@ -190,7 +197,7 @@ def _refuse_other_channels(
             "with as many channels, or another checkpoint."
         )
     raise OptionError(
-        f"--set asks for a network of {wanted}, and the data have {channels}. Leave C to the data."
+        f"`settings`: a network of {wanted} was asked for, and the data have {channels}. Leave C to the data."
     )
 
 
@@ -206,18 +213,20 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _value(item: str, text: str) -> object:
-    """Return the value that the right-hand side of --set means."""
+def _parse_value(item: str, text: str, argument: str) -> object:
+    """Return the value that the right-hand side of a setting means."""
     with contextlib.suppress(ValueError, RecursionError):  # numbers too long, brackets too deep
         parsed = tomllib.loads(f"value = {text}")
         if parsed.keys() == {"value"}:
             return parsed["value"]
     if text in ("True", "False", "None"):
-        raise OptionError(f"--set {item}: write true or false; there is no none: leave the argument out.")
+        raise OptionError(
+            f"`{argument}` {item}: write true or false; there is no none: leave the argument out."
+        )
     number = re.fullmatch(r"[-+.\d][-+.\d_eE]*", text)
     if number or not re.fullmatch(r"[^\s\"'=,#{}\[\]]+", text):
         raise OptionError(
-            f"--set {item}: {text!r} is no TOML value. If text is meant, quote it: "
+            f"`{argument}` {item}: {text!r} is not a TOML value. If text is meant, quote it: "
             f"'{item.partition('=')[0]}=\"…\"'"
         )
     return text

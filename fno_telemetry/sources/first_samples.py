@@ -80,7 +80,7 @@ def read_first(
     except MemoryError:
         raise InputError(
             f"{where}: {count} samples need {rows * wanted / 2**30:.1f} GiB, more than there is; "
-            f"lower --max-samples or save smaller samples."
+            f"lower `max_samples` or save smaller samples."
         ) from None
     values = single.reshape(*stored[:split], count, *stored[split + 1 :])
     return values.transpose() if header.fortran_order else values

@@ -70,7 +70,7 @@ def read_header(stream: IO[bytes], size: int, where: str) -> NpyHeader:
     shape, fortran_order = fields["shape"], fields["fortran_order"]
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
         raise InputError(
-            f"{where}: its header holds a shape that is none: {shape!r:.60}; save the array again."
+            f"{where}: its header holds an impossible shape: {shape!r:.60}; save the array again."
         )
     length = len(lead) + struct.calcsize(length_format) + text_length
     header = NpyHeader(shape, _number_type(fields["descr"], where), bool(fortran_order), length)

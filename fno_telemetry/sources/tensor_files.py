@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 
 import torch
+
 from fno_telemetry.errors import InputError
 from fno_telemetry.sources.first_samples import refuse_overflow
 from fno_telemetry.sources.zip_members import choose_key
@@ -46,7 +47,7 @@ def load_tensor(path: str, key: str | None, *, mapped: bool) -> tuple[torch.Tens
         ) from cause
     if isinstance(held, torch.Tensor):
         if key is not None:
-            raise InputError(f"{path}: holds one tensor without a name; leave --key {key!a} out.")
+            raise InputError(f"{path}: holds one tensor without a name; leave `key` {key!a} out.")
         return held, None
     if not isinstance(held, Mapping):
         raise InputError(
@@ -88,7 +89,7 @@ def first_of(tensor: torch.Tensor, axis: int | None, count: int, where: str) -> 
     except (RuntimeError, NotImplementedError, MemoryError) as cause:
         raise InputError(
             f"{where}: {count} samples of {part.dtype} cannot be made float32 ({cause}); "
-            f"save them as float32, or lower --max-samples."
+            f"save them as float32, or lower `max_samples`."
         ) from cause
     refuse_overflow(overflown, str(part.dtype).removeprefix("torch."), where)
     return single

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 import torch
+
 from fno_telemetry.errors import CheckpointError
 
 
@@ -142,7 +142,7 @@ def _read_safely(path: str) -> object:
             if not INERT.fullmatch(name) or name in stand_ins:
                 raise CheckpointError(
                     f"{path}: reading this file would call {name!r}, which may run any code. If you "
-                    "trust its maker, add --trust-checkpoint; better, save the state_dict() alone."
+                    "trust its maker, add `trust=True`; better, save the state_dict() alone."
                 ) from error
             stand_ins[name] = Inert
         except Exception as error:  # a damaged file makes the reader raise anything
@@ -168,7 +168,7 @@ def _damaged(path: str, error: BaseException) -> CheckpointError:
     reason = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())[:200] or "no reason given"
     cure = "Copy or save it again with torch.save."
     if isinstance(error, pickle.UnpicklingError):
-        cure = "Save its state_dict() with torch.save, or add --trust-checkpoint if you trust its maker."
+        cure = "Save its state_dict() with torch.save, or add `trust=True` if you trust its maker."
     return CheckpointError(
         f"{path}: the file is truncated or damaged, or its pickle is not of the kind torch.save writes "
         f"({type(error).__name__}: {reason}). {cure}"
@@ -205,7 +205,7 @@ def _check_kind(path: str) -> None:
         _check_archive(path)
     elif not head.startswith(b"\x80"):
         raise CheckpointError(
-            f"{path}: this is no PyTorch checkpoint (it begins with {head[:8]!r}). Give a file of torch.save."
+            f"{path}: this is not a PyTorch checkpoint (it begins with {head[:8]!r}). Give one of torch.save."
         )
 
 
@@ -218,7 +218,7 @@ def _check_archive(path: str) -> None:
         raise _damaged(path, error) from error
     if "constants.pkl" in names:
         raise CheckpointError(
-            f"{path}: this is a TorchScript program, whose modules cannot be watched. Give its weights: "
+            f"{path}: this is a TorchScript program, whose modules cannot be captured. Give its weights: "
             "torch.save(torch.jit.load(source).state_dict(), target)"
         )
     if "data.pkl" not in names:

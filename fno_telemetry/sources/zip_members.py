@@ -66,7 +66,7 @@ def choose_key(known: Iterable[str], key: str | None, path: str) -> str:
     names = [name if name.isprintable() else ascii(name) for name in known[:_LISTED]]
     more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
     asked = "neither diffraction nor diff3d" if key is None else f"no array called {key!a}"
-    raise InputError(f"{path}: holds {asked}; name one of its arrays with --key: {', '.join(names)}{more}.")
+    raise InputError(f"{path}: holds {asked}; name one of its arrays with `key`: {', '.join(names)}{more}.")
 
 
 def array_keys(archive: zipfile.ZipFile) -> list[str]:

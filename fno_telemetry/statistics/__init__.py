@@ -1,1 +1,5 @@
 """The statistics, one per file: each measures a subject, merges states and summarizes them."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+
 from fno_telemetry.isolation.function_transforms import is_batched
 from fno_telemetry.statistics.field_energy import FieldEnergy, compute_field_energy
 

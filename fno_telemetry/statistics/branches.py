@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation

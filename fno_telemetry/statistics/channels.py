@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Literal, Protocol, Self, get_args, get_type_hints
 
 import torch
+
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum, Value
 

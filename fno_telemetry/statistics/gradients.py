@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Annotated, Any
 
+import torch
+from torch import nn
 from torch.nn.utils import parametrize
 
-import torch
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.contract import (
@@ -30,7 +31,6 @@ from fno_telemetry.statistics.subjects import (
     ParameterGradient,
     ParameterGradients,
 )
-from torch import nn
 
 
 @dataclass(frozen=True)

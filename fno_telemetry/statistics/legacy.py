@@ -7,6 +7,7 @@ They allow comparison with old numbers. `low_freq_ratio` is not a fraction: it i
 from dataclasses import dataclass
 
 import torch
+
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.sketch import magnitude_quantiles
 from fno_telemetry.statistics.values import ValueState

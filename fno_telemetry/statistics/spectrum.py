@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Spectrum as SpectrumRecord
 from fno_telemetry.records import Value

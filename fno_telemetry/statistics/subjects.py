@@ -16,8 +16,9 @@
 from dataclasses import dataclass
 
 import torch
-from fno_telemetry.statistics.activation import Activation
 from torch import nn
+
+from fno_telemetry.statistics.activation import Activation
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+
 from fno_telemetry.quantities import select
 from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, SummedState, Undefined, keys_of
 from fno_telemetry.statistics.field_energy import explain_no_energy

@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+from torch import nn
 from torch.nn.utils import parametrize
 
-import torch
 from fno_telemetry.quantities import select
 from fno_telemetry.records import ModeEnergy, Value
 from fno_telemetry.statistics.contract import Known, Of, Summary, Undefined, keys_of
 from fno_telemetry.statistics.subjects import Weights
-from torch import nn
 
 DEAD_LIMIT = 1e-12
 """A mode with at most this share of the largest mode's energy, a millionth of its amplitude, is dead."""

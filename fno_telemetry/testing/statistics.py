@@ -33,6 +33,7 @@ from fno_telemetry.statistics.contract import (
     summarize_state,
     why_no_statistic,
 )
+from fno_telemetry.testing.promises import require
 from fno_telemetry.testing.subjects import MERGED_OVER_BATCHES, SHAPE, Data, example_data, make_subject
 
 SPLITS = ((3, 3), (1, 5), (1, 2, 3), (1, 1, 1, 1, 1, 1))
@@ -66,13 +67,13 @@ def check_declarations(statistic: Statistic) -> None:
     """Check its name, what it is of, its needs and its quantities."""
     name = getattr(statistic, "name", type(statistic).__name__)
     reason = why_no_statistic(statistic)
-    _require(reason is None, f"{name}: {reason}")
-    _require(statistic.name.isidentifier(), f"{name}: its name is no identifier")
+    require(reason is None, f"{name}: {reason}")
+    require(statistic.name.isidentifier(), f"{name}: its name is no identifier")
     keys = keys_of(statistic)
-    _require(len(set(keys)) == len(keys), f"{name}: a quantity stands twice in {keys}")
+    require(len(set(keys)) == len(keys), f"{name}: a quantity stands twice in {keys}")
     for needed in statistic.needs:
         known = plugins.names("statistics")
-        _require(
+        require(
             needed in known, f"{name}: it needs {needed!r}, which is no statistic; known: {', '.join(known)}"
         )
 
@@ -84,19 +85,17 @@ def check_numbers(statistic: Statistic, data: Data) -> None:
         return
     summary = _summarize(statistic, state, data)
     where = f"{statistic.name} of {data.name} data"
-    _require(
+    require(
         set(summary.stats) == set(keys_of(statistic)),
         f"{where}: it gives {sorted(summary.stats)} and declares {sorted(keys_of(statistic))}",
     )
     for key, value in summary.stats.items():
         if value is None:
             reason = summary.reasons.get(key, "")
-            _require(
-                bool(reason.strip()) and reason.isprintable(), f"{where}: {key} is None without a reason"
-            )
+            require(bool(reason.strip()) and reason.isprintable(), f"{where}: {key} is None without a reason")
         else:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            _require(
+            require(
                 is_number and math.isfinite(value), f"{where}: {key} is {value!r}, which is no finite number"
             )
 
@@ -129,7 +128,7 @@ def check_nothing_changes(statistic: Statistic, data: Data) -> None:
     before = data.tensor.clone()
     state = statistic.measure(make_subject(statistic.of, data))
     same = torch.equal(before.nan_to_num(7.0), data.tensor.nan_to_num(7.0))
-    _require(same, f"{statistic.name}: measuring {data.name} data wrote into the tensor")
+    require(same, f"{statistic.name}: measuring {data.name} data wrote into the tensor")
     if state is None or statistic.of not in MERGED_OVER_BATCHES:
         return
     kept = copy.deepcopy(state)
@@ -168,7 +167,7 @@ def check_no_host_sync(statistic: Statistic) -> None:
             statistic.measure(activation)
         seen = ", ".join(dict.fromkeys(looking.seen))
         what = f"{statistic.name}: measuring {data.name} data looks at a value on the host ({seen})"
-        _require(not seen, what)
+        require(not seen, what)
 
 
 class _OnDevice(Activation):
@@ -194,14 +193,14 @@ class _NoLooking(TorchDispatchMode):
 
 
 def _check_reference(statistic: Statistic, data: Data, reference: Reference) -> None:
-    _require(statistic.of == "tensor", f"{statistic.name}: a reference is for statistics of a tensor")
+    require(statistic.of == "tensor", f"{statistic.name}: a reference is for statistics of a tensor")
     found = _summarize(statistic, statistic.measure(make_subject("tensor", data)), data).stats
     for key, expected in reference(data.tensor).items():
         value = found[key]
         close = value == expected or (
             value is not None and expected is not None and math.isclose(value, expected, rel_tol=1e-5)
         )
-        _require(
+        require(
             close, f"{statistic.name} of {data.name} data: {key} is {value}, the reference says {expected}"
         )
 
@@ -217,9 +216,7 @@ def _orders(states: Sequence[Any]) -> Iterator[list[Any]]:
 def _merge(statistic: Statistic, states: Sequence[Any]) -> Any:
     merged = states[0]
     for state in states[1:]:
-        _require(
-            state is not None, f"{statistic.name}: it says nothing of a part, and something of the whole"
-        )
+        require(state is not None, f"{statistic.name}: it says nothing of a part, and something of the whole")
         merged = merge_states(merged, state)
     return merged
 
@@ -247,14 +244,8 @@ def _assert_alike(statistic: Statistic, data: Data, what: str, found: Summary, e
             alike = own == value
         else:
             alike = abs(own - value) <= TOLERANCE * max(scale, abs(value))
-        _require(alike, f"{where}: {key} is {own}, and {value} for all the data at once")
+        require(alike, f"{where}: {key} is {own}, and {value} for all the data at once")
     for part in ("histogram", "log_histogram", "sketch"):
-        _require(
+        require(
             getattr(found, part) == getattr(expected, part), f"{where}: the {part} is not that of the whole"
         )
-
-
-def _require(holds: bool, line: str) -> None:
-    # An assert statement would be gone under python -O.
-    if not holds:
-        raise AssertionError(line)

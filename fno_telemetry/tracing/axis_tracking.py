@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import torch
+
 from fno_telemetry.tracing.axis_groups import AxisGroup, AxisGroups, PlainAxis
 from fno_telemetry.tracing.fourier_calls import FORWARD, INVERSE, FourierCall
 from fno_telemetry.tracing.lineage import TensorTable

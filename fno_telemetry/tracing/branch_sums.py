@@ -10,10 +10,12 @@ from operator import and_, or_
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
+
 from fno_telemetry.isolation.function_transforms import is_wrapped
+from fno_telemetry.records import Role
 from fno_telemetry.tracing.lineage import Lineage, LineageTable, TensorTable, members
 from fno_telemetry.tracing.module_calls import Call
-from torch import nn
 
 ADDITIONS = {"add": 1, "add_": 1, "sub": -1, "sub_": -1}
 """Functions that add two tensors, and the sign of the second."""
@@ -198,7 +200,7 @@ def _outermost(made: int, spectral: Call, calls: Sequence[Call]) -> tuple[Call, 
     return tuple(call for call in siblings if role_by_class(call.module) is None) or tuple(siblings)
 
 
-def role_by_class(module: nn.Module | None) -> str | None:
+def role_by_class(module: nn.Module | None) -> Role | None:
     """Return "activation" or "norm" for a class that is certainly one, None for any other."""
     name, home = type(module).__name__, type(module).__module__
     if home == "torch.nn.modules.activation" and name != "MultiheadAttention":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+
 from fno_telemetry.tracing.module_calls import Call
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from fno_telemetry.isolation.function_transforms import is_batched
 
 FORWARD = frozenset({"fft", "rfft", "fft2", "rfft2", "fftn", "rfftn"})

@@ -4,13 +4,13 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import torch
+from torch import nn
 from torch.nn.utils import parametrize
 
-import torch
 from fno_telemetry.canonical_paths import WRAPPERS, canonical_names
 from fno_telemetry.tracing.fourier_calls import FourierCall
 from fno_telemetry.tracing.lineage import UNKNOWN, Lineage
-from torch import nn
 
 # Attributes that quantization adds to a layer: packed weight and bias, fake quantizers, observers.
 _QUANTIZING = ("_packed_params", "weight_fake_quant", "activation_post_process")

@@ -1,12 +1,12 @@
-"""The tensors in whatever a forward takes or returns, each with the item name that reports use."""
+"""Tensors in nested inputs and outputs: listed with the item names of reports, or changed."""
 
+import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from torch.utils._pytree import tree_map_only
-
 import torch
+from torch.utils._pytree import tree_map_only
 
 _DEPTH = 4
 
@@ -33,7 +33,31 @@ def tensors_in(value: object) -> Iterator[torch.Tensor]:
 
 def copy_tensors(value: Any) -> Any:
     """Return `value` with every tensor copied; copies are leaves and require a gradient as before."""
-    return tree_map_only(torch.Tensor, _copied, value)
+    return map_tensors(value, _copied)
+
+
+def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return `value` with `change` applied to every tensor in it; `value` itself is not changed.
+
+    Looks into the containers of `items` at any depth, frozen dataclasses included, and into those registered
+    with torch's pytree. A container without a changed tensor is returned as the same object.
+    """
+    return _changed(value, change, frozenset())
+
+
+def _changed(value: Any, change: Callable[[torch.Tensor], torch.Tensor], around: frozenset[int]) -> Any:
+    """Apply `map_tensors` inside the containers of these ids; one that holds itself is not changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, _HOLD_NO_TENSOR) or id(value) in around:
+        return value
+    parts = dict(_attributes(value))
+    if not parts:
+        return tree_map_only(torch.Tensor, change, value)
+    changed = {name: _changed(part, change, around | {id(value)}) for name, part in parts.items()}
+    if all(changed[name] is parts[name] for name in parts):
+        return value
+    return _rebuild(value, changed)
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:
@@ -49,11 +73,34 @@ def _nested(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:
+    return ((str(name), part) for name, part in _attributes(value))
+
+
+def _attributes(value: object) -> Iterator[tuple[Any, object]]:
+    """Yield the contents of a container by field, index or key."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         yield from zip(value._fields, value, strict=True)
     elif isinstance(value, tuple | list):
-        yield from ((str(index), part) for index, part in enumerate(value))
+        yield from enumerate(value)
     elif isinstance(value, Mapping):
-        yield from ((str(key), part) for key, part in value.items())
+        yield from value.items()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+
+
+def _rebuild(value: Any, parts: Mapping[Any, Any]) -> Any:
+    """Return a container of the same kind with these parts."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return value._make(parts.values())  # type: ignore[attr-defined]
+    if isinstance(value, tuple | list):
+        return type(value)(list(parts.values()))
+    if isinstance(value, Mapping) and not isinstance(value, MutableMapping):
+        return dict(parts)
+    made = copy.copy(value)
+    for name, part in parts.items():
+        if isinstance(value, MutableMapping):
+            made[name] = part
+        else:
+            # Works for frozen dataclasses, and avoids __init__, which may take other arguments.
+            object.__setattr__(made, name, part)
+    return made

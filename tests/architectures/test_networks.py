@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-
 import torch
+
 from fno_telemetry.errors import ModelError
 
 SPECS = {

@@ -3,8 +3,8 @@
 import importlib
 
 import pytest
-
 import torch
+
 from fno_telemetry.errors import ModelError
 
 ARCHITECTURES = [

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
+from fno_telemetry import plugins
+from support import cli_networks
 
 
 class Thing:
@@ -207,11 +209,24 @@ def test_batches_come_from_a_function(run, folder, spec, model, count):
     )
 
 
+@pytest.mark.parametrize(
+    ("spec", "model"), [("samples", "TakesSample"), ("labelled", "TakesLabelled"), ("tuples", "Scaled")]
+)
+def test_batches_of_any_kind_work_as_in_python(run, folder, spec, model):
+    line = ("--batches", f"cli_networks:{spec}", "--model", f"cli_networks:{model}", "--output", "out")
+    assert run("capture", *line, "--loss", "cli_networks:square", "--seed", 5).code == 0
+    shown = ft.load_report("out/activation_report.json")
+    torch.manual_seed(5)
+    network = getattr(cli_networks, model)()
+    alone = ft.capture(network, getattr(cli_networks, spec)(), loss=cli_networks.square)
+    assert shown.summary["n_samples"] == alone.summary["n_samples"]
+    if spec != "tuples":  # which are drawn anew
+        assert shown.modules == alone.modules
+
+
 @pytest.mark.parametrize("weights", ["state dict", "lightning"])
 def test_a_checkpoint_says_how_its_network_is_built(run, folder, weights):
-    network = ft.load_plugin("architectures", "fno_vanilla").build(
-        hidden_channels=6, n_blocks=2, modes=3, C=1
-    )
+    network = plugins.load("architectures", "fno_vanilla").build(hidden_channels=6, n_blocks=2, modes=3, C=1)
     state = network.state_dict()
     if weights == "lightning":
         state = {"state_dict": {f"model.generator.{k}": v for k, v in state.items()}, "global_step": 1200}
@@ -229,7 +244,7 @@ def test_a_checkpoint_says_how_its_network_is_built(run, folder, weights):
 
 
 def test_missing_parameters_are_accepted_only_when_asked(run, folder, small):
-    network = ft.load_plugin("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
+    network = plugins.load("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
     state = network.state_dict()
     del state["output_proj.bias"]
     torch.save(state, "part.pt")
@@ -263,7 +278,7 @@ def test_a_map_by_hand_is_taken(run, folder, tiny):
 
 
 def test_a_trusted_checkpoint_is_unpickled(run, folder):
-    network = ft.load_plugin("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
+    network = plugins.load("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
     torch.save({"state_dict": network.state_dict(), "odd": Thing()}, "odd.pt")
     line = ("capture", "--input", "train.npz", "--output", "out", "--checkpoint", "odd.pt")
     assert "--trust-checkpoint" in run(*line).err

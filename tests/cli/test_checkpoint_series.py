@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
+from fno_telemetry import plugins, sources
 
 CAPTURE = ("capture", "--input", "train.npz", "--output", "out")
 
@@ -15,7 +16,7 @@ def network(seed: int = 0) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         arguments = {"hidden_channels": 4, "modes": 3, "C": 1, "fno_blocks": 1, "cnn_blocks": 1}
-        return ft.load_plugin("architectures", "fno").build(**arguments)
+        return plugins.load("architectures", "fno").build(**arguments)
 
 
 def save(path: str, seed: int = 0, **more: int) -> str:
@@ -49,7 +50,7 @@ def test_a_glob_gives_a_report_for_each_checkpoint_and_sinks_get_ascending_steps
     for report in reports:
         record = ft.load_report(report["path"])
         assert record.summary["step_kind"] == "step"
-        alone = ft.capture(network(record.step), ft.read_samples("train.npz").values)
+        alone = ft.capture(network(record.step), sources.read_samples("train.npz").values)
         assert record.module("lifter").stats["rms"] == pytest.approx(alone.module("lifter").stats["rms"])
     assert steps(read_events, "out/tensorboard/out") == [30, 200, 1000]
     assert {path.name for path in Path("out").iterdir() if path.is_file()} == {
@@ -138,7 +139,7 @@ def test_a_copy_of_another_checkpoint_is_left_out_with_a_note(run, checkpoints):
     save("ck/last.ckpt", 1000, global_step=1000, epoch=3)
     result = run(*CAPTURE, "--checkpoint", "ck/*.ckpt")
     assert result.code == 0
-    assert "ck/last.ckpt is left out: it holds the weights of ck/a-1000.ckpt" in result.err
+    assert "ck/last.ckpt is left out: it holds the same weights as ck/a-1000.ckpt" in result.err
     assert len(list(Path("out").glob("*.json"))) == 3
 
 

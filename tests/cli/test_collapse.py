@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 import train_until_collapse
 from fno_telemetry import keys
 from support import tensorboard_serving, wandb_surroundings

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
+from fno_telemetry import plugins
 from support import wandb_log as log
 from support import wandb_surroundings
 
@@ -18,7 +19,7 @@ def save(path: str, seed: int, **more: int) -> str:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         arguments = {"hidden_channels": 4, "modes": 3, "C": 1, "fno_blocks": 1, "cnn_blocks": 1}
-        network = ft.load_plugin("architectures", "fno").build(**arguments)
+        network = plugins.load("architectures", "fno").build(**arguments)
     torch.save({"state_dict": network.state_dict(), **more}, path)
     return path
 

@@ -125,7 +125,7 @@ def test_a_baseline_of_other_samples_is_said(run, healthy, tmp_path):
     other = replace(example_records.healthy_record(), provenance=freeze_mapping({"input": {"digest": "1"}}))
     report.write(other, tmp_path / "other.json")
     assert (
-        "the baseline is of other samples"
+        "the baseline used different samples"
         in run("diagnose", healthy, "--baseline", tmp_path / "other.json").err
     )
     assert run("diagnose", healthy, "--baseline", healthy).err == ""
@@ -154,7 +154,7 @@ def test_a_series_says_since_when_and_says_it_once(run, tmp_path):
     assert "error   blocks.1 broke at step 20" in result.out
     assert "collapse_at_step  at step 20" in result.out
     assert result.out.count("dead channels") <= 1
-    assert result.out.splitlines()[0].startswith("4 reports, of step 0 to 30")
+    assert result.out.splitlines()[0].startswith("4 reports, steps 0 to 30")
 
 
 def test_a_rule_explains_itself(run):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
+from fno_telemetry import plugins
 from support import wandb_stand_in, wandb_surroundings
 
 alone = wandb_surroundings.alone
@@ -25,7 +26,7 @@ def server(alone, monkeypatch) -> Iterator[Any]:
 @pytest.fixture
 def broken(run, folder, alone, tiny):
     """Capture a checkpoint whose weights are all zero."""
-    network = ft.load_plugin("architectures", "fno").build(
+    network = plugins.load("architectures", "fno").build(
         hidden_channels=4, modes=3, fno_blocks=1, cnn_blocks=1, C=1
     )
     zeros = {name: torch.zeros_like(weight) for name, weight in network.state_dict().items()}
@@ -64,7 +65,7 @@ def test_without_diagnose_the_dashboards_say_nothing_of_findings(broken, server,
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--sink", "wandb", "--wandb-alert"), "--wandb-alert tells what --diagnose finds; add --diagnose"),
+        (("--sink", "wandb", "--wandb-alert"), "--wandb-alert sends what --diagnose finds; add --diagnose"),
         (("--diagnose", "--wandb-alert"), "--wandb-alert is for the wandb sink; add --sink wandb"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 
 import fno_telemetry as ft
 
-COMMANDS = ("capture", "view", "compare", "map", "plugins")
+COMMANDS = ("capture", "view", "compare", "diagnose", "map", "plugins")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
@@ -20,7 +20,7 @@ def test_help_has_an_example_and_fits(run, monkeypatch, command, columns):
 
 def test_help_is_not_taken_for_markup(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    assert "TOML file with a table compare that sets limits." in run("compare", "--help").out
+    assert "TOML file whose table compare sets the limits." in run("compare", "--help").out
     assert "JSON is always written" not in run("compare", "--help").out
 
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fno_telemetry as ft
 import torch
+
+import fno_telemetry as ft
 
 # A process started in the background may have inherited that it ignores Ctrl-C.
 PROGRAM = """

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
+from fno_telemetry import plugins, report, sources
 from fno_telemetry.sinks.wandb import rows
 
 GRADIENTS = {"grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count", "output_grad_rms"}
@@ -24,7 +25,7 @@ def save(path, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         arguments = {"hidden_channels": 4, "modes": 3, "C": 1, "fno_blocks": 1, "cnn_blocks": 1}
-        network = ft.load_plugin("architectures", "fno").build(**arguments)
+        network = plugins.load("architectures", "fno").build(**arguments)
     torch.save({"state_dict": network.state_dict(), "global_step": seed}, path)
     return network
 
@@ -37,7 +38,7 @@ def test_the_report_holds_the_gradients_of_the_loss_whatever_the_batch_size(run,
     record = ft.load_report("out/activation_report.json")
     assert record.provenance["loss"] == "cli_networks:loud_square"
     assert result.document["reports"][0]["summary"]["loss"] == record.summary["loss"]
-    expected = ft.capture(network, ft.read_samples("train.npz").values, loss=square)
+    expected = ft.capture(network, sources.read_samples("train.npz").values, loss=square)
     assert record.summary["loss"] == pytest.approx(expected.summary["loss"], rel=1e-6)
     for module in expected.modules:
         for key in GRADIENTS & {*module.stats}:
@@ -51,7 +52,7 @@ def test_the_report_holds_the_gradients_of_the_loss_whatever_the_batch_size(run,
 def test_gradients_are_in_every_sink_and_satisfy_the_schema(run, folder, tiny, read_events):
     assert run(*CAPTURE, *tiny, *LOSS, "--sink", "json,tensorboard").code == 0
     document = json.loads(Path("out/activation_report.json").read_text())
-    assert list(jsonschema.Draft202012Validator(ft.json_schema()).iter_errors(document)) == []
+    assert list(jsonschema.Draft202012Validator(report.json_schema()).iter_errors(document)) == []
     events = read_events(Path("out/tensorboard/out"))
     record = ft.load_report("out/activation_report.json")
     defined = [(m, key) for m in record.modules for key in GRADIENTS if m.stats.get(key) is not None]
@@ -84,7 +85,7 @@ def test_every_checkpoint_has_its_own_loss(run, folder, read_events):
     networks = {step: save(f"step={step}.ckpt", step) for step in (10, 20)}
     line = ("--checkpoint", "step=10.ckpt", "--checkpoint", "step=20.ckpt", "--sink", "tensorboard")
     assert run(*CAPTURE, *LOSS, *line).code == 0
-    samples = ft.read_samples("train.npz").values
+    samples = sources.read_samples("train.npz").values
     for step, network in networks.items():
         record = ft.load_report(f"out/activation_report.step{step}.json")
         with torch.no_grad():

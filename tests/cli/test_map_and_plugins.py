@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 
 ROLES = {"lifting", "spectral", "local", "block", "activation", "norm", "projection", "other"}
 
@@ -64,7 +65,7 @@ def test_plugins_lists_every_kind_with_what_is_missing(run, folder):
     assert document["schema"] == "fno-telemetry-plugins/1"
     known = {(entry["kind"], entry["name"]) for entry in document["plugins"]}
     for kind in ("sinks", "statistics", "architectures"):
-        assert {name for of, name in known if of == kind} == set(ft.plugin_names(kind))
+        assert {name for of, name in known if of == kind} == set(plugins.names(kind))
     assert [name for _, name in known if name not in text] == []
 
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
+from fno_telemetry import sources
 
 pytest.importorskip("neuralop", reason="neuraloperator is not installed")
 
@@ -64,7 +65,7 @@ def test_its_checkpoints_are_read_without_trust(run, folder):
     assert result.code == 0, result.err
     assert result.document["reports"][0]["summary"]["weights"] == "checkpoint"
     record = ft.load_report("out/activation_report.json")
-    alone = ft.capture(network, ft.read_samples(Path("train.npz")).values)
+    alone = ft.capture(network, sources.read_samples(Path("train.npz")).values)
     for module in record.modules:
         own = alone.module(module.name, module.call, module.item).stats
         assert module.stats["rms"] == pytest.approx(own["rms"], rel=1e-5)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def home(folder: Path) -> Path:
     home = folder / "home of ursula"
     home.mkdir()
     (folder / "train.npz").rename(home / "train.npz")
-    network = ft.load_plugin("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
+    network = plugins.load("architectures", "fno").build(hidden_channels=4, modes=3, C=1)
     torch.save(network.state_dict(), home / "model.pt")
     return home
 

@@ -98,8 +98,8 @@ def test_a_failing_sink_costs_neither_the_report_nor_the_others(
 @pytest.mark.parametrize(
     ("fails", "sink", "words"),
     [
-        ("init:error", "csv", ("--sink csv", "RuntimeError: the disk of others is full")),
-        ("init:exit", "csv", ("--sink csv", "SystemExit")),
+        ("init:error", "csv", ("The sink 'csv' cannot be made", "RuntimeError: the disk of others is full")),
+        ("init:exit", "csv", ("The sink 'csv' cannot be made", "SystemExit")),
         ("init:unavailable", "csv", ("no licence: buy one",)),
         ("open:unavailable", "csv", ("no licence: buy one",)),
         ("", "broken", ("'broken'", "csv-sink", "Absent")),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-import fno_telemetry as ft
 import torch
+
+from fno_telemetry import plugins
 
 
 class Payload:
@@ -36,7 +36,7 @@ def of_another_network() -> None:
 
 def of_other_channels() -> None:
     torch.save(
-        ft.load_plugin("architectures", "fno").build(hidden_channels=4, modes=3, C=4).state_dict(), "w.pt"
+        plugins.load("architectures", "fno").build(hidden_channels=4, modes=3, C=4).state_dict(), "w.pt"
     )
 
 

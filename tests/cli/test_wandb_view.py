@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import fno_telemetry as ft
 import torch
+
+from fno_telemetry import plugins
 from support import wandb_stand_in, wandb_surroundings
 
 alone = wandb_surroundings.alone
@@ -26,7 +26,7 @@ def server(alone, monkeypatch) -> Iterator[Any]:
 @pytest.fixture
 def capture(run, folder, alone, tiny):
     """Capture a checkpoint into W&B, in a folder called `run`; return the lines at the end about W&B."""
-    network = ft.load_plugin("architectures", "fno").build(
+    network = plugins.load("architectures", "fno").build(
         hidden_channels=4, modes=3, fno_blocks=1, cnn_blocks=1, C=1
     )
     torch.save({"state_dict": network.state_dict(), "global_step": 1000}, "model.ckpt")

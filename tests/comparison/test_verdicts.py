@@ -116,7 +116,7 @@ def test_added_and_removed_layers_are_named(make_module: MakeModule, make_record
 
 
 def test_other_input_is_refused_unless_allowed(make_record: MakeRecord) -> None:
-    with pytest.raises(ReportError, match="--allow-different-input"):
+    with pytest.raises(ReportError, match="`allow_different_input=True`"):
         compare(make_record(), make_record(digest="b"))
     with pytest.raises(ReportError, match="numbers of samples"):
         compare(make_record(), make_record(samples=4))
@@ -227,6 +227,6 @@ def test_thresholds_come_from_a_file(tmp_path, make_module: MakeModule, make_rec
 def test_a_wrong_threshold_file_is_one_line(tmp_path, text: str) -> None:
     path = tmp_path / "limits.toml"
     path.write_text(text)
-    with pytest.raises(OptionError, match="--thresholds") as caught:
+    with pytest.raises(OptionError, match="`thresholds`") as caught:
         read_thresholds(path)
     assert "\n" not in str(caught.value)

@@ -11,9 +11,9 @@ from rich.console import Console
 from fno_telemetry.diagnosis import example_records
 from fno_telemetry.diagnosis.findings import diagnose
 from fno_telemetry.findings import Finding, group_by_cause
-from fno_telemetry.sinks.tensorboard.summaries import findings_list
+from fno_telemetry.sinks.tensorboard.markdown import findings_list
 from fno_telemetry.sinks.wandb.findings_table import COLUMNS, table_rows
-from fno_telemetry_cli.findings_view import findings_view
+from fno_telemetry_cli.showing.findings_view import findings_view
 
 RULES = """
 from fno_telemetry.diagnosis import Consequences, Symptom, module_places, rule, select_defined

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 from support import fault_harness, fault_networks, planted_faults
 
 FAMILIES, SEED = ("fno", "TFNO"), 11
@@ -45,7 +46,7 @@ def test_a_healthy_network_has_no_warning(family):
 
 
 def test_modes_beyond_the_resolution_are_noted_of_every_spectral_layer():
-    network = ft.load_plugin("architectures", "fno").build(C=1, modes=24, hidden_channels=8, fno_blocks=2)
+    network = plugins.load("architectures", "fno").build(C=1, modes=24, hidden_channels=8, fno_blocks=2)
     findings = ft.diagnose(ft.capture(network.eval(), fault_networks.held_out(SEED)))
     noted = [finding.layer for finding in findings if finding.rule == "unused_modes"]
     assert noted == ["fno_blocks.0.spectral", "fno_blocks.1.spectral"]

@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 
 class Captures(nn.Module):

@@ -1,10 +1,10 @@
 """What `torch.func` runs is recorded like any other forward, or named as skipped under vmap."""
 
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import random
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import fno_telemetry as ft
-import torch
 from support.restless_models import Restless, Squeezed, bits, mixed, state
-from torch import nn
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])

@@ -8,11 +8,12 @@ import pickle
 import weakref
 
 import pytest
+import torch
+from torch import nn
 
 import fno_telemetry as ft
-import torch
+from fno_telemetry import plugins
 from fno_telemetry.statistics.contract import Summary
-from torch import nn
 
 
 class Broken:
@@ -143,8 +144,8 @@ def test_a_statistic_that_raises_costs_only_its_own_numbers(where, error, small_
     model = small_network()
     batches = [images[:4], images[4:]]
     expected = ft.capture(model, batches)
-    names = [*ft.plugin_names("statistics")]
-    known = [ft.load_plugin("statistics", name)() for name in names]
+    names = [*plugins.names("statistics")]
+    known = [plugins.load("statistics", name)() for name in names]
     outputs = []
     record = ft.capture(
         model, batches, statistics=[Broken(where, error), *known], forward=lambda x: outputs.append(model(x))

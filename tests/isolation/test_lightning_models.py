@@ -1,10 +1,10 @@
 """Lightning's modules and wrappers are recorded under the names of the network inside."""
 
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 lightning = pytest.importorskip("lightning")
 

@@ -1,10 +1,10 @@
 """What somebody states about a module overrules what was seen, or is refused."""
 
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 
 class Wavelet(nn.Module):

@@ -1,10 +1,10 @@
 """Map files: what is written reads back the same, and every wrong file says so in one line."""
 
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 HEAD = 'schema = "fno-telemetry-map/1"\n'
 ENTRY = HEAD + "[[modules]]\n"

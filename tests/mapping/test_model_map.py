@@ -1,13 +1,13 @@
 """How a model is understood: roles, axes, channels and modes, for networks of many builds."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.mapping.model_map import block_name
 from fno_telemetry.statistics.activation import Layout
-from torch import nn
 
 LIFTER = {
     "lifter.input_transform": "other",

@@ -3,10 +3,10 @@
 import copy
 
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*quantiz:DeprecationWarning"),

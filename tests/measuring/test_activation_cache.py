@@ -4,8 +4,8 @@ import gc
 import weakref
 
 import pytest
-
 import torch
+
 from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.statistics.activation import Layout
 

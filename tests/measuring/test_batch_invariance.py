@@ -1,9 +1,9 @@
 """The same samples give the same record, in whatever batches they run."""
 
 import pytest
+import torch
 
 import fno_telemetry as ft
-import torch
 
 NETWORKS = ("fno", "hybrid", "stable_hybrid", "fno_vanilla")
 EXACT = {"count", "nan_count", "inf_count", "finite_fraction"}

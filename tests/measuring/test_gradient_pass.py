@@ -4,12 +4,12 @@ import gc
 import weakref
 
 import pytest
+import torch
 import torch.utils.checkpoint
+from torch import nn
 
 import fno_telemetry as ft
-import torch
 from support.restless_models import Restless, Squeezed, bits, mixed, state
-from torch import nn
 
 
 def square(output, batch):

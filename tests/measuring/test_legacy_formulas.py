@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 
 def reference(x, rectifying):

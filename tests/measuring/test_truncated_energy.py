@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.architectures.layers import SpectralConvolution
-from torch import nn
 
 
 def fraction(x, modes=3):

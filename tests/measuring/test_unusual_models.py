@@ -4,13 +4,13 @@ import threading
 import warnings
 
 import pytest
+import torch
+from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.architectures.layers import PtychoBlock, SpectralConvolution
-from torch import nn
 
 
 class Runs(nn.Module):

@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 
 from fno_telemetry import report
-from fno_telemetry.errors import MissingExtra, ReportError, SinkUnavailable, TelemetryError
+from fno_telemetry.errors import MissingExtra, OptionError, ReportError, SinkUnavailable, TelemetryError
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.fan_out import FanOut, Outcome
 from fno_telemetry.sinks.json_file import JsonFile
+from fno_telemetry.testing.in_memory_sink import InMemorySink
 
 
 class Listed:
@@ -45,8 +46,8 @@ def run(tmp_path: Path) -> RunContext:
     return RunContext(tmp_path)
 
 
-def test_every_sink_gets_every_call_and_the_report_is_always_first(calls, run, record):
-    sinks = FanOut([Listed(calls, "a"), Listed(calls, "json"), Listed(calls, "b")])
+def test_every_sink_gets_every_call_and_the_required_one_is_always_first(calls, run, record):
+    sinks = FanOut([Listed(calls, "a"), Listed(calls, "json"), Listed(calls, "b")], required="json")
     sinks.open(run)
     sinks.write(record)
     sinks.flush()
@@ -57,6 +58,42 @@ def test_every_sink_gets_every_call_and_the_report_is_always_first(calls, run, r
     assert expected == calls
     expected = Outcome({"json": "ok", "a": "ok", "b": "ok"}, ["look at json", "look at a", "look at b"])
     assert expected == outcome
+
+
+def test_every_sink_gets_the_same_record(run, record):
+    first, second = InMemorySink(), InMemorySink()
+    sinks = FanOut([first, second])
+    sinks.open(run)
+    sinks.write(record)
+    assert first.records[0] is second.records[0] is record
+    assert first.run is second.run is run
+    lines = ["InMemorySink.records: 1"] * 2
+    assert sinks.close(ok=True) == Outcome({"in_memory": "ok", "in_memory-2": "ok"}, lines)
+
+
+def test_any_sink_can_be_the_required_one(calls, run, record):
+    sinks = FanOut([JsonFile(), Listed(calls, "a", write=OSError("full"))], required="a")
+    sinks.open(run)
+    with pytest.raises(ReportError, match="the a sink is required, and it failed: OSError: full"):
+        sinks.write(record)
+    assert sinks.close(ok=False).status == {"a": "OSError: full", "json": "ok"}
+    assert list(run.folder.iterdir()) == []
+
+
+def test_without_a_required_sink_the_order_stays_and_a_failing_report_is_only_named(calls, run, record):
+    sinks = FanOut([Listed(calls, "a"), Listed(calls, "json", write=OSError("full"))])
+    sinks.open(run)
+    sinks.write(record)
+    assert calls[:2] == ["a open", "json open"]
+    assert sinks.close(ok=True).status == {"a": "ok", "json": "OSError: full"}
+
+
+@pytest.mark.parametrize(
+    ("names", "listed"), [(["a", "b", "a"], "the names are a, b, a-2"), ([], "the names are none")]
+)
+def test_a_required_sink_that_is_not_there_is_refused(calls, names, listed):
+    with pytest.raises(OptionError, match=f"`required` 'json': no sink has this name; {listed}$"):
+        FanOut([Listed(calls, name) for name in names], required="json")
 
 
 def test_two_sinks_of_one_kind_are_told_apart(calls, run):
@@ -161,10 +198,10 @@ def test_strict_turns_an_exit_into_an_error(calls, run, record):
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("error", [OSError("full"), ReportError("out.json: full"), SystemExit(1)])
-def test_a_report_that_cannot_be_written_is_an_error_before_others_have_the_record(
+def test_a_required_sink_that_fails_is_an_error_before_others_have_the_record(
     calls, run, record, error, strict
 ):
-    sinks = FanOut([Listed(calls, "a"), Listed(calls, "json", write=error)], strict)
+    sinks = FanOut([Listed(calls, "a"), Listed(calls, "json", write=error)], required="json", strict=strict)
     sinks.open(run)
     with pytest.raises(ReportError):
         sinks.write(record)
@@ -176,9 +213,9 @@ def test_a_report_that_cannot_be_written_is_an_error_before_others_have_the_reco
 
 
 @pytest.mark.parametrize("method", ["open", "flush", "close"])
-def test_a_failing_report_is_an_error_wherever_it_fails(calls, run, record, method):
-    sinks = FanOut([Listed(calls, "json", **{method: OSError("full")}), Listed(calls, "a")])
-    with pytest.raises(ReportError, match="the report cannot be written: OSError: full"):
+def test_a_required_sink_that_fails_is_an_error_wherever_it_fails(calls, run, record, method):
+    sinks = FanOut([Listed(calls, "json", **{method: OSError("full")}), Listed(calls, "a")], required="json")
+    with pytest.raises(ReportError, match="the json sink is required, and it failed: OSError: full"):
         sinks.open(run)
         sinks.flush()
         sinks.close(ok=True)
@@ -229,8 +266,8 @@ def test_a_fan_out_can_be_opened_again(calls, run, record):
 
 
 def test_the_report_stands_when_another_sink_fails(calls, run, record):
-    sinks = FanOut([Listed(calls, "bad", write=OSError("full")), JsonFile()])
+    sinks = FanOut([Listed(calls, "bad", write=OSError("full")), JsonFile()], required="json")
     sinks.open(run)
     sinks.write(record)
     assert sinks.close(ok=True).status == {"json": "ok", "bad": "OSError: full"}
-    assert record == report.load(run.folder / "activation_report.json")
+    assert record == report.load_report(run.folder / "activation_report.json")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fno_telemetry import report
+from fno_telemetry import keys, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.json_file import JsonFile
@@ -11,7 +11,7 @@ from fno_telemetry.sinks.json_file import JsonFile
 
 def test_with_a_path_a_record_is_written_without_open(tmp_path: Path, record):
     JsonFile(tmp_path / "new" / "a report.json").write(record)
-    assert record == report.load(tmp_path / "new" / "a report.json")
+    assert record == report.load_report(tmp_path / "new" / "a report.json")
 
 
 def test_without_a_path_the_run_says_where(tmp_path: Path, record):
@@ -60,3 +60,18 @@ def test_a_path_that_cannot_be_written_is_refused_when_opening(tmp_path: Path, n
     with pytest.raises(ReportError, match="cannot be written: "):
         JsonFile(tmp_path / name).open(RunContext(tmp_path))
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_all_reports_in_the_folder_are_read_back_and_other_files_left_out(tmp_path: Path, record, examples):
+    sink = JsonFile()
+    sink.open(RunContext(tmp_path, series=True))
+    sink.write(record)
+    sink.write(examples.at_step(record, None))
+    sink.close(ok=True)
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "half.json").write_text('{"schema": "fno-telemetry/1"')
+    numbers = dict(keys.numbers(record))
+    assert numbers["spectral_local_ratio/fno_blocks/0"] == 0.25
+    assert JsonFile().read_back(tmp_path) == {1000: numbers, None: numbers}
+    [path] = tmp_path.glob("*.step1000.json")
+    assert JsonFile(path).read_back(tmp_path / "nowhere") == {1000: numbers}

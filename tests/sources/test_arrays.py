@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import torch
 from fno_telemetry.errors import InputError, OptionError
-from fno_telemetry.sources.arrays import batches, read_samples
+from fno_telemetry.sources.arrays import read_samples, split_batches
 
 Array = npt.NDArray[Any]
 
@@ -226,12 +226,12 @@ def test_a_path_with_a_null_character_is_refused() -> None:
 @given(count=st.integers(1, 30), size=st.integers(1, 40))
 def test_every_sample_is_in_exactly_one_batch(count: int, size: int) -> None:
     values = torch.arange(count * 2.0).reshape(count, 1, 2)
-    split = list(batches(values, size))
+    split = list(split_batches(values, size))
     assert torch.equal(torch.cat(split), values)
     assert [len(batch) for batch in split[:-1]] == [size] * (len(split) - 1)
 
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_batch_size_below_one_is_refused_at_once(size: int) -> None:
-    with pytest.raises(OptionError, match="--batch-size"):
-        batches(torch.zeros(3, 1, 2), size)
+    with pytest.raises(OptionError, match="`batch_size`"):
+        split_batches(torch.zeros(3, 1, 2), size)

@@ -14,12 +14,12 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
-import torch
 from fno_telemetry.errors import CheckpointError
 from fno_telemetry.sources.checkpoints import find_weights, load_weights, read_checkpoint, subtrees
-from torch import nn
 
 
 class Small(nn.Module):
@@ -338,7 +338,7 @@ def test_a_hostile_pickle_is_refused_by_name_and_leaves_no_trace(
     before = set(tmp_path.iterdir())
     text = refusal(path)
     assert named in text
-    assert "--trust-checkpoint" in text
+    assert "`trust=True`" in text
     assert set(tmp_path.iterdir()) == before
 
 
@@ -438,11 +438,11 @@ def saving(content, **options):
             lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
             "git lfs pull",
         ),
-        (lambda path: path.write_text("hello, this is text"), "no PyTorch checkpoint"),
+        (lambda path: path.write_text("hello, this is text"), "not a PyTorch checkpoint"),
         (lambda path: path.write_bytes(b"\x02\0\0\0\0\0\0\0{}" + bytes(8)), "safetensors"),
         (lambda path: path.write_bytes(b"\x80"), "truncated or damaged"),
         (lambda path: path.write_bytes(b"\x80\x02" + bytes(range(256))), "truncated or damaged"),
-        (lambda path: path.write_bytes(pickle.dumps({"a": 1}, 5)), "--trust-checkpoint"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": 1}, 5)), "`trust=True`"),
         (npz, "not one that torch.save wrote"),
         (script, "TorchScript"),
         (cut(0.3), "truncated or damaged"),
@@ -516,7 +516,7 @@ def test_missing_parameters_are_counted_and_can_be_allowed(saved):
     checkpoint = read_checkpoint(saved(weights))
     text = misfit(small(2), checkpoint)
     assert "4 of the network's 8 parameters are missing from it: norm.weight, norm.bias" in text
-    assert "--allow-missing" in text
+    assert "`allow_missing=True`" in text
     model = small(2)
     match = load_weights(model, checkpoint, allow_missing=True)
     assert match.missing == ("norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")

@@ -5,10 +5,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import torch
 from fno_telemetry.sources.digests import InputDigest
 
 

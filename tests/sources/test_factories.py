@@ -4,8 +4,9 @@ import importlib
 import sys
 
 import pytest
-
 import torch
+from torch import nn
+
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
 from fno_telemetry.sources.checkpoints import read_checkpoint
 from fno_telemetry.sources.factories import (
@@ -14,7 +15,6 @@ from fno_telemetry.sources.factories import (
     import_object,
     parse_settings,
 )
-from torch import nn
 
 ARCHITECTURES = {
     name: getattr(importlib.import_module(f"fno_telemetry.architectures.{name}"), name.upper())
@@ -34,7 +34,7 @@ def line(caught):
     return text
 
 
-# ---- --set ----------------------------------------------------------------------------------------------
+# ---- settings -------------------------------------------------------------------------------------------
 
 
 def test_settings_are_toml_values_or_bare_words():
@@ -75,24 +75,24 @@ def test_settings_are_toml_values_or_bare_words():
         ("=1", "expected key=value"),
         ("a-b=1", "expected key=value"),
         ("a.b=1", "expected key=value"),
-        ("a=", "no TOML value"),
-        ("a=[1, 2", "no TOML value"),
-        ("a=two words", "no TOML value"),
-        ("a='x", "no TOML value"),
-        ("a=b=c", "no TOML value"),
-        ("a=.5", "no TOML value"),
-        ("a=012", "no TOML value"),
-        ("a=1\nb = 2", "no TOML value"),
+        ("a=", "not a TOML value"),
+        ("a=[1, 2", "not a TOML value"),
+        ("a=two words", "not a TOML value"),
+        ("a='x", "not a TOML value"),
+        ("a=b=c", "not a TOML value"),
+        ("a=.5", "not a TOML value"),
+        ("a=012", "not a TOML value"),
+        ("a=1\nb = 2", "not a TOML value"),
         ("a=True", "write true or false"),
         ("a=None", "leave the argument out"),
-        ("a=" + "[" * 5000, "no TOML value"),
+        ("a=" + "[" * 5000, "not a TOML value"),
     ],
 )
 def test_other_settings_are_refused_by_the_options_name(item, words):
     with pytest.raises(OptionError) as caught:
         parse_settings([item])
     assert words in line(caught)
-    assert "--set" in line(caught)
+    assert "`settings`" in line(caught)
 
 
 # ---- pkg.mod:factory ------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_classes_and_functions_build_networks(folder, spec):
 def test_a_finished_network_is_taken_as_it_is(folder):
     folder("my_nets_b.py", NETS)
     assert build_from_factory("my_nets_b:ready", {}, seed=0) is import_object("my_nets_b:ready")
-    with pytest.raises(ModelError, match="takes no --set"):
+    with pytest.raises(ModelError, match="takes no `settings`"):
         build_from_factory("my_nets_b:ready", {"width": 1}, seed=0)
 
 
@@ -308,7 +308,7 @@ def test_weights_without_settings_warn_that_the_input_transform_is_assumed(train
     checkpoint, _ = trained("fno")
     (warning,) = build(None, checkpoint).warnings
     assert "does not say its input_transform: 'none' assumed" in warning
-    assert "--set input_transform=" in warning
+    assert '`settings={"input_transform": "sqrt"}`' in warning
     assert build(None, checkpoint, settings={"input_transform": "sqrt"}).warnings == ()
 
 
@@ -349,7 +349,7 @@ def test_data_with_other_channels_than_the_checkpoint_are_refused(trained):
 
 
 def test_settings_that_contradict_the_data_are_refused():
-    with pytest.raises(OptionError, match=r"--set asks for a network of 4 channels .*the data have 1"):
+    with pytest.raises(OptionError, match=r"`settings`: a network of 4 channels .*the data have 1"):
         build(settings={"C": 4})
     assert build(settings={"C": 1, "in_channels": 3}, channels=3).arguments["in_channels"] == 3
 
@@ -363,7 +363,9 @@ def test_settings_override_the_checkpoint(trained):
 
 def test_missing_parameters_are_refused_or_allowed(trained):
     checkpoint, _ = trained("fno", drop=("output_proj.bias",))
-    with pytest.raises(CheckpointError, match=r"1 of the network's .* output_proj\.bias\..*--allow-missing"):
+    with pytest.raises(
+        CheckpointError, match=r"1 of the network's .* output_proj\.bias\..*`allow_missing=True`"
+    ):
         build(None, checkpoint)
     network = build(None, checkpoint, seed=4, allow_missing=True)
     assert network.match.missing == ("output_proj.bias",)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import torch
+
 from fno_telemetry.errors import InputError
 from fno_telemetry.sources.arrays import read_samples
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import torch
+
 from fno_telemetry.sources.arrays import read_samples
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import torch
+
 from fno_telemetry.errors import InputError, OptionError, TelemetryError
 from fno_telemetry.sources.arrays import read_samples
 
@@ -141,7 +141,7 @@ BAD_FILES: dict[str, tuple[Maker, str]] = {
     "deflated member claiming more": (then(deflated, claiming_more), "claims"),
     "member that is no array": (zip_of({"diffraction.npy": b"not an array at all"}), "not a NumPy array"),
     "empty member": (zip_of({"diffraction.npy": b""}), "ends inside"),
-    "wrong key": (npz(first=NOISE, second=NOISE), "--key: first, second"),
+    "wrong key": (npz(first=NOISE, second=NOISE), "`key`: first, second"),
     "many keys": (npz(**{f"k{i}": [0.0] for i in range(20)}), "k11 and 8 more"),
     "truncated npy": (then(npy(NOISE), half), "cut short"),
     "npy with a tail": (then(npy(NOISE), lambda data: data + b"more"), "promises"),
@@ -162,8 +162,8 @@ BAD_FILES: dict[str, tuple[Maker, str]] = {
     "header of deep nesting": (npy_with_header("(" * 4000), "cannot be understood"),
     "header with a call": (npy_with_header("{'descr': open('x', 'w')}"), "cannot be understood"),
     "header without a shape": (npy_with_header("{'descr': '<f4', 'fortran_order': False}"), "understood"),
-    "negative shape": (npy_claiming("(-1, -4, 4)", bytes(64)), "shape that is none"),
-    "shape of words": (npy_claiming("('a', 2, 2)"), "shape that is none"),
+    "negative shape": (npy_claiming("(-1, -4, 4)", bytes(64)), "an impossible shape"),
+    "shape of words": (npy_claiming("('a', 2, 2)"), "an impossible shape"),
     "huge shape": (npy_claiming("(1000000, 1000000, 1000000)", bytes(64)), "promises"),
     "absurd shape": (npy_claiming(f"({'9' * 1900}, {'9' * 1900}, 4)"), "over 2^63"),
     "impossible number type": (npy_with_header("{'descr':'<f3','fortran_order':False,'shape':(1,)}"), "<f3"),
@@ -180,10 +180,10 @@ BAD_FILES: dict[str, tuple[Maker, str]] = {
     "overflow": (npy(np.full((2, 3, 3), 1e39)), "18 of its float64 numbers exceed"),
     "tensor overflow": (tensor(torch.full((2, 3, 3), 1e39, dtype=torch.float64)), "18 of its float64"),
     "0-d": (npy(1.0), "single number"),
-    "1-d": (npy(np.ones(5)), "--axes L"),
-    "2-d": (npy(np.ones((5, 5))), "--axes HW"),
-    "2-d tensor": (tensor(torch.ones(5, 5)), "--axes HW"),
-    "5-d": (npy(np.ones((2, 1, 3, 4, 5))), "--axes NCDHW"),
+    "1-d": (npy(np.ones(5)), '`axes="L"`'),
+    "2-d": (npy(np.ones((5, 5))), '`axes="HW"`'),
+    "2-d tensor": (tensor(torch.ones(5, 5)), '`axes="HW"`'),
+    "5-d": (npy(np.ones((2, 1, 3, 4, 5))), '`axes="NCDHW"`'),
     "6-d": (npy(np.ones((2, 1, 3, 4, 5, 6))), "one letter per axis"),
     "zero samples": (npz(diffraction=np.zeros((0, 4, 4))), "no samples"),
     "zero tensor samples": (tensor(torch.zeros(0, 4, 4)), "no samples"),
@@ -192,7 +192,7 @@ BAD_FILES: dict[str, tuple[Maker, str]] = {
     "truncated old tensor file": (then(tensor(torch.zeros(9, 9, 9), old=True), half), "torch.save"),
     "tensor file of a list": (tensor([torch.zeros(2, 3, 3)]), "holds a list"),
     "tensor file without tensors": (tensor({"a": 1}), "without tensors"),
-    "tensor file with other keys": (tensor({"a": torch.zeros(1), "b": 2}), "--key: a."),
+    "tensor file with other keys": (tensor({"a": torch.zeros(1), "b": 2}), "`key`: a."),
     "tensor of booleans": (tensor(torch.zeros(2, 3, 3, dtype=torch.bool)), "booleans"),
     "sparse tensor": (tensor(torch.eye(3).to_sparse()), "dense"),
     "tensor without values": (tensor(torch.zeros(2, 3, 3, device="meta")), "dense"),
@@ -244,14 +244,14 @@ def test_a_file_that_may_not_be_read_is_answered_in_one_line(
 def test_axes_that_cannot_be_used_are_an_option_error(tmp_path: Path, axes: str) -> None:
     path = tmp_path / "array.npy"
     npy(NOISE)(path)
-    with pytest.raises(OptionError, match="--axes") as caught:
+    with pytest.raises(OptionError, match="`axes`") as caught:
         read_samples(path, axes=axes)
     assert_one_line_naming(caught.value, path)
 
 
 @pytest.mark.parametrize("count", [0, -3])
 def test_fewer_than_one_sample_is_an_option_error(tmp_path: Path, count: int) -> None:
-    with pytest.raises(OptionError, match="--max-samples") as caught:
+    with pytest.raises(OptionError, match="`max_samples`") as caught:
         read_samples(tmp_path / "array.npy", max_samples=count)
     assert_one_line_naming(caught.value, tmp_path / "array.npy")
 
@@ -260,7 +260,7 @@ def test_fewer_than_one_sample_is_an_option_error(tmp_path: Path, count: int) ->
 def test_a_key_for_a_file_without_names_is_refused(tmp_path: Path, make: Maker) -> None:
     path = tmp_path / "array"
     make(path)
-    with pytest.raises(InputError, match="leave --key 'x' out") as caught:
+    with pytest.raises(InputError, match="leave `key` 'x' out") as caught:
         read_samples(path, key="x")
     assert_one_line_naming(caught.value, path)
 
@@ -286,7 +286,7 @@ def test_a_shape_that_looks_like_another_order_is_refused_with_the_options_that_
         read_samples(path)
     assert_one_line_naming(caught.value, path)
     for axes in (likely, literal):
-        assert f"--axes {axes}" in str(caught.value)
+        assert f'`axes="{axes}"`' in str(caught.value)
         assert read_samples(path, axes=axes.lower()).axes == axes
 
 

@@ -160,7 +160,12 @@ def test_a_gain_compares_tensors_of_any_two_shapes() -> None:
         (Branches(), torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8), "both branches are constant in space"),
         (Branches(), torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 4), "the branches have different shapes"),
         (Branches(), torch.full((2, 3, 8, 8), math.nan), torch.zeros(2, 3, 8, 8), "every field holds"),
-        (Branches(), _noise(1, (2, 3, 8, 8)).double() * 1e300, torch.zeros(2, 3, 8, 8), "the squares overflow"),
+        (
+            Branches(),
+            _noise(1, (2, 3, 8, 8)).double() * 1e300,
+            torch.zeros(2, 3, 8, 8),
+            "the squares overflow",
+        ),
         (Branches(), torch.zeros(0, 3, 8, 8), torch.zeros(0, 3, 8, 8), "the tensor has no elements"),
         (Updates(), torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8), "the block's input is zero"),
         (Updates(), torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 4), "the residual sum changed the shape"),

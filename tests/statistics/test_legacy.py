@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
-
 import torch
+
 from fno_telemetry.statistics import legacy
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.sketch import RELATIVE_ERROR

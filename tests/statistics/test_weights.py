@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
+from fno_telemetry import plugins
 from fno_telemetry.statistics.contract import Known, Undefined, on_host, summarize_state
 from fno_telemetry.statistics.subjects import ModeSizes, Weights
 from fno_telemetry.statistics.weights import Modes, WeightNorm, compute_mode_energy
@@ -179,7 +180,7 @@ def test_zero_weights_and_weights_that_are_not_finite_have_no_spread_but_known_u
 
 
 def test_the_default_hybrid_does_not_use_most_of_its_deepest_encoder():
-    architecture = ft.load_plugin("architectures", "hybrid")
+    architecture = plugins.load("architectures", "hybrid")
     network = architecture.build(**architecture.defaults(1, 64) | {"hidden_channels": 4})
     record = ft.capture(network, torch.rand(2, 1, 64, 64))
     stats = record.module("encoder_blocks.3.spectral").stats

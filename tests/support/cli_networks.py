@@ -1,6 +1,8 @@
 """Networks, batches and loose ends for `--model` and `--batches`."""
 
 import sys
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -151,3 +153,41 @@ def per_sample(output, batch):
 
 def dividing(output, batch):
     return 1 / 0
+
+
+@dataclass(frozen=True)
+class Fields:
+    x: torch.Tensor
+    name: str = "fields"
+
+
+@dataclass
+class Sample:
+    fields: Fields
+    scale: torch.Tensor = field(default_factory=lambda: torch.tensor(3.0))
+
+
+class Labelled(NamedTuple):
+    x: torch.Tensor
+    labels: tuple[str, ...] = ()
+
+
+class TakesSample(Plain):
+    def forward(self, sample: Sample):
+        return self.conv(sample.fields.x) * sample.scale
+
+
+class TakesLabelled(Plain):
+    def forward(self, x, labels):
+        return self.conv(x)
+
+
+def samples():
+    """Yield a dataclass with a frozen one in it."""
+    for _ in range(2):
+        yield Sample(Fields(torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))))
+
+
+def labelled():
+    """Yield named tuples, whose parts are positional arguments."""
+    yield Labelled(torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), ("a", "b"))

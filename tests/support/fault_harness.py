@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import fno_telemetry as ft
 import torch
+from torch import nn
+
+import fno_telemetry as ft
 from fno_telemetry.records import freeze_mapping
 from support import fault_networks, planted_faults
-from torch import nn
 
 CHANGE_OF_LOSS = 0.1
 HEALTHY_DATA = (

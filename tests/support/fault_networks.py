@@ -5,10 +5,11 @@ The task: split a field into what is smooth and what is not, which needs the spe
 
 from collections.abc import Callable, Mapping
 
-import fno_telemetry as ft
 import torch
-from simulate_diffraction import simulate
 from torch import nn
+
+from fno_telemetry import plugins
+from simulate_diffraction import simulate
 
 SIZE = 32
 TRAINING_SAMPLES, HELD_OUT = 16, 8
@@ -17,7 +18,7 @@ STEPS, RATE = 60, 3e-3
 
 def built_in(name: str, **settings: object) -> nn.Module:
     """Return one of our networks for one channel."""
-    return ft.load_plugin("architectures", name).build(C=1, modes=8, **settings)
+    return plugins.load("architectures", name).build(C=1, modes=8, **settings)
 
 
 def neuralop(name: str, **settings: object) -> nn.Module:

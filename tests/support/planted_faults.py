@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import random
 
 import numpy as np
-
 import torch
 from torch import nn
 

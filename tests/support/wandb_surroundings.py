@@ -18,11 +18,11 @@ PROGRAM = """
 from pathlib import Path
 import fno_telemetry as ft
 from fno_telemetry.sinks.wandb.sink import WandbRun
-from support import example_record
+from fno_telemetry.testing import example_record
 record = example_record.example()
 
 def capture(folder, sink, *records, between=lambda: None, others=()):
-    sinks = ft.FanOut([ft.JsonFile(), sink, *others])
+    sinks = ft.FanOut([ft.JsonFile(), sink, *others], required="json")
     sinks.open(ft.RunContext(Path(folder), experiment="demo"))
     for each in records:
         sinks.write(each)

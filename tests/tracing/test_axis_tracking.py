@@ -1,12 +1,12 @@
 """Axes are followed from tensor to tensor: which are space is known though all sizes are the same."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.tracing.axis_groups import AxisGroups
-from torch import nn
 
 
 class Low(nn.Module):

@@ -1,12 +1,12 @@
 """Branches are measured where they meet: every form of sum against NumPy on operands noted in the forward."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.architectures.layers import SpectralConvolution
-from torch import nn
 
 CHANNELS, MODES = 4, 3
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.architectures.layers import SpectralConvolution
-from torch import nn
 
 
 class Block(nn.Module):

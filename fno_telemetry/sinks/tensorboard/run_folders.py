@@ -1,4 +1,4 @@
-"""The folders that the TensorBoard sink makes itself: one run each, swapped in whole over an earlier one."""
+"""The folders that the TensorBoard sink makes itself: one for each run, replaced as a whole."""
 
 import contextlib
 import hashlib
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 SUFFIX = ".fno-telemetry"
 """How the names of our own event files end; only files with it are ever replaced."""
 
-_OWN_EVENTS = f"events.out.tfevents.*{SUFFIX}"
+OWN_EVENTS = f"events.out.tfevents.*{SUFFIX}"
 
 
 def folder_name(experiment: str) -> str:
-    """Return the experiment's name as a folder's; names that had to change keep apart by a short digest."""
+    """Return a folder name for the experiment; a name that had to change gets a short digest."""
     safe = re.sub(r"[^\w.+=@-]+", "-", experiment).lstrip(".-")[:80]
     if safe and safe == experiment:
         return safe
@@ -29,14 +29,14 @@ def folder_name(experiment: str) -> str:
 
 
 class OwnRun:
-    """Event files in a folder; those of an earlier run there give way when this one ends well."""
+    """Event files in a folder; they replace those of an earlier run there when this run ends well."""
 
     def __init__(
         self, make_writer: "type[SummaryWriter]", folder: Path, shown: Path, hidden_in: Path
     ) -> None:
         self._make = make_writer
         self.folder, self.shown = folder, shown
-        replaces = any(folder.glob(_OWN_EVENTS))
+        replaces = any(folder.glob(OWN_EVENTS))
         part = hidden_in / f".{folder.absolute().name}.{secrets.token_hex(4)}.part"
         self._part = part if replaces else None
         reason = files.why_unwritable(folder) or (files.why_unwritable(hidden_in) if replaces else None)
@@ -47,7 +47,7 @@ class OwnRun:
 
     @property
     def is_visible(self) -> bool:
-        """Whether the events of this run stand where they were asked for."""
+        """Whether the events of this run are in their final folder."""
         return self._part is None
 
     def writer(self) -> "SummaryWriter":
@@ -59,7 +59,7 @@ class OwnRun:
         return self._opened
 
     def close(self, ok: bool) -> None:
-        """Close the writer; then swap in, or drop, what was written aside."""
+        """Close the writer; then move what is in the hidden folder to its place, or remove it."""
         opened, self._opened = self._opened, None
         try:
             if opened is not None:
@@ -73,14 +73,14 @@ class OwnRun:
 
 
 def _swap(new: Path, folder: Path) -> None:
-    """Let our event files in `new` take the place of those in `folder`; on an error nothing changes."""
+    """Replace our event files in `folder` by those in `new`; on an error nothing changes."""
     away = new / "earlier"
     away.mkdir()
     with contextlib.ExitStack() as undo:
-        # Last of all, and only an empty folder goes: an old file that could not be put back stays in it.
+        # Last of all, and only if it is empty: an old file that could not be moved back stays in it.
         undo.callback(_remove_folder, away)
         for source, target in ((folder, away), (new, folder)):
-            for file in sorted(source.glob(_OWN_EVENTS)):
+            for file in sorted(source.glob(OWN_EVENTS)):
                 moved = file.rename(target / file.name)
                 undo.callback(moved.rename, file)
         undo.pop_all()
@@ -91,7 +91,7 @@ def _swap(new: Path, folder: Path) -> None:
 def _remove_run(folder: Path) -> None:
     """Remove our event files and then the folder, which stays if anything else is in it."""
     with contextlib.suppress(OSError):
-        for file in folder.glob(_OWN_EVENTS):
+        for file in folder.glob(OWN_EVENTS):
             file.unlink(missing_ok=True)
     _remove_folder(folder)
 

@@ -7,31 +7,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
+from fno_telemetry import keys
+from fno_telemetry.errors import OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 from fno_telemetry.sinks.earlier_reports import EarlierReports
-from fno_telemetry.sinks.tensorboard.run_folders import OwnRun, folder_name
-from fno_telemetry.sinks.tensorboard.summaries import (
-    Charts,
-    findings_list,
-    scalars,
-    table,
-    tensors,
-    write_histograms,
-)
+from fno_telemetry.sinks.tensorboard.event_files import TEXT_TAG, as_unavailable, read_numbers
+from fno_telemetry.sinks.tensorboard.markdown import findings_list, table
+from fno_telemetry.sinks.tensorboard.run_folders import OWN_EVENTS, OwnRun, folder_name
+from fno_telemetry.sinks.tensorboard.summaries import Charts, scalars, write_histograms
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-TEXT_TAG = "report"
-"""Where the table stands; SummaryWriter shows it as `report/text_summary`."""
-
 FINDINGS_TAG = "findings"
-"""Where the findings of a diagnosed record stand, shown as `findings/text_summary`."""
-
-BEST_TAB = "#custom_scalars&_smoothingWeight=0"
-"""The tab to see first; the default smoothing would distort a curve of few points."""
+"""The tag of the findings of a diagnosed record, shown as `findings/text_summary`."""
 
 
 class TensorBoard:
@@ -42,20 +32,23 @@ class TensorBoard:
     `TensorBoard(log_dir=...)` opens and closes a writer of its own; without arguments the run decides:
     `<folder>/tensorboard/<experiment>`. Nothing is on disk before the first record.
 
-    An own folder that already holds events of this sink gets a fresh run: the new events are written into
-    a hidden folder `.<name>.<random>.part` and take the place of the old ones when the sink is closed well;
-    otherwise the old ones stay. Only event files of this sink (`events.out.tfevents.*.fno-telemetry`) are
-    replaced. Event files of others, and every other file or folder, are kept and never moved. A TensorBoard
-    that is already running keeps what it has read of the old run until it is restarted. A kill leaves the
-    hidden folder behind.
+    An own folder that already holds events of this sink gets a fresh run: the new events are written into a
+    hidden folder `.<name>.<random>.part` and replace the old ones when the run ends well; otherwise the old
+    ones stay. Only event files of this sink (`events.out.tfevents.*.fno-telemetry`) are replaced. All other
+    files and folders are kept and never moved. A TensorBoard that is already running shows the old run until
+    it is restarted. After a kill the hidden folder stays.
 
-    TensorBoard hides points that come after a larger step, so where the run decides, the reports of the same
-    experiment that lie in its folder are written again, in their place by step. To a writer or `log_dir`,
-    records must come in ascending step. In a series a checkpoint without a step has a run of its own,
-    `<experiment>/<checkpoint>`. TensorBoard stores curves as float32, so a larger number appears as infinity.
+    TensorBoard hides a point that comes after a larger step. So where the run decides, this sink also writes
+    the earlier reports of the same experiment in the run's folder, all in the order of their steps; the JSON
+    sink must have the record before this one. To a writer or a `log_dir`, write records in ascending step. In
+    a series a checkpoint without a step has a run of its own, `<experiment>/<checkpoint>`. TensorBoard stores
+    curves as float32, so a larger number appears as infinity.
     """
 
     name = "tensorboard"
+
+    best_tab = "#custom_scalars&_smoothingWeight=0"
+    """The tab to open first, the end of an address; default smoothing would distort curves of few points."""
 
     def __init__(
         self,
@@ -66,7 +59,12 @@ class TensorBoard:
     ) -> None:
         if writer is not None and log_dir is not None:
             raise OptionError(
-                "TensorBoard takes a writer or a log_dir, not both: the writer has its own folder"
+                "TensorBoard takes `writer` or `log_dir`, not both: the writer has its own folder"
+            )
+        if writer is not None and not hasattr(writer, "add_scalar"):
+            raise OptionError(
+                f"`writer` is a {type(writer).__name__}: a SummaryWriter was expected; "
+                "for a folder give `log_dir`"
             )
         self._callers = writer
         self._log_dir = None if log_dir is None else Path(log_dir)
@@ -76,7 +74,7 @@ class TensorBoard:
         self._start_afresh()
 
     def open(self, run: RunContext) -> None:
-        """Load SummaryWriter and settle the folder; SinkUnavailable when there is none to be had."""
+        """Import SummaryWriter and choose the folder; SinkUnavailable when either is impossible."""
         self._start_afresh()
         if self._callers is not None:
             return
@@ -94,12 +92,12 @@ class TensorBoard:
         run.write(record, self._layout)
 
     def flush(self) -> None:
-        """Make sure that what was written survives a kill."""
+        """Write what is buffered to disk."""
         for run in self._runs.values():
             run.flush()
 
     def close(self, ok: bool) -> list[str]:
-        """Close an own writer, flush the caller's; return how to look, once there is something to see."""
+        """Close a writer of its own, flush the caller's; return how to look once something is written."""
         runs, earlier = self._runs, self._earlier
         self._start_afresh()
         lines: list[str] = []
@@ -115,10 +113,22 @@ class TensorBoard:
         own = written[0].own
         shown = getattr(self._callers, "log_dir", None) if own is None else own.shown
         if shown is not None:
-            lines = _how_to_look(shown, BEST_TAB if self._layout else "#scalars") + lines
+            lines = _how_to_look(shown, self.best_tab if self._layout else "#scalars") + lines
         if any(run.own is not None and run.own.has_replaced for run in written):
             lines.append("The earlier run was replaced: restart a TensorBoard that is already open.")
         return [*lines, *(line for run in written for line in _warn_of_order(run.steps))]
+
+    def read_back(self, folder: Path) -> NumbersByStep:
+        """Return the curves in the event files under `folder`, the log_dir or the caller's; as float32.
+
+        A run that was being replaced when the process was killed is not among them. MissingExtra without
+        tensorboard.
+        """
+        if self._callers is not None:
+            files = Path(self._callers.log_dir).glob("events.out.tfevents.*")
+        else:
+            files = (self._log_dir or folder / "tensorboard").rglob(OWN_EVENTS)
+        return read_numbers(sorted(files, key=lambda file: file.name))
 
     def _start_afresh(self) -> None:
         self._context = self._earlier = None
@@ -140,7 +150,7 @@ class TensorBoard:
         make_writer = _summary_writer_class()
         if self._log_dir is None:
             shown = run.folder / "tensorboard"
-            # Beside the folder that TensorBoard watches, so that half a run is never shown.
+            # Next to the folder that TensorBoard watches, so that half a run is never shown.
             hidden_in, folder = run.folder, shown / folder_name(_experiment(run))
         else:
             shown = folder = self._log_dir
@@ -151,7 +161,7 @@ class TensorBoard:
 
 @dataclass
 class _Run:
-    """One curve: where it is written, the charts it has, the steps written so far."""
+    """One TensorBoard run: its writer, its charts, the steps written so far."""
 
     own: OwnRun | None
     writer: "Callable[[], SummaryWriter]"
@@ -160,14 +170,14 @@ class _Run:
 
     @property
     def is_visible(self) -> bool:
-        """Whether something was written and stands where it was asked for."""
+        """Whether something was written, and not only into a hidden folder."""
         return bool(self.steps) and (self.own is None or self.own.is_visible)
 
     def write(self, record: CaptureRecord, layout: bool) -> None:
         writer, step = self.writer(), record.step or 0
         for tag, value in scalars(record):
             writer.add_scalar(tag, value, step)
-        for place, entry in tensors(record):
+        for place, entry in keys.tensors_by_place(record):
             write_histograms(writer, place, entry, step)
         if self.charts.add(record) and layout:
             writer.add_custom_scalars(self.charts.layout())
@@ -197,11 +207,7 @@ def _summary_writer_class() -> "type[SummaryWriter]":
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "tensorboard":
-            raise MissingExtra(
-                "The tensorboard sink needs tensorboard: pip install 'fno-telemetry[tensorboard]'."
-            ) from error
-        raise SinkUnavailable(f"The installed tensorboard cannot be imported: {error}") from error
+        raise as_unavailable(error) from error
     return SummaryWriter
 
 

@@ -1,5 +1,6 @@
-"""A W&B run that the caller owns: written into, never finished, and none of its rows is ever lost."""
+"""A W&B run that the caller owns: it is written into, but never finished, and keeps all of its rows."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fno_telemetry.findings import to_one_line
@@ -12,14 +13,14 @@ if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
 
 CONFIG_KEY = "fno_telemetry"
-"""Where the capture's configuration stands in the caller's."""
+"""The key of the capture's configuration in that of the caller."""
 
 
 class CallersRun:
-    """Joins each record to the row that is open in the run, or comes next; `commit` ends that row.
+    """Adds each record to the open row of the run, or to the next one; `commit` ends that row.
 
-    Ending a row moves the run's own step on, and W&B drops rows that the caller then logs with a smaller
-    `step=`. So a row is only ended where the caller says that it may be.
+    Ending a row advances the run's own step, and W&B drops rows that the caller then logs with a smaller
+    `step=`. So a row is ended only where the caller allows it.
     """
 
     def __init__(self, run: "Run", commit: bool, alert: bool = False) -> None:
@@ -31,8 +32,13 @@ class CallersRun:
         self._replaced = 0
         self._configured = False
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the run on this machine, which holds its log."""
+        return Path(self._run.dir).absolute().parent
+
     def open(self, redacted: bool) -> None:
-        """Settle whether the server may be told where the report was."""
+        """Remember whether the path of the report may be sent to the server."""
         self._feed.redacted = redacted
 
     def write(self, record: CaptureRecord) -> None:
@@ -51,12 +57,12 @@ class CallersRun:
         self._latest = record
 
     def flush(self) -> None:
-        """Make sure that W&B's own process has what was written; the rest is up to the run's settings."""
+        """Return when W&B's own process has the records; the run's settings say when it writes them."""
         if self._latest is not None:
             self._feed.wait_until_taken()
 
     def close(self, ok: bool) -> list[str]:
-        """Log the last report and the findings of all records, and let go of the run."""
+        """Log the last report and the findings of all records; the run stays open."""
         record, self._latest = self._latest, None
         if record is None:
             return []
@@ -67,7 +73,7 @@ class CallersRun:
         except Exception as error:  # noqa: BLE001 - the rows are written, and the run goes on
             lacks.append(("report", to_one_line(str(error), LONGEST_REASON)))
         lacks += self._feed.log_kept(self._commit)
-        lines += [f"W&B has no {what} of this run: {why}" for what, why in lacks]
+        lines += [f"W&B lacks the {what} of this run: {why}" for what, why in lacks]
         if self._replaced:
             lines.append(
                 f"W&B: {self._replaced} records were replaced by later ones, because the run logged no row "
@@ -78,7 +84,7 @@ class CallersRun:
 
 
 def left_out_lines(statistics: tuple[str, ...]) -> list[str]:
-    """Say which statistics found no room."""
+    """Return a line that names the statistics that the rows had no room for."""
     if not statistics:
         return []
     most = rows.MOST_KEYS

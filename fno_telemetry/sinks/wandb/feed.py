@@ -27,10 +27,10 @@ MOST_REPORTS = 100
 
 
 class Feed:
-    """One run: its metrics are defined as they appear, its reports and findings kept until the end.
+    """One run: its metrics are defined as they appear; its reports and findings are kept until the end.
 
-    An artifact tells the server where its file was, and so does a table, which W&B makes an artifact of.
-    When a run is `redacted`, they become plain files of the run, which tell nothing but their content.
+    An artifact contains the path of its file, and so does a table, because W&B makes an artifact of it. When
+    a run is `redacted`, both are plain files of the run, without a path.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Feed:
         self._kept = 0
 
     def write_row(self, record: CaptureRecord, commit: bool = True) -> None:
-        """Write the record as one row; without `commit` it joins the row that comes next, or is open.
+        """Write the record as one row; without `commit` it is added to the open row, or to the next one.
 
-        Its findings are kept for `log_kept`, and severe ones are an alert where that is asked for.
+        Its findings are kept for `log_kept`; with `alerts`, an error or a warning is also sent as an alert.
         """
         import wandb
 
@@ -77,7 +77,7 @@ class Feed:
             self.run.log(values)
 
     def keep_report(self, record: CaptureRecord) -> None:
-        """Keep the report for `log_kept`; the file stays, because `wandb sync` uploads it from there."""
+        """Keep the report for `log_kept`; the file stays in the run's folder, for `wandb sync`."""
         path = self._folder / f"activation_report.{self._kept}.json"
         report.write(record, path)
         self._kept += 1
@@ -86,15 +86,15 @@ class Feed:
             self._reports.popleft()[0].unlink(missing_ok=True)
 
     def log_kept(self, commit: bool = True) -> list[tuple[str, str]]:
-        """Log the reports and the table of findings; return what the run now lacks, and why.
+        """Log the reports and the table of findings; return what is missing in the run, and why.
 
-        Online this waits for the server. Without `commit` the table joins a row, as records do.
+        Online this waits for the server. Without `commit` the table is added to a row, as records are.
         """
         lacks = []
         for what, log in (("report", self._log_reports), ("table of findings", self._log_findings)):
             try:
                 log(commit)
-            except Exception as error:  # noqa: BLE001 - the rows are written; what W&B raises is its own affair
+            except Exception as error:  # noqa: BLE001 - the rows are written; W&B may raise anything
                 lacks.append((what, to_one_line(str(error), LONGEST_REASON)))
         return lacks
 
@@ -136,13 +136,13 @@ class Feed:
                 self._save(path)
                 continue
             artifact = wandb.Artifact(name, ARTIFACT_TYPE, metadata={STEP: record.step})
-            # From where it is: otherwise a copy goes to the user's home.
+            # Uploaded from where it is: otherwise W&B makes a copy in the user's home.
             artifact.add_file(str(path), ARTIFACT_FILE, policy="immutable", skip_cache=True)
             self.run.log_artifact(artifact, aliases=["latest", *_alias(record)])
 
     def wait_until_taken(self) -> None:
-        """Return when W&B's own process has everything that was written."""
-        # It answers in order, so what was sent before the question has arrived.
+        """Return when W&B's own process has received everything that was written."""
+        # It answers in order, so everything that was sent before this request has arrived.
         _ = self.run.step
 
     def _define(self, names: Iterable[str], step_metric: str | None) -> None:
@@ -152,18 +152,18 @@ class Feed:
             self._defined.add(glob)
             statistic = glob.removesuffix("/*")
             if "*" in statistic:
-                continue  # W&B takes an asterisk at the end only; the curve then is over its own step
+                continue  # W&B allows an asterisk at the end only; this curve is drawn over W&B's own step
             summary = "none" if statistic in HISTOGRAMS else None
             if summary or step_metric:
                 self.run.define_metric(glob, step_metric=step_metric, summary=summary)
 
 
 def _clean_up(table: "Table") -> None:
-    """Remove the folder in which W&B made the table's artifact, which is staged by now.
+    """Remove the folder in which W&B built the table's artifact, which has been staged since.
 
-    Python would warn of a folder that is forgotten, and where warnings are errors, print a traceback.
+    Otherwise Python warns about it at the end, with a traceback where warnings are errors.
     """
-    # Not a public interface: without it, there is the warning.
+    # Not a public interface: if it is gone, the warning comes.
     target = getattr(table, "_artifact_target", None)
     folder = getattr(getattr(target, "artifact", None), "_tmp_dir", None)
     if folder is not None:

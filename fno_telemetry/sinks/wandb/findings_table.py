@@ -1,4 +1,4 @@
-"""What of a record's findings W&B gets besides their counts: rows of a table, and an alert."""
+"""A record's findings in W&B, besides their counts: rows of a table, and an alert."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ FILE = "findings.csv"
 COLUMNS = ("step", "severity", "rule", "layer", "message", "evidence", "advice", "follows_from")
 
 MOST_ROWS = 10_000
-"""A W&B table is shown up to here."""
+"""W&B shows no more rows of a table."""
 
 MOST_TOLD = 3
 """Findings in one alert."""
@@ -30,7 +30,7 @@ _LEVELS = {"error": "ERROR", "warning": "WARN"}
 
 @dataclass(frozen=True)
 class Alert:
-    """What W&B tells people at once: by mail or chat, as they have set it there."""
+    """A message that W&B sends to people, by mail or chat, as they have configured it there."""
 
     title: str
     text: str
@@ -38,7 +38,7 @@ class Alert:
 
 
 def table_rows(record: CaptureRecord) -> list[list[Any]]:
-    """Return a row for each finding, each cause followed by its consequences; none where nobody diagnosed.
+    """Return a row for each finding, each cause followed by its consequences; [] if it was not diagnosed.
 
     `follows_from` is the id of the cause, empty for a cause.
     """

@@ -1,4 +1,4 @@
-"""The lines that say how to look at W&B runs, the same at the end of a capture and later."""
+"""The lines that say how to open W&B runs: the same at the end of a capture and later."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ def how_to_look(runs: Sequence[KnownRun]) -> list[str]:
 
 
 def _addresses(runs: Sequence[KnownRun]) -> list[str]:
-    # A run that was gone on with has a folder for each time.
+    # A run that was continued has a folder for each time.
     by_url = {run.url: run for run in runs if run.url}
     groups: dict[tuple[str | None, str | None], list[KnownRun]] = {}
     for run in by_url.values():
@@ -31,7 +31,7 @@ def _addresses(runs: Sequence[KnownRun]) -> list[str]:
     lines += [f"W&B workspace: {url}" for url in dict.fromkeys(run.workspace for run in runs) if url]
     for run in runs:
         if not run.url:
-            lines.append(f"W&B run {run.id} is online, its address is not noted here")
+            lines.append(f"W&B run {run.id} is online; its address is not recorded here")
             lines.append(f"wandb leet {_quoted(run.folder)}")
     return lines
 
@@ -54,7 +54,7 @@ def _in_the_terminal(runs: Sequence[KnownRun]) -> list[str]:
 def _uploads(runs: Sequence[KnownRun]) -> list[str]:
     left = [run for run in runs if not run.is_synced]
     if runs and not left:
-        return ["uploaded already, by wandb sync"]
+        return ["already uploaded by wandb sync"]
     lines = []
     for joins in dict.fromkeys(run.joins for run in left):
         together = [run for run in left if run.joins == joins]
@@ -65,7 +65,7 @@ def _uploads(runs: Sequence[KnownRun]) -> list[str]:
 
 
 def _paths(runs: Sequence[KnownRun]) -> str:
-    """Return the runs' folders for a command line: by a pattern, where it stands for just these."""
+    """Return the runs' folders for a command line: as a pattern, if it matches just these."""
     folder = runs[0].folder.parent
     pattern = "offline-run-*"
     if len(runs) > 1 and {run.folder for run in runs} == set(folder.glob(pattern)):

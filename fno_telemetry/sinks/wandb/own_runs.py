@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
@@ -13,7 +14,10 @@ from fno_telemetry.sinks.wandb.how_to_look import how_to_look
 from fno_telemetry.sinks.wandb.run_notes import KnownRun
 from fno_telemetry.sinks.wandb.starting import FLUSH_SECONDS, Mode, Plan, make_id, offline_id, start
 
-LAYOUTS = ("experiment", "per-checkpoint")
+Layout = Literal["experiment", "per-checkpoint"]
+"""One run for all checkpoints, or one for each."""
+
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _CONSTANTS = ("n_parameters", "n_modules", "n_samples")
 
@@ -21,10 +25,10 @@ _CONSTANTS = ("n_parameters", "n_modules", "n_samples")
 class OwnRuns:
     """Starts a run when the first record needs it: one for all records with a step, or one for each record.
 
-    `identity` tells experiments of the same name apart.
+    `identity` distinguishes experiments of the same name.
     """
 
-    def __init__(self, plan: Plan, mode: Mode, experiment: str, identity: str, layout: str) -> None:
+    def __init__(self, plan: Plan, mode: Mode, experiment: str, identity: str, layout: Layout) -> None:
         self._plan, self._mode = plan, mode
         self._experiment, self._identity = experiment, identity
         self._all_apart = layout == "per-checkpoint"
@@ -37,7 +41,7 @@ class OwnRuns:
         self._count = 0
 
     def write(self, record: CaptureRecord) -> None:
-        """Write one record, into the experiment's run where it has a place there."""
+        """Write one record, into the experiment's run if it has a step."""
         self._count += 1
         if self._mode.name == "disabled":
             return
@@ -65,7 +69,7 @@ class OwnRuns:
         self._is_flushed = True
 
     def close(self, ok: bool) -> list[str]:
-        """Finish what runs, in bounded time, and say how to look at all of it."""
+        """Finish open runs in bounded time; return how to look at all runs."""
         for feed in list(self._running):
             self._finish(feed, ok)
         if not self._count:
@@ -74,7 +78,7 @@ class OwnRuns:
         if self._mode.name == "disabled":
             return [*lines, "W&B wrote nothing."]
         if self._unnoted is not None:
-            lines.append(f"W&B: `view --wandb` will not know all of this: {self._unnoted}")
+            lines.append(f"W&B: `view --wandb` will not show all of this: {self._unnoted}")
         return lines + how_to_look(self._finished) + left_out_lines(self._left_out)
 
     def _start_series(self, record: CaptureRecord) -> Feed:
@@ -83,7 +87,7 @@ class OwnRuns:
 
     def _start_for(self, record: CaptureRecord) -> Feed:
         label = _label(record)
-        # Captured again it is a run of its own: two depth profiles in one run would be one zigzag.
+        # A second capture is a run of its own: two depth profiles in one run would be drawn as one line.
         run_id = make_id(f"{self._experiment} {label}", self._identity, record.provenance.get("time"))
         return self._start(record, f"{self._experiment} {label}", run_id, of_experiment=False)
 
@@ -105,10 +109,10 @@ class OwnRuns:
             project=self._plan.project,
             url=run.url if online else None,
             project_url=run.project_url if online else None,
-            # An experiment that was online before goes on in the same run when this part is uploaded.
+            # When this part is uploaded, it continues the online run of the experiment.
             joins=run_id if of_experiment and run.id == offline_id(run_id) else None,
         )
-        # Already now, so that it is known where to look after a kill.
+        # Already now, so that `view --wandb` finds it after a kill.
         self._note(replace(known, problem=run_notes.UNFINISHED))
         constants = {key: record.summary[key] for key in _CONSTANTS if record.summary.get(key) is not None}
         run.summary.update(constants)
@@ -131,10 +135,10 @@ class OwnRuns:
             self._note(known)
 
     def _note_failed_start(self, run_id: str) -> None:
-        """Tell the folder that W&B leaves of a failed start from those of runs."""
+        """Mark the folder that W&B leaves of a failed start, which is no run."""
         for folder in (self._plan.folder / "wandb").glob(f"run-*-{run_id}*"):
             if not (folder / run_notes.NOTE).exists():
-                self._note(KnownRun(folder, run_id, run_notes.FAILED))
+                self._note(KnownRun(folder, run_id, "failed"))
 
     def _note(self, run: KnownRun) -> None:
         try:
@@ -144,7 +148,7 @@ class OwnRuns:
 
 
 def _label(record: CaptureRecord) -> str:
-    """Return what tells this record from others of the experiment: its step, or its checkpoint."""
+    """Return what distinguishes this record within the experiment: its step, or its checkpoint."""
     if record.spelled_step is not None:
         return record.spelled_step
     checkpoint = record.provenance.get("checkpoint") or {}

@@ -1,7 +1,7 @@
-"""What of a record W&B shows: a row of curves and histograms, a profile over depth, and the run's config.
+"""A record for W&B: a row of curves and histograms, a profile over depth, and the configuration of the run.
 
-Besides the keys that all sinks share, those of the counts of findings among them, a row has these plain
-names, which the runs table can sort by:
+Besides the keys that all sinks share, with the counts of findings, a row has these plain names, by which the
+runs table can be sorted:
 
     input_sample_variation, output_sample_variation, output_rms, output_low_frequency_fraction
     lifting_low_frequency_fraction     of the first lifting layer
@@ -15,19 +15,19 @@ disk with the summary. With 10,000 keys a row is below 4 MB, however many layers
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 from fno_telemetry import findings, keys, report
+from fno_telemetry.quantities import look_up
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram, LogHistogram, TensorRecord, Value
-from fno_telemetry.sinks.tensorboard.summaries import in_order, tensors
 
 STEP = "checkpoint_step"
 """The x-axis of all curves; W&B's own step only counts rows."""
 
 DEPTH = "depth"
-"""The x-axis of a depth profile: the place of a module in the order in which the modules finished."""
+"""The x-axis of a depth profile: the index of a module in the order in which the modules finished."""
 
 MOST_KEYS = 10_000
 """W&B advises against runs with more metrics than this."""
@@ -40,13 +40,8 @@ HISTOGRAMS = ("histogram", "log_histogram")
 Bins = tuple[list[int], list[float]]
 """Counts and edges, as `wandb.Histogram(np_histogram=...)` takes them."""
 
-# What is kept longest where there is no room for all.
-_MOST_TELLING = (
-    *("update_ratio", "gain", "spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence"),
-    *("rms", "abs_p50", "abs_p99", "sample_variation", "low_frequency_fraction", "dead_channel_fraction"),
-    *("nan_count", "inf_count", *HISTOGRAMS, "mean", "std", "p05", "p50", "p95"),
-)
-_RANKS = {statistic: rank for rank, statistic in enumerate(_MOST_TELLING)}
+_HISTOGRAM_RANK = 22
+"""Histograms are kept as long as a quantity of this rank: longer than means and percentiles."""
 
 # What differs between the checkpoints of one experiment, or between two captures of one checkpoint.
 _NOT_OF_THE_EXPERIMENT = ("checkpoint", "time", "wall_seconds", "overhead", "command")
@@ -54,7 +49,7 @@ _NOT_OF_THE_EXPERIMENT = ("checkpoint", "time", "wall_seconds", "overhead", "com
 
 @dataclass(frozen=True)
 class Row:
-    """What one record becomes; `left_out` names the statistics for which there was no room."""
+    """The row of one record; `left_out` names the statistics for which there was no room."""
 
     scalars: dict[str, int | float]
     histograms: dict[str, Bins]
@@ -62,7 +57,7 @@ class Row:
 
 
 def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
-    """Return everything of the record that is a curve or a histogram; what is undefined has no key."""
+    """Return the curves and histograms of the record; an undefined value has no key."""
     scalars: dict[str, int | float] = model_scalars(record)
     if record.step is not None:
         scalars[STEP] = record.step
@@ -70,7 +65,7 @@ def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
     histograms: dict[str, Bins] = {}
     left_out = []
     room = most_keys - len(scalars)
-    for statistic, values in sorted(_by_statistic(record).items(), key=_rank):
+    for statistic, values in _by_rank(record):
         # Undefined values count as well, or the statistics of a run would change from row to row.
         if len(values) > room:
             left_out.append(statistic)
@@ -81,21 +76,21 @@ def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
                 bins = as_bins(value)
                 if bins is not None:
                     histograms[keys.at(statistic, place)] = bins
-            elif _is_defined(value):
+            elif keys.is_defined(value):
                 scalars[keys.at(statistic, place)] = value
     return Row(scalars, histograms, tuple(left_out))
 
 
 def depth_rows(record: CaptureRecord) -> Iterator[dict[str, int | float | str]]:
     """Yield one row per module in the order of completion: `depth`, `layer` and `depth/<statistic>`."""
-    for depth, module in enumerate(in_order(record)):
-        stats = {f"{DEPTH}/{name}": value for name, value in module.stats.items() if _is_defined(value)}
+    for depth, module in enumerate(keys.modules_in_order(record)):
+        stats = {f"{DEPTH}/{name}": value for name, value in module.stats.items() if keys.is_defined(value)}
         yield {DEPTH: depth, "layer": keys.record_place(module), **stats}
 
 
 def model_scalars(record: CaptureRecord) -> dict[str, int | float]:
     """Return the few numbers of the whole model, by the names at the top of this module."""
-    lifting = next((module for module in in_order(record) if module.role == "lifting"), None)
+    lifting = next((module for module in keys.modules_in_order(record) if module.role == "lifting"), None)
     updates = _defined(block.stats.get("update_ratio") for block in record.blocks)
     shares = _defined(block.stats.get("spectral_share") for block in record.blocks)
     dead = _defined(module.stats.get("dead_channel_fraction") for module in record.modules)
@@ -113,13 +108,13 @@ def model_scalars(record: CaptureRecord) -> dict[str, int | float]:
             bool(module.stats.get("nan_count") or module.stats.get("inf_count")) for module in record.modules
         ),
     }
-    return {name: value for name, value in found.items() if _is_defined(value)}
+    return {name: value for name, value in found.items() if keys.is_defined(value)}
 
 
 def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
     """Return the record's summary, and its provenance under that name.
 
-    What `of_experiment` leaves out differs between the checkpoints of one experiment.
+    With `of_experiment`, what differs between the checkpoints of one experiment is left out.
     """
     small = replace(
         record, modules=(), blocks=(), layers=FrozenMapping(), input=None, output=None, outputs=()
@@ -133,7 +128,7 @@ def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
 
 
 def as_bins(found: Histogram | LogHistogram) -> Bins | None:
-    """Return the bins from the first to the last that holds anything, joined where there are too many."""
+    """Return the bins from the first to the last that holds anything, merged where there are too many."""
     filled = [index for index, count in enumerate(found.counts) if count]
     if not filled:
         return None
@@ -147,7 +142,7 @@ def as_bins(found: Histogram | LogHistogram) -> Bins | None:
 def _by_statistic(record: CaptureRecord) -> dict[str, dict[str, Value | Histogram | LogHistogram]]:
     """Return statistic -> place -> value."""
     found: dict[str, dict[str, Value | Histogram | LogHistogram]] = {}
-    for place, entry in tensors(record):
+    for place, entry in keys.tensors_by_place(record):
         for statistic, value in entry.stats.items():
             found.setdefault(statistic, {})[place] = value
         for kind in HISTOGRAMS:
@@ -160,8 +155,14 @@ def _by_statistic(record: CaptureRecord) -> dict[str, dict[str, Value | Histogra
     return found
 
 
-def _rank(item: tuple[str, Mapping[str, object]]) -> int:
-    return _RANKS.get(item[0], len(_RANKS))
+def _by_rank(
+    record: CaptureRecord,
+) -> list[tuple[str, dict[str, Value | Histogram | LogHistogram]]]:
+    """Return the values of each statistic, the most telling statistic first."""
+    values = _by_statistic(record)
+    ranks = {name: quantity.rank for name, quantity in look_up(values, record.quantities).items()}
+    ranks |= dict.fromkeys(HISTOGRAMS, _HISTOGRAM_RANK)
+    return sorted(values.items(), key=lambda item: ranks[item[0]])
 
 
 def _of(entry: TensorRecord | None, statistic: str) -> Value:
@@ -169,8 +170,4 @@ def _of(entry: TensorRecord | None, statistic: str) -> Value:
 
 
 def _defined(values: Iterable[Value]) -> list[int | float]:
-    return [value for value in values if _is_defined(value)]
-
-
-def _is_defined(value: Value) -> TypeGuard[int | float]:
-    return value is not None and math.isfinite(value)
+    return [value for value in values if keys.is_defined(value)]

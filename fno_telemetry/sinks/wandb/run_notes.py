@@ -1,13 +1,13 @@
-"""What is known of the W&B runs under a capture's folder, from a note in each run's own folder.
+"""What is known about the W&B runs under a capture's folder, from a note in the folder of each run.
 
-The note is what W&B's server calls the run; W&B itself keeps that in a log only its own package can read.
+The note has the names that W&B's server uses; W&B itself keeps them in a log that only its package can read.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
@@ -15,30 +15,28 @@ from fno_telemetry.errors import ReportError
 SCHEMA = "fno-telemetry-wandb-run/1"
 
 NOTE = Path("fno-telemetry", "run.json")
-"""Where the note is in the folder of a run, beside the reports that the run is to have as artifacts."""
+"""Where the note is in the folder of a run, next to the reports that become artifacts of the run."""
 
-UNFINISHED = "the capture has not finished it"
+UNFINISHED = "the capture did not finish it"
 
-FAILED = "failed"
-"""The mode of what is no run: it could not be started online."""
-
-_MODES = ("online", "offline", FAILED)
+RunMode = Literal["online", "offline", "failed"]
+"""`failed` is no run: it could not be started online."""
 
 _RUN_FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class KnownRun:
-    """A W&B run on disk; what is not known of it is None.
+    """A W&B run on disk; what is unknown is None.
 
-    `mode` is online or offline. An offline run `joins` the online run of that id when it is uploaded. A
-    `problem` is why not all of it is on the server, or not in the run. `workspace` is the address of the
-    view that was saved for its project.
+    `mode` is online or offline. `joins` is the id of the online run that an offline run
+    continues once it is uploaded. `problem` says why something is missing on the server or in the run.
+    `workspace` is the address of the view that was saved for its project.
     """
 
     folder: Path
     id: str
-    mode: str
+    mode: RunMode
     experiment: str | None = None
     group: str | None = None
     entity: str | None = None
@@ -51,18 +49,18 @@ class KnownRun:
 
     @property
     def is_synced(self) -> bool:
-        """Whether `wandb sync` has uploaded it, which leaves a mark beside the log."""
+        """Whether `wandb sync` has uploaded it, which leaves a marker file next to the log."""
         return any(self.folder.glob("*.wandb.synced"))
 
     def document(self) -> dict[str, Any]:
-        """Return all of it for a JSON document."""
+        """Return all fields for a JSON document."""
         return {**asdict(self), "folder": str(self.folder), "synced": self.is_synced}
 
 
 def write(run: KnownRun, redacted: bool) -> None:
-    """Write the note of a run; what is `redacted` names no server, account or path."""
+    """Write the note of a run; a `redacted` one names no server, account or path."""
     if redacted:
-        # What follows a colon is W&B's own text, which may name anything.
+        # After the colon comes W&B's own text, which may name anything.
         problem = run.problem and run.problem.partition(":")[0]
         run = replace(run, entity=None, url=None, project_url=None, workspace=None, problem=problem)
     values = asdict(run)
@@ -80,7 +78,7 @@ def runs_in(path: str | Path) -> list[KnownRun]:
     path = Path(path)
     experiment = None
     if not path.is_dir():
-        experiment = report.load(path).provenance.get("experiment")
+        experiment = report.load_report(path).provenance.get("experiment")
     folder = path if path.is_dir() else path.parent
     for place in (folder / "wandb", folder):
         found = sorted(_runs(place), key=lambda run: _started(run.folder))
@@ -101,10 +99,10 @@ def _runs(place: Path) -> Iterator[KnownRun]:
         log = next(folder.glob("run-*.wandb"), None)
         if log is None or not _RUN_FOLDER.fullmatch(folder.name):
             continue
-        mode = "offline" if folder.name.startswith("offline-") else "online"
-        # Not from the folder's name, to which W&B adds a number where there are two.
+        mode: RunMode = "offline" if folder.name.startswith("offline-") else "online"
+        # Not from the folder's name, to which W&B adds a number when there are two.
         run = _noted(folder) or KnownRun(folder, log.stem.removeprefix("run-"), mode)
-        if run.mode != FAILED:
+        if run.mode != "failed":
             yield run
 
 
@@ -113,7 +111,7 @@ def _started(folder: Path) -> str:
 
 
 def _noted(folder: Path) -> KnownRun | None:
-    """Return what the note says; None where there is none, or not one that this version can read."""
+    """Return the run in the note; None when there is no note that this version can read."""
     try:
         document = report.read_document(folder / NOTE)
     except ReportError:
@@ -128,6 +126,6 @@ def _run(folder: Path, document: Mapping[str, Any]) -> KnownRun | None:
     values = {name: value for name, value in document.items() if name in names and value is not None}
     # These go to a terminal, and the folder may come from somebody else.
     usable = all(isinstance(value, str) and value.isprintable() for value in values.values())
-    if not usable or "id" not in values or values.get("mode") not in _MODES:
+    if not usable or "id" not in values or values.get("mode") not in get_args(RunMode):
         return None
     return KnownRun(folder, **values)

@@ -1,14 +1,17 @@
 """Weights & Biases: curves, histograms, a depth profile, findings and the report itself."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fno_telemetry import files
-from fno_telemetry.errors import OptionError, SinkUnavailable
+from fno_telemetry.errors import OptionError, ReportError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 from fno_telemetry.sinks.wandb.callers_run import CallersRun
-from fno_telemetry.sinks.wandb.own_runs import LAYOUTS, OwnRuns
-from fno_telemetry.sinks.wandb.starting import MODES, Plan, check_name, require_wandb, settle_mode
+from fno_telemetry.sinks.wandb.own_runs import LAYOUTS, Layout, OwnRuns
+from fno_telemetry.sinks.wandb.run_notes import runs_in
+from fno_telemetry.sinks.wandb.starting import MODES, ModeName, Plan, check_name, require_wandb, settle_mode
+from fno_telemetry.sinks.wandb.transaction_log import read_numbers
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
@@ -19,29 +22,29 @@ PROJECT = "fno-telemetry"
 class WandbRun:
     """Writes every record into W&B: a row over `checkpoint_step`, and the report as an artifact.
 
-    `WandbRun(run)` writes into what the caller owns and never finishes it. A record joins the row that is
-    open there, or the next one, so that a loop that logs with `step=` keeps every row; two records without a
-    row of the caller between them share one, and the later one stays. `commit=True` gives each record a row
-    of its own, for runs in which nothing logs with `step=`. Only the last report becomes an artifact. The
-    caller's metrics must not be called `<statistic>/...` or `findings/...`, which are drawn over
-    `checkpoint_step`.
+    `WandbRun(run)` writes into a run of the caller and never finishes it. A record is added to the open row,
+    or to the next one, so that a loop that logs with `step=` keeps every row. Two records without a row of
+    the caller between them share one, in which the later record replaces the earlier. `commit=True` gives
+    each record a row of its own, for runs in which nothing logs with `step=`. Only the last report becomes an
+    artifact. The caller's metrics must not be called `<statistic>/...` or `findings/...`, because those are
+    drawn over `checkpoint_step`.
 
-    `WandbRun(project=...)` starts and finishes runs of its own, with their files under `<folder>/wandb` and,
-    for `view --wandb`, a note in each of what the server calls it.
-    The layout `experiment` has one run for all checkpoints; a later capture of the same experiment goes on in
-    it. The layout `per-checkpoint`, which a record without a step gets in any case, has one run for each,
-    with a depth profile: `depth` and `depth/<statistic>` over the modules in the order of completion.
+    `WandbRun(project=...)` starts and finishes runs of its own. Their files are under `<folder>/wandb`, each
+    with a note of the run's address for `view --wandb`. The layout `experiment` has one run for all
+    checkpoints, which a later capture of the same experiment continues. The layout `per-checkpoint` has one
+    run for each checkpoint, with a depth profile: `depth` and `depth/<statistic>` over the modules in the
+    order of completion. A record without a step always has such a run.
 
-    Of a diagnosed record a row counts the causes by severity; a table of all findings comes at the end. With
-    `alert=True` a record with a cause that is an error or a warning is an alert, which W&B sends as its users
-    have set it; from an offline run, when that is uploaded.
+    The row of a diagnosed record counts the causes by severity; a table of all findings is logged at the end.
+    With `alert=True`, a record with a cause that is an error or a warning sends an alert, which W&B delivers
+    as its users have configured it; an offline run sends it when it is uploaded.
 
-    The mode is the option, else WANDB_MODE, else online where credentials are found. Without them, or when
-    W&B cannot be reached in `init_timeout` seconds, the run is offline and `close` says why. Nothing is ever
-    asked, and finishing takes at most `finish_timeout` seconds, plus about 20 when the server is gone.
+    The mode is `mode`, else WANDB_MODE, else online where credentials are found. Without them, or when W&B
+    cannot be reached in `init_timeout` seconds, the run is offline and `close` says why. The user is never
+    asked for anything. Finishing takes at most `finish_timeout` seconds, plus about 20 without a connection.
 
-    What is sent is what the record holds; the host, the program and its output are not. The artifact tells
-    where the report was; for a redacted capture it is a plain file of the run instead. A row has at most
+    Only what the record holds is sent: not the host, the program or its output. The artifact contains the
+    path of the report; with `RunContext.redact` it is a plain file of the run instead. A row has at most
     10,000 keys and, measured with 200 layers, 1.1 MB; the last 100 reports are kept as artifacts.
     """
 
@@ -53,8 +56,8 @@ class WandbRun:
         *,
         project: str = PROJECT,
         entity: str | None = None,
-        mode: str | None = None,
-        layout: str = "experiment",
+        mode: ModeName | None = None,
+        layout: Layout = "experiment",
         group: str | None = None,
         commit: bool = False,
         alert: bool = False,
@@ -67,18 +70,18 @@ class WandbRun:
             )
         elif commit:
             raise OptionError(
-                "commit=True is for WandbRun(run): in runs of its own, each record has a row anyhow"
+                "`commit` is for WandbRun(run): in a run of its own each record has a row in any case"
             )
         if mode is not None and mode not in MODES:
-            raise OptionError(f"W&B mode {mode!r}: expected {', '.join(MODES)}")
+            raise OptionError(f"`mode` {mode!r}: expected {', '.join(MODES[:-1])} or {MODES[-1]}")
         if layout not in LAYOUTS:
-            raise OptionError(f"W&B layout {layout!r}: expected {' or '.join(LAYOUTS)}")
+            raise OptionError(f"`layout` {layout!r}: expected {' or '.join(LAYOUTS)}")
         for option, seconds in (("init_timeout", init_timeout), ("finish_timeout", finish_timeout)):
             if not seconds > 0:
-                raise OptionError(f"{option}={seconds}: a number of seconds above 0 was expected")
-        self._project = check_name("W&B project", project)
-        self._entity = None if entity is None else check_name("W&B entity", entity)
-        self._group = None if group is None else check_name("W&B group", group)
+                raise OptionError(f"`{option}` {seconds}: a number of seconds above 0 was expected")
+        self._project = check_name("project", project)
+        self._entity = None if entity is None else check_name("entity", entity)
+        self._group = None if group is None else check_name("group", group)
         self._mode, self._layout = mode, layout
         self._timeouts = (init_timeout, finish_timeout)
         self._alert = alert
@@ -86,7 +89,7 @@ class WandbRun:
         self._own: OwnRuns | None = None
 
     def open(self, run: RunContext) -> None:
-        """Import wandb and settle the mode; SinkUnavailable where there is no wandb or no place for files."""
+        """Import wandb and choose the mode; SinkUnavailable without wandb or a folder that can be written."""
         redacted = run.redact
         if self._callers is not None:
             self._callers.open(redacted)
@@ -97,7 +100,7 @@ class WandbRun:
             raise SinkUnavailable(f"W&B cannot write to {run.folder / 'wandb'}: {reason}")
         folder = run.folder.resolve()
         experiment = run.experiment or folder.name
-        # An experiment that is only named for its folder is the one in that folder, and not its namesakes.
+        # An experiment that has its name from the folder is the one in that folder, not another of that name.
         identity = run.origin or (str(folder) if experiment == folder.name else "")
         group = self._group or experiment
         plan = Plan(run.folder, self._project, self._entity, group, *self._timeouts, redacted, self._alert)
@@ -108,15 +111,35 @@ class WandbRun:
         self._target().write(record)
 
     def flush(self) -> None:
-        """Return when what was written to own runs is on disk, or in a caller's run with W&B's process."""
+        """Return when the records are on disk, or, in a run of the caller, with W&B's own process."""
         self._target().flush()
 
     def close(self, ok: bool) -> list[str]:
-        """Finish own runs, let go of the caller's; return how to look, once there is something to see."""
+        """Finish runs of its own, leave the caller's open; return how to look once something is written."""
         if self._callers is not None:
             return self._callers.close(ok)
         own, self._own = self._own, None
         return [] if own is None else own.close(ok)
+
+    def read_back(self, folder: Path) -> NumbersByStep:
+        """Return the numbers in W&B's own logs under `folder`, or in that of the caller's run.
+
+        The logs of online runs stay on this machine, too. Statistics for which a row had no room are not in
+        them (MOST_KEYS). MissingExtra without wandb.
+        """
+        found: dict[int | None, dict[str, int | float]] = {}
+        for run_folder in self._run_folders(folder):
+            for step, numbers in read_numbers(run_folder).items():
+                found.setdefault(step, {}).update(numbers)
+        return found
+
+    def _run_folders(self, folder: Path) -> list[Path]:
+        if self._callers is not None:
+            return [self._callers.folder]
+        try:
+            return [run.folder for run in runs_in(folder)]
+        except ReportError:  # there is none
+            return []
 
     def _target(self) -> CallersRun | OwnRuns:
         target = self._callers or self._own
@@ -128,8 +151,10 @@ class WandbRun:
 def _check_callers(run: object, alone: bool) -> None:
     if not all(hasattr(run, method) for method in ("log", "define_metric", "log_artifact")):
         raise OptionError(
-            f"WandbRun takes a run that wandb.init returned, not a {type(run).__name__}; "
-            "for a run of its own say WandbRun(project=...)"
+            f"`run` is a {type(run).__name__}: what wandb.init returned was expected; "
+            "for a run of its own give `project`"
         )
     if not alone:
-        raise OptionError("WandbRun takes a run, or project, entity, mode, layout and group: not both")
+        raise OptionError(
+            "WandbRun takes `run`, or `project`, `entity`, `mode`, `layout` and `group`: not both"
+        )

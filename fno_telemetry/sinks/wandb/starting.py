@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.findings import to_one_line
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from wandb import Settings
     from wandb.sdk.wandb_run import Run
 
-MODES = ("online", "offline", "disabled")
+ModeName = Literal["online", "offline", "disabled"]
+
+MODES: tuple[ModeName, ...] = get_args(ModeName)
 
 FLUSH_SECONDS = 0.2
 """How often W&B puts rows on disk; a kill loses what came after. `flush` waits for it, so it is short."""
 
-_OLD_NAMES = {"run": "online", "dryrun": "offline"}  # that WANDB_MODE may still have
+# What W&B's settings may call a mode; two names are of older versions.
+_MODE_NAMES: dict[str, ModeName] = {"run": "online", "dryrun": "offline", **{mode: mode for mode in MODES}}
 _LONGEST_NAME = 128  # of a project, group or run
 LONGEST_REASON = 240  # characters
 _REFUSED = re.compile(r"[/\\#?%:\x00-\x1f\x7f]")
@@ -55,9 +58,9 @@ _QUIET: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Mode:
-    """Online, offline or disabled, and a sentence that says why where it is not online."""
+    """The mode of runs, and a sentence that says why it is not online."""
 
-    name: str
+    name: ModeName
     why: str | None = None
 
 
@@ -75,15 +78,17 @@ class Plan:
     alert: bool = False
 
 
-def check_name(option: str, name: str) -> str:
+def check_name(argument: str, name: str) -> str:
     """Return the name of a project, entity or group; OptionError when W&B would refuse it later."""
     if not isinstance(name, str) or not name.strip() or name != name.strip():
-        raise OptionError(f"{option} {name!r}: a name without blanks around it was expected")
+        raise OptionError(f"`{argument}` {name!r}: a name without blanks around it was expected")
     found = _REFUSED.search(name)
     if found:
-        raise OptionError(f"{option} {name!r}: W&B allows none of / \\ # ? % : in it, found {found[0]!r}")
+        raise OptionError(
+            f"`{argument}` {name!r}: W&B allows none of / \\ # ? % : in a name, found {found[0]!r}"
+        )
     if len(name) > _LONGEST_NAME:
-        raise OptionError(f"{option} has {len(name)} characters: at most {_LONGEST_NAME} were expected")
+        raise OptionError(f"`{argument}` has {len(name)} characters: at most {_LONGEST_NAME} were expected")
     return name
 
 
@@ -101,24 +106,24 @@ def require_wandb() -> None:
         raise MissingExtra("The wandb sink needs wandb: pip install 'fno-telemetry[wandb]'.")
 
 
-def settle_mode(given: str | None) -> Mode:
+def settle_mode(given: ModeName | None) -> Mode:
     """Return the mode: as given, else as WANDB_MODE or W&B's settings say, else as credentials allow.
 
     Online without credentials becomes offline, because W&B would ask for them. SinkUnavailable when W&B does
     not start.
     """
     if given in ("offline", "disabled"):
-        return Mode(given, f"W&B is {given}, as asked.")
+        return Mode(given, f"W&B is {given}, as requested.")
     variable = os.environ.get("WANDB_MODE") or None
     if given is None and variable is not None:
-        name = _OLD_NAMES.get(variable, variable)
-        if name not in MODES:
+        name = _MODE_NAMES.get(variable)
+        if name is None:
             raise SinkUnavailable(f"WANDB_MODE={variable!r}: expected one of {', '.join(MODES)}")
         if name != "online":
             return Mode(name, f"W&B is {name}, because WANDB_MODE says so.")
     settings = _settings()
     if given is None and variable is None and "mode" in settings.model_fields_set:
-        name = _OLD_NAMES.get(settings.mode, settings.mode)
+        name = _MODE_NAMES.get(settings.mode)
         if name in ("offline", "disabled"):
             return Mode(name, f"W&B is {name}, because its settings file says so.")
     reason = _why_no_credentials(settings)
@@ -131,15 +136,15 @@ def app_address() -> str:
 
 
 def why_no_credentials() -> str | None:
-    """Say why W&B would ask for a login, which it never may; None when it finds credentials."""
+    """Return why W&B would ask for a login, which must not happen; None when it finds credentials."""
     return _why_no_credentials(_settings())
 
 
 def why_unreachable(seconds: float = 10.0) -> str | None:
-    """Say why the server that W&B is set to cannot be asked; None when it answers anything in time.
+    """Return why W&B's server cannot be reached; None when it answers in time, whatever the answer.
 
-    To be asked before W&B's own process starts: where the server is away, the end of that process, for which
-    Python waits at its own end, can take forever.
+    To be called before W&B's own process starts: without a server that process may never end, and Python
+    waits for it at its own end.
     """
     import requests  # comes with wandb, and finds proxies and certificates where wandb does
 
@@ -164,7 +169,7 @@ def start(plan: Plan, mode: Mode, name: str, run_id: str, config: dict[str, Any]
     if mode.name == "online":
         try:
             return _init(plan, "online", name, run_id, config), mode
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises, its absence costs no data
+        except Exception as error:  # noqa: BLE001 - W&B may raise anything, and the offline run has the data
             reason = to_one_line(str(error) or type(error).__name__, LONGEST_REASON)
             mode = Mode("offline", f"W&B is offline, because an online run could not be started: {reason}")
             run_id = offline_id(run_id)
@@ -177,7 +182,7 @@ def start(plan: Plan, mode: Mode, name: str, run_id: str, config: dict[str, Any]
 
 
 def offline_id(run_id: str) -> str:
-    """Return the id of the offline run that stands in for one that could not be online."""
+    """Return the id of the offline run that replaces one that could not be online."""
     return f"{run_id}-offline"
 
 
@@ -228,7 +233,7 @@ def _settings() -> "Settings":
 
 
 def _why_no_credentials(settings: "Settings") -> str | None:
-    """Say why W&B would ask for a login; None when it finds credentials."""
+    """Return why W&B would ask for a login; None when it finds credentials."""
     if getattr(settings, "relogin", False):
         return "WANDB_RELOGIN asks for a new login; run `wandb login` and unset it."
     try:
@@ -241,7 +246,7 @@ def _why_no_credentials(settings: "Settings") -> str | None:
             )
         )
     except (ImportError, TypeError):
-        # Not a public interface. Without it, only what the settings hold is seen.
+        # Not a public interface. Without it, only credentials in the settings are found.
         found = bool(settings.api_key or settings.identity_token_file)
     except Exception as error:  # noqa: BLE001 - a key that cannot be used is no key
         return to_one_line(f"its credentials cannot be used: {error}", LONGEST_REASON)
@@ -252,10 +257,10 @@ def _why_no_credentials(settings: "Settings") -> str | None:
 
 @contextlib.contextmanager
 def without_error_reports() -> Iterator[None]:
-    """Keep W&B from reporting on itself to its server, unless the user has decided about it.
+    """Keep W&B from reporting on itself to its server, unless the user has configured it.
 
-    Where that server never answers, as behind many a firewall, it would hold up the end of the process for
-    half a minute, offline as well.
+    Where that server never answers, as with many firewalls, this would delay the end of the process by half
+    a minute, in offline runs too.
     """
     with _unless_decided("WANDB_ERROR_REPORTING", "false"):
         yield
@@ -263,9 +268,9 @@ def without_error_reports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stage_in(folder: Path) -> Iterator[None]:
-    """Have W&B keep there what is to be uploaded, not in the user's home, unless the user has decided.
+    """Have W&B keep files for upload there, not in the user's home, unless the user has decided.
 
-    `wandb sync` takes it from there later, so it must last as long as the run's folder.
+    `wandb sync` uploads them from there later, so they must last as long as the run's folder.
     """
     with _unless_decided("WANDB_DATA_DIR", str(folder)):
         yield

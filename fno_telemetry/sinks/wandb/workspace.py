@@ -24,12 +24,12 @@ NAME = "fno-telemetry"
 MODEL_SECTION = "whole model"
 
 MOST_PANELS = 2_000
-"""A view is one document that the browser loads as a whole; a panel takes about 250 bytes of it."""
+"""The browser loads a view as one document, of which each panel takes about 250 bytes."""
 
 
 @dataclass(frozen=True)
 class SavedWorkspace:
-    """Where a saved view is, and for which statistics it has no room."""
+    """The address of a saved view, and the statistics for which it has no room."""
 
     url: str
     left_out: tuple[str, ...]
@@ -42,12 +42,12 @@ def save_workspace(runs: Sequence[KnownRun], records: Iterable[CaptureRecord]) -
     No view that exists is changed. The run's note keeps the address.
 
     Raises MissingExtra without wandb-workspaces, OptionError without an online run or a checkpoint's step,
-    SinkUnavailable when the server cannot be asked. Nothing is asked of the user.
+    SinkUnavailable when the server cannot be reached. The user is never asked for anything.
     """
     run = _latest_online(runs)
     sections, left_out = sections_of(records)
     _require_workspaces()
-    # Also around the questions: whatever starts W&B must not start its reports on itself.
+    # Also around the requests: whatever starts W&B must not start its error reports.
     with without_error_reports():
         _refuse_unreachable(run)
         try:
@@ -77,7 +77,7 @@ def sections_of(
             section = key.partition("/")[0] if "/" in key else MODEL_SECTION
             found.setdefault(section, {})[key] = None
     if not found:
-        raise OptionError("no report here is of a checkpoint with a step, over which a workspace draws")
+        raise OptionError("no report here has a step, and a workspace draws curves over steps")
     found[MODEL_SECTION].pop(rows.STEP)
     sections, left_out, room = {}, [], most_panels
     for section, names in found.items():
@@ -93,8 +93,8 @@ def _latest_online(runs: Sequence[KnownRun]) -> KnownRun:
     known = [run for run in runs if run.url and run.entity and run.project]
     if not known:
         online = any(run.mode == "online" for run in runs)
-        seen = "no online run's address is noted here" if online else "the runs here are offline"
-        raise OptionError(f"a workspace needs an online run, and {seen}; capture with --wandb-mode online")
+        seen = "no address of an online run is recorded here" if online else "the runs here are offline"
+        raise OptionError(f"a workspace needs an online run, and {seen}; capture with the W&B mode 'online'")
     return known[-1]
 
 
@@ -102,9 +102,9 @@ def _require_workspaces() -> None:
     require_wandb()
     try:
         with warnings.catch_warnings():
-            # What it uses of pydantic is its own affair.
+            # It uses pydantic in a way that pydantic deprecates.
             warnings.simplefilter("ignore", DeprecationWarning)
-            import wandb_workspaces.workspaces  # noqa: F401 - whether it is there
+            import wandb_workspaces.workspaces  # noqa: F401 - to see whether it is installed
     except ImportError as error:
         raise MissingExtra(
             "A W&B workspace needs wandb-workspaces: pip install 'fno-telemetry[workspaces]'."

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 BRANCHES = ("spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence")
 TOLD_BY_CLASS = {"other", "activation", "norm"}

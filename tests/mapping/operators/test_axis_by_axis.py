@@ -1,11 +1,11 @@
 """Spectral layers that take one axis after the other and return tuples, as in F-FNO, and shared ones."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
 
 
 class AlongAxes(nn.Module):

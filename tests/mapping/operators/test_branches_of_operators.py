@@ -1,11 +1,11 @@
 """Gates, several local branches, space of one to four dimensions: pairs are found and measured."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
 
 
 class Modes(nn.Module):

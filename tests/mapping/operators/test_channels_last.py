@@ -1,11 +1,11 @@
 """Operators that are channels-last inside or at their ends: like AFNO, the original FNO, over tokens."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
 
 
 class SpectrumMLP(nn.Module):

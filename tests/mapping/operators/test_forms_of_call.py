@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
 
 
 class Low(nn.Module):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import fno_telemetry as ft
 import torch
 from torch import nn
+
+import fno_telemetry as ft
 
 with warnings.catch_warnings():
     # What it imports warns about its own old syntax, out of our reach.

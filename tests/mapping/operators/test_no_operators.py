@@ -1,11 +1,11 @@
 """Networks that are no operators get no role of one, and value statistics for every layer all the same."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
 
 
 class Residual(nn.Module):

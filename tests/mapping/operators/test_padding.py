@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
 from fno_telemetry.statistics.activation import Activation, Layout
-from torch import nn
 
 
 class Low(nn.Module):

@@ -1,11 +1,11 @@
 """An encoder with two lists of layers, as in physicsnemo's FNO: no block has a module of its own."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
 
 ACTIVATION = nn.GELU()
 """One instance for all layers of all networks, as a default argument gives it."""

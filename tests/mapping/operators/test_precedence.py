@@ -1,11 +1,11 @@
 """What is stated wins over what is seen, what is seen over what a class is called; each has its reason."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
 
 
 class Low(nn.Module):

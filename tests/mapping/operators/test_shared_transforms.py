@@ -1,11 +1,11 @@
 """Transforms in modules of their own that all blocks share, as in spherical operators."""
 
 import pytest
+import torch
+from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
-import torch
-from torch import nn
 
 
 class Forward(nn.Module):

@@ -31,7 +31,7 @@ def folder(tmp_path_factory, record, examples) -> Path:
     folder = tmp_path_factory.mktemp("captures")
 
     def capture(experiment: str, *records) -> None:
-        sinks = FanOut([TensorBoard(), JsonFile()])
+        sinks = FanOut([TensorBoard(), JsonFile()], required="json")
         sinks.open(RunContext(folder, f"{experiment}.json", experiment))
         for each in records:
             sinks.write(each)
@@ -42,7 +42,7 @@ def folder(tmp_path_factory, record, examples) -> Path:
     capture("again", record, later)
     capture("again", examples.at_step(examples.without(record, "dead"), 7))
     capture("grown", examples.without(record, "lifter"), later)
-    found, nothing = examples.diagnosed(record), replace(examples.at_step(record, 3000), findings=())
+    found, nothing = examples.add_findings(record), replace(examples.at_step(record, 3000), findings=())
     awkward = replace(found.findings[0], layer=examples.AWKWARD)
     found = replace(examples.at_step(found, 2000), findings=(awkward, *found.findings[1:]))
     capture("diagnosed", record, found, nothing)
@@ -74,7 +74,7 @@ def _last_step(get: Get, run: str) -> int:
 @pytest.fixture(scope="module")
 def saved(folder: Path):
     """The report of the run called once, which is of its last record."""
-    return report.load(folder / "once.json")
+    return report.load_report(folder / "once.json")
 
 
 def test_the_server_shows_one_run_for_each_experiment_and_nothing_else(get: Get):

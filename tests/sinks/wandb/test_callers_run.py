@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fno_telemetry import report
+from fno_telemetry import keys, report
 from fno_telemetry.errors import OptionError
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.wandb.rows import row
@@ -116,7 +116,7 @@ def test_the_run_goes_on_and_keeps_what_is_its_own(mine, record, examples):
     artifacts = [entry.artifact for entry in log.read_log(folder) if entry.HasField("artifact")]
     # Only the last report: a training would leave thousands.
     [[entry]] = [artifact.manifest.contents for artifact in artifacts]
-    assert report.load(entry.local_path).step == 2000
+    assert report.load_report(entry.local_path).step == 2000
     assert not Path("is-not-used").exists()
 
 
@@ -125,7 +125,7 @@ def test_a_run_that_ended_first_takes_nothing_else_with_it(mine, record):
     sink.write(record)
     finished(mine)
     [line] = sink.close(ok=True)
-    assert line.startswith("W&B has no report of this run: ")
+    assert line.startswith("W&B lacks the report of this run: ")
 
 
 def test_a_disabled_run_takes_nothing(alone, record):
@@ -163,5 +163,18 @@ def test_an_online_run_is_shown_by_its_address(alone, record, monkeypatch):
 
 
 def test_what_is_no_run_is_refused():
-    with pytest.raises(OptionError, match=r"not a str; for a run of its own say WandbRun\(project"):
+    with pytest.raises(OptionError, match=r"`run` is a str: .* for a run of its own give `project`"):
         WandbRun("my-project")
+
+
+def test_records_in_a_callers_run_can_be_read_back(mine, record, examples, tmp_path):
+    sink = WandbRun(mine, commit=True)
+    mine.log({"loss": 1.0}, commit=False)
+    sink.write(record)
+    later = examples.at_step(examples.with_stats(record, "lifter", rms=0.5), 2000)
+    sink.write(later)
+    sink.close(ok=True)
+    finished(mine)
+    # The folder of a run is of no account: the caller's run has its own.
+    found = sink.read_back(tmp_path / "nowhere")
+    assert found == {1000: dict(keys.numbers(record)), 2000: dict(keys.numbers(later))}

@@ -41,7 +41,7 @@ def lines_of(stdout: str) -> list[str]:
 
 def check_output(folder: Path, kind: str = "offline-run") -> None:
     """Check that the report and all rows are there."""
-    assert report.load(folder / "activation_report.json").step == 1000 * RECORDS
+    assert report.load_report(folder / "activation_report.json").step == 1000 * RECORDS
     [log_file] = (folder / "wandb").glob(f"{kind}-*/*.wandb")
     rows = log.read_rows(log_file.parent)
     assert [row["checkpoint_step"] for row in rows] == [1000, 2000, 3000]

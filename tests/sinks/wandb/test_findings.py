@@ -49,7 +49,7 @@ def server(alone, monkeypatch) -> Iterator[Any]:
 
 @pytest.fixture
 def found(record: CaptureRecord, examples: SimpleNamespace) -> CaptureRecord:
-    return examples.diagnosed(record)
+    return examples.add_findings(record)
 
 
 def capture(folder: Path, *records, redact: bool = False, **options) -> list[str]:
@@ -306,7 +306,7 @@ def test_an_offline_alert_does_no_harm_and_is_sent_with_the_upload(server, alone
 
     lines = capture(alone, found, alert=True, mode="offline")
     wandb.teardown()
-    assert lines[0] == "W&B is offline, as asked."
+    assert lines[0] == "W&B is offline, as requested."
     assert (server.alerts, server.received) == ([], [])
     [folder] = (alone / "wandb").iterdir()
     assert len(log.read_rows(folder)) == 2

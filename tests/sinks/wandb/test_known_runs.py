@@ -63,7 +63,7 @@ def test_later_it_is_said_how_to_look_in_the_words_of_the_capture(
     folder = alone / "a 'quoted' [folder]"
     records = [examples.at_step(record, step) for step in (1000, 2000)]
     said = capture(folder, *records, mode=mode, layout=layout)
-    assert how_to_look(runs_in(folder)) == [line for line in said if "as asked" not in line]
+    assert how_to_look(runs_in(folder)) == [line for line in said if "as requested" not in line]
     assert len(said) == {"online": 2, "offline": 3}[mode] - (mode == "online" and layout != "experiment")
 
 
@@ -132,7 +132,7 @@ def test_the_commands_show_and_upload_every_run_and_then_say_that_it_is_done(
         for run in server.runs.values()
     }
     assert steps == {"demo": [1000, 2000], "other": [7], "third": [1, 2]}
-    assert how_to_look(runs_in(alone))[2:] == [leet, "uploaded already, by wandb sync"]
+    assert how_to_look(runs_in(alone))[2:] == [leet, "already uploaded by wandb sync"]
 
 
 def test_the_log_of_any_run_can_be_inspected_where_it_is_said_to_be(server, alone, record):
@@ -155,7 +155,7 @@ def test_of_a_redacted_capture_the_note_names_no_server_account_or_path(server, 
     assert (run.mode, run.experiment, run.project) == (mode, "demo", "fno-telemetry")
     if mode == "online":
         assert how_to_look([run]) == [
-            f"W&B run {run.id} is online, its address is not noted here",
+            f"W&B run {run.id} is online; its address is not recorded here",
             f"wandb leet {shlex.quote(str(run.folder))}",
         ]
 
@@ -240,7 +240,7 @@ def test_a_note_that_cannot_be_written_costs_no_record(alone, record, monkeypatc
     # A file stands where the note's folder should be.
     monkeypatch.setattr(run_notes, "NOTE", Path("logs", "debug.log", "run.json"))
     _, problem, leet, sync = capture(alone, record, mode="offline")
-    assert problem.startswith("W&B: `view --wandb` will not know all of this: ")
+    assert problem.startswith("W&B: `view --wandb` will not show all of this: ")
     assert how_to_look(runs_in(alone)) == [leet, sync]
 
 
@@ -282,7 +282,8 @@ def test_without_runs_it_is_said_what_writes_them(tmp_path):
 def test_reading_imports_neither_wandb_nor_torch(alone, record):
     capture(alone, record, mode="offline")
     program = (
-        "import sys, fno_telemetry as ft; print(len(ft.how_to_look_at_wandb(ft.wandb_runs_in(sys.argv[1]))), "
+        "import sys; from fno_telemetry.sinks.wandb import how_to_look, runs_in; "
+        "print(len(how_to_look(runs_in(sys.argv[1]))), "
         "[name for name in ('torch', 'wandb', 'wandb_workspaces') if name in sys.modules])"
     )
     line = [sys.executable, "-c", program, str(alone)]

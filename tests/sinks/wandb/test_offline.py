@@ -108,7 +108,7 @@ def test_every_report_is_a_version_of_one_artifact(alone, record, examples):
         [entry] = artifact.manifest.contents
         assert (artifact.type, entry.path) == ("activation-report", "activation_report.json")
         assert Path(entry.local_path).is_relative_to(run)
-        assert report.load(entry.local_path) == expected
+        assert report.load_report(entry.local_path) == expected
 
 
 def test_a_long_training_keeps_a_hundred_reports_at_most(alone, record, examples, monkeypatch):
@@ -135,7 +135,11 @@ def test_the_lines_show_the_run_and_how_to_upload_it(alone, record):
     lines = capture(alone, record)
     [run] = runs(alone)
     path = shlex.quote(str(run))
-    assert lines == ["W&B is offline, as asked.", f"wandb leet {path}", f"to upload it: wandb sync {path}"]
+    assert lines == [
+        "W&B is offline, as requested.",
+        f"wandb leet {path}",
+        f"to upload it: wandb sync {path}",
+    ]
     shown = run_wandb(alone.parent, f"wandb leet inspect --summary {path}")
     assert "demo" in shown
     assert "output_sample_variation" in shown
@@ -289,3 +293,22 @@ def test_redacted_records_leave_no_path_but_that_of_the_report_itself(alone, rec
             assert os.fsencode(alone) not in entry.SerializeToString()
     assert json.dumps(log.read_config(run)["provenance"]) == '{"versions": {"torch": "2"}}'
     assert keys.key("rms", "lifter") in log.read_rows(run)[0]
+
+
+def test_a_log_that_a_kill_cut_off_can_be_read_up_to_there(alone, record, examples):
+    capture(alone, record, examples.at_step(record, 2000))
+    [run] = runs(alone)
+    whole = log.read_rows(run)
+    [file] = run.glob("*.wandb")
+    content = file.read_bytes()
+    lengths = (len(content) // 8, len(content) // 2, len(content) - 1)
+    rows = []
+    for length in lengths:
+        file.write_bytes(content[:length])
+        rows.append(log.read_rows(run))
+    assert rows == [whole[: len(each)] for each in rows]
+    assert len(rows[0]) < len(rows[-1]) == 2
+
+
+def test_a_folder_without_runs_has_no_numbers(tmp_path):
+    assert WandbRun(mode="offline").read_back(tmp_path) == {}

@@ -147,10 +147,10 @@ def test_a_key_in_netrc_is_found(server, alone, record, monkeypatch):
 @pytest.mark.parametrize(
     ("option", "variable", "expected"),
     [
-        ("offline", "online", "W&B is offline, as asked."),
+        ("offline", "online", "W&B is offline, as requested."),
         (None, "offline", "W&B is offline, because WANDB_MODE says so."),
         (None, "dryrun", "W&B is offline, because WANDB_MODE says so."),
-        ("disabled", "online", "W&B is disabled, as asked."),
+        ("disabled", "online", "W&B is disabled, as requested."),
         ("online", "offline", "W&B run: "),
         (None, "run", "W&B run: "),
     ],

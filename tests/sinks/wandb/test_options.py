@@ -20,18 +20,18 @@ class LooksLikeARun:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"project": "team/project"}, "W&B project 'team/project': .* found '/'"),
-        ({"project": ""}, "W&B project '': a name without blanks"),
-        ({"project": "p" * 129}, "W&B project has 129 characters: at most 128"),
-        ({"project": "a\nb"}, "W&B project 'a b|W&B project 'a"),
-        ({"entity": " lab"}, "W&B entity ' lab': a name without blanks"),
-        ({"entity": "lab?"}, r"W&B entity 'lab\?': .* found '\?'"),
-        ({"group": 7}, "W&B group 7: a name"),
-        ({"mode": "on"}, "W&B mode 'on': expected online, offline, disabled"),
-        ({"layout": "one"}, "W&B layout 'one': expected experiment or per-checkpoint"),
-        ({"init_timeout": 0}, "init_timeout=0: a number of seconds above 0"),
-        ({"finish_timeout": float("nan")}, "finish_timeout=nan: a number of seconds above 0"),
-        ({"commit": True}, r"commit=True is for WandbRun\(run\)"),
+        ({"project": "team/project"}, "`project` 'team/project': .* found '/'"),
+        ({"project": ""}, "`project` '': a name without blanks"),
+        ({"project": "p" * 129}, "`project` has 129 characters: at most 128"),
+        ({"project": "a\nb"}, "`project` 'a b|`project` 'a"),
+        ({"entity": " lab"}, "`entity` ' lab': a name without blanks"),
+        ({"entity": "lab?"}, r"`entity` 'lab\?': .* found '\?'"),
+        ({"group": 7}, "`group` 7: a name"),
+        ({"mode": "on"}, "`mode` 'on': expected online, offline or disabled"),
+        ({"layout": "one"}, "`layout` 'one': expected experiment or per-checkpoint"),
+        ({"init_timeout": 0}, "`init_timeout` 0: a number of seconds above 0"),
+        ({"finish_timeout": float("nan")}, "`finish_timeout` nan: a number of seconds above 0"),
+        ({"commit": True}, r"`commit` is for WandbRun\(run\)"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_in_one_line(options, expected):
@@ -70,6 +70,7 @@ def test_the_folder_of_earlier_runs_is_not_taken_for_the_package(tmp_path):
     (tmp_path / "wandb").mkdir()
     program = f"""
 import sys
+import lazy_loader  # which the package needs, and which lies among the site-packages
 sys.path = [{str(tmp_path)!r}, *[path for path in sys.path if "site-packages" not in path], {str(ROOT)!r}]
 from fno_telemetry.sinks.wandb.starting import require_wandb
 import wandb

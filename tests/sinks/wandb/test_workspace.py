@@ -140,12 +140,14 @@ def test_offline_runs_alone_are_refused(alone, record):
     with pytest.raises(OptionError, match="needs an online run, and the runs here are offline"):
         save_workspace(runs, [record])
     redacted = KnownRun(alone, "r", "online", project="p")
-    with pytest.raises(OptionError, match="no online run's address is noted here"):
+    with pytest.raises(OptionError, match="no address of an online run is recorded here"):
         save_workspace([redacted], [record])
 
 
 def test_without_a_step_there_is_nothing_to_draw(on_disk, record, examples):
-    with pytest.raises(OptionError, match="no report here is of a checkpoint with a step"):
+    with pytest.raises(
+        OptionError, match="no report here has a step, and a workspace draws curves over steps"
+    ):
         save_workspace([on_disk], [examples.at_step(record, None)])
 
 
@@ -178,10 +180,10 @@ def test_a_server_that_is_not_there_is_one_line_in_bounded_time(run_program, sil
             server.stop()
         done = run_program(
             f"""
-from fno_telemetry.sinks.wandb.run_notes import KnownRun
+from fno_telemetry.sinks.wandb import KnownRun, save_workspace
 run = KnownRun(Path("r"), "r", "online", entity="e", project="p", url="{server.url}/e/p/runs/r")
 try:
-    ft.save_wandb_workspace([run], [record])
+    save_workspace([run], [record])
 except ft.SinkUnavailable as error:
     print(error)
 """,

@@ -1,0 +1,100 @@
+"""Captures one checkpoint after the other into the sinks; one that fails does not cost the others."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import fno_telemetry as ft
+from fno_telemetry_cli.capturing.checkpoint_series import Listed
+from fno_telemetry_cli.capturing.input_batches import InputBatches
+from fno_telemetry_cli.capturing.preparing import prepare
+from fno_telemetry_cli.capturing.redaction import redact
+from fno_telemetry_cli.capturing.running import capture_record
+from fno_telemetry_cli.failures import Failure
+from fno_telemetry_cli.options.model import Source
+from fno_telemetry_cli.showing.tables import format_count, some
+from fno_telemetry_cli.showing.terminal import print_notes
+
+
+@dataclass(frozen=True)
+class Job:
+    """One capture: the model, and its place in the series if it is one of several checkpoints."""
+
+    source: Source
+    listed: Listed | None = None
+
+
+@dataclass
+class Captures:
+    """How to capture, and the records and failures so far."""
+
+    provenance: Mapping[str, Any]
+    layers: Sequence[str]
+    exclude: Sequence[str]
+    strict: bool
+    redacted_paths: Sequence[Path | None] | None  # None: nothing is redacted
+    quiet: bool
+    diagnose: bool = False
+    records: list[ft.CaptureRecord] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def run(self, jobs: Sequence[Job], given: InputBatches, sinks: ft.FanOut) -> None:
+        """Capture all; TelemetryError if the only one fails, or every one of several does."""
+        for number, job in enumerate(jobs, 1):
+            try:
+                record = self._record(job, given, f"({number} of {len(jobs)})")
+            except ft.TelemetryError as error:
+                if job.listed is None:
+                    raise
+                self.failures.append(Failure.of(job.listed.path, error))
+                continue
+            if self.strict:
+                _refuse_unfired(record)
+            if self.diagnose:
+                record = replace(record, findings=ft.diagnose(record))
+            sinks.write(record)
+            self.records.append(record)
+        if not self.records:
+            raise ft.CheckpointError(f"none of the checkpoints could be captured: {self.failures[0]}")
+
+    def _record(self, job: Job, given: InputBatches, place: str) -> ft.CaptureRecord:
+        record = capture_record(
+            prepare(job.source, given),
+            provenance=self.provenance,
+            layers=self.layers,
+            exclude=self.exclude,
+            doing="capturing" if job.listed is None else f"{job.listed.label} {place}",
+            quiet=self.quiet,
+        )
+        if job.listed is not None and record.label != job.listed.label:
+            raise ft.CheckpointError(
+                f"{job.listed.path}: was {job.listed.label} and is now {record.label}; capture it again"
+            )
+        return record if self.redacted_paths is None else redact(record, self.redacted_paths)
+
+
+@contextlib.contextmanager
+def open_sinks(sinks: ft.FanOut, run: ft.RunContext, captures: Captures) -> Iterator[None]:
+    """Open the sinks before a model runs, so that a missing one is known at once; close them on an error."""
+    sinks.open(run)
+    try:
+        yield
+    except KeyboardInterrupt:
+        # What is finished is whole, and stays.
+        sinks.close(ok=bool(captures.records))
+        if captures.records:
+            done = ", ".join(record.label for record in captures.records)
+            print_notes([f"{format_count(len(captures.records), 'report')} finished before: {done}"])
+        raise
+    except BaseException:
+        sinks.close(ok=False)
+        raise
+
+
+def _refuse_unfired(record: ft.CaptureRecord) -> None:
+    if record.not_fired:
+        names = some([entry["name"] for entry in record.not_fired])
+        reason = record.not_fired[0]["reason"]
+        raise ft.MapError(f"--strict: {names} did not fire: {reason}; to accept that, leave out --strict")

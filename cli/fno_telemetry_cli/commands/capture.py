@@ -1,0 +1,201 @@
+"""`fno-telemetry capture`: runs a model over a few samples and sends a record per checkpoint to the sinks."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import fno_telemetry as ft
+from fno_telemetry_cli.capturing.captures import Captures, Job, open_sinks
+from fno_telemetry_cli.capturing.checkpoint_series import (
+    CheckpointSeries,
+    expand_globs,
+    is_several,
+    read_series,
+)
+from fno_telemetry_cli.capturing.input_batches import InputBatches, read_input
+from fno_telemetry_cli.capturing.preparing import prepare
+from fno_telemetry_cli.capturing.run_log import RunLog
+from fno_telemetry_cli.capturing.running import errors_in_one_line
+from fno_telemetry_cli.capturing.target import Target
+from fno_telemetry_cli.invocation import Invocation
+from fno_telemetry_cli.options.config_file import apply_config
+from fno_telemetry_cli.options.measuring import MeasuringOptions
+from fno_telemetry_cli.options.model import MODEL, InputOptions, NetworkOptions, Source, WeightOptions
+from fno_telemetry_cli.options.output import OutputOptions, PrintingOptions, WandbCaptureOptions
+from fno_telemetry_cli.options.signature import with_options
+from fno_telemetry_cli.showing.captured_reports import CapturedReports, show_captured_reports
+from fno_telemetry_cli.showing.dry_run import Plan, show_plan
+from fno_telemetry_cli.showing.findings_view import check_level, is_at_or_above
+from fno_telemetry_cli.showing.terminal import keep_stdout_clean
+from fno_telemetry_cli.sink_choice import choose_sinks
+
+EXIT_FOUND, EXIT_FAILED_IN_PART = 1, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureRequest:
+    """What `capture` was asked for."""
+
+    data: InputOptions
+    network: NetworkOptions
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE|'GLOB'",
+            help="File with the weights. Repeatable, and a quoted glob works: one report per checkpoint.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    weights: WeightOptions
+    measuring: MeasuringOptions
+    destination: OutputOptions
+    wandb: WandbCaptureOptions
+    printing: PrintingOptions
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            callback=apply_config,
+            is_eager=True,
+            help="TOML file with these options. Options on the command line win.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        if self.measuring.dry_run and self.diagnoses:
+            raise ft.OptionError(
+                "--dry-run captures nothing to diagnose; leave out --dry-run, or --diagnose and --fail-on"
+            )
+        if self.wandb.alert and not self.diagnoses:
+            raise ft.OptionError("--wandb-alert sends what --diagnose finds; add --diagnose")
+
+    @property
+    def level(self) -> str:
+        """The lowest severity that makes the exit code 1."""
+        return self.measuring.fail_on or "never"
+
+    @property
+    def diagnoses(self) -> bool:
+        """Whether the records are diagnosed."""
+        return self.measuring.diagnose or self.measuring.fail_on is not None
+
+    @property
+    def several(self) -> bool:
+        """Whether a report per checkpoint was asked for."""
+        return is_several(self.checkpoint or ())
+
+    @property
+    def replaces_reports(self) -> bool:
+        """Whether existing reports may be replaced, or are left alone because nothing is written."""
+        return self.destination.force or self.measuring.dry_run
+
+    def find_source(self) -> Source:
+        """Return the model and its input; OptionError for a glob that matches nothing."""
+        checkpoints = expand_globs(self.checkpoint or ())
+        return Source(self.data, self.network, self.weights, checkpoints, self.measuring.loss)
+
+    def find_target(self) -> Target:
+        """Return where the reports go; OptionError when they cannot be written there."""
+        given = self.destination
+        writes = not self.measuring.dry_run
+        target = Target.of(given.output, given.output_json_name, given.experiment, writes)
+        if not self.several and not self.replaces_reports:
+            target.refuse_existing([target.report])
+        return target
+
+
+@with_options(CaptureRequest)
+def capture(context: typer.Context, request: CaptureRequest) -> None:
+    """Run a model over a few samples and send the record to the chosen sinks.
+
+    Example: fno-telemetry capture --input train.npz --output out
+    """
+    source, target = request.find_source(), request.find_target()
+    with keep_stdout_clean():
+        destination = request.destination
+        sinks = choose_sinks(destination.sink or (), request.wandb, destination.sink_option or ())
+        given = read_input(source)
+        jobs, series = _list_jobs(source, request.several)
+        if request.measuring.dry_run:
+            plan = _plan(request.measuring, jobs[0], given, series)
+        else:
+            command = context.ensure_object(Invocation).command
+            work = _Work(source, target, jobs, series, given, command)
+            captured = _run(request, work, ft.FanOut(sinks, required="json"))
+    if request.measuring.dry_run:
+        show_plan(plan, request.printing.as_json)
+        return
+    show_captured_reports(captured, request.printing)
+    if captured.failed_in_part:
+        raise typer.Exit(EXIT_FAILED_IN_PART)
+    if is_at_or_above(captured.findings or (), request.level):
+        raise typer.Exit(EXIT_FOUND)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is captured, on what, and where it goes."""
+
+    source: Source
+    target: Target
+    jobs: list[Job]
+    series: CheckpointSeries
+    given: InputBatches
+    command: str
+
+
+def _list_jobs(source: Source, several: bool) -> tuple[list[Job], CheckpointSeries]:
+    """Return what is captured, in order, and the checkpoints that it comes from."""
+    if not several:
+        return [Job(source)], CheckpointSeries()
+    series = read_series(source.checkpoints, source.weights.trust_checkpoint)
+    if not series.listed:
+        raise ft.CheckpointError(f"none of the checkpoints can be read: {series.failures[0]}")
+    return [Job(source.at(listed.path, listed.name), listed) for listed in series.listed], series
+
+
+def _plan(measuring: MeasuringOptions, job: Job, given: InputBatches, series: CheckpointSeries) -> Plan:
+    prepared = prepare(job.source, given)
+    with errors_in_one_line(prepared):
+        model_map = ft.map_model(prepared.model, prepared.batches, given=prepared.given)
+    labels = tuple(listed.label for listed in series.listed)
+    return Plan.of(model_map, prepared.samples, measuring.layers or (), measuring.exclude or (), labels)
+
+
+def _run(request: CaptureRequest, work: _Work, sinks: ft.FanOut) -> CapturedReports:
+    """Capture everything into the sinks, and write the log."""
+    target, redact = work.target, request.destination.redact
+    if request.several and not request.replaces_reports:
+        target.refuse_existing(target.reports(listed.label for listed in work.series.listed))
+    captures = _captures(request, work)
+    log = RunLog(work.command)
+    with open_sinks(sinks, replace(target.run, redact=redact, series=request.several), captures):
+        captures.run(work.jobs, work.given, sinks)
+    outcome = sinks.close(ok=True)
+    log.note_captures(captures.records, captures.failures, outcome.status)
+    problems = target.replace_log(None if redact else log)
+    labels = (record.label for record in captures.records)
+    paths = target.reports(labels) if request.several else [target.report]
+    reports = dict(zip(paths, captures.records, strict=True))
+    names = [str(path) for path in paths]
+    findings = ft.diagnose(*captures.records, reports=names) if request.diagnoses else None
+    failures = (*work.series.failures, *captures.failures)
+    return CapturedReports(reports, outcome, failures, findings, work.series.notes, tuple(problems))
+
+
+def _captures(request: CaptureRequest, work: _Work) -> Captures:
+    paths = (work.source.data.input, *work.source.checkpoints, work.source.weights.map_file)
+    paths = (*paths, request.destination.output, request.config)
+    return Captures(
+        {"command": work.command, "experiment": work.target.experiment},
+        request.measuring.layers or (),
+        request.measuring.exclude or (),
+        request.measuring.strict,
+        paths if request.destination.redact else None,
+        request.printing.quiet,
+        request.diagnoses,
+    )

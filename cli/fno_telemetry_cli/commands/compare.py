@@ -1,0 +1,177 @@
+"""`fno-telemetry compare`: what changed between reports, where first, since which step, and is it worse."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import fno_telemetry as ft
+from fno_telemetry.comparison import read_thresholds
+from fno_telemetry.sinks import Outcome
+from fno_telemetry_cli.capturing.checkpoint_series import names_of_all
+from fno_telemetry_cli.capturing.input_batches import InputBatches, read_input
+from fno_telemetry_cli.capturing.preparing import prepare
+from fno_telemetry_cli.capturing.running import capture_record
+from fno_telemetry_cli.invocation import Invocation
+from fno_telemetry_cli.options.config_file import list_typed_options
+from fno_telemetry_cli.options.judging import ComparisonOptions
+from fno_telemetry_cli.options.model import InputOptions, NetworkOptions, Source, WeightOptions
+from fno_telemetry_cli.options.output import DashboardOptions, PrintingOptions, WandbOptions
+from fno_telemetry_cli.options.signature import list_parameters, with_options
+from fno_telemetry_cli.replaying import Replays
+from fno_telemetry_cli.reports_in import reports_in_all
+from fno_telemetry_cli.showing.comparison_view import comparison_document, comparison_view
+from fno_telemetry_cli.showing.findings_view import LEVELS, check_level
+from fno_telemetry_cli.showing.terminal import (
+    keep_stdout_clean,
+    print_error,
+    print_json,
+    print_notes,
+    print_results,
+)
+
+EXIT_WORSE, EXIT_SINK_FAILED = 1, 3
+
+Found = list[tuple[Path, ft.CaptureRecord]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest:
+    """What `compare` was asked for."""
+
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="REPORT|DIR|CHECKPOINT…",
+            help="Reports, folders of reports, or checkpoints. Checkpoints are captured on --input first.",
+        ),
+    ]
+    judging: ComparisonOptions
+    data: InputOptions
+    network: NetworkOptions
+    weights: WeightOptions
+    dashboards: DashboardOptions
+    wandb: WandbOptions
+    printing: PrintingOptions
+
+    def __post_init__(self) -> None:
+        check_level(self.judging.fail_on)
+        dashboards = self.dashboards
+        if not dashboards.sink and not dashboards.output:
+            if typed := [*self.wandb.typed]:
+                raise ft.OptionError(f"--wandb-{typed[0]} is for the wandb sink; add --sink wandb")
+            if dashboards.sink_option:
+                raise ft.OptionError(
+                    f"--sink-option {dashboards.sink_option[0]}: no sink is chosen; add --sink and --output"
+                )
+
+    @property
+    def replays(self) -> Replays | None:
+        """The dashboards to write; None when none were asked for."""
+        asked = self.dashboards
+        return Replays.of(asked, self.wandb) if asked.sink or asked.output else None
+
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """The paths that are captured first."""
+        return tuple(path for path in self.paths if not path.is_dir() and path.suffix != ".json")
+
+    @property
+    def source(self) -> Source:
+        """The model and its input; OptionError when there are checkpoints and no input."""
+        if self.data.input is None and self.data.batches is None:
+            raise ft.OptionError(
+                f"{self.checkpoints[0]} is not a report; to capture it as a checkpoint, add --input FILE"
+            )
+        return Source(self.data, self.network, self.weights, self.checkpoints)
+
+
+@with_options(CompareRequest)
+def compare(context: typer.Context, request: CompareRequest) -> None:
+    """Print what changed per layer and block, where first, since which step, and whether it is worse.
+
+    Two reports are compared with each other; more are a series over their steps.
+
+    Example: fno-telemetry compare before/activation_report.json after/activation_report.json
+    """
+    _refuse_idle_options(context, request)
+    limits = read_thresholds(request.judging.thresholds) if request.judging.thresholds else None
+    replays = request.replays
+    with keep_stdout_clean():
+        found, notes = _read_records(request, context.ensure_object(Invocation).command)
+        if not request.printing.quiet:
+            print_notes(notes)
+        comparison = _compare(request, found, limits)
+        outcome = replays.run(found) if replays is not None else None
+    failed = _failures(outcome)
+    for name, reason in failed.items():
+        print_error(f"the {name} sink failed: {reason}")
+    _show(comparison, outcome, request.printing)
+    if comparison.severity is not None and LEVELS.index(comparison.severity) >= LEVELS.index(
+        request.judging.fail_on
+    ):
+        raise typer.Exit(EXIT_WORSE)
+    if failed:
+        raise typer.Exit(EXIT_SINK_FAILED)
+
+
+def _refuse_idle_options(context: typer.Context, request: CompareRequest) -> None:
+    """Raise OptionError for an option about models that was typed when no checkpoint was given."""
+    groups = (InputOptions, NetworkOptions, WeightOptions)
+    names = [parameter.name for group in groups for parameter in list_parameters(group)]
+    typed = list_typed_options(context, names)
+    if typed and not request.checkpoints:
+        raise ft.OptionError(f"{typed[0]} is for checkpoints, and only reports were given")
+
+
+def _read_records(request: CompareRequest, command: str) -> tuple[Found, list[str]]:
+    """Return the records at the paths, in their order, and a line for each file that is left out."""
+    checkpoints = request.checkpoints
+    given = read_input(request.source) if checkpoints else None
+    names = dict(zip(checkpoints, names_of_all(checkpoints), strict=True))
+    found: Found = []
+    notes: list[str] = []
+    for path in request.paths:
+        if given is not None and path in names:
+            source = request.source.at(path, names[path])
+            found.append((path, _capture(source, given, command, request.printing.quiet)))
+        else:
+            reports, left_out = reports_in_all([path])
+            found += reports.items()
+            notes += left_out
+    return found, notes
+
+
+def _capture(source: Source, given: InputBatches, command: str, quiet: bool) -> ft.CaptureRecord:
+    prepared = prepare(source, given)
+    place = f"capturing {source.checkpoint.name}" if source.checkpoint else "capturing"
+    return capture_record(prepared, provenance={"command": command}, doing=place, quiet=quiet)
+
+
+def _compare(request: CompareRequest, found: Found, limits: ft.Thresholds | None) -> ft.Comparison:
+    if len(found) < 2:
+        raise ft.ReportError(
+            f"{', '.join(map(str, request.paths))}: {len(found)} report; compare needs at least two"
+        )
+    return ft.compare(
+        *(record for _, record in found),
+        thresholds=limits,
+        allow_different_input=request.judging.allow_different_input,
+        group=request.judging.group,
+    )
+
+
+def _failures(outcome: Outcome | None) -> dict[str, str]:
+    """Return the sinks that failed, with the reasons."""
+    return {name: why for name, why in outcome.status.items() if why != "ok"} if outcome else {}
+
+
+def _show(comparison: ft.Comparison, outcome: Outcome | None, printing: PrintingOptions) -> None:
+    if printing.as_json:
+        sinks: dict[str, Any] = {} if outcome is None else {"sinks": outcome.status}
+        print_json(comparison_document(comparison) | sinks)
+        return
+    print_results(*comparison_view(comparison, printing.quiet))
+    if outcome is not None and outcome.lines and not printing.quiet:
+        print_notes(["look at it:", *(f"  {line}" for line in outcome.lines)])

@@ -1,0 +1,144 @@
+"""`fno-telemetry diagnose`: what is wrong in reports, in which layer, on what evidence, and what to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+import fno_telemetry as ft
+from fno_telemetry.diagnosis import explain_rule, read_rule_thresholds
+from fno_telemetry_cli.options.judging import DiagnosisOptions
+from fno_telemetry_cli.options.output import PrintingOptions
+from fno_telemetry_cli.options.signature import with_options
+from fno_telemetry_cli.reports_in import reports_in_all
+from fno_telemetry_cli.showing.findings_view import (
+    check_level,
+    findings_document,
+    findings_view,
+    is_at_or_above,
+)
+from fno_telemetry_cli.showing.tables import headline
+from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, print_notes, print_results
+
+EXIT_FOUND = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseRequest:
+    """What `diagnose` was asked for."""
+
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="REPORT|DIR…", help="Reports, or folders of reports, of one run."),
+    ] = None
+    judging: DiagnosisOptions
+    printing: PrintingOptions
+
+    def __post_init__(self) -> None:
+        check_level(self.judging.fail_on)
+        if self.judging.explain is not None and self.paths:
+            raise ft.OptionError(
+                f"--explain {self.judging.explain} needs no report; leave out {self.paths[0]}"
+            )
+        if self.judging.explain is None and not self.paths:
+            raise ft.OptionError("diagnose needs a report, a folder of reports, or --explain RULE")
+
+
+@dataclass(frozen=True)
+class _Reports:
+    """The reports that are diagnosed, and notes about what was given besides."""
+
+    found: dict[Path, ft.CaptureRecord]
+    baseline: ft.CaptureRecord | None
+    notes: list[str]
+
+
+@with_options(DiagnoseRequest)
+def diagnose(request: DiagnoseRequest) -> None:
+    """Print what is wrong, in which layer, on what evidence, and what to do.
+
+    Root causes come first, with their consequences grouped under them. Several reports are one run over its
+    steps.
+
+    Example: fno-telemetry diagnose out/activation_report.json
+    """
+    if request.judging.explain is not None:
+        _explain(request.judging.explain, request.printing.as_json)
+        return
+    with keep_stdout_clean():
+        reports = _read(request)
+        title, findings = _judge(request, reports)
+    if not request.printing.quiet:
+        print_notes(reports.notes, style="yellow")
+    _show(findings, title, request.printing)
+    if is_at_or_above(findings, request.judging.fail_on):
+        raise typer.Exit(EXIT_FOUND)
+
+
+def _read(request: DiagnoseRequest) -> _Reports:
+    baseline = ft.load_report(request.judging.baseline) if request.judging.baseline else None
+    found, notes = reports_in_all(request.paths or ())
+    if len(found) > 1 and any(record.step is None for record in found.values()):
+        notes.append("these reports have no step; they are ordered by name")
+    if baseline is not None and len({_digest(record) for record in (baseline, *found.values())}) > 1:
+        notes.append("the baseline used different samples; differences may come from the data")
+    return _Reports(found, baseline, notes)
+
+
+def _judge(request: DiagnoseRequest, reports: _Reports) -> tuple[Text, Sequence[ft.Finding]]:
+    """Return a title and the findings; ReportError when a report holds values that are not a report's."""
+    thresholds = request.judging.thresholds
+    limits = read_rule_thresholds(thresholds) if thresholds else None
+    try:
+        return _title(reports.found), ft.diagnose(
+            *reports.found.values(),
+            baseline=reports.baseline,
+            rules=request.judging.rule or None,
+            thresholds=limits,
+            reports=[str(path) for path in reports.found],
+        )
+    except (AttributeError, LookupError, TypeError, ft.ReportError) as error:
+        why = error if isinstance(error, ft.ReportError) else f"{type(error).__name__}: {error}"
+        names = ", ".join(map(str, request.paths or ()))
+        raise ft.ReportError(f"{names}: cannot be diagnosed: {why}") from error
+
+
+def _show(findings: Sequence[ft.Finding], title: Text, printing: PrintingOptions) -> None:
+    if printing.as_json:
+        print_json({"schema": "fno-telemetry-diagnose/1", "findings": findings_document(findings)})
+        return
+    if not printing.quiet:
+        print_results(title)
+    print_results(*findings_view(findings, printing.quiet))
+
+
+def _title(found: dict[Path, ft.CaptureRecord]) -> Text:
+    records = list(found.values())
+    if len(records) == 1:
+        return headline(records[0])
+    steps = sorted(record.step for record in records if record.step is not None)
+    if len(steps) == len(records):
+        return Text(f"{len(records)} reports, steps {steps[0]} to {steps[-1]}", style="bold")
+    names = list(found)
+    return Text(f"{len(records)} reports, from {names[0]} to {names[-1]}", style="bold")
+
+
+def _digest(record: ft.CaptureRecord) -> object:
+    """Return what identifies the samples of a record."""
+    return (record.provenance.get("input") or {}).get("digest")
+
+
+def _explain(name: str, as_json: bool) -> None:
+    explained = explain_rule(name)
+    if as_json:
+        document = {"rule": name, "text": explained.text, "thresholds": dict(explained.thresholds)}
+        print_json({"schema": "fno-telemetry-rule/1"} | document)
+        return
+    lines = [Text(name, style="bold"), Text(explained.text)]
+    if explained.thresholds:
+        lines += [Text(), Text(f"[diagnose.{name}]", style="bold")]
+        lines += [Text(f"{threshold} = {value}") for threshold, value in explained.thresholds.items()]
+    print_results(*lines)

@@ -1,0 +1,102 @@
+"""`fno-telemetry view`: a report as a table in the terminal, in the real TensorBoard, or in W&B."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+import fno_telemetry as ft
+from fno_telemetry_cli.options.output import PrintingOptions
+from fno_telemetry_cli.options.signature import with_options
+from fno_telemetry_cli.reports_in import reports_in
+from fno_telemetry_cli.showing.tables import record_view
+from fno_telemetry_cli.showing.tensorboard_server import serve
+from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_results, stdout_console
+from fno_telemetry_cli.showing.wandb_view import show_wandb
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewRequest:
+    """What `view` was asked for."""
+
+    path: Annotated[Path, typer.Argument(metavar="REPORT|DIR", help="A report, or a folder with reports.")]
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", metavar="", help="Start TensorBoard on this machine, until Ctrl-C."),
+    ] = False
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Port for --tensorboard. Default: a free one.", min=0, max=65535),
+    ] = None
+    wandb: Annotated[
+        bool, typer.Option("--wandb", metavar="", help="Print how to open the W&B runs of the capture.")
+    ] = False
+    save_workspace: Annotated[
+        bool,
+        typer.Option(
+            "--save-workspace",
+            metavar="",
+            help="With --wandb: save a view of the online project, with a section per statistic.",
+        ),
+    ] = False
+    printing: PrintingOptions
+
+    def __post_init__(self) -> None:
+        for other, is_given in (("--json", self.printing.as_json), ("--wandb", self.wandb)):
+            if is_given and self.tensorboard:
+                raise ft.OptionError(f"give {other} or --tensorboard, not both")
+        if self.save_workspace and not self.wandb:
+            raise ft.OptionError("--save-workspace is for --wandb; add that, or leave it out")
+        if self.port is not None and not self.tensorboard:
+            raise ft.OptionError(f"--port {self.port} is for --tensorboard; add that, or leave it out")
+
+
+@with_options(ViewRequest)
+def view(request: ViewRequest) -> None:
+    """Show a report: modules in execution order, then blocks.
+
+    Example: fno-telemetry view out/activation_report.json
+    """
+    if request.tensorboard:
+        serve(request.path, request.port or 0, request.printing.quiet)
+    elif request.wandb:
+        show_wandb(request.path, request.save_workspace, request.printing.as_json, request.printing.quiet)
+    else:
+        _show_reports(request)
+
+
+def _show_reports(request: ViewRequest) -> None:
+    reports, refused = reports_in(request.path)
+    if not request.printing.quiet:
+        print_notes((f"left out: {reason}" for reason in refused), style="yellow")
+    if request.printing.as_json:
+        print_json(_document(request.path, list(reports)))
+        return
+    width = stdout_console().width
+    for file, record in reports.items():
+        if file != request.path and not request.printing.quiet:
+            print_results(Text(str(file), style="dim"))
+        print_results(_table(file, record, width))
+
+
+def _table(file: Path, record: ft.CaptureRecord, width: int) -> RenderableType:
+    try:
+        return record_view(record, width)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # The loader checks the shape of a report, not the type of every value in it.
+        raise ft.ReportError(
+            f"{file}: cannot be shown, its values are not a report's: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _document(path: Path, reports: list[Path]) -> dict[str, Any]:
+    """Return the report as it is in the file, with what this version does not know."""
+    if len(reports) > 1:
+        names = ", ".join(file.name for file in reports)
+        raise ft.OptionError(f"--json prints one report and {path} holds {len(reports)}: name one of {names}")
+    document: dict[str, Any] = json.loads(reports[0].read_text(encoding="utf-8"))
+    return document

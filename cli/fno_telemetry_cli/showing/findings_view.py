@@ -1,0 +1,88 @@
+"""Findings as the terminal and JSON show them: causes with evidence, advice and what follows."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+import fno_telemetry as ft
+from fno_telemetry.findings import SEVERITIES, Cause, describe_evidence, group_by_cause, to_one_line
+from fno_telemetry_cli.options.spelling import spell_options
+from fno_telemetry_cli.showing.tables import format_count, format_counts
+
+LEVELS = (*SEVERITIES, "never")
+_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+
+
+def check_level(level: str) -> str:
+    """Return the level of --fail-on; OptionError when there is no such level."""
+    if level not in LEVELS:
+        raise ft.OptionError(f"--fail-on {level!r}: expected {', '.join(LEVELS)}")
+    return level
+
+
+def is_at_or_above(findings: Sequence[ft.Finding], level: str) -> bool:
+    """Whether one of the findings is as severe as the level."""
+    return any(LEVELS.index(finding.severity) >= LEVELS.index(level) for finding in findings)
+
+
+def findings_document(findings: Sequence[ft.Finding]) -> list[dict[str, Any]]:
+    """Return the findings as JSON writes them."""
+    names = [field.name for field in dataclasses.fields(ft.Finding)]
+    return [
+        {name: getattr(finding, name) for name in names} | {"evidence": dict(finding.evidence)}
+        for finding in findings
+    ]
+
+
+def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterator[RenderableType]:
+    """Yield each cause with its evidence, advice and what follows from it, then how many causes there are.
+
+    Notes from which nothing follows are listed by rule. With `quiet`, yield one line for each cause that is
+    an error or a warning.
+    """
+    causes = group_by_cause(findings)
+    several = len({finding.report for finding in findings}) > 1
+    notes = [cause for cause in causes if cause.finding.severity == "note" and not cause.consequences]
+    for cause in causes:
+        if cause in notes or (quiet and cause.finding.severity == "note"):
+            continue
+        yield _line(cause.finding, "", several)
+        if not quiet:
+            yield from _details(cause)
+    if not quiet:
+        yield from _notes([note.finding for note in notes])
+        yield Text(format_counts(findings), style="bold" if causes else "green")
+
+
+def _line(finding: ft.Finding, more: str, several: bool) -> Text:
+    # Names and messages may come out of a file or another package, with whatever a terminal would obey.
+    return Text.assemble(
+        (f"{finding.severity:8}", _STYLES[finding.severity]),
+        (to_one_line(finding.where), "bold"),
+        f" {to_one_line(finding.message)}{more}",
+        (f"  {finding.rule}" + (f"  at {finding.when}" if several else ""), "dim"),
+    )
+
+
+def _details(cause: Cause) -> Iterator[RenderableType]:
+    evidence = describe_evidence(cause.finding)
+    lines = [Text(evidence, style="dim")] if evidence else []
+    lines.append(Text(f"→ {to_one_line(spell_options(cause.finding.advice))}"))
+    if cause.what_follows:
+        lines.append(Text(cause.what_follows, style="dim"))
+    for line in lines:
+        yield Padding(line, (0, 0, 0, 8), expand=False)
+
+
+def _notes(notes: Sequence[ft.Finding]) -> Iterator[RenderableType]:
+    by_rule: dict[str, list[ft.Finding]] = {}
+    for note in notes:
+        by_rule.setdefault(note.rule, []).append(note)
+    for same in by_rule.values():
+        layers = list(dict.fromkeys(note.layer for note in same))
+        more = f"; and {format_count(len(layers) - 1, 'more layer')}" if len(layers) > 1 else ""
+        yield _line(same[0], more, several=False)

@@ -1,0 +1,175 @@
+"""Tables of a record for the terminal."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+import fno_telemetry as ft
+from fno_telemetry.findings import NOTHING_FOUND, count_causes
+from fno_telemetry.quantities import columns
+from fno_telemetry.records import place_name
+
+# How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
+_SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 5, 2
+_NAMES_SHOWN = 3
+_GAP = 2  # columns of the terminal between columns of a table
+ROLE_STYLES = {
+    "lifting": "cyan",
+    "spectral": "magenta",
+    "local": "blue",
+    "block": "bold",
+    "projection": "cyan",
+}
+
+
+def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
+    """Return what `view` shows of a record: headline, modules in order, blocks, notes."""
+    parts: list[RenderableType] = [headline(record), Text(), *_fitting(_modules(record), width)]
+    if record.blocks:
+        parts += [Text(), *_fitting(_blocks(record), width)]
+    found = [Text(line, style="yellow") for line in notes(record)]
+    if record.findings is not None:
+        found.append(Text(f"diagnosed: {format_counts(record.findings)}", style="bold"))
+    return Group(*parts, *([Text(), *found] if found else []))
+
+
+def headline(record: ft.CaptureRecord) -> Text:
+    """Return one line about the model, its weights and the samples of a record."""
+    summary = record.summary
+    parameters, samples = summary.get("n_parameters"), summary.get("n_samples")
+    size = "" if parameters is None else f" {format_count(parameters, 'parameter')},"
+    run = (
+        ""
+        if samples is None
+        else f"; {format_count(samples, 'sample')} in batches of {summary['batch_size']}"
+    )
+    step = "" if record.spelled_step is None else f", {record.spelled_step}"
+    loss = "" if summary.get("loss") is None else f"; loss {summary['loss']:.4g}"
+    text = (
+        f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}{loss}"
+    )
+    return Text(text, style="bold")
+
+
+def notes(record: ft.CaptureRecord) -> Iterator[str]:
+    """Yield a line for everything that a reader should know before trusting the numbers."""
+    yield from (f"warning: {text}" for text in record.warnings)
+    for what, entries in (
+        ("not fired", record.not_fired),
+        ("skipped", record.skipped),
+        ("error", record.errors),
+    ):
+        places: dict[str, list[str]] = {}
+        for entry in entries:
+            places.setdefault(entry["reason"], []).append(entry["name"])
+        yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
+
+
+def format_counts(findings: Sequence[ft.Finding]) -> str:
+    """Return how many causes there are, `1 error, 2 notes`, or `nothing found`."""
+    found = count_causes(findings).items()
+    return ", ".join(format_count(number, severity) for severity, number in found if number) or NOTHING_FOUND
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return `1 sample`, `8 samples`, `656,002 parameters`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def number(value: float | None) -> str:
+    """Return a number in at most eight characters; a dash for what is undefined."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.1e}"
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cells: Sequence[Text]
+    is_number: bool = False
+    gives_way: int = 0  # the highest goes first; 0 stays
+
+    @property
+    def width(self) -> int:
+        return max(
+            Text(line).cell_len for line in (*self.heading.split("\n"), *(c.plain for c in self.cells))
+        )
+
+
+def _weights(weights: str | None) -> str:
+    if weights is None:
+        return "weights as given"
+    if weights.startswith("untrained"):
+        return "untrained weights" + weights.removeprefix("untrained")
+    return "weights from the checkpoint" if weights == "checkpoint" else f"weights {weights}"
+
+
+def _modules(record: ft.CaptureRecord) -> list[_Column]:
+    rows: list[tuple[Text, str, ft.TensorRecord]] = []
+    if record.input is not None:
+        rows.append((Text("input", style="dim"), "", record.input))
+    for module in sorted(record.modules, key=lambda module: module.order):
+        rows.append((Text(module.place), module.role, module))
+    for output in record.outputs:
+        rows.append((Text(place_name("output", 0, output.item), style="dim"), "", output))
+    shapes = [Text("×".join(map(str, entry.shape)) or "scalar") for _, _, entry in rows]
+    return [
+        _Column("module", [name for name, _, _ in rows]),
+        _Column("role", [Text(r, style=ROLE_STYLES.get(r, "")) for _, r, _ in rows], False, _ROLE_GIVES_WAY),
+        _Column("shape", shapes, False, _SHAPE_GIVES_WAY),
+        *_numbers([entry for _, _, entry in rows], record),
+    ]
+
+
+def _blocks(record: ft.CaptureRecord) -> list[_Column]:
+    names = [Text(block.place) for block in record.blocks]
+    return [_Column("block", names), *_numbers(record.blocks, record)]
+
+
+def _numbers(
+    entries: Sequence[ft.TensorRecord | ft.BlockRecord], record: ft.CaptureRecord
+) -> Iterator[_Column]:
+    for quantity in columns([entry.stats for entry in entries], record.quantities):
+        cells = [Text(number(entry.stats.get(quantity.name))) for entry in entries]
+        yield _Column(quantity.column, cells, True, quantity.gives_way)
+
+
+def _fitting(columns: list[_Column], width: int) -> Iterator[RenderableType]:
+    """Yield a table of the columns that fit side by side, then a line that names the others."""
+    shown = columns
+    while sum(column.width + _GAP for column in shown) - _GAP > width:
+        least = max(shown, key=lambda column: column.gives_way)
+        if not least.gives_way:
+            break
+        shown = [column for column in shown if column is not least]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
+    for column in shown:
+        justify = "right" if column.is_number else "left"
+        # Only names may be broken; what is left of a broken number would be another number.
+        is_name = column is shown[0]
+        table.add_column(
+            column.heading,
+            justify=justify,  # type: ignore[arg-type]
+            vertical="bottom",
+            no_wrap=not is_name,
+            overflow="fold",
+        )
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        table.add_row(*cells)
+    yield table
+    if len(shown) < len(columns):
+        left_out = [" ".join(column.heading.split()) for column in columns if column not in shown]
+        yield Text(f"no room at this width for: {', '.join(left_out)}", style="dim")

@@ -1,0 +1,3 @@
+"""The public names of this package; see `fno_telemetry/__init__.pyi`."""
+
+from .contract import Architecture as Architecture

@@ -1,0 +1,11 @@
+"""The public names of this package; see `fno_telemetry/__init__.pyi`."""
+
+from .changes import Change as Change
+from .changes import LayerChange as LayerChange
+from .series import Series as Series
+from .series import Trend as Trend
+from .thresholds import Thresholds as Thresholds
+from .thresholds import read_thresholds as read_thresholds
+from .verdicts import Comparison as Comparison
+from .verdicts import GroupFinding as GroupFinding
+from .verdicts import compare as compare

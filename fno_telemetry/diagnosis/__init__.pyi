@@ -1,0 +1,37 @@
+"""The public names of this package; see `fno_telemetry/__init__.pyi`."""
+
+from .contract import TOPICS as TOPICS
+from .contract import Consequences as Consequences
+from .contract import Evidence as Evidence
+from .contract import Example as Example
+from .contract import Rule as Rule
+from .contract import Symptom as Symptom
+from .contract import Topic as Topic
+from .contract import rule as rule
+from .example_records import change_block as change_block
+from .example_records import change_input as change_input
+from .example_records import change_module as change_module
+from .example_records import change_output as change_output
+from .example_records import healthy_record as healthy_record
+from .example_records import make_series as make_series
+from .example_records import remove_numbers as remove_numbers
+from .example_records import set_step as set_step
+from .findings import diagnose as diagnose
+from .places import Place as Place
+from .places import block_places as block_places
+from .places import find_counterpart as find_counterpart
+from .places import input_place as input_place
+from .places import median_of_others as median_of_others
+from .places import medians_before as medians_before
+from .places import medians_downstream as medians_downstream
+from .places import module_places as module_places
+from .places import output_place as output_place
+from .places import select_defined as select_defined
+from .places import tensor_places as tensor_places
+from .rule_thresholds import RuleExplanation as RuleExplanation
+from .rule_thresholds import RuleThresholds as RuleThresholds
+from .rule_thresholds import explain_rule as explain_rule
+from .rule_thresholds import read_rule_thresholds as read_rule_thresholds
+from .wording import format_number as format_number
+from .wording import format_percent as format_percent
+from .wording import join_names as join_names

@@ -1,0 +1,10 @@
+"""The public names of this package; see `fno_telemetry/__init__.pyi`."""
+
+from .contract import RunContext as RunContext
+from .contract import Sink as Sink
+from .fan_out import FanOut as FanOut
+from .fan_out import Outcome as Outcome
+from .json_file import JsonFile as JsonFile
+from .options import make_sink as make_sink
+from .tensorboard.sink import TensorBoard as TensorBoard
+from .wandb.sink import WandbRun as WandbRun

@@ -1,0 +1,91 @@
+"""A record as Markdown for TensorBoard's Text tab: a table of layers and blocks, and a list of findings."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from fno_telemetry import findings, keys, quantities
+from fno_telemetry.quantities import Quantity
+from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
+
+MOST_CAUSES = 50
+"""The list of findings is no longer than this; the first causes in a record explain most."""
+
+NO_STEP = "step: unknown"
+"""How the table of a record without a step begins."""
+
+_SUMMARY = ("architecture", "weights", "n_samples", "n_modules", "n_parameters", "device", "dtype")
+# Whatever could have a meaning in Markdown or HTML.
+_MARKS = re.compile(r"[^\w\s.,:=+/-]|_")
+
+
+def table(record: CaptureRecord) -> str:
+    """Return the record as Markdown: a summary line, layers in execution order, blocks, warnings."""
+    parts = [_summary_line(record)]
+    modules = keys.modules_in_order(record)
+    shown = quantities.columns([module.stats for module in modules], record.quantities)
+    rows = [
+        [_name(module), module.role, "x".join(map(str, module.shape)), *_numbers(module.stats, shown)]
+        for module in modules
+    ]
+    parts.append(_rows(["layer", "role", "shape", *map(_heading, shown)], rows))
+    if record.blocks:
+        shown = quantities.columns([block.stats for block in record.blocks], record.quantities)
+        rows = [[_name(block), *_numbers(block.stats, shown)] for block in record.blocks]
+        parts.append(_rows(["block", *map(_heading, shown)], rows))
+    if record.warnings:
+        parts.append("\n".join(f"- warning: {escape(warning)}" for warning in record.warnings))
+    return "\n\n".join(parts)
+
+
+def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
+    """Return the findings as Markdown, each cause with its consequences below it; None if not diagnosed.
+
+    A list, because TensorBoard breaks words in narrow columns.
+    """
+    if record.findings is None:
+        return None
+    causes = findings.group_by_cause(record.findings)
+    if not causes:
+        return findings.NOTHING_FOUND
+    lines = []
+    for cause in causes[:most]:
+        found = cause.finding
+        message = findings.to_one_line(found.message, findings.LONGEST_TEXT)
+        name = f"{escape(found.severity)}: {escape(found.where)}"
+        lines.append(f"- **{name}** {escape(f'{message} ({found.rule})')}")
+        advice = findings.to_one_line(found.advice, findings.LONGEST_TEXT)
+        below = (findings.describe_evidence(found), advice, cause.what_follows)
+        lines += [f"    - {escape(line)}" for line in below if line]
+    if len(causes) > most:
+        lines += ["", f"{len(causes) - most} more are in the report."]
+    return "\n".join(lines)
+
+
+def escape(text: object) -> str:
+    """Return one line of Markdown that shows just this text: no character in it has a meaning of its own."""
+    return _MARKS.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))
+
+
+def _summary_line(record: CaptureRecord) -> str:
+    step = NO_STEP if record.step is None else f"step: {record.step}"
+    known = [f"{name}: {escape(record.summary[name])}" for name in _SUMMARY if record.summary.get(name)]
+    return ", ".join([step, *known])
+
+
+def _name(record: ModuleRecord | BlockRecord) -> str:
+    return record.place
+
+
+def _heading(quantity: Quantity) -> str:
+    # Underscores would be read as marks.
+    return escape(" ".join(quantity.column.split()))
+
+
+def _numbers(stats: Mapping[str, Value], shown: Iterable[Quantity]) -> list[str]:
+    values = [stats.get(quantity.name) for quantity in shown]
+    return [f"{value:.3g}" if keys.is_defined(value) else "-" for value in values]
+
+
+def _rows(header: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

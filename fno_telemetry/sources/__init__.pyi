@@ -1,0 +1,19 @@
+"""The public names of this package; see `fno_telemetry/__init__.pyi`."""
+
+from .arrays import Samples as Samples
+from .arrays import read_samples as read_samples
+from .arrays import split_batches as split_batches
+from .checkpoints import Checkpoint as Checkpoint
+from .checkpoints import WeightMatch as WeightMatch
+from .checkpoints import load_weights as load_weights
+from .checkpoints import read_checkpoint as read_checkpoint
+from .factories import Network as Network
+from .factories import build_from_factory as build_from_factory
+from .factories import build_network as build_network
+from .factories import import_object as import_object
+from .factories import parse_setting as parse_setting
+from .factories import parse_settings as parse_settings
+from .loaders import count_samples as count_samples
+from .loaders import first_tensor as first_tensor
+from .loaders import move_batch as move_batch
+from .loaders import read_batches as read_batches

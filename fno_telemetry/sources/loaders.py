@@ -1,0 +1,68 @@
+"""Batches from a function that the user names, cut to the samples that are wanted."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from fno_telemetry.errors import InputError, ModelError, TelemetryError
+from fno_telemetry.sources.factories import import_object
+from fno_telemetry.tracing.nested_tensors import map_tensors, tensors_in
+
+
+def read_batches(spec: str, max_samples: int) -> list[Any]:
+    """Return batches of `package.module:function` until they hold `max_samples` samples.
+
+    The function or iterable yields tensors, or what holds some: tuples, dicts, dataclasses. A tensor is cut
+    to the samples still wanted; any other batch stays whole, since only the model knows which of its tensors
+    have samples. InputError, one line, for whatever goes wrong in the function.
+    """
+    try:
+        made = import_object(spec)
+    except ModelError as error:
+        raise InputError(f"`batches` {error}") from error
+    try:
+        batches = list(_first(made() if callable(made) else made, spec, max_samples))
+    except TelemetryError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise InputError(f"`batches` {spec} raised {type(error).__name__}: {error}") from error
+    if not batches:
+        raise InputError(f"`batches` {spec} gave no batch; at least one was expected")
+    return batches
+
+
+def first_tensor(batches: Sequence[Any]) -> torch.Tensor | None:
+    """Return the first tensor of the first batch; None where it holds none."""
+    return next(tensors_in(batches[0]), None)
+
+
+def count_samples(batch: Any) -> int:
+    """Return the first size of the batch's first tensor; 1 where that has no axes."""
+    first = next(tensors_in(batch), None)
+    return first.shape[0] if first is not None and first.ndim else 1
+
+
+def move_batch(batch: Any, device: torch.device) -> Any:
+    """Return the batch with every tensor in it on `device`."""
+    return map_tensors(batch, lambda tensor: tensor.to(device))
+
+
+def _first(batches: Any, spec: str, most: int) -> Iterator[Any]:
+    if isinstance(batches, torch.Tensor | tuple | dict):
+        batches = [batches]
+    if not isinstance(batches, Iterable):
+        raise InputError(
+            f"`batches` {spec} gave a {type(batches).__name__}; a list or generator of batches was expected"
+        )
+    count = 0
+    for batch in batches:
+        if next(tensors_in(batch), None) is None:
+            raise InputError(
+                f"`batches` {spec} gave a batch of type {type(batch).__name__} without a tensor in it; "
+                "give tensors, or tuples, dicts or dataclasses of tensors (torch.from_numpy converts arrays)"
+            )
+        yield batch[: most - count] if isinstance(batch, torch.Tensor) and batch.ndim else batch
+        count += count_samples(batch)
+        if count >= most:
+            return

@@ -1,0 +1,84 @@
+"""Batches from a function or iterable that the user names."""
+
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+import torch
+
+from fno_telemetry.errors import InputError
+from fno_telemetry.sources import count_samples, first_tensor, move_batch, read_batches
+
+
+@dataclass(frozen=True)
+class Batch:
+    name: str
+    x: torch.Tensor
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Make `loaders:made` return or yield what is given."""
+
+    def make(made: object) -> str:
+        module = ModuleType("loaders_of_a_test")
+        module.made = made
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return "loaders_of_a_test:made"
+
+    return make
+
+
+def test_tensors_are_cut_to_the_samples_that_are_wanted(batches):
+    spec = batches(lambda: iter([torch.zeros(3, 1), torch.ones(3, 1), torch.ones(3, 1)]))
+    first, second = read_batches(spec, 5)
+    assert torch.equal(first, torch.zeros(3, 1))
+    assert torch.equal(second, torch.ones(2, 1))
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [(torch.ones(3, 1), "text"), {"x": torch.ones(3, 1)}, Batch("a", torch.ones(3, 1)), [torch.ones(3, 1)]],
+    ids=lambda batch: type(batch).__name__,
+)
+def test_other_batches_stay_whole_and_count_by_their_first_tensor(batches, batch):
+    [kept, _] = read_batches(batches(lambda: iter([batch, batch, batch])), 4)
+    assert kept is batch
+    assert count_samples(batch) == 3
+    assert torch.equal(first_tensor([batch]), torch.ones(3, 1))
+
+
+@pytest.mark.parametrize("made", [torch.ones(2, 1), (torch.ones(2, 1), 3.0), {"x": torch.ones(2, 1)}])
+def test_one_batch_needs_no_list(batches, made):
+    [batch] = read_batches(batches(made), 8)
+    assert batch is made or torch.equal(batch, made)
+
+
+def test_every_tensor_of_a_batch_moves_and_the_batch_itself_stays():
+    batch = Batch("a", torch.ones(3, 1))
+    moved = move_batch(batch, torch.device("meta"))
+    assert (moved.name, moved.x.device.type, batch.x.device.type) == ("a", "meta", "cpu")
+
+
+def fail():
+    yield torch.ones(1, 1)
+    raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (7, "gave a int; a list or generator"),
+        (list, "gave no batch"),
+        (lambda: [[1, 2]], "a batch of type list without a tensor"),
+        (lambda: [Batch("a", "text")], "a batch of type Batch without a tensor"),
+        (fail, "raised OSError: the disk is gone"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_about_the_argument(batches, made, words):
+    spec = batches(made)
+    with pytest.raises(InputError) as caught:
+        read_batches(spec, 4)
+    assert str(caught.value).startswith(f"`batches` {spec} ")
+    assert words in str(caught.value)
