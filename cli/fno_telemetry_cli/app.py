@@ -2,18 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 import fno_telemetry as ft
 from fno_telemetry.findings import to_one_line
-from fno_telemetry_cli.commands.capture import capture
-from fno_telemetry_cli.commands.compare import compare
-from fno_telemetry_cli.commands.diagnose import diagnose
-from fno_telemetry_cli.commands.map import map_model
-from fno_telemetry_cli.commands.plugins import plugins
-from fno_telemetry_cli.commands.view import view
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.showing import terminal
@@ -21,18 +16,25 @@ from fno_telemetry_cli.showing import terminal
 EXIT_UNUSABLE = 2
 EXIT_INTERRUPTED = 130
 
+COMMANDS = {
+    "capture": "capture:capture",
+    "view": "view:view",
+    "compare": "compare:compare",
+    "diagnose": "diagnose:diagnose",
+    "map": "map:map_model",
+    "plugins": "plugins:plugins",
+}
+"""Command -> its module in `commands` and its function there, in the order of the help."""
+
 app = typer.Typer(
     name="fno-telemetry",
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("capture")(capture)
-app.command("view")(view)
-app.command("compare")(compare)
-app.command("diagnose")(diagnose)
-app.command("map")(map_model)
-app.command("plugins")(plugins)
+for _name, _place in COMMANDS.items():
+    _module, _, _function = _place.partition(":")
+    app.command(_name)(getattr(import_module(f"fno_telemetry_cli.commands.{_module}"), _function))
 
 
 def _show_version(wanted: bool) -> None:

@@ -6,6 +6,9 @@ import fno_telemetry as ft
 from fno_telemetry import sinks, sources
 from fno_telemetry_cli.options.output import WandbOptions
 
+_OF_PROGRAMS = ("json.path", "tensorboard.writer", "wandb.run")
+"""Arguments of sinks that only a program can give, or that `--output` decides."""
+
 
 def choose_sinks(
     typed: Sequence[str],
@@ -42,6 +45,8 @@ def _parse(texts: Iterable[str], chosen: Sequence[str]) -> dict[str, dict[str, o
                 f"--sink-option {text}: the sink {name!r} is not chosen; add --sink {name}, or leave this out"
             )
         key, value = sources.parse_setting(setting, "sink_option")
+        if f"{name}.{key}" in _OF_PROGRAMS:
+            raise ft.OptionError(f"--sink-option {name}.{key}: cannot be given on the command line")
         found.setdefault(name, {})[key] = value
     return found
 

@@ -1,5 +1,6 @@
 """The public names of this package; see `fno_telemetry/__init__.pyi`."""
 
+from .contract import NumbersByStep as NumbersByStep
 from .contract import RunContext as RunContext
 from .contract import Sink as Sink
 from .fan_out import FanOut as FanOut

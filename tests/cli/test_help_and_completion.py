@@ -3,8 +3,7 @@
 import pytest
 
 import fno_telemetry as ft
-
-COMMANDS = ("capture", "view", "compare", "diagnose", "map", "plugins")
+from fno_telemetry_cli.app import COMMANDS
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import fno_telemetry as ft
-from fno_telemetry import plugins
+from fno_telemetry import plugins, report
 from fno_telemetry_cli.app import app
 from support.documents import DOCUMENTS, ROOT, document_name
 
@@ -127,7 +127,7 @@ def test_every_extra_has_a_row_and_every_row_is_an_extra() -> None:
 
 def test_every_key_of_a_report_has_a_row_and_every_row_is_a_key() -> None:
     keys = [key for first, _ in rows(ROOT / "docs" / "report.md", "| key |") for key in code(first)]
-    assert sorted(keys) == sorted(ft.json_schema()["properties"])
+    assert sorted(keys) == sorted(report.json_schema()["properties"])
 
 
 @pytest.mark.parametrize("command", typer.main.get_command(app).commands)  # type: ignore[attr-defined]

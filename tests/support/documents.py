@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-import fno_telemetry as ft
+from fno_telemetry import plugins
 from support.wandb_surroundings import environment
 
 Shell = Callable[[str], subprocess.CompletedProcess[str]]
@@ -83,7 +83,7 @@ def plain_commands(script: str) -> list[list[str]] | None:
 def example_network() -> torch.nn.Module:
     """Return a small `fno` for images of one channel."""
     torch.manual_seed(0)
-    build = ft.load_plugin("architectures", "fno").build
+    build = plugins.load("architectures", "fno").build
     network = build(hidden_channels=8, modes=4, C=1, fno_blocks=2, cnn_blocks=1)
     assert isinstance(network, torch.nn.Module)
     return network

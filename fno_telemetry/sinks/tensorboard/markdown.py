@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from fno_telemetry import findings, keys, quantities
 from fno_telemetry.quantities import Quantity
-from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
+from fno_telemetry.records import CaptureRecord, Value
 
 MOST_CAUSES = 50
 """The list of findings is no longer than this; the first causes in a record explain most."""
@@ -24,13 +24,13 @@ def table(record: CaptureRecord) -> str:
     modules = keys.modules_in_order(record)
     shown = quantities.columns([module.stats for module in modules], record.quantities)
     rows = [
-        [_name(module), module.role, "x".join(map(str, module.shape)), *_numbers(module.stats, shown)]
+        [module.place, module.role, "x".join(map(str, module.shape)), *_numbers(module.stats, shown)]
         for module in modules
     ]
     parts.append(_rows(["layer", "role", "shape", *map(_heading, shown)], rows))
     if record.blocks:
         shown = quantities.columns([block.stats for block in record.blocks], record.quantities)
-        rows = [[_name(block), *_numbers(block.stats, shown)] for block in record.blocks]
+        rows = [[block.place, *_numbers(block.stats, shown)] for block in record.blocks]
         parts.append(_rows(["block", *map(_heading, shown)], rows))
     if record.warnings:
         parts.append("\n".join(f"- warning: {escape(warning)}" for warning in record.warnings))
@@ -70,10 +70,6 @@ def _summary_line(record: CaptureRecord) -> str:
     step = NO_STEP if record.step is None else f"step: {record.step}"
     known = [f"{name}: {escape(record.summary[name])}" for name in _SUMMARY if record.summary.get(name)]
     return ", ".join([step, *known])
-
-
-def _name(record: ModuleRecord | BlockRecord) -> str:
-    return record.place
 
 
 def _heading(quantity: Quantity) -> str:
