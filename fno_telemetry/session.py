@@ -280,6 +280,8 @@ def _require_values(model: nn.Module) -> None:
         raise ModelError("TorchScript runs without hooks; capture the model that it was made from")
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if nn.parameter.is_lazy(tensor):
-            raise ModelError(f"{name!r} is lazy and has no shape yet; run the model once first")
+            raise ModelError(
+                f"{name!r} has no shape yet because its module is lazy; run the model once first"
+            )
         if tensor.is_meta:
             raise ModelError(f"{name!r} is on the meta device and has no values; load weights first")
