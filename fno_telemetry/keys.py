@@ -1,17 +1,17 @@
-"""How a number is called in every sink: `<statistic>/<place>`, with slashes where the path has dots.
+"""The key of a number in every sink: `<statistic>/<place>`, with slashes where the path has dots.
 
-Dashboards group by what stands before the first slash, so one group holds all layers of a statistic.
+Dashboards group by the text before the first slash, so one group holds all layers of a statistic.
 
     abs_p95/fno_blocks/0/spectral      the only, or the first, call of a module
     abs_p95/fno_blocks@1               its second call
     abs_p95/head[0], abs_p95/head[amp] one of several outputs
-    gelu_share/fno_blocks#gelu         what is not a module of its own keeps its `#`
-    abs_p95/input, abs_p95/output      what went into the model and the first tensor that came out
-    abs_p95/output[1]                  one of several tensors that came out
-    abs_p95/output@0                   a module that is really called `output`
+    gelu_share/fno_blocks#gelu         an activation function, which is no module, keeps its `#`
+    abs_p95/input, abs_p95/output      the input of the model and its first output
+    abs_p95/output[1]                  one of several outputs of the model
+    abs_p95/output@0                   a module whose name is `output`
     gain/(model)                       the model itself, whose path is empty
 
-Different places never share a key: a character that has a meaning above is written as %XX in a name.
+Different places never share a key: a character with a meaning above is written as %XX in a name.
 """
 
 import math
@@ -22,7 +22,7 @@ from typing import Literal, TypeGuard
 from fno_telemetry.records import ROOT, BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
 
 _SIDES = frozenset({"input", "output"})
-# Besides what the spelling uses: control characters and lone surrogates, which no dashboard can store.
+# Characters with a meaning in keys, and control characters and lone surrogates, which no dashboard stores.
 _RESERVED = re.compile("[%/@()\\[\\]\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -37,29 +37,29 @@ def record_key(statistic: str, record: ModuleRecord | BlockRecord) -> str:
 
 
 def model_key(statistic: str, side: Literal["input", "output"], item: str | None = None) -> str:
-    """Return the key of one statistic of what went into the model or came out."""
+    """Return the key of one statistic of an input or output of the model."""
     return at(statistic, model_place(side, item))
 
 
 def at(statistic: str, place: str) -> str:
-    """Return the key of one statistic at a place that one of the functions below spelled."""
+    """Return the key of one statistic at a place, as returned by the functions below."""
     return f"{_escape(statistic)}/{place}"
 
 
 def place(name: str, call: int = 0, item: str | None = None) -> str:
-    """Return what stands after the statistic: the path with slashes, the call and the output."""
-    # A module named like a side of the model always shows its call, which keeps the two apart.
+    """Return the part of a key after the statistic: the path with slashes, the call and the output."""
+    # A module named "input" or "output" always has its call in the key, unlike those of the model.
     suffix = f"@{call}" if call or name in _SIDES else ""
     return (_spell(name) or ROOT) + suffix + _bracket(item)
 
 
 def record_place(record: ModuleRecord | BlockRecord) -> str:
-    """Return `place` of a record."""
+    """Return the `place` of a record."""
     return place(record.name, record.call, record.item if isinstance(record, ModuleRecord) else None)
 
 
 def model_place(side: Literal["input", "output"], item: str | None = None) -> str:
-    """Return `place` for what went into the model or came out."""
+    """Return the `place` of an input or output of the model."""
     return side + _bracket(item)
 
 

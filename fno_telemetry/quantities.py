@@ -1,8 +1,7 @@
-"""What each number is called, in which unit, and which change of it is worse: one table for every view.
+"""The table of all numbers: title, unit, group, rank and which change is worse.
 
-Terminal, TensorBoard, W&B, `compare` and trends read it; none of them has a list of names of its own. What a
-statistic of another package says of its numbers is stored in the record, so that a reader needs neither torch
-nor that package.
+Terminal, TensorBoard, W&B, `compare` and trends all read this table. Quantities of other packages are stored
+in the record, so that a reader needs neither torch nor that package.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,24 +11,24 @@ from typing import Literal, get_args
 from fno_telemetry.errors import OptionError
 
 Direction = Literal["up", "down", "either", "none"]
-"""Which change of a number is worse; "none": a change is a difference and no more."""
+"""Which change of a number is worse; "none": a change is only a difference."""
 
 SHARE = "share"
-"""The unit of what lies between 0 and 1."""
+"""The unit of numbers between 0 and 1."""
 
 OF_THE_TENSOR = "x"
-"""The unit of the tensor's own values."""
+"""The unit of the tensor's values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """One number: its key in `stats`, what views call it, and how `compare` judges a change of it.
+    """The description of one number: its key in `stats`, its title, and how `compare` judges its changes.
 
-    `unit` is "share", "x" (that of the tensor's values), "elements", … or "1" for plain ratios. The lower the
-    `rank`, the earlier it is shown and the longer it is kept where room is short. `falls` and `rises` say
-    what a fall or a rise means, where that is worse. `compared`: whether `compare` looks at it; `followed`:
-    whether trends do. `in_tables`: whether it is a column of tables, under its `heading` (default: the
-    title); the column with the highest `gives_way` goes first on a narrow terminal, and 0 stays.
+    `unit` is "share", "x" (that of the tensor's values), "elements", … or "1" for ratios. Views show numbers
+    with a lower `rank` first and drop them last. `falls` and `rises` describe a fall or a rise that is worse.
+    `compared`: whether `compare` uses it; `followed`: whether trends do. `in_tables`: whether it is a column
+    of tables, under its `heading` (default: the title); on a narrow terminal the column with the highest
+    `gives_way` is dropped first, and a column with 0 is never dropped.
     """
 
     name: str
@@ -48,22 +47,24 @@ class Quantity:
 
     @property
     def column(self) -> str:
-        """The heading of its column, which may be broken where it has a line break."""
+        """The heading of its column; it can be wrapped at its line breaks."""
         return self.heading or self.title
 
     def __post_init__(self) -> None:
-        """Refuse what no view could show; OptionError."""
+        """Raise OptionError for a text that views cannot show, or an unknown direction."""
         for field in ("name", "title", "unit", "group"):
             text = getattr(self, field)
             if not isinstance(text, str) or not text.strip() or not text.isprintable():
-                raise OptionError(f"a quantity's {field} is {text!r}: one line of text was expected")
+                raise OptionError(f"the {field} of a quantity is {text!r}; expected one line of text")
         if self.worse not in get_args(Direction):
             expected = ", ".join(get_args(Direction))
-            raise OptionError(f"the quantity {self.name!r} is worse {self.worse!r}: expected {expected}")
+            raise OptionError(
+                f"the quantity {self.name!r} has worse={self.worse!r}; expected one of {expected}"
+            )
 
 
 def _plain(name: str, title: str, group: str, unit: str = "1", rank: int = 100) -> Quantity:
-    """Return a number that views show and nothing judges by itself."""
+    """Return a number that views show, but `compare` and trends do not use."""
     return Quantity(
         name=name,
         title=title,
@@ -165,7 +166,7 @@ _TENSOR = (
         in_tables=False,
     ),
     _plain("spectral_centroid", "mean frequency by energy", "spectrum", "cycles per sample"),
-    _plain("one_sidedness", "energy at negative over that at positive frequencies", "spectrum"),
+    _plain("one_sidedness", "energy at negative over energy at positive frequencies", "spectrum"),
     Quantity(
         name="sample_variation",
         title="variation between samples",
@@ -199,15 +200,13 @@ _TENSOR = (
         followed=False,
         in_tables=False,
     ),
-    _plain(
-        "truncated_energy_fraction", "energy share of the input that the modes cut off", "spectrum", SHARE
-    ),
+    _plain("truncated_energy_fraction", "energy share of the input outside the modes", "spectrum", SHARE),
 )
 _WEIGHTS = (
     _plain("weight_norm", "norm of the weights", "weights", "weights"),
     _plain("dead_mode_fraction", "share of modes without weights", "weights", SHARE),
     _plain("effective_modes", "effective number of modes", "weights", "modes"),
-    _plain("unused_weight_fraction", "share of weights beyond the resolution", "weights", SHARE),
+    _plain("unused_weight_fraction", "share of weights for modes beyond the resolution", "weights", SHARE),
 )
 _BLOCKS = (
     Quantity(
@@ -254,11 +253,11 @@ _BLOCKS = (
     ),
     Quantity(
         name="update_ratio",
-        title="how far a block moves its input",
+        title="relative change of a block's input",
         group="branches",
         rank=1,
         worse="down",
-        falls="moves its input less: update ratio",
+        falls="changes its input less: update ratio",
         heading="update",
         gives_way=0,
     ),
@@ -278,7 +277,7 @@ _GRADIENTS = (
     _plain("grad_norm", "norm of the gradient of the weights", "gradients", "loss per weight"),
     _plain("grad_abs_mean", "mean magnitude of the gradient of the weights", "gradients", "loss per weight"),
     _plain("grad_to_weight", "gradient norm over weight norm", "gradients", "loss per weight squared"),
-    _plain("grad_nonfinite_count", "gradients that are not finite", "gradients", "elements"),
+    _plain("grad_nonfinite_count", "non-finite gradient elements", "gradients", "elements"),
     _plain("output_grad_rms", "rms of the gradient of the output", "gradients", "loss per x"),
     _plain("spectral_local_gradient_ratio", "spectral over local gradient norm", "gradients"),
 )
@@ -286,7 +285,7 @@ _GRADIENTS = (
 QUANTITIES: Mapping[str, Quantity] = {
     quantity.name: quantity for quantity in (*_TENSOR, *_WEIGHTS, *_BLOCKS, *_GRADIENTS)
 }
-"""Every number of the built-in statistics by its name, in the order in which tables show them."""
+"""All numbers of the built-in statistics by name, in the order of table columns."""
 
 
 def select(*names: str) -> tuple[Quantity, ...]:
@@ -295,10 +294,10 @@ def select(*names: str) -> tuple[Quantity, ...]:
 
 
 def look_up(names: Iterable[str], stored: Sequence[Quantity] = ()) -> dict[str, Quantity]:
-    """Return what is known of each of these numbers, in the order of the table.
+    """Return the quantities with these names, in the order of the table.
 
-    `stored` is what a record holds of numbers of other packages, which come last, in the order stored. A
-    number that nothing is known of is called by its own name, and is compared.
+    `stored` are the quantities of other packages in a record; they come after the built-in ones. An unknown
+    number gets its name as its title and is compared.
     """
     own = {quantity.name: quantity for quantity in stored if quantity.name not in QUANTITIES}
     wanted = list(dict.fromkeys(names))
@@ -318,5 +317,5 @@ def columns(all_stats: Iterable[Mapping[str, object]], stored: Sequence[Quantity
 
 
 def by_rank(quantities: Iterable[Quantity]) -> list[Quantity]:
-    """Return them with the most telling first."""
+    """Return the quantities sorted by rank."""
     return sorted(quantities, key=lambda quantity: quantity.rank)

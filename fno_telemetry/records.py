@@ -1,6 +1,6 @@
-"""What a capture leaves behind: frozen plain data, without torch, that every sink and reader shares.
+"""The records of a capture: frozen plain data without torch, the same for every sink and reader.
 
-`None` means undefined; the reason then stands in `reasons` under the same name.
+`None` means undefined; `reasons` then has the reason under the same name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
 
 SCHEMA = 1
-"""Number of the report format that this version writes."""
+"""The version of the report format that this version of the package writes."""
 
 Role = Literal["lifting", "spectral", "local", "block", "activation", "norm", "projection", "other"]
-"""What a module is to its network."""
+"""The role of a module in its network."""
 
 StepKind = Literal["step", "epoch"]
-"""What a checkpoint's number counts."""
+"""The unit in which the number of a checkpoint counts."""
 
 ROOT = "(model)"
-"""The model itself, whose path is empty, in places that people read."""
+"""The name of the model itself, whose path is empty, in readable texts."""
 
 Value = int | float | None
-"""One statistic: exact integers stay integers; None is undefined, never zero."""
+"""The value of one statistic: counts are integers; None means undefined, never zero."""
 
 V = TypeVar("V", covariant=True)
 
 
 class FrozenMapping(Mapping[str, V]):
-    """A read-only mapping that compares equal to any mapping with the same items, and can be pickled."""
+    """A read-only mapping that equals any mapping with the same items and can be pickled."""
 
     __slots__ = ("_items",)
 
@@ -52,34 +52,34 @@ class FrozenMapping(Mapping[str, V]):
 
 
 def place_name(name: str, call: int, item: str | None = None) -> str:
-    """Return a path with its call, where it is not the first, and its output, where it has a name.
+    """Return a path with its call, unless it is the first, and its output, if it has a name.
 
-    The model itself, whose path is empty, is called "(model)".
+    The model itself, whose path is empty, has the name "(model)".
     """
     return (name or ROOT) + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
 
 
 def step_label(step: int | None, step_kind: StepKind | None, checkpoint: str | None) -> str:
-    """Return "step1000" or "epoch3" where the step is known, else the checkpoint's name, else "untrained"."""
+    """Return "step1000" or "epoch3" if the step is known, else the checkpoint's name, else "untrained"."""
     if step is not None:
         return f"{step_kind or 'step'}{step}"
     return checkpoint or "untrained"
 
 
 def spell_step(step: int, step_kind: str | None) -> str:
-    """Return "step 1000" or "epoch 3", for people to read."""
+    """Return "step 1000" or "epoch 3", as readable text."""
     return f"{step_kind or 'step'} {step}"
 
 
 def freeze(value: Any) -> Any:
-    """Return `value` with every list a tuple and every dict a read-only mapping, at any depth."""
+    """Return `value` with lists as tuples and dicts as read-only mappings, at any depth."""
     if isinstance(value, list | tuple):
         return tuple(freeze(item) for item in value)
     return freeze_mapping(value) if isinstance(value, Mapping) else value
 
 
 def freeze_mapping(items: Mapping[str, Any]) -> "FrozenMapping[Any]":
-    """`freeze` for what is known to be a mapping."""
+    """Return `freeze(items)` for a mapping."""
     return FrozenMapping({key: freeze(item) for key, item in items.items()})
 
 
@@ -95,7 +95,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class LogHistogram:
-    """Counts over log10 |x| on edges that are the same in every record; exact zeros stand apart."""
+    """Counts over log10 |x| on the same edges in every record; exact zeros are counted separately."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
@@ -106,7 +106,7 @@ class LogHistogram:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Shares of energy over frequency, the mean of each field left out; frequencies in cycles per sample.
+    """Shares of energy over frequency, without the mean of each field; frequencies in cycles per sample.
 
     `bands` are radial: bin i holds band_edges[i] < |f| <= band_edges[i + 1]. `axis_bands` has one row per
     spatial axis over |f| along that axis, where the first bin includes zero. Each row sums to 1.
@@ -125,10 +125,10 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class ModeEnergy:
-    """How the energy of a spectral layer's weights is spread over its modes.
+    """The distribution of the energy of a spectral layer's weights over its modes.
 
-    `sizes` are the numbers of modes along each axis; `axis_shares` has one row per axis, each of which sums
-    to 1. Weights in several tensors stand one after the other along the first axis.
+    `sizes` are the numbers of modes along each axis; `axis_shares` has one row per axis that sums to 1.
+    Several weight tensors are concatenated along the first axis.
     """
 
     sizes: tuple[int, ...]
@@ -137,10 +137,10 @@ class ModeEnergy:
 
 @dataclass(frozen=True)
 class SketchNote:
-    """How exact the percentiles and histograms are.
+    """The accuracy of the percentiles and histograms.
 
-    `relative_error` bounds them for magnitudes that float32 holds normally; `underflow` and `overflow`
-    count the finite elements below and above that range.
+    `relative_error` is a bound for magnitudes that are normal in float32; `underflow` and `overflow` count
+    the finite elements below and above that range.
     """
 
     relative_error: float
@@ -152,8 +152,8 @@ class SketchNote:
 class TensorRecord:
     """The statistics of one tensor, merged over all batches.
 
-    `shape` has the number of samples really run in front where the tensor has a sample axis.
-    `values_of` is "x", or "|z|" where the tensor is complex and value statistics are of its magnitude.
+    `shape` starts with the number of samples that were run if the tensor has a sample axis. `values_of` is
+    "x", or "|z|" for a complex tensor, whose value statistics are those of its magnitude.
     """
 
     item: str | None
@@ -171,7 +171,7 @@ class TensorRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleRecord(TensorRecord):
-    """The statistics of what one call of one module returned."""
+    """The statistics of an output of one call of one module."""
 
     name: str
     call: int
@@ -183,13 +183,13 @@ class ModuleRecord(TensorRecord):
 
     @property
     def place(self) -> str:
-        """The path, with the call and the output where there are several: "head@1[amp]"."""
+        """The path, with the call and the output if there are several: "head@1[amp]"."""
         return place_name(self.name, self.call, self.item)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockRecord:
-    """The statistics of one place where a spectral and a local branch meet."""
+    """The statistics of a block: a place where a spectral and a local branch are added."""
 
     name: str
     call: int
@@ -200,13 +200,13 @@ class BlockRecord:
 
     @property
     def place(self) -> str:
-        """The path, with the call where there are several: "fno_blocks@1"."""
+        """The path, with the call if there are several: "fno_blocks@1"."""
         return place_name(self.name, self.call)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureRecord:
-    """Everything that one capture found; the report's top-level keys are its attributes."""
+    """All results of one capture; the top-level keys of the report are its attributes."""
 
     summary: FrozenMapping[Any]
     layers: FrozenMapping[tuple[float | None, ...]]
@@ -216,35 +216,35 @@ class CaptureRecord:
     output: TensorRecord | None
     outputs: tuple[TensorRecord, ...]
     quantities: tuple[Quantity, ...] = ()
-    """What statistics of other packages say of their numbers."""
+    """The descriptions of numbers that statistics of other packages give."""
     not_fired: tuple[FrozenMapping[str], ...] = ()
     skipped: tuple[FrozenMapping[str], ...] = ()
     errors: tuple[FrozenMapping[str], ...] = ()
     warnings: tuple[str, ...] = ()
     findings: "tuple[Finding, ...] | None" = None
-    """None where nobody looked; empty where nothing was found."""
+    """None without a diagnosis; empty if it found nothing."""
     provenance: FrozenMapping[Any] = field(default_factory=FrozenMapping)
     schema: int = SCHEMA
 
     @property
     def step(self) -> int | None:
-        """The training step of the weights, where it is known."""
+        """The training step of the weights; None if unknown."""
         step = self.summary.get("checkpoint_step")
         return step if isinstance(step, int) else None
 
     @property
     def label(self) -> str:
-        """What tells this record from others of its run: "step1000", "epoch3" or the checkpoint's name."""
+        """The label of this record within its run: "step1000", "epoch3" or the checkpoint's name."""
         checkpoint = self.provenance.get("checkpoint") or {}
         return step_label(self.step, self.summary.get("step_kind"), checkpoint.get("name"))
 
     @property
     def spelled_step(self) -> str | None:
-        """The step for people to read, "step 1000" or "epoch 3"; None where it is unknown."""
+        """The step as readable text, "step 1000" or "epoch 3"; None if it is unknown."""
         return None if self.step is None else spell_step(self.step, self.summary.get("step_kind"))
 
     def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
-        """Return the record of one call; KeyError names what there is when it was not recorded."""
+        """Return the record of one call; KeyError lists the recorded calls of that name."""
         for record in self.modules:
             if (record.name, record.call, record.item) == (name, call, item):
                 return record

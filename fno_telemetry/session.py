@@ -1,4 +1,4 @@
-"""Captures: a model runs over batches with the hooks on, and a record comes out."""
+"""Captures: run a model over batches with hooks and return a record; detect the map of a model."""
 
 import contextlib
 import difflib
@@ -32,7 +32,7 @@ from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unw
 from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
 
 MEMORY_LIMIT = 2**30
-"""Bytes that the mean fields of all modules may take together."""
+"""Maximum number of bytes of the mean fields of all modules together."""
 
 
 @keep_uncompiled
@@ -43,9 +43,14 @@ def map_model(
     forward: Callable[[Any], object] | None = None,
     given: Mapping[str, GivenRole] | None = None,
 ) -> ModelMap:
-    """Follow one forward over the first sample and say what each module is; the model stays as it was.
+    """Return the map of a model, detected from one forward over the first sample; the model is unchanged.
 
-    `batches` and `forward` are those of `capture`; `given` states roles or axes by canonical path.
+    `batches` and `forward` are the same as for `capture`; `given` holds roles or axes by canonical path.
+
+    Raises:
+        InputError: there is no batch.
+        ModelError: a parameter or buffer has no values yet, or hooks cannot follow the model.
+        MapError: `given` names a module or an axis that does not exist.
     """
     first = next(iter(_batches(batches)), None)
     if first is None:
@@ -74,32 +79,34 @@ def capture(
 ) -> CaptureRecord:
     """Run `model` over `batches` in eval mode without gradients and record what its modules returned.
 
-    A tensor is one batch; a list or iterator yields batches; in it a tuple is positional arguments and a dict
-    keywords. `forward(batch)` runs anything else. Outputs are as without a capture; parameters, buffers,
-    training flags and random states are bit-identical afterwards, and no hook is left on any way out.
+    A tensor is one batch; a list or iterator yields batches, where a tuple holds positional arguments and a
+    dict keyword arguments. `forward(batch)` runs anything else. Outputs are the same as without a capture;
+    afterwards parameters, buffers, training flags and random states are bit-identical and no hook remains,
+    also after an error.
 
     Args:
-        model: Any module; it and the batches must be on the same device already.
-        batches: What to run, see above.
+        model: Any module, on the same device as the batches.
+        batches: The batches to run, see above.
         forward: Called with each batch instead of the model.
-        given: Roles and axes stated by hand, by canonical path.
-        layers: fnmatch patterns on canonical paths; only what matches is measured. Empty: by role.
-        exclude: fnmatch patterns of what is not measured.
-        statistics: What to measure, and only that is recorded; all that are known by default. What a
-            statistic needs of another one is measured too, whatever the order.
-        memory_limit: Bytes that the mean fields of `sample_variation` may take together.
-        summary: Added to the record's summary, over what is found here.
-        provenance: Added to the record's provenance.
-        warnings: Put in front of the record's warnings.
+        given: Roles and axes given by hand, by canonical path.
+        layers: fnmatch patterns on canonical paths; only matching modules are measured. Empty: by role.
+        exclude: fnmatch patterns of modules that are not measured.
+        statistics: The statistics to record, by default all known ones. A statistic that another one needs
+            is measured too, in any order.
+        memory_limit: Maximum number of bytes of the mean fields of `sample_variation` together.
+        summary: Entries of the record's summary, which replace those found here.
+        provenance: Entries of the record's provenance, which replace those found here.
+        warnings: Warnings that come first in the record.
         progress: Called with the number of samples done so far, after each batch.
-        loss: `loss(output, batch)` returns a scalar tensor. With it each batch is run once more, on a copy
-            and with gradients, and the record gets those of the mean over all samples.
+        loss: `loss(output, batch)` returns a scalar tensor. If given, a copy of each batch is also run with
+            gradients, and the record has the gradients of the mean loss over all samples.
 
     Raises:
         InputError: there is no batch.
-        ModelError: a parameter or buffer has no values yet, or the loss cannot be differentiated.
+        ModelError: a parameter or buffer has no values yet, or the loss cannot be gradient_pass.
         MapError: a pattern matches nothing, or the model was never called.
-        OptionError: the loss raises, or is no scalar that takes a gradient; `statistics` holds no statistic.
+        OptionError: the loss raises an error, is not a scalar or does not require a gradient; `statistics`
+            holds an object that is not a statistic.
     """
     started = time.perf_counter()
     run = _runner(model, forward)
@@ -115,22 +122,22 @@ def capture(
         names = select_names(model_map, layers, exclude)
         budget = MemoryBudget(memory_limit)
         collector = Collector(model_map, chosen, names, budget)
-        differentiated = None if loss is None else GradientPass(model, model_map, chosen, names, loss, budget)
+        gradient_pass = None if loss is None else GradientPass(model, model_map, chosen, names, loss, budget)
         counts = _Counts()
         with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace:
             for batch in chain([first], queue):
-                if differentiated is not None:
-                    # Before the measured forward, so that it sees the batch and all states as that one does.
-                    differentiated.add(batch, run, _batch_size(batch))
+                if gradient_pass is not None:
+                    # Before the measured forward, so that both get the same batch and the same states.
+                    gradient_pass.add(batch, run, _batch_size(batch))
                 counts = _run_batch(batch, run, trace, collector, counts)
                 if progress is not None:
                     progress(counts.samples)
         if not collector.fired:
             raise MapError("the model was never called: `forward` must call it")
         gradients = None
-        if differentiated is not None:
+        if gradient_pass is not None:
             branches = {key: Branches(b.spectral, b.local) for key, b in collector.blocks.items()}
-            gradients = differentiated.finish(collector.modules, branches)
+            gradients = gradient_pass.finish(collector.modules, branches)
         wall = time.perf_counter() - started
         return build_record(
             model,
@@ -153,7 +160,7 @@ def capture(
 
 @dataclass(frozen=True)
 class _Counts:
-    """What was run so far."""
+    """The samples and batches that were run so far."""
 
     samples: int = 0
     batch_size: int = 0
@@ -164,7 +171,7 @@ class _Counts:
 def _run_batch(
     batch: Any, run: Callable[[Any], object], trace: ForwardTrace, collector: Collector, counts: _Counts
 ) -> _Counts:
-    """Run and measure a batch; return the counts with it."""
+    """Run and measure a batch; return the updated counts."""
     size = _batch_size(batch)
     trace.aside("input", lambda: counts.digest.update(list(tensors_in(batch))))
     trace.aside("input", lambda: collector.start_batch(batch, size))
@@ -186,7 +193,7 @@ def _batches(batches: object) -> Iterable[Any]:
         return [batches]
     if not isinstance(batches, Iterable) or isinstance(batches, np.ndarray | str):
         raise InputError(
-            f"batches is a {type(batches).__name__}; a tensor, or a list or iterator of batches was expected"
+            f"`batches` is a {type(batches).__name__}; expected a tensor, or a list or iterator of batches"
         )
     return batches
 
@@ -214,32 +221,32 @@ def _detect(
     run: Callable[[Any], object],
     given: Mapping[str, GivenRole] | None,
 ) -> ModelMap:
-    """Put the model into eval mode and observe it; once more where its first forward makes modules."""
+    """Put the model into eval mode and detect its structure; again if its first forward creates modules."""
     _to_eval(model)
-    there = {id(module) for module in model.modules()}
-    model_map = _detect_on_a_part(model, batch, run, given)
-    if not {id(module) for module in model.modules()} <= there:
+    existing = {id(module) for module in model.modules()}
+    model_map = _detect_on_sample(model, batch, run, given)
+    if not {id(module) for module in model.modules()} <= existing:
         _to_eval(model)
-        model_map = _detect_on_a_part(model, batch, run, given)
+        model_map = _detect_on_sample(model, batch, run, given)
     known = {mapped.name for mapped in model_map.modules}
     known |= {name for names in paths_by_module(model).values() for name in names}
     for name in given or ():
         if name not in known:
             near = ", ".join(difflib.get_close_matches(name, known, 3, 0.0))
-            raise MapError(f"a role is given for {name!r}, which the model does not have; near it: {near}")
+            raise MapError(f"a role is given for {name!r}, but the model has no such module; similar: {near}")
     return model_map
 
 
-def _detect_on_a_part(
+def _detect_on_sample(
     model: nn.Module,
     batch: Any,
     run: Callable[[Any], object],
     given: Mapping[str, GivenRole] | None,
 ) -> ModelMap:
-    """Observe on one sample where a batch can be cut, which costs a fraction of a batch."""
+    """Detect the structure on the first sample if the batch can be sliced, which is much cheaper."""
     model_map = None
     if isinstance(batch, torch.Tensor) and batch.ndim > 1 and batch.shape[0] > 1:
-        # Some models take whole batches only; then one is used.
+        # Some models only take whole batches.
         with contextlib.suppress(Exception):
             model_map = _detect_once(model, batch[:1], 1, run, given)
     if model_map is None:
@@ -254,7 +261,7 @@ def _detect_once(
     run: Callable[[Any], object],
     given: Mapping[str, GivenRole] | None,
 ) -> ModelMap:
-    """Observe so that nothing is left of it: no state, no random number drawn, the batch untouched."""
+    """Detect the structure without changing the model, the random states or the batch."""
     with preserve(model):
         return detect_structure(model, lambda: run(copy_tensors(batch)), batch_size, given)
 
@@ -263,16 +270,18 @@ def _to_eval(model: nn.Module) -> None:
     try:
         model.eval()
     except NotImplementedError as error:
-        # So exported programs answer, which are one function and keep their modules for the weights alone.
+        # Exported programs raise this: they are one function and keep modules only for their weights.
         raise ModelError(f"{error} Capture the model that it was exported from") from error
 
 
 def _require_values(model: nn.Module) -> None:
-    """Refuse a model that running would give values, which nothing could take back, or that cannot run."""
+    """Raise ModelError for a model whose parameters have no values yet, or that runs without hooks."""
     if not takes_hooks(unwrap(model)):
-        raise ModelError("TorchScript runs without hooks: capture the model that it was made from")
+        raise ModelError("TorchScript runs without hooks; capture the model that it was made from")
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if nn.parameter.is_lazy(tensor):
-            raise ModelError(f"{name!r} has no shape yet, as in lazy modules: run the model once before")
+            raise ModelError(
+                f"{name!r} has no shape yet because its module is lazy; run the model once first"
+            )
         if tensor.is_meta:
-            raise ModelError(f"{name!r} is on the meta device and holds no values: load weights before")
+            raise ModelError(f"{name!r} is on the meta device and has no values; load weights first")

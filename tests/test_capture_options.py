@@ -139,7 +139,7 @@ def test_no_batch_is_refused(batches):
 
 @pytest.mark.parametrize("batches", [3, None, "images", np.zeros((2, 4), np.float32)])
 def test_what_is_no_batch_is_refused(batches):
-    with pytest.raises(ft.InputError, match=r"batches is a .*; a tensor, or a list or iterator"):
+    with pytest.raises(ft.InputError, match=r"`batches` is a .*; expected a tensor, or a list or iterator"):
         ft.capture(nn.Sequential(nn.Flatten()), batches)
 
 

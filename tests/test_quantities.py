@@ -46,7 +46,7 @@ def test_the_most_telling_comes_first():
         ({"name": "", "title": "a"}, "name"),
         ({"name": "a", "title": "two\nlines"}, "title"),
         ({"name": "a", "title": "a", "unit": 3}, "unit"),
-        ({"name": "a", "title": "a", "worse": "sideways"}, "expected up, down, either, none"),
+        ({"name": "a", "title": "a", "worse": "sideways"}, "expected one of up, down, either, none"),
     ],
 )
 def test_what_no_view_could_show_is_refused(arguments, message):

@@ -1,4 +1,4 @@
-"""What changed in one layer or block between two records, and whether that is worse."""
+"""The changes of one layer or block between two records, and whether they are worse."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Valu
 
 @dataclass(frozen=True)
 class Change:
-    """One statistic that moved; `severity` is "warning" or "error" where that is worse, else "note"."""
+    """One statistic that changed; `severity` is "warning" or "error" if it became worse, else "note"."""
 
     statistic: str
     before: Value
@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """How one call of a layer, or one block, differs between two records."""
+    """The difference of one call of a layer, or of one block, between two records."""
 
     name: str
     call: int
@@ -42,22 +42,22 @@ class LayerChange:
 
     @property
     def severity(self) -> str | None:
-        """The highest severity of its changes, None without changes."""
-        found = [SEVERITIES.index(change.severity) for change in self.changes]
-        return SEVERITIES[max(found)] if found else None
+        """The highest severity of its changes; None without changes."""
+        severities = [SEVERITIES.index(change.severity) for change in self.changes]
+        return SEVERITIES[max(severities)] if severities else None
 
     @property
     def place(self) -> str:
-        """Name, call and item in one: `fno_blocks@1`, `head[0]`."""
+        """Name, call and item in one text: `fno_blocks@1`, `head[0]`."""
         return place_name(self.name, self.call, self.item)
 
 
 @dataclass(frozen=True)
 class Scales:
-    """The smallest and the largest rms that a network has anywhere, its input included.
+    """The smallest and the largest rms in a network, its input included.
 
-    An untrained layer comes to the scale of the data when it learns, be that by a factor of a hundred; what
-    collapses leaves the scales that the network had.
+    A healthy layer may change its rms by a factor of a hundred when training brings it to the scale of the
+    data; a layer that collapses leaves the range of scales that the network had.
     """
 
     smallest: float
@@ -65,10 +65,10 @@ class Scales:
 
     @classmethod
     def of(cls, record: CaptureRecord) -> "Scales":
-        """Return the scales of a record; those of no number at all where it has none."""
+        """Return the scales of a record; 0 and infinity if it has no rms."""
         entries = [*record.modules, *([] if record.input is None else [record.input])]
-        found = [rms for entry in entries if (rms := entry.stats.get("rms"))]
-        return cls(min(found, default=0.0), max(found, default=math.inf))
+        values = [rms for entry in entries if (rms := entry.stats.get("rms"))]
+        return cls(min(values, default=0.0), max(values, default=math.inf))
 
 
 def module_change(
@@ -80,7 +80,7 @@ def module_change(
 ) -> LayerChange:
     """Compare two records of the same call of the same module.
 
-    `scales` are those of the network before, `stored` what the records hold of numbers of other packages.
+    `scales` are those of the network before; `stored` are the quantities of other packages in the records.
     """
     distance = wasserstein_decades(before.log_histogram, after.log_histogram)
     spectral = spectral_distance(before.spectrum, after.spectrum)
@@ -127,7 +127,7 @@ def _changes(
     scales: Scales | None,
     stored: Sequence[Quantity],
 ) -> Iterator[Change]:
-    """Yield what is worse, the most telling first, then what merely differs."""
+    """Yield the changes that are worse, by rank, then those that are only different."""
     shared = [name for name in after.stats if name in before.stats]
     compared = [quantity for quantity in look_up(shared, stored).values() if quantity.compared]
     for judge, quantities in ((_worse, by_rank(compared)), (_different, compared)):
@@ -154,7 +154,7 @@ def _worse(quantity: Quantity, old: float, new: float, limits: Thresholds) -> It
         if quantity.worse in ("down", "either") and old and new <= limits.lost * old:
             yield change(f"{falls} {old:.3g} → {new:.3g}")
         if quantity.worse == "either" and old < 1 and 1 - new <= limits.lost * (1 - old):
-            # What is left of the other side.
+            # The rest of the share, which belongs to the other side.
             yield change(f"{rises} {1 - old:.3g} → {1 - new:.3g}")
     elif quantity.worse == "down":
         if old and new <= limits.lost * old:
@@ -167,7 +167,7 @@ def _worse(quantity: Quantity, old: float, new: float, limits: Thresholds) -> It
 
 
 def _different(quantity: Quantity, old: float, new: float, limits: Thresholds) -> Iterator[Change]:
-    """Yield a note where a share moved, or a plain number by that share of its larger end."""
+    """Yield a note if a share changed by the limit, or another number by that part of its larger value."""
     if quantity.unit == SHARE:
         moved = quantity.worse in ("none", "either") and abs(new - old) >= limits.share
     else:

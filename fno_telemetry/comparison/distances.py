@@ -1,4 +1,4 @@
-"""Distances between distributions, read off records: of values, of signs, of energy over frequency."""
+"""Distances between the distributions in two records: of magnitudes, and of energy over frequency."""
 
 import math
 
@@ -8,31 +8,35 @@ import numpy.typing as npt
 from fno_telemetry.records import LogHistogram, Spectrum
 
 _SMALLEST_SHARE = 1e-4
-"""Shares below this count as this in the PSI, so that an empty bin costs much but not infinitely much."""
+"""Smaller shares count as this one in the PSI, so that an empty bin does not make it infinite."""
 
 
 def wasserstein_decades(a: LogHistogram | None, b: LogHistogram | None) -> float | None:
     """Return the Wasserstein-1 distance between two distributions of log10 |x|, in decades.
 
-    It is the area between the cumulative shares: how far the values would have to be moved on average.
-    Zeros stand apart and are left out; what lies outside of the edges counts at the outermost edge. None
-    when either has no element but zeros, or the edges are not the same.
+    It is the area between the cumulative distributions [1]: the mean distance that values would have to move.
+    Zeros are left out; values outside the edges count at the outermost edge. None if either has no nonzero
+    elements, or if the edges differ.
+
+    [1] Vallender: Calculation of the Wasserstein distance between probability distributions on the line.
     """
     if a is None or b is None or a.edges != b.edges:
         return None
     first, second = _shares(a), _shares(b)
     if first is None or second is None:
         return None
-    # The share below every edge; within a bin it runs straight from one edge to the next.
+    # The difference of the shares below every edge, linear within a bin.
     gap = np.cumsum(first)[:-1] - np.cumsum(second)[:-1]
     return _area(gap, np.diff(a.edges))
 
 
 def population_stability_index(a: LogHistogram | None, b: LogHistogram | None) -> float | None:
-    """Return the population stability index over the bins of log10 |x|, zeros a bin of their own.
+    """Return the population stability index over the bins of log10 |x|, with one more bin for zeros.
 
-    It is sum((p - q) ln(p / q)); by custom below 0.1 little has changed, above 0.25 much. None when either is
-    empty, or the edges are not the same.
+    It is sum((p - q) ln(p / q)) [1]. By convention, below 0.1 is a small change and above 0.25 a large one.
+    None if either is empty, or if the edges differ.
+
+    [1] Siddiqi: Credit Risk Scorecards, 2006.
     """
     if a is None or b is None or a.edges != b.edges:
         return None
@@ -46,8 +50,8 @@ def population_stability_index(a: LogHistogram | None, b: LogHistogram | None) -
 def spectral_distance(a: Spectrum | None, b: Spectrum | None) -> float | None:
     """Return the Wasserstein-1 distance between two radial spectra, as a share of the Nyquist frequency.
 
-    Frequencies are taken in cycles per field, so that fields of different resolution are compared mode by
-    mode. None without a spectrum on both sides, or when the numbers of axes differ.
+    Frequencies are in cycles per field, so that fields of different resolutions are compared mode by mode.
+    None if either has no spectrum, or if the numbers of axes differ.
     """
     if a is None or b is None or len(a.sizes) != len(b.sizes):
         return None
@@ -62,17 +66,17 @@ def spectral_distance(a: Spectrum | None, b: Spectrum | None) -> float | None:
 
 
 def _area(gap: npt.NDArray[np.float64], widths: npt.NDArray[np.float64]) -> float:
-    """Return the area under |gap|, which runs straight between the points where it is given."""
+    """Return the area under |gap|, where `gap` is linear between the given points."""
     before, after = np.abs(gap[:-1]), np.abs(gap[1:])
     both = before + after
     crosses = (gap[:-1] * gap[1:] < 0) & (both > 0)
-    # Where it crosses zero the area is that of two triangles.
+    # Between points of different sign, the area consists of two triangles.
     triangles = (before**2 + after**2) / np.where(both > 0, both, 1)
     return float(np.sum(np.where(crosses, triangles, both) / 2 * widths))
 
 
 def _shares(histogram: LogHistogram) -> npt.NDArray[np.float64] | None:
-    """Shares at the lowest edge, in each bin, and at the highest edge; without zeros."""
+    """Return the shares below the lowest edge, in each bin and above the highest edge, without zeros."""
     counts = np.asarray([histogram.below, *histogram.counts, histogram.above], dtype=np.float64)
     total = counts.sum()
     return counts / total if total else None

@@ -1,4 +1,4 @@
-"""Records of one run over its steps: when it broke, and which way statistics went."""
+"""Records of one run over its steps, and the trends of statistics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,16 @@ from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Valu
 
 _STRONG = 0.9
 _LARGEST_STEP = 0.8
-"""Of the whole change; what happens in a single step is a break and no trend."""
+"""The largest share of the whole change in a single step; more is a break, not a trend."""
 
 
 @dataclass(frozen=True)
 class Trend:
-    """How one statistic of one layer went over the steps.
+    """The change of one statistic of one layer over the steps.
 
-    `kendall_tau` is Kendall's tau between steps and values: 1 always up, -1 always down, 0 neither.
+    `kendall_tau` is Kendall's tau [1] between steps and values: 1 if it always rises, -1 if it always falls.
+
+    [1] Kendall: A New Measure of Rank Correlation, 1938.
     """
 
     key: str
@@ -29,7 +31,7 @@ class Trend:
 
 @dataclass(frozen=True)
 class Series:
-    """The steps in order, their kind, and the trends that are (nearly) monotone and not negligible."""
+    """The steps in order, their kind, and the trends that are nearly monotone and large enough."""
 
     steps: tuple[int | None, ...]
     step_kind: str | None
@@ -37,7 +39,7 @@ class Series:
 
 
 def series_of(records: Sequence[CaptureRecord], least_change: float) -> Series:
-    """Return the series of three records or more, with the trends that change by `least_change` or more."""
+    """Return the series of three or more records, with the trends of a relative change >= `least_change`."""
     values: dict[str, list[Value]] = {}
     for index, record in enumerate(records):
         entries: list[ModuleRecord | BlockRecord] = [*record.modules, *record.blocks]
@@ -53,7 +55,7 @@ def series_of(records: Sequence[CaptureRecord], least_change: float) -> Series:
 
 
 def sort_by_step(records: Sequence[CaptureRecord]) -> list[CaptureRecord]:
-    """Return the records by ascending step where all have one, else as they are."""
+    """Return the records in order of their steps if all have one, else in the given order."""
     if any(record.step is None for record in records):
         return list(records)
     return sorted(records, key=lambda record: record.step or 0)

@@ -1,4 +1,4 @@
-"""Compares records: two, a series over steps, or a group of runs with a baseline."""
+"""Compares two records, a series of records over steps, or several runs with a baseline."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,10 +16,11 @@ Key = tuple[str, int, str | None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from the first record to the last, in execution order.
+    """The changes from the first record to the last, in execution order.
 
-    In a series `break_step` is the step from which the run was worse than just before and stayed so, and
-    `modules`, `blocks` show that step against the one before it; without a break, the last against the first.
+    In a series, `break_step` is the first step that is worse than the step before it and was not recovered
+    from; `modules` and `blocks` then compare that step with the one before it. Without a break they compare
+    the last record with the first.
     """
 
     verdict: str
@@ -36,7 +37,7 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        """Whether something is worse, not merely different."""
+        """Whether anything is worse, not only different."""
         return self.severity in SEVERITIES[1:]
 
     def __str__(self) -> str:
@@ -51,7 +52,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class GroupFinding:
-    """In how many runs of a group the same thing is worse than in the baseline."""
+    """The number of runs in a group in which a statistic of a layer is worse than in the baseline."""
 
     layer: str
     statistic: str
@@ -66,14 +67,15 @@ def compare(
     allow_different_input: bool = False,
     group: bool = False,
 ) -> Comparison:
-    """Compare records of captures on the same input: what changed, where first, since when, is it worse.
+    """Compare records of captures on the same input: what changed, where first, since when, and is it worse.
 
-    Two records are compared with each other; more are a series over their steps, or with `group` runs of one
-    experiment that are each compared with the first. Layers are matched by canonical name, call and item.
+    Two records are compared with each other. More records are a series over their steps or, with `group`,
+    runs of one experiment that are each compared with the first. Layers are matched by canonical name, call
+    and item.
 
     Raises:
-        ReportError: no second record; other input or another number of samples without
-            `allow_different_input`; steps of different kinds in one series.
+        ReportError: there is no second record; inputs or numbers of samples differ without
+            `allow_different_input`; a series mixes different kinds of steps.
     """
     if not others:
         raise ReportError("compare needs at least two reports")
@@ -94,14 +96,14 @@ def _notes(
     if len(digests) == 1 and len(samples) == 1:
         return ()
     if not allow_different_input:
-        what = "input (digest)" if len(digests) > 1 else "number of samples"
+        what = "inputs (digests)" if len(digests) > 1 else "numbers of samples"
         raise ReportError(
-            f"the reports are of different {what}, so differences would say nothing about the weights; "
+            f"the reports have different {what}, so differences would not show changes of the weights; "
             "capture on the same samples, or pass `allow_different_input=True`"
         )
-    notes = ["the inputs differ: differences are of weights and input together"]
+    notes = ["the inputs differ; differences come from the weights and the inputs together"]
     if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:
-        notes.append("the resolutions differ: spectra are compared mode by mode, in cycles per field")
+        notes.append("the resolutions differ; spectra are compared mode by mode, in cycles per field")
     return tuple(notes)
 
 
@@ -151,28 +153,28 @@ def _over_steps(records: list[CaptureRecord], limits: Thresholds, notes: tuple[s
     kinds = {record.summary.get("step_kind") for record in records}
     if len(kinds) > 1:
         spelled = ", ".join(sorted(str(kind or "none") for kind in kinds))
-        raise ReportError(f"steps of different kinds do not make one series: {spelled}")
+        raise ReportError(f"a series cannot mix different kinds of steps: {spelled}")
     records = sort_by_step(records)
     whole = _pair(records[0], records[-1], limits, notes)
     series = series_of(records, limits.share)
     broke = _break(records, limits)
     if broke is None:
         verdict = whole.verdict
-        # From an untrained start to the end much may change; only a break, or broken values, is worse.
+        # Training may change a lot from start to end; only a break, or non-finite values, is worse.
         severity = whole.severity if whole.severity == "error" else ("note" if whole.severity else None)
         if severity != whole.severity:
             verdict = f"no break over {len(records)} steps; {_first_clause(whole)}"
-        return _replaced(whole, verdict, severity, None, series)
+        return _replace(whole, verdict, severity, None, series)
     index, pair = broke
     step = records[index].step
     at = records[index].spelled_step or f"report {index + 1}"
-    return _replaced(pair, f"broke at {at}: {pair.verdict}", pair.severity, step, series, notes)
+    return _replace(pair, f"broke at {at}: {pair.verdict}", pair.severity, step, series, notes)
 
 
 def _break(records: list[CaptureRecord], limits: Thresholds) -> tuple[int, Comparison] | None:
-    """Return the first step that is worse than the one before it and was not recovered by the end.
+    """Return the first step that is worse than the step before it and was not recovered from by the end.
 
-    A step back to what the run was like before is a recovery, however far it is from the step just before.
+    A return to an earlier state of the run is a recovery, however different it is from the step before.
     """
     for index in range(1, len(records)):
         pair = _pair(records[index - 1], records[index], limits)
@@ -184,7 +186,7 @@ def _break(records: list[CaptureRecord], limits: Thresholds) -> tuple[int, Compa
 
 
 def _recovers(records: list[CaptureRecord], index: int, limits: Thresholds) -> bool:
-    """Whether some earlier record is worse off at the step just before, and not at this one."""
+    """Whether, compared with some earlier record, the step before is worse and this step is not."""
     return any(
         _pair(earlier, records[index - 1], limits).worse and not _pair(earlier, records[index], limits).worse
         for earlier in records[: index - 1]
@@ -205,7 +207,7 @@ def _grouped(
                 if change.severity != "note"
             }
         )
-    found = [GroupFinding(layer, name, count, len(runs)) for (layer, name), count in counted.items()]
+    findings = [GroupFinding(layer, name, count, len(runs)) for (layer, name), count in counted.items()]
     worst = max(pairs, key=lambda pair: SEVERITIES.index(pair.severity) if pair.severity else -1)
     worse = sum(pair.worse for pair in pairs)
     firsts = Counter(pair.first_diverging for pair in pairs if pair.first_diverging)
@@ -214,11 +216,11 @@ def _grouped(
         place, count = firsts.most_common(1)[0]
         often = f"; first diverging at {place} in {count} of {len(runs)}"
     verdict = f"{worse} of {len(runs)} runs are worse than the baseline{often}"
-    found.sort(key=lambda finding: -finding.runs)
-    return _replaced(worst, verdict, worst.severity, None, None, notes, tuple(found))
+    findings.sort(key=lambda finding: -finding.runs)
+    return _replace(worst, verdict, worst.severity, None, None, notes, tuple(findings))
 
 
-def _replaced(
+def _replace(
     pair: Comparison,
     verdict: str,
     severity: str | None,
@@ -251,10 +253,10 @@ def _blocks(record: CaptureRecord) -> dict[tuple[str, int], BlockRecord]:
 
 
 def _highest(layers: Sequence[LayerChange]) -> str | None:
-    found = [SEVERITIES.index(layer.severity) for layer in layers if layer.severity]
-    if not found:
+    severities = [SEVERITIES.index(layer.severity) for layer in layers if layer.severity]
+    if not severities:
         return "note" if any(layer.differs for layer in layers) else None
-    return SEVERITIES[max(found)]
+    return SEVERITIES[max(severities)]
 
 
 def _verdict(

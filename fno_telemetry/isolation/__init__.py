@@ -1,1 +1,1 @@
-"""Leaves no mark on model, process or compiler, whatever runs in between."""
+"""Keeps a capture from changing the model, the process or compiled code."""

@@ -1,4 +1,4 @@
-"""Keeps telemetry out of what `torch.compile` makes, without importing the compiler where nobody uses it."""
+"""Keeps telemetry out of compiled code, without importing the compiler if nothing is compiled."""
 
 import functools
 import sys
@@ -13,49 +13,49 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_stances: list[AbstractContextManager[object]] = []  # one for each block that wants it, in whatever thread
+_stances: list[AbstractContextManager[object]] = []  # one for each running `eager` block, in any thread
 
 
 def compiler_loaded() -> bool:
-    """Whether anybody has compiled anything; importing the compiler would cost all others a second."""
+    """Whether the compiler was imported; importing it takes about a second, so nothing here does."""
     return "torch._dynamo" in sys.modules
 
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Run what is compiled as it was written: what came after compilation is not in the compiled code.
+    """Run compiled modules eagerly within the block, because compiled code ignores hooks added later.
 
-    Compiled code is neither dropped nor made again. The stance is the process's: the last block to end, in
-    whatever thread, puts it back.
+    Compiled code is neither dropped nor recompiled. The stance applies to the whole process; the last block
+    to end, in any thread, restores it.
     """
     if not compiler_loaded():
         yield
         return
     with _lock:
-        # Making one puts it in force.
+        # Creating a stance activates it.
         _stances.append(torch.compiler.set_stance("force_eager"))
     try:
         yield
     finally:
         with _lock:
-            # Not its own, but the newest: the one that knows what was before is taken back last.
+            # The newest one, not its own: the oldest knows the original stance, so it is restored last.
             _stances.pop().__exit__(None, None, None)
 
 
 def keep_uncompiled(function: Callable[P, T]) -> Callable[P, T]:
-    """Return `function` such that it and all it calls are never compiled, wherever it is called from."""
+    """Return `function` wrapped so that it and everything that it calls always run uncompiled."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         if not compiler_loaded():
             return function(*args, **kwargs)
-        outside: Callable[P, T] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
-        return outside(*args, **kwargs)
+        uncompiled: Callable[P, T] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        return uncompiled(*args, **kwargs)
 
-    leave_uncompiled(run)
+    mark_uncompiled(run)
     return run
 
 
-def leave_uncompiled(function: Callable[..., object]) -> None:
-    """Mark `function` as `torch.compiler.disable` does: calls of it are left as they are in compiled code."""
+def mark_uncompiled(function: Callable[..., object]) -> None:
+    """Mark `function` as `torch.compiler.disable` does: compiled code calls it uncompiled."""
     function._torchdynamo_disable = True  # type: ignore[attr-defined]

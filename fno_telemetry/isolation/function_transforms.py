@@ -1,4 +1,4 @@
-"""What vmap, grad and jvp of `torch.func` put around the tensors of a forward that they run."""
+"""Recognises tensors inside `vmap`, `grad` and `jvp` of `torch.func`, which wrap the tensors of a forward."""
 
 import torch
 
@@ -6,12 +6,12 @@ _functorch = torch._C._functorch
 
 
 def is_wrapped(tensor: torch.Tensor) -> bool:
-    """Whether the tensor only stands around the one that has the memory."""
+    """Whether the tensor is a wrapper around the tensor that owns the memory."""
     return _functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def is_batched(tensor: torch.Tensor) -> bool:
-    """Whether vmap hides an axis of the tensor, be it underneath what grad or jvp put around it."""
+    """Whether vmap hides an axis of the tensor, also inside the wrappers of grad and jvp."""
     while is_wrapped(tensor):
         if _functorch.is_batchedtensor(tensor):
             return True

@@ -1,4 +1,4 @@
-"""Leaves a model and the random generators as they were, whatever runs in between."""
+"""Restores a model and the random generators after any code that runs in between."""
 
 import random
 import threading
@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-# Random states, and the flags and buffers of shared modules, are the process's: captures take turns.
+# Random states are global, and models may share modules: captures take turns.
 _turn = threading.RLock()
 
-# What a rank that runs alone has to hold back: the broadcast before a forward, and the reduction after a
-# backward, for which a static graph asks in its first one.
+# Flags for a rank that runs alone: no broadcast before a forward and no reduction after a backward, which a
+# static graph requests in its first backward.
 _ALONE = {
     "require_forward_param_sync": False,
     "require_backward_grad_sync": False,
@@ -24,20 +24,21 @@ _ALONE = {
 
 @contextmanager
 def preserve(model: nn.Module) -> Iterator[None]:
-    """Put back every module's training flag, every buffer and all random states when the block ends.
+    """Restore the training flag of every module, every buffer and all random states when the block ends.
 
-    Meanwhile other threads wait before such a block of theirs, and parallel wrappers only hand on.
+    Within the block, other threads wait before such a block of their own, and parallel wrappers only call
+    the module that they wrap.
     """
-    with _turn, _undivided(model), _put_back(model):
+    with _turn, _run_alone(model), _restore(model):
         yield
 
 
 @contextmanager
-def _undivided(model: nn.Module) -> Iterator[None]:
-    """Run what is wrapped on this process and device alone: one rank may capture without the others."""
-    # Hooks do not fire on the copies that DataParallel spreads over devices.
-    spread = [(m, m.device_ids) for m in model.modules() if isinstance(m, nn.DataParallel)]
-    # What is to be broadcast before the next training step still is: the flag tells, and a forward clears it.
+def _run_alone(model: nn.Module) -> Iterator[None]:
+    """Run wrapped modules in this process on this device only, so that one rank can capture alone."""
+    # Hooks do not fire on the copies that DataParallel distributes over devices.
+    data_parallel = [(m, m.device_ids) for m in model.modules() if isinstance(m, nn.DataParallel)]
+    # A forward clears the flag for the broadcast before the next training step, so the flag is restored.
     flags = [
         (m, name, vars(m)[name])
         for m in model.modules()
@@ -46,21 +47,21 @@ def _undivided(model: nn.Module) -> Iterator[None]:
         if name in vars(m)
     ]
     try:
-        for parallel, _ in spread:
+        for parallel, _ in data_parallel:
             parallel.device_ids = []
         for distributed, name, _ in flags:
             setattr(distributed, name, _ALONE[name])
         yield
     finally:
-        for parallel, devices in spread:
+        for parallel, devices in data_parallel:
             parallel.device_ids = devices
         for distributed, name, flag in flags:
             setattr(distributed, name, flag)
 
 
 @contextmanager
-def _put_back(model: nn.Module) -> Iterator[None]:
-    # Frozen TorchScript has no such flag.
+def _restore(model: nn.Module) -> Iterator[None]:
+    # Frozen TorchScript has no training flag.
     training = [(module, getattr(module, "training", None)) for module in model.modules()]
     buffers = [
         (module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()
@@ -81,19 +82,19 @@ def _put_back(model: nn.Module) -> Iterator[None]:
                 module.training = flag
             else:
                 vars(module).pop("training", None)
-        there = {id(module) for module, _ in training}
-        for made in model.modules():
-            if id(made) not in there:
-                # By the first forward; without a capture around it, it would be in this mode.
-                made.training = True
+        existing = {id(module) for module, _ in training}
+        for created in model.modules():
+            if id(created) not in existing:
+                # The first forward created it; without a capture it would be in training mode.
+                created.training = True
         for module, name, own in buffers:
             module._buffers[name] = own
         for buffer in leaves:
-            # A forward with gradients that writes into it ties it to a graph.
+            # A forward with gradients that wrote into the buffer attached it to a graph.
             if not buffer.is_leaf:
                 buffer.detach_()
         for buffer, before in values:
-            # Writing an unchanged buffer would disturb a graph that somebody has yet to differentiate.
+            # Writing an unchanged buffer would invalidate a graph that is still to be differentiated.
             if not _identical(buffer, before):
                 with torch.no_grad():
                     if buffer.shape != before.shape:
@@ -102,7 +103,7 @@ def _put_back(model: nn.Module) -> Iterator[None]:
 
 
 def _identical(buffer: torch.Tensor, before: torch.Tensor) -> bool:
-    """Whether not a bit differs; a version counter misses writes through `.data` and in inference mode."""
+    """Whether no bit differs; a version counter misses writes through `.data` and in inference mode."""
     if buffer.layout is not torch.strided or buffer.is_quantized or buffer.shape != before.shape:
         return False
     return torch.equal(_bytes(buffer), _bytes(before))

@@ -1,4 +1,4 @@
-"""What each module of a model is: its role, its axes, its blocks, and how to state them by hand."""
+"""The map of a model: roles, axes and blocks, detected or given by hand."""
 
 from lazy_loader import attach_stub
 

@@ -1,4 +1,4 @@
-"""Which modules are measured: by the patterns that the user gives, else by role."""
+"""Selects the modules to measure: by the patterns of the user, else by role."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -9,9 +9,10 @@ from fno_telemetry.mapping.model_map import ModelMap
 
 
 def select_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
-    """Return the names to measure: by role, or those that match `layers`; never those matching `exclude`.
+    """Return the modules to measure: those that match `layers`, else all leaves and all with a role.
 
-    Patterns are of fnmatch on the whole canonical path, `*` crosses dots. MapError when nothing is left.
+    Modules that match `exclude` are left out. Patterns are fnmatch patterns for the whole canonical path; `*`
+    also matches dots. MapError if no module is left.
     """
     by_role = [m.name for m in model_map.modules if m.leaf or m.role != "other"]
     names = [m.name for m in model_map.modules]

@@ -1,4 +1,4 @@
-"""Which axes of a tensor are sample, channel and space, from what was seen of the model."""
+"""The layout of each tensor: its sample, channel and spatial axes, from one followed forward."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from fno_telemetry.statistics.activation import Layout
-from fno_telemetry.tracing.axis_groups import Axis
+from fno_telemetry.tracing.axis_groups import AxisGroup
 from fno_telemetry.tracing.axis_tracking import AxisTracker
 from fno_telemetry.tracing.module_calls import Call
 
 
 class Place(NamedTuple):
-    """A tensor in a forward: an "input" or "output" of a module's call, or a block's "sum"."""
+    """A tensor in a forward: an "input" or "output" of a module call, or the "sum" of a block."""
 
     kind: str
     name: str
@@ -24,10 +24,10 @@ class Place(NamedTuple):
     item: str | None = None
 
 
-class SeenSpace(NamedTuple):
-    """The spatial axes that a tensor of so many dimensions had; `sizes` has several for a flattened axis.
+class TrackedSpace(NamedTuple):
+    """The spatial axes of a tensor with `rank` dimensions; `sizes` has several sizes for a flattened axis.
 
-    `padding` tells for each axis by which pair of which call of `pad` in the batch it was padded, if by any.
+    `padding` holds for each padded axis the call of `pad` in the batch and the pair of its amounts.
     """
 
     rank: int
@@ -37,54 +37,56 @@ class SeenSpace(NamedTuple):
 
 
 class Places:
-    """The axes of the tensors at each place, followed through one forward."""
+    """The axes of the tensor at each place, followed through one forward."""
 
     def __init__(self) -> None:
-        self.identities = AxisTracker()
-        self._axes: dict[Place, tuple[Axis, ...]] = {}
+        self.tracker = AxisTracker()
+        self._axes: dict[Place, tuple[AxisGroup, ...]] = {}
         self._clock: dict[Place, int] = {}
 
     def note(self, place: Place, tensor: torch.Tensor) -> None:
-        """Remember the axes of the tensor at this place, and not the tensor."""
-        self._axes[place], self._clock[place] = self.identities.of(tensor), self.identities.clock
-        self.identities.clock += 1
+        """Remember the axes of the tensor at this place, without keeping the tensor."""
+        self._axes[place], self._clock[place] = self.tracker.groups_of(tensor), self.tracker.clock
+        self.tracker.clock += 1
 
-    def seen_space(self, counts: Callable[[Call], bool]) -> dict[Place, SeenSpace]:
-        """Return what is space where the transforms of the calls that count are over space.
+    def find_spaces(self, counts: Callable[[Call], bool]) -> dict[Place, TrackedSpace]:
+        """Return the spatial axes at each place, taking them from the transforms of the calls that count.
 
-        Where an axis was lost on the way, all that usually are space at that number of dimensions are.
+        Where an axis could not be followed, the axes that are usually spatial in that rank take its place.
         """
-        space = self.identities.space(counts)
+        space = self.tracker.find_space(counts)
         sizes = {
-            place: [self.identities.sizes_in_space(axis, space) for axis in axes]
+            place: [self.tracker.spatial_sizes(axis, space) for axis in axes]
             for place, axes in self._axes.items()
         }
-        spatial = {place: tuple(a for a, own in enumerate(found) if own) for place, found in sizes.items()}
+        spatial = {
+            place: tuple(a for a, own in enumerate(by_axis) if own) for place, by_axis in sizes.items()
+        }
         usual = Counter((len(sizes[place]), axes) for place, axes in spatial.items() if axes)
-        found = {}
+        tracked = {}
         for place, axes in spatial.items():
             rank = len(sizes[place])
             wider = [a for (r, a), count in usual.most_common() if r == rank and set(a) > set(axes)]
             if not axes:
                 continue
             axes = wider[0] if wider else axes
-            whole = [sizes[place][a] or (prod(part.size for part in self._axes[place][a]),) for a in axes]
-            padding = tuple(self.identities.margin(self._axes[place][a], self._clock[place]) for a in axes)
-            found[place] = SeenSpace(rank, axes, tuple(whole), padding)
-        return found
+            whole = [sizes[place][a] or (prod(plain.size for plain in self._axes[place][a]),) for a in axes]
+            padding = tuple(self.tracker.find_padding(self._axes[place][a], self._clock[place]) for a in axes)
+            tracked[place] = TrackedSpace(rank, axes, tuple(whole), padding)
+        return tracked
 
 
 @dataclass(frozen=True)
 class AxesGuide:
-    """What is known about space.
+    """Everything known about the spatial axes of a model.
 
-    `seen`: where axes could be followed from tensor to tensor. Elsewhere:
+    `tracked`: by place, where axes could be followed from tensor to tensor. For all other places:
     `by_rank`: the axes that Fourier transforms or convolutions ran over, by the number of dimensions;
-    `sizes`: the sizes of those axes; `flattened`: the numbers of points of fields of several axes, which are
-    the size of an axis that space was flattened to; `given`, `given_channels`: axes stated by hand, by path.
+    `sizes`: the sizes of those axes; `flattened`: the numbers of points of fields with several axes, which
+    identify an axis that space was flattened to; `given`, `given_channels`: axes given by hand, by path.
     """
 
-    seen: Mapping[Place, SeenSpace] = field(default_factory=dict)
+    tracked: Mapping[Place, TrackedSpace] = field(default_factory=dict)
     by_rank: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     sizes: frozenset[tuple[int, ...]] = frozenset()
     flattened: frozenset[int] = frozenset()
@@ -105,22 +107,22 @@ class AxesGuide:
         `pads` are the amounts of each call of `pad` in the batch so far.
         """
         sample = 0 if shape and shape[0] == batch_size else None
-        seen = self.seen.get(place or Place("output", path))
-        seen = seen if seen is not None and _fits(seen, shape, sample) else None
+        tracked = self.tracked.get(place or Place("output", path))
+        tracked = tracked if tracked is not None and _fits(tracked, shape, sample) else None
         space = self.given.get(path)
         if space is None or any(axis >= len(shape) for axis in space):
-            space = seen.axes if seen else self._space(module, shape, sample)
+            space = tracked.axes if tracked else self._space(module, shape, sample)
         channel = self.given_channels.get(path)
         if channel is None or channel >= len(shape) or channel in space:
             channel = _channel(module, len(shape), sample, space)
         layout = Layout(sample, channel, space)
-        return _without_padding(layout, seen, pads) if seen and seen.axes == space else layout
+        return _without_padding(layout, tracked, pads) if tracked and tracked.axes == space else layout
 
     def _space(self, module: nn.Module | None, shape: tuple[int, ...], sample: int | None) -> tuple[int, ...]:
         rank = len(shape)
         convolved = _convolved_dimensions(module)
         if convolved == 1 and rank and shape[-1] in self.flattened:
-            # Neighbours along it are no neighbours in space, so that it has no spectrum.
+            # Neighbours along a flattened axis are not neighbours in space, so it has no spectrum.
             return ()
         if convolved and rank >= convolved + 1:
             return tuple(range(rank - convolved, rank))
@@ -134,7 +136,7 @@ class AxesGuide:
         runs = self._runs_of_known_size(shape, first, end)
         if len(runs) == 1:
             return runs[0]
-        # Resolution changes inside a network, so axes of unknown size count when their number is usual.
+        # Resolution changes inside a network, so axes of unknown size are spatial at the usual positions.
         return usual
 
     def _runs_of_known_size(self, shape: tuple[int, ...], first: int, end: int) -> list[tuple[int, ...]]:
@@ -146,20 +148,20 @@ class AxesGuide:
         return runs
 
 
-def _fits(seen: SeenSpace, shape: tuple[int, ...], sample: int | None) -> bool:
-    """Whether this is the space of such a tensor; how to unfold another number of points is not known."""
-    if seen.rank != len(shape) or sample in seen.axes:
+def _fits(tracked: TrackedSpace, shape: tuple[int, ...], sample: int | None) -> bool:
+    """Whether this fits a tensor of that shape: a flattened axis of another size cannot be unflattened."""
+    if tracked.rank != len(shape) or sample in tracked.axes:
         return False
-    sizes = zip(seen.axes, seen.sizes, strict=True)
+    sizes = zip(tracked.axes, tracked.sizes, strict=True)
     return all(len(parts) == 1 or prod(parts) == shape[axis] for axis, parts in sizes)
 
 
-def _without_padding(layout: Layout, seen: SeenSpace, pads: Sequence[Sequence[int]]) -> Layout:
-    """Return the layout with what is known of flattened and of padded axes."""
-    unflattened = seen.sizes if any(len(parts) > 1 for parts in seen.sizes) else ()
+def _without_padding(layout: Layout, tracked: TrackedSpace, pads: Sequence[Sequence[int]]) -> Layout:
+    """Return the layout with the sizes of flattened axes and the padding."""
+    unflattened = tracked.sizes if any(len(parts) > 1 for parts in tracked.sizes) else ()
     padding = tuple(
-        tuple(pads[margin[0]][2 * margin[1] :][:2]) if margin and margin[0] < len(pads) else (0, 0)
-        for margin in seen.padding
+        tuple(pads[pair[0]][2 * pair[1] :][:2]) if pair and pair[0] < len(pads) else (0, 0)
+        for pair in tracked.padding
     )
     return replace(layout, unflattened=unflattened, padding=padding if any(map(any, padding)) else ())
 
@@ -180,7 +182,7 @@ def _has_channels_last(module: nn.Module | None) -> bool:
 
 
 def _convolved_dimensions(module: nn.Module | None) -> int:
-    """Return over how many trailing axes a module of torch works by its class, 0 where that says nothing."""
+    """Return the number of trailing axes that a torch module works on by its class, 0 if that is unknown."""
     name = type(module).__name__ if type(module).__module__.startswith("torch.nn") else ""
     if name.startswith(("Conv", "LazyConv", "InstanceNorm", "MaxPool", "AvgPool", "Adaptive", "Upsampling")):
         return next((int(digit) for digit in "123" if f"{digit}d" in name), 0)

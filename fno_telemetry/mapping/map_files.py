@@ -14,10 +14,10 @@ _KEYS = {"name", "role", "spatial_axes", "channel_axis"}
 
 
 def write_map(model_map: ModelMap, path: str | Path) -> None:
-    """Write the map, whole or not at all; every line of it can be changed or left out before it is read."""
+    """Write the map completely or not at all; any entry can be edited or deleted before it is read again."""
     lines = [
         "# Roles: " + ", ".join(ROLES) + ".",
-        "# What is not listed, or has no role or axes here, is seen from the model.",
+        "# Modules, roles and axes that are not listed here are detected from the model.",
         f"schema = {json.dumps(SCHEMA)}",
     ]
     for module in model_map.modules:
@@ -32,15 +32,15 @@ def write_map(model_map: ModelMap, path: str | Path) -> None:
 
 
 def read_map(path: str | Path) -> dict[str, GivenRole]:
-    """Read what a map file states, by module path; MapError names what is wrong with it."""
+    """Read the roles and axes in a map file, by module path; MapError says what is wrong in the file."""
     document = read_toml(path, MapError, hint="; `fno-telemetry map --output` writes one")
     if document.get("schema") != SCHEMA:
-        raise MapError(f"{path}: its schema is {document.get('schema')!r}, expected {SCHEMA!r}")
+        raise MapError(f"{path}: the schema is {document.get('schema')!r}, expected {SCHEMA!r}")
     if unknown := set(document) - {"schema", "modules"}:
-        raise MapError(f"{path}: it has an unknown key {min(unknown)!r}; known: modules, schema")
+        raise MapError(f"{path}: unknown key {min(unknown)!r}; known: modules, schema")
     entries = document.get("modules", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise MapError(f"{path}: modules must be tables, each headed [[modules]]")
+        raise MapError(f"{path}: modules must be tables, each with the header [[modules]]")
     given: dict[str, GivenRole] = {}
     for entry in entries:
         name, role = _entry(path, entry)

@@ -1,4 +1,4 @@
-"""What each module of a model is: its role, its axes, and where branches meet."""
+"""The map of a model: the role and axes of each module, and the blocks in which branches are added."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,27 +13,29 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class GivenRole:
-    """What somebody states about a module; None leaves it to what is seen."""
+    """A role and axes given by hand for a module; None means detected."""
 
     role: Role | None = None
     spatial_axes: tuple[int, ...] | None = None
     channel_axis: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant; MapError."""
+        """Raise MapError for an unknown role, a negative axis or an axis given twice."""
         if self.role is not None and self.role not in ROLES:
-            raise MapError(f"there is no role {self.role!r}; known: {', '.join(ROLES)}")
+            raise MapError(f"unknown role {self.role!r}; known: {', '.join(ROLES)}")
         axes = [] if self.spatial_axes is None else list(self.spatial_axes)
         axes += [] if self.channel_axis is None else [self.channel_axis]
         if any(isinstance(axis, bool) or not isinstance(axis, int) or axis < 0 for axis in axes):
-            raise MapError(f"axes are counted from 0, given were {axes}")
+            raise MapError(f"axes are counted from 0, but {axes} was given")
         if len(set(axes)) < len(axes):
-            raise MapError(f"an axis is spatial or the channel, and named once; given were {axes}")
+            raise MapError(
+                f"each axis can be given only once, as spatial or as channel axis, but {axes} was given"
+            )
 
 
 @dataclass(frozen=True)
 class MappedModule:
-    """One module that was called, or one activation function called inside a module (`parent#name`)."""
+    """A module that was called, or an activation function called inside a module (`parent#name`)."""
 
     name: str
     class_name: str
@@ -43,13 +45,13 @@ class MappedModule:
     channel_axis: int | None = None
     calls: int = 1
     leaf: bool = True
-    shape: tuple[int, ...] = ()  # of the first tensor it returned
-    modes: tuple[int, ...] | None = None  # how many frequencies a spectral one keeps along each axis
+    shape: tuple[int, ...] = ()  # of the first tensor that it returned
+    modes: tuple[int, ...] | None = None  # how many frequencies a spectral module keeps along each axis
 
 
 @dataclass(frozen=True)
 class MappedBlock:
-    """One place where a spectral and a local branch are added, in one call of the module around it."""
+    """A sum of a spectral and a local branch, in one call of the module that contains it."""
 
     name: str
     call: int
@@ -59,20 +61,20 @@ class MappedBlock:
 
 @dataclass(frozen=True)
 class ModelMap:
-    """The modules that were called, in order of completion, the blocks, and what they imply."""
+    """The called modules in order of completion, the blocks, and the axes that follow from them."""
 
     modules: tuple[MappedModule, ...]
     blocks: tuple[MappedBlock, ...]
     axes: AxesGuide
-    roles: Mapping[str, Role] = field(default_factory=dict)  # stated by hand, by path
+    roles: Mapping[str, Role] = field(default_factory=dict)  # given by hand, by path
     numbered: frozenset[str] = frozenset()  # paths whose forward holds several sums
-    runs_whole: bool = False  # the model itself is called, not only parts of it
+    runs_whole: bool = False  # the model itself is called, not only its modules
 
     def __getitem__(self, name: str) -> MappedModule:
         return self._by_name[name]
 
     def get(self, name: str) -> MappedModule | None:
-        """Return what is known of the module at `name`, None when it was not called."""
+        """Return the entry of the module at `name`, None if it was not called."""
         return self._by_name.get(name)
 
     @property
@@ -81,5 +83,5 @@ class ModelMap:
 
 
 def block_name(path: str, numbered: Iterable[str], number: int) -> str:
-    """Return the name of the `number`-th sum in the forward of the module at `path`."""
+    """Return the block name of sum `number`, counted from 0, in the forward of the module at `path`."""
     return f"{path}#{number}" if path in numbered or not path or number else path

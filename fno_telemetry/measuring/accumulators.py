@@ -1,4 +1,4 @@
-"""Running states of one tensor, one block: fed batch by batch, turned into records at the end."""
+"""Running states of tensors, modules and blocks: updated batch by batch, then turned into records."""
 
 import dataclasses
 import math
@@ -30,22 +30,22 @@ from fno_telemetry.statistics.contract import (
 from fno_telemetry.statistics.values import Values
 
 _NEVER_SEEN: Mapping[Of, str] = {
-    "branch_sum": "no sum of a spectral and a local branch was seen",
-    "residual_update": "no sum with the block's own input was seen",
-    "block": "no module's forward is this block alone",
+    "branch_sum": "no sum of a spectral and a local branch was found",
+    "residual_update": "no sum with the block's own input was found",
+    "block": "no module contains exactly this block",
 }
-"""Why the numbers of a block are undefined where there was never anything to measure."""
+"""The reasons for undefined numbers of a block that never had anything to measure."""
 
 
 @dataclass
 class MemoryBudget:
-    """How much the states that grow with a tensor may keep, over all modules together."""
+    """The memory limit in bytes for states that grow with a tensor, over all modules together."""
 
     limit: int
     used: int = 0
 
     def admit(self, state: Any) -> Any:
-        """Return the state, or Undefined when what it keeps would go beyond the limit."""
+        """Return the state, or Undefined if its memory would exceed the limit."""
         needed = getattr(state, "memory_bytes", 0)
         if self.used + needed > self.limit:
             mebibytes = -(-self.limit // 2**20)
@@ -55,7 +55,7 @@ class MemoryBudget:
 
 
 class States:
-    """The merged states of a set of statistics about one thing; one that raises becomes undefined."""
+    """The merged states of several statistics for one subject; a statistic that raises becomes undefined."""
 
     def __init__(self, statistics: StatisticSet, budget: MemoryBudget) -> None:
         self._statistics = statistics
@@ -69,22 +69,22 @@ class States:
             self._add(statistic, partial(statistic.measure, subject))
 
     def add_tensor(self, cached: CachedActivation) -> None:
-        """Measure an activation and merge it; what was measured of it before is not measured again."""
+        """Measure an activation and merge it; states already in the cache are not measured again."""
         for statistic in self._statistics.of("tensor"):
             self._add(statistic, partial(cached.state_of, statistic))
 
     def mark_undefined(self, kind: Of, reason: str) -> None:
-        """Remember that a subject of this kind cannot be measured, for this reason."""
+        """Record that subjects of this kind cannot be measured, for this reason."""
         for statistic in self._statistics.of(kind):
             self._merge(statistic, Undefined(reason))
 
     def summarize(self, kinds: Sequence[Of], known: Known, never_seen: Mapping[Of, str]) -> Summary:
-        """Return the numbers of all statistics of these kinds that were asked for.
+        """Return the numbers of all requested statistics of these kinds.
 
-        A statistic of which nothing was measured is left out, or undefined for the reason in `never_seen`.
+        A statistic that measured nothing is left out, or undefined if `never_seen` has a reason.
         """
         numbers = dict(known.numbers)
-        found = []
+        summaries = []
         for kind in kinds:
             for statistic in self._statistics.of(kind):
                 state = self._states.get(statistic.name)
@@ -96,12 +96,12 @@ class States:
                 summary = self._summarize(statistic, state, dataclasses.replace(known, numbers=needed))
                 numbers |= summary.stats
                 if statistic.name in self._statistics.recorded:
-                    found.append(summary)
-        return join_summaries(found)
+                    summaries.append(summary)
+        return join_summaries(summaries)
 
     @staticmethod
     def move_to_host(all_states: "Sequence[States]") -> None:
-        """Move the states of all of these to host memory, in one transfer for each precision."""
+        """Move all of these states to host memory, with one transfer per precision."""
         moved = on_host([states._states for states in all_states])
         for states, own in zip(all_states, moved, strict=True):
             states._states = own
@@ -117,7 +117,7 @@ class States:
             state = measure()
             if state is not None:
                 self._merge(statistic, state)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it may not cost the others
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it must not affect other statistics
             self._states[statistic.name] = self._failed(statistic, "measuring", error)
 
     def _merge(self, statistic: Statistic, state: Any) -> None:
@@ -129,7 +129,7 @@ class States:
         try:
             summary = summarize_state(statistic, state, known)
             return dataclasses.replace(summary, stats=select_finite(summary.stats))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - nor may its numbers
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - nor must its summary
             return summarize_state(statistic, self._failed(statistic, "summarizing", error))
 
     def _failed(self, statistic: Statistic, doing: str, error: BaseException) -> Undefined:
@@ -139,9 +139,9 @@ class States:
 
 @dataclass
 class TensorAccumulator:
-    """Merges what the statistics measure of one tensor over the batches.
+    """Merges the states of all statistics of one tensor over the batches.
 
-    The legacy formulas are kept where `values` is given, the statistic whose states they are made of.
+    The legacy formulas are computed if `values` is given, the statistic whose states they use.
     """
 
     states: States
@@ -155,7 +155,7 @@ class TensorAccumulator:
     batch_magnitude: torch.Tensor | None = None  # mean |x| of the last batch
 
     def add(self, tensor: torch.Tensor, cached: CachedActivation) -> None:
-        """Measure one batch and merge it; a statistic that raises becomes undefined with that reason."""
+        """Measure one batch and merge it; a statistic that raises becomes undefined for that reason."""
         self.batch_magnitude = None
         activation = cached.activation
         self._note_shape(tuple(tensor.shape), activation.layout)
@@ -166,7 +166,7 @@ class TensorAccumulator:
             state = cached.state_of(self.values)
             row = legacy.measure(tensor, activation, state, self.rectifying)
             self.rows = row if self.rows is None else self.rows.merge(row)
-            # The mean of |x| is as undefined as it is to plain arithmetic when an element is not finite.
+            # As in plain arithmetic, the mean of |x| is NaN if any element is not finite.
             whole = state.finite == state.count
             self.batch_magnitude = torch.where(whole, state.absolute_sum / state.finite, torch.nan)
 
@@ -198,7 +198,7 @@ class TensorAccumulator:
 
 @dataclass(kw_only=True)
 class ModuleAccumulator(TensorAccumulator):
-    """The states of one output of one module call, of the module's weights, and of what it cuts off."""
+    """The states of one output of one module call, of its weights and of its spectral input."""
 
     name: str
     call: int
@@ -208,7 +208,7 @@ class ModuleAccumulator(TensorAccumulator):
     role: Role
 
     def module_record(self, item: str | None, known: Known, gradients: States | None) -> ModuleRecord:
-        """Return the merged record of this output; `gradients` are what a loss adds."""
+        """Return the merged record of this output; `gradients` are the states that a loss adds."""
         summary = _summarize_both(self.states, gradients, OF_MODULES, known, {})
         return ModuleRecord(
             **self._fields(item, summary),
@@ -224,7 +224,7 @@ class ModuleAccumulator(TensorAccumulator):
 
 @dataclass
 class BlockAccumulator:
-    """The states of one place where branches are added."""
+    """The states of one block, where branches are added."""
 
     name: str
     call: int
@@ -234,7 +234,7 @@ class BlockAccumulator:
     legacy_ratios: list[torch.Tensor | None] = field(default_factory=list)
 
     def record(self, known: Known, gradients: States | None) -> BlockRecord:
-        """Return the merged record of this block; `gradients` are what a loss adds."""
+        """Return the merged record of this block; `gradients` are the states that a loss adds."""
         summary = _summarize_both(self.states, gradients, OF_BLOCKS, known, _NEVER_SEEN)
         return BlockRecord(
             name=self.name,
@@ -246,7 +246,7 @@ class BlockAccumulator:
         )
 
     def legacy_column(self) -> tuple[float | None, ...]:
-        """Return the branch ratio of the legacy formulas, one value per batch."""
+        """Return the branch ratio by the legacy formula, one value per batch."""
         values = [None if ratio is None else float(ratio) for ratio in self.legacy_ratios]
         return tuple(v if v is not None and abs(v) < float("inf") else None for v in values)
 
@@ -262,7 +262,7 @@ def _summarize_both(
 
 
 def join_summaries(summaries: Sequence[Summary]) -> Summary:
-    """Return one summary with the numbers of all, and the reason for each that is None."""
+    """Return one summary with all numbers, and a reason for each that is None."""
     stats: dict[str, Value] = {}
     reasons: dict[str, str] = {}
     for summary in summaries:
@@ -270,20 +270,20 @@ def join_summaries(summaries: Sequence[Summary]) -> Summary:
         reasons |= summary.reasons
     for key in stats:
         if stats[key] is None:
-            reasons.setdefault(key, "not a finite number")
+            reasons.setdefault(key, "the result is not finite")
 
-    def only(name: str) -> Any:
+    def find_part(name: str) -> Any:
         return next((part for s in summaries if (part := getattr(s, name)) is not None), None)
 
     parts = [each.name for each in dataclasses.fields(Summary) if each.name not in ("stats", "reasons")]
     return Summary(
         stats,
         {key: reason for key, reason in reasons.items() if stats.get(key) is None},
-        **{name: only(name) for name in parts},
+        **{name: find_part(name) for name in parts},
     )
 
 
 def select_finite(stats: Mapping[str, Any]) -> dict[str, Value]:
-    """Return plain numbers, None where one is not finite; ValueError or TypeError where one is no number."""
+    """Return plain numbers, None for non-finite ones; raise ValueError or TypeError for other objects."""
     plain = {key: v if v is None or type(v) is int else float(v) for key, v in stats.items()}
     return {key: v if v is None or math.isfinite(v) else None for key, v in plain.items()}

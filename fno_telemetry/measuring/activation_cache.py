@@ -1,6 +1,6 @@
-"""Activations of tensors that are still alive: what was measured of one once is not measured again.
+"""Caches activations and their states for live tensors, so that no tensor is measured twice.
 
-A container often returns the very tensor of its last child, and a block is fed what the last one returned.
+A container often returns the same tensor as its last child, and a block gets what the last block returned.
 """
 
 import weakref
@@ -13,25 +13,25 @@ from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.branch_sums import share_memory
 
-_MOST = 4  # a widened or rearranged copy may hang on each
+_MOST = 4  # each may hold a converted copy of its tensor
 
 
 class CachedActivation:
-    """An activation, and the states that statistics have measured of it."""
+    """An activation with the states that statistics measured."""
 
     def __init__(self, activation: Activation) -> None:
         self.activation = activation
         self._states: dict[str, Any] = {}  # by the statistic's name
 
     def state_of(self, statistic: Statistic) -> Any:
-        """Return what the statistic measures of the activation, measured once."""
+        """Return the statistic's state of the activation, measured at most once."""
         if statistic.name not in self._states:
             self._states[statistic.name] = statistic.measure(self.activation)
         return self._states[statistic.name]
 
 
 class ActivationCache:
-    """Hands out one activation per tensor object as long as the tensor lives unchanged; keeps none alive."""
+    """Returns the same activation for a tensor object as long as it is unchanged; keeps no tensor alive."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[int, tuple[weakref.ref[torch.Tensor], int, CachedActivation]] = (
@@ -43,9 +43,9 @@ class ActivationCache:
         return self.cached(tensor, layout).activation
 
     def cached(self, tensor: torch.Tensor, layout: Layout) -> CachedActivation:
-        """Return the activation of this tensor in this layout, with what was measured of it before."""
+        """Return the activation of this tensor in this layout, with the states measured so far."""
         if tensor.is_inference():
-            # Without a version nothing tells whether it was written to since.
+            # Without a version counter, later writes cannot be detected.
             return CachedActivation(Activation(tensor, layout))
         entry = self._entries.get(id(tensor))
         if entry is not None:
@@ -57,7 +57,7 @@ class ActivationCache:
         return cached
 
     def forget(self, target: torch.Tensor) -> None:
-        """Forget what lies in the memory of `target`: a write through `.data` changes no version."""
+        """Forget all tensors in the memory of `target`: writes through `.data` change no version counter."""
         for key, (alive, _, _) in list(self._entries.items()):
             tensor = alive()
             if tensor is None or share_memory(tensor, target):
@@ -72,7 +72,7 @@ class ActivationCache:
 
         def forget(gone: "weakref.ref[torch.Tensor]") -> None:
             entry = entries.get(key)
-            # The address may belong to another tensor by now.
+            # By now the address may belong to another tensor.
             if entry is not None and entry[0] is gone:
                 del entries[key]
 

@@ -1,4 +1,4 @@
-"""Measures while a model runs: listens to a trace and feeds accumulators. Shared by all sinks."""
+"""Measures while a model runs: listens to a trace and updates accumulators."""
 
 from dataclasses import replace
 from typing import Any
@@ -37,7 +37,7 @@ from fno_telemetry.tracing.events import (
     Padded,
     ResidualAdded,
 )
-from fno_telemetry.tracing.fourier_calls import available_frequencies
+from fno_telemetry.tracing.fourier_calls import count_frequencies
 from fno_telemetry.tracing.module_calls import Call, distinct_paths
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
 
@@ -45,7 +45,7 @@ Key = tuple[str, int, str | None]
 
 
 class Collector:
-    """A trace's listener that measures each output once and keeps states, never tensors."""
+    """A listener of a trace that measures each output once and keeps states, never tensors."""
 
     def __init__(
         self,
@@ -60,12 +60,12 @@ class Collector:
         self.blocks: dict[tuple[str, int], BlockAccumulator] = {}
         self.input = TensorAccumulator(States(statistics, self.budget))
         self.fired: set[str] = set()
-        self.transforms_itself = False  # whether the whole model's own forward is the spectral layer
+        self.transforms_itself = False  # whether the model's own forward is the spectral layer
         self.skipped: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self._map = model_map
         self._statistics = statistics
-        # The legacy formulas are read off its states.
+        # The legacy formulas use its states.
         self._values = next((one for one in statistics.of("tensor") if isinstance(one, Values)), None)
         if self._values is not None and self._values.name not in statistics.recorded:
             self._values = None
@@ -74,13 +74,17 @@ class Collector:
         self._batch_size: int | None = None
         self._order = 0
         self._pads: list[tuple[int, ...]] = []  # of this batch, in order
-        self._weighed: set[str] = set()  # paths whose weights were measured: the same in every call
-        self._sums: dict[int, int] = {}  # how many sums a running parent call has made, by its index
+        self._weights_measured: set[str] = (
+            set()
+        )  # paths whose weights were measured, which are the same in every call
+        self._sums: dict[int, int] = {}  # by index of a running parent call: its number of sums so far
         self._block_of: dict[int, BlockAccumulator] = {}  # by spectral call's index, in this batch
-        self._own_blocks: dict[int, BlockAccumulator] = {}  # by a call's index: blocks that are its forward
+        self._own_blocks: dict[
+            int, BlockAccumulator
+        ] = {}  # by call index: the block that the call consists of
 
     def start_batch(self, inputs: object, batch_size: int | None) -> None:
-        """Get ready for a batch and measure the first tensor of what goes in."""
+        """Prepare for a batch and measure the first input tensor."""
         self._batch_size = batch_size
         self._pads.clear()
         self._sums.clear()
@@ -96,11 +100,11 @@ class Collector:
         self.input.add(first, self._cache.cached(first, layout))
 
     def end_batch(self) -> None:
-        """Let go of whatever hangs on the batch's tensors."""
+        """Release everything that refers to tensors of the batch."""
         self._cache.clear()
 
     def on(self, event: Event) -> None:
-        """Measure what an event of the trace holds."""
+        """Measure the tensors of an event."""
         match event:
             case CallEnded():
                 self._call_ended(event.call, event.inputs, event.output)
@@ -115,10 +119,10 @@ class Collector:
             case ResidualAdded():
                 self._residual_added(event)
             case Padded():
-                # For the tensors that are padded by it.
+                # The layouts of padded tensors need the amounts.
                 self._pads.append(event.amounts)
             case Overwriting():
-                # What was measured in this memory holds no longer.
+                # Cached states of this memory are no longer valid.
                 self._cache.forget(event.target)
             case Failed():
                 self.errors.setdefault(event.where or "the model", event.line)
@@ -131,18 +135,18 @@ class Collector:
         return [*(tensor.states for tensor in tensors), *(block.states for block in blocks)]
 
     def failures(self) -> dict[str, str]:
-        """Return everything that went wrong, by where: a module, or a statistic of a tensor or block."""
+        """Return all failures by place: a module, or a statistic of a tensor or block."""
         places = [
             ("input", self.input.states),
             *(("output", output.states) for output in self.outputs.values()),
         ]
         places += [(name, module.states) for (name, _, _), module in self.modules.items()]
         places += [(name, block.states) for (name, _), block in self.blocks.items()]
-        found = dict(self.errors)
+        failures = dict(self.errors)
         for place, states in places:
             for statistic, failure in states.failures.items():
-                found.setdefault(f"{place}/{statistic}", failure)
-        return found
+                failures.setdefault(f"{place}/{statistic}", failure)
+        return failures
 
     def _call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
         self.fired.add(call.path)
@@ -153,24 +157,24 @@ class Collector:
             self._model_ended(call, output)
         if call.path not in self._names:
             return
-        found = False
+        has_tensors = False
         for item, tensor in items(output):
-            found = True
+            has_tensors = True
             accumulator = self._measure((call.path, call.number, item), call.module, _parent_of(call), tensor)
             if accumulator is None:
                 continue
             if accumulator.role == "spectral":
                 self._spectral_input(accumulator, call, inputs)
-            if call.path not in self._weighed and call.module is not None:
-                self._weighed.add(call.path)
+            if call.path not in self._weights_measured and call.module is not None:
+                self._weights_measured.add(call.path)
                 is_spectral = accumulator.role == "spectral"
                 sizes = self._mode_sizes(call, inputs, tensor) if is_spectral else None
                 accumulator.states.add("weights", Weights(call.module, is_spectral, sizes))
-        if not found and output is not None:
+        if not has_tensors and output is not None:
             self.skipped.setdefault(call.path, f"returned {type(output).__name__}, which holds no tensor")
 
     def _branches_added(self, event: BranchesAdded) -> None:
-        """Measure the two operands of a sum."""
+        """Measure the two operands of a branch sum."""
         block = self._block(event.parent, event.spectral, event.local)
         shape = torch.broadcast_shapes(event.s.shape, event.t.shape)  # type: ignore[no-untyped-call]
         s, t = event.s.expand(shape), event.t.expand(shape)
@@ -188,7 +192,7 @@ class Collector:
         block.legacy_ratios.append(above / below if above is not None and below is not None else None)
 
     def _residual_added(self, event: ResidualAdded) -> None:
-        """Measure how far a block moved its input."""
+        """Measure the input of a block and the residual sum."""
         before, after = event.before, event.after
         block = self._block_of.get(event.spectral[-1].index) or self._block(event.parent, event.spectral, ())
         if (reason := unmeasurable(before) or unmeasurable(after)) is not None:
@@ -203,7 +207,7 @@ class Collector:
     def _measure(
         self, key: Key, module: nn.Module | None, parent: str | None, tensor: torch.Tensor
     ) -> ModuleAccumulator | None:
-        """Measure one tensor; None when it cannot be."""
+        """Measure one tensor; None if it cannot be measured."""
         name, number, item = key
         if (reason := unmeasurable(tensor)) is not None:
             self.skipped.setdefault(name if item is None else f"{name}[{item}]", reason)
@@ -232,22 +236,22 @@ class Collector:
     def _spectral_input(self, accumulator: ModuleAccumulator, call: Call, inputs: Any) -> None:
         entered = next(tensors_in(inputs), None)
         if call.input_overwritten or entered is None or unmeasurable(entered) is not None:
-            reason = "what went in is no tensor that can be measured, or is gone"
+            reason = "the input is not a tensor that can be measured, or it was overwritten"
             accumulator.states.mark_undefined("spectral_input", reason)
             return
         layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
-        # The modes are those of the padded field.
+        # The modes are those of the whole field, padding included.
         activation = self._cache.activation(entered, replace(layout, padding=()))
-        # The modes of this very call: a mode that the data did not excite has no energy to cut off either.
+        # The modes of this call: a mode that the data did not excite has no energy that could be cut off.
         accumulator.states.add("spectral_input", SpectralInput(activation, call.modes))
 
     def _layout(self, path: str, module: nn.Module | None, tensor: torch.Tensor, place: Place) -> Layout:
         return self._map.axes.layout(path, module, tuple(tensor.shape), self._batch_size, place, self._pads)
 
     def _mode_sizes(self, call: Call, inputs: Any, output: torch.Tensor) -> ModeSizes | None:
-        """Return the sizes that tell which axes of a spectral module's weights are modes; None if unknown."""
+        """Return the sizes by which the mode axes of spectral weights are recognised; None if unknown."""
         entered = next(tensors_in(inputs), None)
-        available = available_frequencies(call.forward_transforms)
+        available = count_frequencies(call.forward_transforms)
         if entered is None or not available:
             return None
         channels = []
@@ -290,7 +294,7 @@ class Collector:
         if before is None or after is None or unmeasurable(before) or unmeasurable(after):
             return
         if call.input_overwritten:
-            block.states.mark_undefined("block", "the block works in place: its input is gone")
+            block.states.mark_undefined("block", "the block overwrites its input in place")
             return
         sides = []
         for kind, tensor in (("input", before), ("output", after)):

@@ -1,6 +1,6 @@
-"""The pass with gradients: each batch once more, differentiated by the user's loss, and nothing left of it.
+"""The gradient pass: runs a copy of each batch and differentiates the user's loss, leaving no trace.
 
-Gradients are taken by `torch.autograd.grad`, which writes no `.grad`, and seen on their way by tensor hooks.
+Gradients come from `torch.autograd.grad`, which does not write `.grad`, and from tensor hooks on outputs.
 """
 
 import math
@@ -47,7 +47,7 @@ class Branches:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a gradient pass found: the states of each output and block, the loss if it is finite."""
+    """The results of a gradient pass: the states of each output and block, and the loss if it is finite."""
 
     loss: float | None
     modules: Mapping[Key, States]
@@ -58,7 +58,7 @@ class Gradients:
 
 
 class GradientPass:
-    """Differentiates batch by batch; keeps the mean gradient of each parameter, of outputs only states."""
+    """Differentiates batch by batch; keeps the mean gradient of each parameter, and states of outputs."""
 
     def __init__(
         self,
@@ -80,21 +80,21 @@ class GradientPass:
         self._loss = loss
         self._trained = {id(p): p for p in model.parameters() if p.requires_grad}
         self._parameter_names = {id(p): name.rpartition(".")[2] for name, p in model.named_parameters()}
-        self._modules: dict[str, nn.Module] = {}  # what was called, by path
+        self._modules: dict[str, nn.Module] = {}  # the modules that were called, by path
         self._sums: dict[int, torch.Tensor] = {}  # samples times gradient, by parameter
         self._outputs: dict[Key, States] = {}
-        self._values: list[torch.Tensor] = []  # of each batch, times its samples
+        self._values: list[torch.Tensor] = []  # the loss of each batch times its number of samples
         self._samples = 0
-        self._size = 0  # of the batch that runs
+        self._size = 0  # the number of samples of the running batch
         self._awaited: dict[Key, _Awaited] = {}  # outputs of this batch whose gradient has not arrived yet
         self._leaves: dict[Key, torch.Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._differentiating = False
 
     def add(self, batch: Any, run: Callable[[Any], object], size: int | None) -> None:
-        """Run a batch of `size` samples and differentiate its loss; model and batch stay as they were.
+        """Run a batch of `size` samples and differentiate its loss; model and batch are unchanged.
 
-        Raises what `losses` and the forward raise.
+        Raises the errors of `losses` and of the forward.
         """
         started = time.perf_counter()
         self._size = size or 1
@@ -105,7 +105,7 @@ class GradientPass:
                 with trace, trace.batch():
                     output = run(own)
                 loss = losses.evaluate(self._loss, output, own, bool(self._trained))
-                self._take(loss)
+                self._differentiate(loss)
         finally:
             for handle in self._handles:
                 handle.remove()
@@ -117,7 +117,7 @@ class GradientPass:
         self._seconds += time.perf_counter() - started
 
     def finish(self, outputs: Iterable[Key], blocks: Mapping[BlockKey, Branches]) -> Gradients:
-        """Return what was found of these outputs and blocks of the measured forward."""
+        """Return the gradients of these outputs and blocks of the measured forward."""
         parameters = {
             key: ParameterGradient(
                 parameter, self._sums.pop(key).div_(self._samples) if key in self._sums else None
@@ -125,25 +125,25 @@ class GradientPass:
             for key, parameter in self._trained.items()
         }
         modules = self._of_modules(outputs, parameters)
-        found = {key: self._of_block(branches, parameters) for key, branches in blocks.items()}
-        States.move_to_host([*modules.values(), *found.values()])
+        by_block = {key: self._of_block(branches, parameters) for key, branches in blocks.items()}
+        States.move_to_host([*modules.values(), *by_block.values()])
         loss = sum(map(float, on_host(self._values))) / self._samples
         warnings = []
         if not self._trained:
-            warnings.append("no parameter requires a gradient, so none of the loss is known")
+            warnings.append("no parameter requires a gradient, so the loss has no parameter gradients")
         if not math.isfinite(loss):
             warnings.append(f"the loss is not finite: {loss}")
         return Gradients(
             loss=loss if math.isfinite(loss) else None,
             modules=modules,
-            blocks=found,
+            blocks=by_block,
             failures={f"{where}/gradients": line for where, line in self._all_failures(modules).items()},
             warnings=tuple(warnings),
             seconds=self._seconds,
         )
 
     def on(self, event: Event) -> None:
-        """Wait for the gradients of what is returned; of all else the measured forward tells."""
+        """Register outputs whose gradients are needed; the measured forward handles all other events."""
         match event:
             case CallEnded():
                 call = event.call
@@ -162,46 +162,48 @@ class GradientPass:
         self, outputs: Iterable[Key], parameters: Mapping[int, ParameterGradient]
     ) -> dict[Key, States]:
         modules: dict[Key, States] = {}
-        told = set()
+        measured = set()
         for key in outputs:
             if key not in self._outputs:
                 self._states_of(key).mark_undefined(
-                    "output_gradient", "it was not returned again when gradients were taken"
+                    "output_gradient", "the output was not returned again in the gradient pass"
                 )
             modules[key] = states = self._outputs[key]
             module = self._modules.get(key[0])
-            # The weights of a module are told with the first of its outputs.
-            if module is not None and key[0] not in told:
-                told.add(key[0])
-                states.add("parameter_gradients", self._together(trained_parameters(module), parameters))
+            # The weights of a module belong to the record of its first output.
+            if module is not None and key[0] not in measured:
+                measured.add(key[0])
+                states.add("parameter_gradients", self._collect(trained_parameters(module), parameters))
         return modules
 
     def _of_block(self, branches: Branches, parameters: Mapping[int, ParameterGradient]) -> States:
         states = States(self._statistics, self._budget)
         sides = (self._parameters_of(paths) for paths in (branches.spectral, branches.local))
-        subject = BranchGradients(*(self._together(side, parameters) for side in sides))
+        subject = BranchGradients(*(self._collect(side, parameters) for side in sides))
         states.add("branch_gradients", subject)
         return states
 
     def _all_failures(self, modules: Mapping[Key, States]) -> dict[str, str]:
-        found = dict(self._failures)
+        failures = dict(self._failures)
         for (name, _, _), states in modules.items():
             for failure in states.failures.values():
-                found.setdefault(name, failure)
-        return found
+                failures.setdefault(name, failure)
+        return failures
 
     def _states_of(self, key: Key) -> States:
         return self._outputs.setdefault(key, States(self._statistics, self._budget))
 
     def _wait(self, key: Key, tensor: torch.Tensor) -> None:
         if tensor.is_inference():
-            reason = "it was made in inference mode, where nothing takes a gradient"
+            reason = "the output was made in inference mode, where gradients are not available"
             self._states_of(key).mark_undefined("output_gradient", reason)
         elif not tensor.requires_grad:
-            reason = "it takes no gradient: it is detached, or made of nothing that requires one"
+            reason = (
+                "the output does not require a gradient: it is detached, or made without trainable values"
+            )
             self._states_of(key).mark_undefined("output_gradient", reason)
         elif tensor.is_leaf:
-            # A parameter, or what went in: no hook is put on what outlives the batch.
+            # A parameter or an input: tensors that outlive the batch get no hook.
             self._leaves[key] = tensor
         else:
             self._awaited[key] = _Awaited(tuple(tensor.shape), tensor.device)
@@ -209,7 +211,7 @@ class GradientPass:
             self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def _arrived(self, key: Key, gradient: torch.Tensor | None) -> None:
-        # A loss that differentiates for itself sends other gradients this way before.
+        # A loss that computes gradients itself triggers this hook earlier with other gradients.
         if not self._differentiating or gradient is None or key not in self._awaited:
             return
         with torch.no_grad(), torch._C._DisableAutocast():
@@ -219,50 +221,50 @@ class GradientPass:
         subject = OutputGradient(gradient, awaited.shape, self._size, awaited.device)
         self._states_of(key).add("output_gradient", subject)
 
-    def _take(self, loss: torch.Tensor) -> None:
-        """Differentiate, and keep what is to be kept of the gradients."""
+    def _differentiate(self, loss: torch.Tensor) -> None:
+        """Differentiate the loss and add up the gradients."""
         self._differentiating = True
         try:
-            found = losses.gradients_by_leaf(loss)
+            by_leaf = losses.compute_gradients(loss)
         finally:
             self._differentiating = False
         with torch.no_grad(), torch._C._DisableAutocast():
-            for key in self._trained.keys() & found.keys():
-                gradient = found[key]
+            for key in self._trained.keys() & by_leaf.keys():
+                gradient = by_leaf[key]
                 if key not in self._sums:
                     self._sums[key] = torch.zeros_like(gradient, dtype=_wide(gradient))
                 self._sums[key].add_(gradient, alpha=self._size)
             for place, leaf in self._leaves.items():
-                self._note(place, _Awaited(tuple(leaf.shape), leaf.device), found.get(id(leaf)))
-            # The loss does not depend on what no gradient came for.
+                self._note(place, _Awaited(tuple(leaf.shape), leaf.device), by_leaf.get(id(leaf)))
+            # The loss does not depend on the outputs that got no gradient.
             for place, awaited in self._awaited.items():
                 self._note(place, awaited, None)
 
     def _parameters_of(self, paths: Iterable[str]) -> Iterator[nn.Parameter]:
-        """Yield the parameters of these modules and of all below them, each once."""
+        """Yield the parameters of these modules and of their submodules, each once."""
         modules = [self._modules[path] for path in paths if path in self._modules]
         yield from {id(p): p for module in modules for p in module.parameters()}.values()
 
-    def _together(
+    def _collect(
         self, parameters: Iterable[nn.Parameter], known: Mapping[int, ParameterGradient]
     ) -> ParameterGradients:
-        """Return these parameters with their gradients; the first frozen one is named."""
-        found = []
+        """Return these parameters with their gradients, or the name of the first frozen one."""
+        gradients = []
         for parameter in parameters:
             if (own := known.get(id(parameter))) is None:
                 return ParameterGradients((), self._parameter_names.get(id(parameter), ""))
-            found.append(own)
-        return ParameterGradients(tuple(found))
+            gradients.append(own)
+        return ParameterGradients(tuple(gradients))
 
 
 @dataclass(frozen=True)
 class _Awaited:
-    """An output whose gradient is to come."""
+    """An output whose gradient has not arrived yet."""
 
     shape: tuple[int, ...]
     device: torch.device
 
 
 def _wide(tensor: torch.Tensor) -> torch.dtype:
-    """Return the precision for sums: that of the tensor, or float64 where the device has it."""
+    """Return the precision for sums: at least float64, or that of the tensor on devices without float64."""
     return tensor.dtype if tensor.device.type == "mps" else torch.promote_types(tensor.dtype, torch.float64)

@@ -1,4 +1,4 @@
-"""A user's loss: evaluated, checked and differentiated, with one line for whatever cannot be."""
+"""Evaluates, checks and differentiates a user's loss, with one-line errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,33 +10,33 @@ from fno_telemetry.errors import ModelError, OptionError
 from fno_telemetry.tracing.nested_tensors import tensors_in
 
 Loss = Callable[[Any, Any], torch.Tensor]
-"""`loss(output, batch)` returns a scalar; for several batches it should be a mean over samples."""
+"""`loss(output, batch)` returns a scalar; with several batches it should be the mean over samples."""
 
-_EXPECTED = "a scalar tensor was expected, such as torch.nn.functional.mse_loss gives"
+_EXPECTED = "expected a scalar tensor, as returned by torch.nn.functional.mse_loss"
 
 _SHARDING = ("torch.distributed.fsdp", "torch.distributed.tensor")
 
 
 def require_gradients(model: nn.Module) -> None:
-    """Refuse a model whose parameters' gradients cannot be had; ModelError with what to do."""
+    """Raise ModelError, with advice, for a model whose parameters cannot get gradients."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_inference():
             raise ModelError(
-                f"{name!r} was made in inference mode and takes part in no gradient: make the model outside "
-                "of torch.inference_mode(), or leave out the loss"
+                f"{name!r} was made in inference mode, so it has no gradient; make the model outside "
+                "torch.inference_mode(), or leave out the loss"
             )
     classes = {base for module in model.modules() for base in type(module).__mro__}
     classes |= {type(parameter) for parameter in model.parameters()}
-    # What is differentiated are gathered copies, whose gradients only a full backward hands back.
-    if any(found.__module__.startswith(_SHARDING) for found in classes):
+    # The forward uses gathered copies; only a full backward returns their gradients.
+    if any(cls.__module__.startswith(_SHARDING) for cls in classes):
         raise ModelError(
-            "the parameters are sharded, so their gradients cannot be taken here: capture the model before "
+            "the parameters are sharded, so gradients cannot be computed here; capture the model before "
             "it is sharded, or from a checkpoint, or leave out the loss"
         )
 
 
 def evaluate(loss: Loss, output: Any, batch: Any, must_take_gradients: bool) -> torch.Tensor:
-    """Return the loss of a batch; OptionError when it raises, is no scalar, or takes no gradient but must."""
+    """Return the loss of a batch; OptionError if it raises, is not a scalar, or lacks a required gradient."""
     try:
         value = loss(output, batch)
     except (Exception, SystemExit) as error:  # a user's loss may raise anything
@@ -47,52 +47,54 @@ def evaluate(loss: Loss, output: Any, batch: Any, must_take_gradients: bool) -> 
         kind = f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
         raise OptionError(f"the loss returned {kind}; {_EXPECTED}")
     if must_take_gradients and not value.requires_grad:
-        raise OptionError(f"the loss takes no gradient: {_why_none(list(tensors_in(output)))}")
+        raise OptionError(
+            f"the loss does not require a gradient: {_explain_missing(list(tensors_in(output)))}"
+        )
     return value
 
 
-def gradients_by_leaf(loss: torch.Tensor) -> dict[int, torch.Tensor]:
-    """Return d loss / d leaf by the leaf's id, for every leaf that it is made of; no `.grad` is written.
+def compute_gradients(loss: torch.Tensor) -> dict[int, torch.Tensor]:
+    """Return d loss / d leaf by the id of the leaf, for every leaf of the graph; writes no `.grad`.
 
-    ModelError when a backward function raises.
+    ModelError if a backward function raises.
     """
-    leaves = _leaves_of(loss) if loss.requires_grad else []
+    leaves = _find_leaves(loss) if loss.requires_grad else []
     if not leaves:
         return {}
     try:
-        found = torch.autograd.grad(loss, leaves, allow_unused=True)
-    except Exception as error:  # backward functions raise what they like
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+    except Exception as error:  # a backward function may raise anything
         detail = f"{type(error).__name__}: {error}"
         raise ModelError(f"the gradients of the loss cannot be computed: {detail}") from error
     return {
         id(leaf): gradient if gradient.layout is torch.strided else gradient.to_dense()
-        for leaf, gradient in zip(leaves, found, strict=True)
+        for leaf, gradient in zip(leaves, gradients, strict=True)
         if gradient is not None
     }
 
 
-def _leaves_of(loss: torch.Tensor) -> list[torch.Tensor]:
-    """Return every leaf that requires a gradient, also where it is nobody's parameter.
+def _find_leaves(loss: torch.Tensor) -> list[torch.Tensor]:
+    """Return every leaf that requires a gradient, also leaves that are not parameters.
 
-    What does not lead to a leaf that is asked for would not be differentiated at all.
+    Autograd skips every part of the graph that leads to none of the requested leaves.
     """
     waiting = [torch.autograd.graph.get_gradient_edge(loss).node]
     seen = set(waiting)
-    found: list[torch.Tensor] = []
+    leaves: list[torch.Tensor] = []
     while waiting:
         node = waiting.pop()
         if type(node).__name__ == "AccumulateGrad":
-            found.append(node.variable)  # type: ignore[attr-defined]
+            leaves.append(node.variable)  # type: ignore[attr-defined]
         for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 waiting.append(following)
-    return found
+    return leaves
 
 
-def _why_none(output: list[torch.Tensor]) -> str:
+def _explain_missing(output: list[torch.Tensor]) -> str:
     if output and all(tensor.is_inference() for tensor in output):
         return "the model's output was made in inference mode"
     if output and not any(tensor.requires_grad for tensor in output):
-        return "the model's output takes none, as under torch.no_grad() or behind detach()"
-    return "the model's output does, so the loss itself detaches or leaves it out"
+        return "the model's output does not require one, for example because of torch.no_grad() or detach()"
+    return "the model's output does, so the loss detaches it or does not use it"

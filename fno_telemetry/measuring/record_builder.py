@@ -1,4 +1,4 @@
-"""Puts a record together from what a capture's collector holds."""
+"""Builds the record of a capture from its collector."""
 
 import datetime
 import platform
@@ -21,15 +21,15 @@ from fno_telemetry.statistics.contract import Known
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap, written_class
 from fno_telemetry.version import __version__
 
-# Modules with these are often only iterated over, so that it says nothing when they are not called.
+# Modules with these forwards are often only iterated over, so they are not listed as not called.
 _CONTAINERS = (nn.Module.forward, nn.Sequential.forward)
 
-_CALLED_OUTSIDE = "called outside of the model's own forward only"
+_CALLED_OUTSIDE = "called only outside the model's own forward"
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long a capture took, and its parts."""
+    """The duration of a capture and of its parts, in seconds."""
 
     wall: float
     model: float
@@ -39,13 +39,13 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a finished capture besides what was measured."""
+    """Facts about a finished capture other than its measurements."""
 
     samples: int
     batch_size: int
     digest: str | None
     seconds: Seconds
-    called_outside: frozenset[str]  # paths called outside of the model's own forward
+    called_outside: frozenset[str]  # paths called outside the model's own forward
 
 
 def build_record(
@@ -59,7 +59,7 @@ def build_record(
     provenance: Mapping[str, Any],
     warnings: tuple[str, ...],
 ) -> CaptureRecord:
-    """Return the record; `summary` and `provenance` win over what is found here."""
+    """Return the record; entries of `summary` and `provenance` replace those found here."""
     States.move_to_host(collector.all_states)
     of_modules = gradients.modules if gradients else {}
     of_blocks = gradients.blocks if gradients else {}
@@ -136,7 +136,7 @@ def _provenance(
 
 
 def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both; where both have a mapping under a key, the entries of both."""
+    """Return the entries of both, where `given` overrides `own`; mappings under one key are merged too."""
     both = {**own, **given}
     for key in own.keys() & given.keys():
         if isinstance(own[key], Mapping) and isinstance(given[key], Mapping):
@@ -145,21 +145,19 @@ def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_sums(collector: Collector) -> tuple[str, ...]:
-    """Return a warning where spectral modules ran and none of their outputs was seen in a sum."""
+    """Return a warning if spectral modules ran and their outputs are in no branch sum."""
     added = {name for block in collector.blocks.values() for name in block.spectral}
     spectral = dict.fromkeys(m.name for m in collector.modules.values() if m.role == "spectral")
     alone = [name for name in spectral if name not in added]
     if collector.transforms_itself:
         return (
             "the model's own forward calls the Fourier transforms, so no module is spectral and there are no "
-            "branch shares; they need a module of their own",
+            "branch shares; put the transforms into a module of their own",
         )
     if not alone:
         return ()
     more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
-    return (
-        f"{alone[0]}{more}: spectral, but no sum with another branch was seen, so there are no branch shares",
-    )
+    return (f"{alone[0]}{more}: spectral, but in no sum with another branch, so there are no branch shares",)
 
 
 def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:
@@ -177,22 +175,22 @@ def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:
 def _not_fired(
     model: nn.Module, collector: Collector, model_map: ModelMap, called_outside: Set[str]
 ) -> tuple[FrozenMapping[str], ...]:
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     paths = paths_by_module(model)
     for module in model.modules():
         names = paths.get(id(module), ())
         if not names or any(name in collector.fired for name in names):
             continue
         if not takes_hooks(module):
-            found[names[0]] = "TorchScript runs without hooks"
+            reasons[names[0]] = "TorchScript runs without hooks"
         elif "forward" in vars(module) or type(module).forward not in _CONTAINERS:
             outside = [name for name in names if name in called_outside]
-            found[(outside or names)[0]] = _CALLED_OUTSIDE if outside else "its forward was not called"
+            reasons[(outside or names)[0]] = _CALLED_OUTSIDE if outside else "its forward was not called"
     for mapped in model_map.modules:
         if mapped.name not in collector.fired:
-            found[mapped.name] = "called when the structure was detected, not in the capture"
-    return _with_reasons(found)
+            reasons[mapped.name] = "called in structure detection, but not in the capture"
+    return _with_reasons(reasons)
 
 
-def _with_reasons(found: Mapping[str, str]) -> tuple[FrozenMapping[str], ...]:
-    return tuple(FrozenMapping({"name": name, "reason": reason}) for name, reason in found.items())
+def _with_reasons(reasons: Mapping[str, str]) -> tuple[FrozenMapping[str], ...]:
+    return tuple(FrozenMapping({"name": name, "reason": reason}) for name, reason in reasons.items())

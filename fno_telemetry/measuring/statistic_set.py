@@ -1,4 +1,4 @@
-"""Which statistics a capture measures: those asked for, those that they need, each by what it is of."""
+"""The statistics that a capture measures: those requested and those that they need, by kind."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _ORDER = (*OF_MODULES, *OF_BLOCKS)
 
 @dataclass(frozen=True)
 class StatisticSet:
-    """Statistics, each after those that it needs; `recorded` are the names of those that were asked for."""
+    """Statistics, each after those that it needs; `recorded` are the names of the requested ones."""
 
     statistics: tuple[Statistic, ...]
     recorded: frozenset[str]
@@ -29,22 +29,22 @@ class StatisticSet:
 
     @property
     def foreign_quantities(self) -> tuple[Quantity, ...]:
-        """What statistics of other packages say of their numbers, which a record has to hold."""
-        asked = [one for one in self.statistics if one.name in self.recorded]
-        found = {quantity.name: quantity for statistic in asked for quantity in statistic.quantities}
-        return tuple(quantity for name, quantity in found.items() if name not in QUANTITIES)
+        """The quantities of requested statistics from other packages, which the record stores."""
+        requested = [one for one in self.statistics if one.name in self.recorded]
+        quantities = {quantity.name: quantity for statistic in requested for quantity in statistic.quantities}
+        return tuple(quantity for name, quantity in quantities.items() if name not in QUANTITIES)
 
 
 def choose_statistics(asked: Sequence[Statistic] | None) -> tuple[StatisticSet, list[str]]:
-    """Return what to measure, all that are known by default, and a line for each plug-in that cannot be used.
+    """Return the statistics to measure, by default all known ones, and a line for each unusable plug-in.
 
-    OptionError when what was asked for is no statistic, stands twice, or needs something that cannot be had.
+    OptionError if a requested object is not a statistic, is given twice, or needs a missing statistic.
     """
     if asked is None:
         return _all_known()
     for statistic in asked:
         if (reason := why_no_statistic(statistic)) is not None:
-            raise OptionError(f"`statistics` holds {_called(statistic)}, which is no statistic: {reason}")
+            raise OptionError(f"`statistics` holds {_called(statistic)}, which is not a statistic: {reason}")
     names = [statistic.name for statistic in asked]
     if twice := [name for name in names if names.count(name) > 1]:
         raise OptionError(f"`statistics` holds {twice[0]!r} twice")
@@ -52,27 +52,27 @@ def choose_statistics(asked: Sequence[Statistic] | None) -> tuple[StatisticSet, 
 
 
 def _all_known() -> tuple[StatisticSet, list[str]]:
-    found: list[Statistic] = []
+    usable: list[Statistic] = []
     problems = []
     for name in plugins.names("statistics"):
         try:
             statistic = plugins.load("statistics", name)()
             if (reason := why_no_statistic(statistic)) is not None:
-                raise OptionError(f"it is no statistic: {reason}")
-            # Its needs may not be there either, which must not cost the others.
-            _with_needs([*found, statistic])
+                raise OptionError(f"it is not a statistic: {reason}")
+            # A missing need must not affect other statistics either.
+            _with_needs([*usable, statistic])
         except Exception as error:
-            # One broken package may not end every capture.
+            # One broken package must not stop every capture.
             if name in plugins.STATISTICS:
                 raise
             problems.append(f"the statistic {name!r} is left out: {error}")
         else:
-            found.append(statistic)
-    return StatisticSet(_with_needs(found), frozenset(one.name for one in found)), problems
+            usable.append(statistic)
+    return StatisticSet(_with_needs(usable), frozenset(one.name for one in usable)), problems
 
 
 def _with_needs(asked: Iterable[Statistic]) -> tuple[Statistic, ...]:
-    """Return the statistics with all that they need, directly or not, each after what it needs."""
+    """Return the statistics with all that they need, directly or indirectly, each after its needs."""
     known = {statistic.name: statistic for statistic in asked}
     ordered: dict[str, Statistic] = {}
 
@@ -80,14 +80,14 @@ def _with_needs(asked: Iterable[Statistic]) -> tuple[Statistic, ...]:
         if name in ordered:
             return
         if name in waiting:
-            raise OptionError(f"statistics need one another in a circle: {' → '.join((*waiting, name))}")
+            raise OptionError(f"statistics need each other in a circle: {' → '.join((*waiting, name))}")
         statistic = known[name] if name in known else _load(name, waiting[-1])
         for needed in statistic.needs:
             add(needed, (*waiting, name))
             if _place(ordered[needed]) > _place(statistic):
                 raise OptionError(
-                    f"the statistic {name!r} is of {statistic.of} and needs {needed!r}, which is of "
-                    f"{ordered[needed].of} and is only known later"
+                    f"the statistic {name!r} of {statistic.of} needs {needed!r} of {ordered[needed].of}, "
+                    "which is summarized later"
                 )
         ordered[name] = statistic
 
@@ -102,12 +102,12 @@ def _load(name: str, needed_by: str) -> Statistic:
         return make()
     except Exception as error:
         raise OptionError(
-            f"the statistic {needed_by!r} needs {name!r}, which cannot be had: {error}"
+            f"the statistic {needed_by!r} needs {name!r}, which cannot be loaded: {error}"
         ) from error
 
 
 def _place(statistic: Statistic) -> tuple[bool, int]:
-    """Return where in the order of summarizing it comes; numbers of blocks and of modules never meet."""
+    """Return the position in the order of summarizing; blocks come after modules."""
     return statistic.of in OF_BLOCKS, _ORDER.index(statistic.of)
 
 

@@ -1,4 +1,4 @@
-"""What is measured, a statistic a file: each measures a tensor, merges its states, and summarizes them."""
+"""The statistics, one per file: each measures a subject, merges states and summarizes them."""
 
 from lazy_loader import attach_stub
 

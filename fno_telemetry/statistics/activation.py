@@ -1,6 +1,6 @@
-"""A tensor as the statistics see it: laid out, in a precision that can be summed, non-finite set apart.
+"""A tensor prepared for statistics: in a common layout, in float32 or wider, with non-finite elements masked.
 
-What several statistics need is computed once here and kept only as long as this object lives.
+Values that several statistics need are computed once and kept as long as the object.
 """
 
 from collections.abc import Iterator
@@ -10,26 +10,26 @@ from functools import cached_property
 import torch
 
 from fno_telemetry.isolation.function_transforms import is_batched
-from fno_telemetry.statistics.field_energy import FieldEnergy, field_energy
+from fno_telemetry.statistics.field_energy import FieldEnergy, compute_field_energy
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 _UNMEASURABLE = ("float4_e2m1fn_x2",)
-"""Floating point by name, but torch cannot convert it to anything."""
+"""Floating point types that torch cannot convert to any other type."""
 
 _SAFE = 1e12
-"""Magnitudes in [1/_SAFE, _SAFE] can be squared, transformed and summed in float32 without loss."""
+"""Magnitudes in [1/_SAFE, _SAFE] neither overflow nor underflow when squared and summed in float32."""
 
 _HOST_BLOCK, _DEVICE_BLOCK = 1 << 17, 1 << 22
-"""Elements worked on at a time: float64 copies of a block stay in the cache and are never large."""
+"""Elements processed at a time: float64 copies of a block fit in the cache."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which axes of a tensor are which: sample (0 or None), channel (or None) and space.
+    """The sample axis (0 or None), the channel axis (or None) and the spatial axes of a tensor.
 
-    For each axis of space, `unflattened` holds the sizes that it was flattened from, and `padding` how much
-    at both ends is padding, which is left out; both are () where there is none.
+    For each spatial axis, `unflattened` holds the sizes that it was flattened from, and `padding` the amounts
+    before and after it, which are not measured; both are () if there are none.
     """
 
     sample: int | None
@@ -40,15 +40,15 @@ class Layout:
 
 
 def unmeasurable(tensor: torch.Tensor) -> str | None:
-    """Return the reason why no statistic can be taken of this tensor, None when it can."""
+    """Return the reason why this tensor cannot be measured, None if it can."""
     if is_batched(tensor):
-        return "inside of vmap there is no batch to measure: capture the model without vmap"
+        return "tensors inside vmap cannot be measured; capture the model without vmap"
     if tensor.is_nested:
         return "nested tensors are not measured"
     if tensor.layout is not torch.strided:
         return f"{tensor.layout} tensors are not measured"
     if tensor.is_meta:
-        return "a meta tensor holds no values"
+        return "a meta tensor has no values"
     name = dtype_name(tensor.dtype)
     if not (tensor.is_floating_point() or tensor.is_complex()) or name in _UNMEASURABLE:
         return f"{name} values are not measured"
@@ -61,11 +61,11 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 class Activation:
-    """One tensor (any shape, real or complex floating point), seen as samples x channels x extra x space.
+    """One real or complex floating point tensor of any shape, arranged as samples x channels x extra x space.
 
     `field` has the shape (B, C, E, *S): B is 1 without a sample axis, C is 1 without a channel axis, E holds
-    all axes that are neither. Non-finite elements are 0 in it; `finite` marks the others, and may be None
-    when all are finite. `field` may share memory with the tensor: nothing writes to it.
+    all other axes. Non-finite elements are 0 in it; `finite` marks the finite ones, and may be None if all
+    are. `field` may share memory with the tensor and must not be written to.
     """
 
     def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
@@ -78,10 +78,10 @@ class Activation:
         self.accumulator = torch.float32 if source.device.type == "mps" else torch.float64
         self.count = source.numel()
         self.complex = source.is_complex()
-        raw = self._laid_out(source)
+        raw = self._arrange(source)
         self.sizes = tuple(raw.shape[3:])
         self._ends: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.finite, self.field = self._set_apart(raw)
+        self.finite, self.field = self._mask_non_finite(raw)
 
     @property
     def samples(self) -> int:
@@ -90,7 +90,7 @@ class Activation:
 
     @cached_property
     def values(self) -> torch.Tensor:
-        """What value statistics are of: x, or |z| by hypot; the shape of `field`, real."""
+        """The real values for value statistics: x, or |z| by hypot; the same shape as `field`."""
         if not self.complex:
             return self.field
         real, imaginary = self.field.real, self.field.imag
@@ -99,37 +99,37 @@ class Activation:
             return magnitude
         if self.on_host and torch.isfinite(magnitude.amax()):
             return magnitude
-        # |z| of a finite z can leave float32; float64 holds it. Element by element, so that no value
-        # depends on what else is in the batch.
+        # |z| of a finite z can overflow float32, but not float64. Chosen per element, so that no value
+        # depends on the rest of the batch.
         wide = torch.hypot(real.to(self.accumulator), imaginary.to(self.accumulator))
         return torch.where(torch.isfinite(magnitude), magnitude.to(self.accumulator), wide)
 
     @cached_property
     def on_host(self) -> bool:
-        """Whether looking at a value costs nothing: true on the CPU, a synchronisation elsewhere."""
+        """Whether reading a value is free: true on the CPU; other devices have to synchronise."""
         return self.device.type == "cpu"
 
     @cached_property
     def flat(self) -> torch.Tensor:
-        """The values in one dimension; on the host only the finite ones, elsewhere see `flat_finite`."""
+        """The values in one dimension; on the host only finite ones, on other devices see `flat_finite`."""
         flat = self.values.reshape(-1)
         return flat[self.finite.reshape(-1)] if self.on_host and self.finite is not None else flat
 
     @cached_property
     def flat_finite(self) -> torch.Tensor | None:
-        """Which of `flat` are finite; None when all are."""
+        """A mask of the finite elements of `flat`; None if all are finite."""
         return None if self.on_host or self.finite is None else self.finite.reshape(-1)
 
     @cached_property
     def finite_count(self) -> torch.Tensor:
-        """How many elements are finite, int64."""
+        """The number of finite elements, int64."""
         if self.finite is None:
             return torch.tensor(self.count, dtype=torch.int64, device=self.device)
         return torch.count_nonzero(self.finite)
 
     @cached_property
     def extremes(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Smallest and largest finite value; (inf, -inf) when there is none."""
+        """The smallest and largest finite value; (inf, -inf) if there is none."""
         if self._ends is not None:
             return self._ends
         flat, finite = self.flat, self.flat_finite
@@ -143,7 +143,7 @@ class Activation:
 
     @cached_property
     def scale(self) -> torch.Tensor | None:
-        """A power of two that brings the largest magnitude near 1; None when squares are safe as they are."""
+        """A power of two near the largest magnitude; None if squares are safe without scaling."""
         if self.count == 0:
             return None
         low, high = self.extremes
@@ -151,7 +151,7 @@ class Activation:
         extreme = torch.isfinite(peak) & (peak > 0) & ((peak >= _SAFE) | (peak <= 1 / _SAFE))
         if self.on_host and not extreme:
             return None
-        # Beyond the largest exponent of a normal number the inverse would leave the precision itself.
+        # With a larger exponent than this, the inverse would underflow.
         exponent = 1022 if self.field.dtype in (torch.float64, torch.complex128) else 126
         return torch.exp2(torch.where(extreme, torch.log2(peak), 0.0).floor().clamp(-exponent, exponent))
 
@@ -162,22 +162,22 @@ class Activation:
 
     @property
     def unit(self) -> torch.Tensor:
-        """`scale` as a number that is always there."""
+        """`scale`, or 1 without scaling."""
         one = torch.ones((), dtype=self.accumulator, device=self.device)
         return one if self.scale is None else self.scale
 
     @cached_property
     def field_energy(self) -> FieldEnergy:
-        """The energy of its fields over frequency: one transform for all statistics that need it."""
-        return field_energy(self)
+        """The energy of its fields over frequency, from one transform for all statistics that need it."""
+        return compute_field_energy(self)
 
     @cached_property
     def block_elements(self) -> int:
-        """How many elements to work on at a time."""
+        """The number of elements to process at a time."""
         return _HOST_BLOCK if self.on_host else _DEVICE_BLOCK
 
     def field_blocks(self, elements: int | None = None) -> Iterator[tuple[slice, slice]]:
-        """Yield the samples and channels of one block of whole fields after the other."""
+        """Yield slices of samples and channels that cover all fields in blocks of whole fields."""
         limit = elements or self.block_elements
         batch, channels = self.field.shape[:2]
         per_sample = max(self.count // max(batch, 1), 1)
@@ -191,7 +191,7 @@ class Activation:
             for start in range(0, channels, step):
                 yield slice(sample, sample + 1), slice(start, start + step)
 
-    def _laid_out(self, source: torch.Tensor) -> torch.Tensor:
+    def _arrange(self, source: torch.Tensor) -> torch.Tensor:
         known = (self.layout.sample, self.layout.channel, *self.layout.space)
         extra = [axis for axis in range(source.ndim) if axis not in known]
         head = [axis for axis in (self.layout.sample, self.layout.channel) if axis is not None]
@@ -202,13 +202,13 @@ class Activation:
             rest *= source.shape[axis]
         sizes = [size for sizes in self.layout.unflattened for size in sizes]
         sizes = sizes or [source.shape[axis] for axis in self.layout.space]
-        # What is measured in memory order is measured several times as fast: one copy pays for itself.
+        # Statistics run several times as fast on contiguous memory, so one copy is worth its cost.
         dtype = torch.float32 if source.dtype.itemsize == 1 else _WIDER.get(source.dtype, source.dtype)
-        laid = source.permute((*head, *extra, *self.layout.space))
-        laid = laid.to(dtype, memory_format=torch.contiguous_format).contiguous()
-        return laid.resolve_conj().resolve_neg().reshape(batch, channels, rest, *sizes)
+        arranged = source.permute((*head, *extra, *self.layout.space))
+        arranged = arranged.to(dtype, memory_format=torch.contiguous_format).contiguous()
+        return arranged.resolve_conj().resolve_neg().reshape(batch, channels, rest, *sizes)
 
-    def _set_apart(self, raw: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+    def _mask_non_finite(self, raw: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         if self.on_host and self._all_finite(raw):
             self.nan_count = torch.zeros((), dtype=torch.int64, device=raw.device)
             return None, raw
@@ -219,7 +219,7 @@ class Activation:
     def _all_finite(self, raw: torch.Tensor) -> bool:
         if raw.numel() == 0:
             return True
-        # One fused pass: aminmax carries NaN through, and infinities are extremes.
+        # One pass is enough: aminmax propagates NaN, and infinities are extremes.
         low, high = torch.aminmax(torch.view_as_real(raw) if self.complex else raw)
         if not (torch.isfinite(low) & torch.isfinite(high)):
             return False

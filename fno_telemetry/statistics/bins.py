@@ -1,4 +1,4 @@
-"""The bins of a sketch on the host: order statistics are read off them."""
+"""The bins of a sketch on the host, from which order statistics are read."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ _SMALLEST_NORMAL = 2.0**-126
 
 @dataclass(frozen=True)
 class Bins:
-    """A sketch in the order of its values, empty bins left out; zeros are a bin of their own.
+    """The non-empty bins of a sketch in ascending order; zeros have a bin of their own.
 
-    `lower`, `upper` are the smallest and largest value that a bin can hold (float64), `counts` int64.
+    `lower` and `upper` are the smallest and largest value that a bin can hold (float64); `counts` is int64.
     """
 
     lower: npt.NDArray[np.float64]
@@ -26,12 +26,12 @@ class Bins:
 
     @property
     def middle(self) -> npt.NDArray[np.float64]:
-        """The value that stands for each bin."""
+        """The value that represents each bin."""
         return (self.lower + self.upper) / 2
 
     @property
     def relative_error(self) -> float:
-        """Largest relative distance of any value from the one that stands for it, in normal float32."""
+        """The largest relative distance of a value from its bin's middle, for values normal in float32."""
         nearest = np.minimum(np.abs(self.lower), np.abs(self.upper))
         normal = nearest >= _SMALLEST_NORMAL
         half_widths = (self.upper - self.lower)[normal] / 2
@@ -39,12 +39,12 @@ class Bins:
 
     @property
     def underflow(self) -> int:
-        """Elements, zeros excepted, too small for float32 to hold with its full precision."""
+        """The number of nonzero elements that are subnormal in float32."""
         largest = np.maximum(np.abs(self.lower), np.abs(self.upper))
         return int(self.counts[(largest > 0) & (largest < _SMALLEST_NORMAL)].sum())
 
     def magnitudes(self) -> "Bins":
-        """Return the bins of |x|: negative bins mirrored and merged in order."""
+        """Return the bins of |x|: negative bins are mirrored and merged in order."""
         lower = np.where(self.upper < 0, -self.upper, self.lower)
         upper = np.where(self.upper < 0, -self.lower, self.upper)
         order = np.lexsort((upper, lower))
@@ -53,13 +53,13 @@ class Bins:
     def order_statistic(self, numerator: int, denominator: int = 100) -> float | None:
         """Return the value of rank ceil(n * numerator / denominator), as NumPy's inverted_cdf does.
 
-        None when there is no element or that one lies beyond float32.
+        None without elements, or if that element is outside the range of float32.
         """
         at = self.index(numerator, denominator)
         return float(self.middle[at]) if 0 <= at < self.counts.size else None
 
     def index(self, numerator: int, denominator: int) -> int:
-        """Return which bin holds the element of that rank; -1 below and the number of bins above them."""
+        """Return the index of the bin with the element of that rank; -1 below, the number of bins above."""
         cumulative = np.cumsum(self.counts)
         total = int(self.counts.sum()) + self.below + self.above
         rank = max(-(-total * numerator // denominator), 1) - self.below
@@ -67,21 +67,21 @@ class Bins:
 
 
 def bins(sketch: Sketch, zero_count: int) -> Bins:
-    """Return the non-empty bins of a sketch on the host, with `zero_count` exact zeros set apart."""
+    """Return the non-empty bins of a sketch on the host, with `zero_count` exact zeros in their own bin."""
     shift, start = int(sketch.shift), int(sketch.start)
     counts = sketch.counts.numpy()
     filled = np.flatnonzero(counts)
     first = (filled + start) << shift
     last = first + (1 << shift) - 1
-    # Spare bits are zero in the value, hence one in the ordered pattern of a negative one.
+    # Spare bits are 0 in every value, and so 1 in the ordered pattern of a negative value.
     slack = (1 << min(max(sketch.spare, 0), shift)) - 1
     lowest = np.where(first < 0, first + slack, first)
-    # The ordered pattern -1 is that of -0.0, which is counted as 0.0.
+    # The ordered pattern -1 belongs to -0.0, which is counted as 0.0.
     highest = np.where(first < 0, np.minimum(last, -2), last - slack)
     taken = counts[filled].astype(np.int64)
     home = np.flatnonzero(first == 0)
     if home.size:
-        # The bin of zero also holds the smallest positive subnormals: they become a bin of their own.
+        # The bin of zero also holds the smallest positive subnormals, which get a bin of their own.
         at = int(home[0])
         zeros = min(zero_count, int(taken[at]))
         split = [(0, 0, zeros), (1, max(highest[at], 1), int(taken[at]) - zeros)]
@@ -90,7 +90,7 @@ def bins(sketch: Sketch, zero_count: int) -> Bins:
             np.concatenate((column[:at], row, column[at + 1 :]))
             for column, row in zip((lowest, highest, taken), rows, strict=True)
         )
-    # The extremes are known exactly; no bin reaches beyond them.
+    # The extremes are exact, so the outer bins end there.
     lower = _decode(np.maximum(lowest, int(sketch.low)))
     upper = _decode(np.minimum(highest, int(sketch.high)))
     return Bins(lower, upper, taken, int(sketch.below), int(sketch.above), sketch.spare < 0)

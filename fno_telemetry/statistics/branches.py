@@ -1,4 +1,4 @@
-"""Statistics of a block: its two branches where they are added, and what the block does to its input."""
+"""Statistics of a block: its two branches, its residual update and its gain."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from fno_telemetry.statistics.subjects import BlockCall, BranchSum, ResidualUpda
 
 @dataclass(frozen=True)
 class BranchState(SummedState):
-    """Energies of the spectral operand s and the local operand l, the mean of every field removed."""
+    """Energies of the spectral operand s and the local operand l, without the mean of each field."""
 
-    fields: torch.Tensor  # how many are finite everywhere in both
+    fields: torch.Tensor  # the number of fields without non-finite elements in s and l
     spectral: torch.Tensor
     local: torch.Tensor
     both: torch.Tensor  # of s + l
@@ -27,7 +27,7 @@ class BranchState(SummedState):
 
 
 class Branches:
-    """How a spectral and a local branch share the sum, measured on the operands of that sum."""
+    """The shares of a spectral and a local branch in their sum, measured on its operands."""
 
     name = "branches"
     of: Of = "branch_sum"
@@ -35,12 +35,12 @@ class Branches:
     quantities = select("spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence")
 
     def measure(self, subject: BranchSum) -> BranchState | Undefined | Empty:
-        """Measure two operands of equal shape; fields where either is not finite are left out."""
+        """Measure two operands of equal shape, without fields that are not finite in either."""
         spectral, local = subject.spectral, subject.local
         if not spectral.sizes:
-            return Undefined("no spatial axes are known where the branches meet")
+            return Undefined("no spatial axes are known for the branch sum")
         if spectral.field.shape != local.field.shape:
-            return Undefined("the branches differ in shape where they meet")
+            return Undefined("the branches have different shapes")
         if spectral.count == 0:
             return Empty()
         space = tuple(range(3, spectral.field.ndim))
@@ -69,14 +69,14 @@ class Branches:
         return BranchState(fields, *torch.stack(sums).sum(0))
 
     def summarize(self, state: BranchState, known: Known) -> Summary:
-        """Return the shares; an operand that is constant in space counts as having no energy."""
-        s = _clean(float(state.spectral), float(state.spectral_dc))
-        t = _clean(float(state.local), float(state.local_dc))
+        """Return the shares; an operand that is constant in space has no energy."""
+        s = _remove_rounding(float(state.spectral), float(state.spectral_dc))
+        t = _remove_rounding(float(state.local), float(state.local_dc))
         stats: dict[str, Value] = dict.fromkeys(keys_of(self))
         if int(state.fields) == 0:
             return Summary(stats, dict.fromkeys(keys_of(self), "every field holds a non-finite element"))
         if not math.isfinite(s + t + float(state.both)):
-            return Summary(stats, dict.fromkeys(keys_of(self), "the square leaves float64"))
+            return Summary(stats, dict.fromkeys(keys_of(self), "the squares overflow float64"))
         if s == 0 and t == 0:
             return Summary(stats, dict.fromkeys(keys_of(self), "both branches are constant in space"))
         stats["spectral_share"] = s / (s + t)
@@ -97,7 +97,7 @@ class Branches:
 
 @dataclass(frozen=True)
 class UpdateState(SummedState):
-    """Energies of the change y - x and of x, and of how many elements they are."""
+    """Energies of the change y - x and of x, and the number of their elements."""
 
     number: torch.Tensor
     change: torch.Tensor
@@ -105,7 +105,7 @@ class UpdateState(SummedState):
 
 
 class Updates:
-    """How far a residual block moves its input, as it happened in the block's own precision."""
+    """The relative change of a residual block's input, at the precision of the block."""
 
     name = "updates"
     of: Of = "residual_update"
@@ -113,7 +113,7 @@ class Updates:
     quantities = select("update_ratio")
 
     def measure(self, subject: ResidualUpdate) -> UpdateState | Undefined | Empty:
-        """Measure what went into and came out of a residual sum, over elements finite in both."""
+        """Measure the input and the result of a residual sum, over elements that are finite in both."""
         before, after = subject.before, subject.after
         if before.field.shape != after.field.shape:
             return Undefined("the residual sum changed the shape")
@@ -140,7 +140,7 @@ class Updates:
 
 @dataclass(frozen=True)
 class GainState(SummedState):
-    """Energies and numbers of elements on both sides of a block."""
+    """Energies and numbers of elements of a block's input and output."""
 
     before: torch.Tensor
     before_count: torch.Tensor
@@ -149,7 +149,7 @@ class GainState(SummedState):
 
 
 class Gains:
-    """How much larger or smaller a block's output is than its input."""
+    """The rms of a block's output over that of its input."""
 
     name = "gains"
     of: Of = "block"
@@ -171,20 +171,20 @@ class Gains:
 
 def _root_ratio(key: str, above: float, below: float) -> Summary:
     if not math.isfinite(above) or not math.isfinite(below):
-        return Summary({key: None}, {key: "the square leaves float64"})
+        return Summary({key: None}, {key: "the squares overflow float64"})
     if below == 0:
-        return Summary({key: None}, {key: "the block's input is zero, or its square leaves float64"})
+        return Summary({key: None}, {key: "the block's input is zero, or its squares underflow float64"})
     return Summary({key: math.sqrt(above) / math.sqrt(below)})
 
 
-def _clean(energy: float, dc: float) -> float:
+def _remove_rounding(energy: float, dc: float) -> float:
     return energy if energy > NO_ENERGY * (energy + dc) else 0.0
 
 
 def _parts(activation: Activation, other: Activation, samples: slice, channels: slice) -> torch.Tensor:
-    """Return a block in the precision of sums, with the real and imaginary parts in a last axis.
+    """Return a block at the precision for sums, with real and imaginary parts along a last axis.
 
-    Float64 holds the squares of all that float32 holds, so nothing is scaled.
+    Float64 holds the squares of all float32 values, so nothing is scaled.
     """
     block = activation.field[samples, channels]
     wide = block.to(torch.promote_types(block.dtype, activation.accumulator))
@@ -213,7 +213,7 @@ def _both(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tens
 def _centred(
     parts: torch.Tensor, whole: torch.Tensor | None, space: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return fields without their means, and the means; zero where a field is not whole."""
+    """Return fields without their means, and the means; both are zero for fields that are not finite."""
     mean = parts.mean(space, keepdim=True)
     rest = parts - mean
     if whole is not None:

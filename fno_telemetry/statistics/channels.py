@@ -1,4 +1,4 @@
-"""Statistics of the channels: which are dead, which never change."""
+"""Statistics of the channels: the shares that are dead or constant."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -20,16 +20,19 @@ from fno_telemetry.statistics.contract import (
 )
 
 THRESHOLD = 1e-6
-"""Below this share of the layer's rms a channel is dead; below this share of its peak its range is none."""
+"""A channel is dead if its peak is at most this share of the layer's rms.
+
+It is constant if its range is at most this share of its peak.
+"""
 
 
 @dataclass(frozen=True)
 class ChannelState(SummedState):
-    """Extremes per channel over samples and space; both parts of complex values stand in a last axis."""
+    """Extremes per channel over samples and space; complex values have their two parts along a last axis."""
 
     low: Annotated[torch.Tensor, MergedBy(torch.minimum)]  # (C, parts)
     high: Annotated[torch.Tensor, MergedBy(torch.maximum)]  # (C, parts)
-    peak: Annotated[torch.Tensor, MergedBy(torch.maximum)]  # (C,) of |x|, -inf without a finite one
+    peak: Annotated[torch.Tensor, MergedBy(torch.maximum)]  # (C,) of |x|, -inf without a finite element
     elements: int  # per channel
 
     def merge(self, other: Any) -> Any:
@@ -40,7 +43,7 @@ class ChannelState(SummedState):
 
 
 class Channels:
-    """Shares of channels that are dead, or constant over all samples and positions."""
+    """The shares of channels that are dead, or constant over all samples and positions."""
 
     name = "channels"
     of: Of = "tensor"
@@ -67,7 +70,7 @@ class Channels:
         )
 
     def summarize(self, state: ChannelState, known: Known) -> Summary:
-        """Return both shares over the channels that hold a finite element."""
+        """Return both shares of the channels that hold a finite element."""
         peak = state.peak
         filled = torch.isfinite(peak)
         number = int(filled.sum())
@@ -94,10 +97,10 @@ def _with_last(finite: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def _channel_extremes(parts: torch.Tensor, finite: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the extremes (C, parts) of fields (B, C, E, *S, parts); (inf, -inf) where none is finite."""
+    """Return the extremes (C, parts) of fields (B, C, E, *S, parts); (inf, -inf) without finite elements."""
     lows, highs = parts, parts
     if finite is not None:
         lows, highs = torch.where(finite, parts, torch.inf), torch.where(finite, parts, -torch.inf)
-    # Samples first, and space last: reductions that run along memory are several times as fast.
+    # Samples first and space last: reductions along contiguous memory are several times as fast.
     low, high = (end.flatten(1, -2).transpose(1, 2).contiguous() for end in (lows.amin(0), highs.amax(0)))
     return low.amin(2), high.amax(2)

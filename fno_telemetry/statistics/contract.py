@@ -1,4 +1,4 @@
-"""What a statistic is: `measure` a subject, merge the states, `summarize` them into named numbers."""
+"""The contract of statistics: `measure` a subject, merge the states, `summarize` them into named numbers."""
 
 import dataclasses
 import operator
@@ -23,7 +23,7 @@ Of = Literal[
     "block",
     "branch_gradients",
 ]
-"""What a statistic is of; `fno_telemetry.statistics.subjects` says what `measure` is given for each."""
+"""The kind of subject of a statistic; `fno_telemetry.statistics.subjects` lists the argument of `measure`."""
 
 OF_MODULES: tuple[Of, ...] = (
     "tensor",
@@ -32,34 +32,34 @@ OF_MODULES: tuple[Of, ...] = (
     "output_gradient",
     "parameter_gradients",
 )
-"""What the numbers of one output of a module are of, in the order in which they are summarized."""
+"""The kinds of subjects of a module output, in the order in which they are summarized."""
 
 OF_BLOCKS: tuple[Of, ...] = ("branch_sum", "residual_update", "block", "branch_gradients")
-"""The same for the numbers of a block."""
+"""The kinds of subjects of a block, in the order in which they are summarized."""
 
 
 class State(Protocol):
-    """What one measurement leaves: small tensors in a dataclass, on the tensor's device.
+    """The result of a measurement: small tensors in a dataclass, on the device of the measured tensor.
 
-    Merging the states of any split of the data gives the state of the whole, in any order. A state that only
-    adds up inherits from `SummedState`.
+    Merging the states of any split of the data, in any order, gives the state of the whole. A state whose
+    fields add up inherits from `SummedState`.
     """
 
     def merge(self, other: Self) -> Any:
-        """Return the state of both data sets together, or Undefined; neither state is changed."""
+        """Return the state of both data sets together, or Undefined; changes neither state."""
         ...
 
 
 @dataclass(frozen=True)
 class MergedBy:
-    """How a field of a `SummedState` merges, where it does not add up."""
+    """The rule by which a field of a `SummedState` merges, if it does not add up."""
 
     rule: Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
 class SummedState:
-    """A state whose fields add up; any other rule is named: `low: Annotated[Tensor, MergedBy(minimum)]`."""
+    """A state whose fields add up, except fields like `low: Annotated[Tensor, MergedBy(minimum)]`."""
 
     def merge(self, other: Any) -> Any:
         """Return the state of both data sets together, field by field."""
@@ -72,17 +72,17 @@ class SummedState:
 def _merge_rules(state: type[Any]) -> dict[str, Callable[[Any, Any], Any]]:
     hints = get_type_hints(state, include_extras=True)
     named = {
-        name: found.rule
+        name: annotation.rule
         for name, hint in hints.items()
-        for found in getattr(hint, "__metadata__", ())
-        if isinstance(found, MergedBy)
+        for annotation in getattr(hint, "__metadata__", ())
+        if isinstance(annotation, MergedBy)
     }
     return {each.name: named.get(each.name, operator.add) for each in dataclasses.fields(state)}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Named numbers out of a state, with the reason for each that is None."""
+    """The named numbers of a state, with a reason for each that is None."""
 
     stats: Mapping[str, Value] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -95,10 +95,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known when a state is summarized.
+    """The numbers that are known when a state is summarized.
 
-    `numbers` are those of the statistics that it needs, of the same subject; `input` are those of the model's
-    input, None where the input itself is summarized; `samples` is how many were run in all.
+    `numbers` are those of the needed statistics, for the same place; `input` are those of the model's input,
+    None for the input itself; `samples` is the number of samples of the whole capture.
     """
 
     numbers: Mapping[str, Value] = field(default_factory=dict)
@@ -107,55 +107,55 @@ class Known:
 
 
 class Statistic(Protocol):
-    """One pass over the data. Other packages add theirs by the entry point `fno_telemetry.statistics`."""
+    """A statistic; other packages add theirs with the entry point `fno_telemetry.statistics`."""
 
     @property
     def name(self) -> str:
-        """The name of the plug-in, by which other statistics need it."""
+        """The name of the plug-in, which other statistics list in `needs`."""
         ...
 
     @property
     def of(self) -> Of:
-        """What it measures."""
+        """The kind of subject that it measures."""
         ...
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the statistics whose numbers `summarize` reads; they are measured as well."""
+        """The names of the statistics whose numbers `summarize` reads; they are measured too."""
         ...
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """Every number that it gives, in the order shown."""
+        """All numbers that it returns, in the order of views."""
         ...
 
     def measure(self, subject: Any) -> Any:
-        """Return a State of what the subject holds.
+        """Return the state of a subject.
 
-        Undefined with the reason why this subject has none; Empty when it has no elements; None when these
-        numbers do not belong to such a subject at all. Never alters a tensor.
+        Returns Undefined with a reason if this subject cannot be measured, Empty if it has no elements, and
+        None if the numbers do not apply to this subject at all. Never changes a tensor.
         """
         ...
 
     def summarize(self, state: Any, known: Known) -> Summary:
-        """Return the numbers; the state is in host memory."""
+        """Return the numbers of a state in host memory."""
         ...
 
 
 @dataclass(frozen=True)
 class Undefined:
-    """The state of something that cannot be measured; whatever it merges with becomes undefined too."""
+    """The state of a subject that cannot be measured; merged with any other state it stays undefined."""
 
     reason: str
 
     def merge(self, other: Any) -> Any:
-        """Return this reason; of two reasons the same one in either order."""
+        """Return this state; of two reasons always the same one, in either order."""
         return other if isinstance(other, Undefined) and other.reason < self.reason else self
 
 
 @dataclass(frozen=True)
 class Empty:
-    """The state of a tensor without elements: undefined alone, and nothing next to any other state."""
+    """The state of a tensor without elements: undefined alone, ignored when merged with another state."""
 
     reason: str = "the tensor has no elements"
 
@@ -165,31 +165,31 @@ class Empty:
 
 
 def keys_of(statistic: Statistic) -> tuple[str, ...]:
-    """Return the names of its numbers."""
+    """Return the names of the numbers of a statistic."""
     return tuple(quantity.name for quantity in statistic.quantities)
 
 
 def why_no_statistic(statistic: Any) -> str | None:
-    """Return what this object lacks to be a statistic, in one line; None when it has everything."""
+    """Return in one line why this object is not a statistic; None if it is one."""
     for attribute in ("name", "of", "needs", "quantities", "measure", "summarize"):
         if not hasattr(statistic, attribute):
             return f"it has no {attribute}"
     if statistic.of not in get_args(Of):
-        return f"it is of {statistic.of!r}; expected one of {', '.join(get_args(Of))}"
+        return f"its `of` is {statistic.of!r}; expected one of {', '.join(get_args(Of))}"
     if isinstance(statistic.needs, str) or not all(isinstance(name, str) for name in statistic.needs):
-        return f"its needs are {statistic.needs!r}; a tuple of names was expected"
+        return f"its needs are {statistic.needs!r}; expected a tuple of names"
     if not statistic.quantities or not all(isinstance(one, Quantity) for one in statistic.quantities):
-        return "its quantities are no tuple of Quantity"
+        return "its quantities are not a tuple of Quantity"
     return None
 
 
 def merge_states(first: Any, second: Any) -> Any:
-    """Merge two states of one statistic, where either may be Undefined or Empty."""
+    """Merge two states of one statistic, each of which may be Undefined or Empty."""
     return second.merge(first) if isinstance(second, Undefined | Empty) else first.merge(second)
 
 
 def summarize_state(statistic: Statistic, state: Any, known: Known | None = None) -> Summary:
-    """Summarize a state that may be Undefined or Empty: then every number is None with that reason."""
+    """Summarize a state; if it is Undefined or Empty, every number is None for that reason."""
     if isinstance(state, Undefined | Empty):
         keys = keys_of(statistic)
         return Summary(dict.fromkeys(keys), dict.fromkeys(keys, state.reason))
@@ -197,19 +197,19 @@ def summarize_state(statistic: Statistic, state: Any, known: Known | None = None
 
 
 def on_host(state: Any) -> Any:
-    """Return the state, or a tuple, list or dict of states, with every tensor in host memory.
+    """Return a state, or a tuple, list or dict of states, with every tensor in host memory.
 
-    Tensors travel together, one transfer for each precision: hand over all states of a capture at once.
+    All tensors of one precision are moved in a single transfer, so pass all states of a capture at once.
     """
-    found: dict[torch.dtype, list[torch.Tensor]] = {}
+    by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.device.type != "cpu":
-            found.setdefault(tensor.dtype, []).append(tensor)
+            by_dtype.setdefault(tensor.dtype, []).append(tensor)
         return tensor
 
     _map_tensors(state, note)
-    arrived = {dtype: iter(transfer(tensors)) for dtype, tensors in found.items()}
+    arrived = {dtype: iter(transfer(tensors)) for dtype, tensors in by_dtype.items()}
 
     def take(tensor: torch.Tensor) -> torch.Tensor:
         return tensor if tensor.device.type == "cpu" else next(arrived[tensor.dtype])
@@ -218,9 +218,9 @@ def on_host(state: Any) -> Any:
 
 
 def transfer(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return copies in host memory of tensors of one dtype and device, by a single transfer."""
+    """Return copies in host memory of tensors with one dtype and device, in a single transfer."""
     packed = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu()
-    # A clone each, so that no tensor keeps the memory of all.
+    # Each part is cloned, so that no tensor keeps the memory of all.
     parts = torch.split(packed, [tensor.numel() for tensor in tensors])
     return [part.clone().reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 

@@ -1,6 +1,6 @@
-"""The energy of fields over the coefficients of their Fourier transform, their means set apart [1].
+"""The energy of fields over the coefficients of their Fourier transform, separate from their means [1].
 
-[1] Parseval's theorem: the energies sum to that of the field.
+[1] Parseval's theorem: the energies of all coefficients sum to the energy of the field.
 """
 
 import math
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from fno_telemetry.statistics.activation import Activation
 
 NO_ENERGY = 1e-12
-"""Energy around the mean below this share of the total counts as none: it is rounding."""
+"""Energy around the mean below this share of the total counts as zero, because it is rounding error."""
 
 
 @dataclass(frozen=True)
 class FieldEnergy:
     """Energy per coefficient of the transform, summed over the fields of a tensor.
 
-    `grid` has the shape of the coefficients, without conjugate weights; its first entry is 0, because the
-    energy of the means is `dc`. Both are in units of x^2, summed over points as in Parseval's theorem.
+    `grid` has the shape of the coefficients, without weights for conjugates; its first entry is 0, because
+    `dc` is the energy of the means. Both are in units of x^2, summed over points as in Parseval's theorem.
     """
 
     grid: torch.Tensor
@@ -30,8 +30,8 @@ class FieldEnergy:
     fields_left_out: torch.Tensor
 
 
-def field_energy(activation: "Activation") -> FieldEnergy:
-    """Transform every field over space; fields that hold a non-finite element are left out."""
+def compute_field_energy(activation: "Activation") -> FieldEnergy:
+    """Transform every field over space, except fields with a non-finite element."""
     field, finite = activation.scaled, activation.finite
     transform = torch.fft.fftn if activation.complex else torch.fft.rfftn
     space = tuple(range(3, field.ndim))
@@ -39,13 +39,13 @@ def field_energy(activation: "Activation") -> FieldEnergy:
     number = math.prod(activation.sizes)
     precision = torch.promote_types(field.dtype, activation.accumulator)
     grids, energies, left_out = [], [], []
-    # Buffers for all blocks: fresh memory costs more than the transform.
+    # Buffers are shared by all blocks: allocating memory costs more than the transform.
     rests = coefficients = field.new_empty(0)
     for samples, channels in activation.field_blocks():
         block = field[samples, channels]
         if rests.shape != block.shape:
             rests, coefficients = torch.empty_like(block), _coefficients_like(block)
-        # One axis to sum over: over several at once, widening takes many times as long.
+        # Summing over a single axis: over several axes the conversion takes many times as long.
         mean = block.flatten(3).sum(3, dtype=precision).reshape(*block.shape[:3], *ones) / number
         rest = torch.sub(block, mean.to(field.dtype), out=rests)
         if finite is not None:
@@ -57,7 +57,7 @@ def field_energy(activation: "Activation") -> FieldEnergy:
         grids.append(squares.sum((0, 1, 2)).sum(-1).to(activation.accumulator))
         energies.append(mean.abs().square().sum())
     grid = torch.stack(grids).sum(0)
-    grid.view(-1)[0] = 0  # what rounding left of the mean
+    grid.view(-1)[0] = 0  # the rounding error of the mean
     unit = activation.unit.square()
     fields = torch.tensor(math.prod(field.shape[:3]), dtype=torch.int64, device=field.device)
     lost = torch.stack(left_out).sum() if left_out else torch.zeros_like(fields)
@@ -70,7 +70,7 @@ def field_energy(activation: "Activation") -> FieldEnergy:
 
 
 def _coefficients_like(block: torch.Tensor) -> torch.Tensor:
-    """Return room for the transform of real or complex fields over all axes from the fourth on."""
+    """Return a buffer for the transform of real or complex fields over all axes from the fourth on."""
     if block.is_complex():
         return torch.empty_like(block)
     shape = (*block.shape[:-1], block.shape[-1] // 2 + 1)
@@ -78,16 +78,16 @@ def _coefficients_like(block: torch.Tensor) -> torch.Tensor:
 
 
 def whole_fields(finite: torch.Tensor) -> torch.Tensor:
-    """Return which fields (B, C, E, 1, ...) are finite everywhere."""
+    """Return a mask (B, C, E, 1, ...) of the fields without non-finite elements."""
     return finite.flatten(3).all(3).reshape(*finite.shape[:3], *(1 for _ in finite.shape[3:]))
 
 
-def without_energy(total: float, dc: float, fields: int) -> str | None:
-    """Return why shares of the energy around the means are undefined, None when they are not."""
+def explain_no_energy(total: float, dc: float, fields: int) -> str | None:
+    """Return why shares of the energy around the means are undefined, None if they are defined."""
     if fields == 0:
         return "every field holds a non-finite element"
     if not math.isfinite(total + dc):
-        return "the square leaves float64"
+        return "the squares overflow float64"
     if total + dc == 0:
-        return "the fields are zero, or their squares leave float64"
+        return "the fields are zero, or their squares underflow float64"
     return "the fields are constant in space" if total <= NO_ENERGY * (total + dc) else None

@@ -1,4 +1,4 @@
-"""The frequencies of a discrete Fourier transform: where each coefficient stands and what it counts."""
+"""The frequencies and weights of the coefficients of a discrete Fourier transform."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +15,8 @@ AXIS_EDGES = tuple(index * BAND_WIDTH for index in range(17))
 class FrequencyGrid:
     """The coefficients of `rfftn` (real fields) or `fftn` (complex ones) over axes of these sizes.
 
-    Tensors have the shape of the coefficients. `weight` is 2 where a coefficient also stands for its
-    conjugate partner, which `rfftn` leaves out; weights sum to the number of points.
+    Tensors have the shape of the coefficients. `weight` is 2 for a coefficient that also represents its
+    complex conjugate, which `rfftn` omits; the weights sum to the number of points.
     """
 
     sizes: tuple[int, ...]
@@ -24,7 +24,7 @@ class FrequencyGrid:
     radius: torch.Tensor  # Euclidean |f|
     low: torch.Tensor  # bool: max |f_i| <= LOW_CUTOFF
     high: torch.Tensor  # bool: max |f_i| > HIGH_CUTOFF
-    side: torch.Tensor  # -1, 0, +1: which side of the first axis counts for one-sidedness
+    side: torch.Tensor  # -1, 0, +1: sign of the first axis for one-sidedness, 0 if not counted
     band: torch.Tensor  # radial band
     axis_band: tuple[torch.Tensor, ...]  # per axis: band along that axis, one entry per coefficient row
 
@@ -45,7 +45,7 @@ def band_edges(dimensions: int) -> tuple[float, ...]:
 
 @lru_cache(maxsize=32)
 def frequency_grid(sizes: tuple[int, ...], real: bool, device: torch.device) -> FrequencyGrid:
-    """Return the grid for fields of these sizes (at least one axis, each of at least one point)."""
+    """Return the grid for fields of these sizes (at least one axis, each with at least one point)."""
     lengths = [*sizes[:-1], sizes[-1] // 2 + 1 if real else sizes[-1]]
     shape = tuple(lengths)
     axes = []  # signed frequency along each axis, shaped to broadcast
@@ -76,11 +76,11 @@ def _side(axes: list[torch.Tensor], shape: tuple[int, ...], real: bool) -> torch
     first, last = axes[0], axes[-1]
     side = torch.sign(first) * (first.abs() < 0.5)
     if real:
-        # The columns at zero and Nyquist hold both signs of every field, whatever it is.
+        # The columns at zero and Nyquist hold both signs for every real field.
         side = side * ((last > 0) & (last < 0.5)) if len(axes) > 1 else torch.zeros_like(side)
     return side.expand(shape)
 
 
 def _band(frequency: torch.Tensor, count: int) -> torch.Tensor:
-    """Bands are closed above: band i holds edge[i] < f <= edge[i + 1], the first one also zero."""
+    """Return the band of each frequency: band i holds edge[i] < f <= edge[i + 1], the first one also 0."""
     return ((frequency / BAND_WIDTH).ceil() - 1).clamp(0, count - 1).to(torch.int32)

@@ -1,6 +1,6 @@
-"""Gradients of a loss: of a module's parameters, of what it returned, and of the two branches of a block.
+"""Gradients of a loss: with respect to a module's parameters, its output, and the branches of a block.
 
-The loss of several batches is the mean over them, weighted by their numbers of samples.
+The loss of several batches is their mean, weighted by the number of samples.
 """
 
 import math
@@ -35,7 +35,7 @@ from fno_telemetry.statistics.subjects import (
 
 @dataclass(frozen=True)
 class ParameterState(SummedState):
-    """What is known of d loss / d parameters, and the norm of those parameters."""
+    """Norms and counts of d loss / d parameters, and the norm of the parameters."""
 
     elements: int
     norm: Annotated[torch.Tensor, MergedBy(torch.hypot)]
@@ -45,7 +45,7 @@ class ParameterState(SummedState):
 
 
 class ParameterGradientNorms:
-    """How large the gradient of a module's own weights is, alone and next to the weights."""
+    """The norm of the gradient of a module's own weights, absolute and relative to the weights."""
 
     name = "parameter_gradients"
     of: Of = "parameter_gradients"
@@ -53,16 +53,16 @@ class ParameterGradientNorms:
     quantities = select("grad_norm", "grad_abs_mean", "grad_to_weight", "grad_nonfinite_count")
 
     def measure(self, subject: ParameterGradients) -> ParameterState | Undefined | None:
-        """Measure the parameters together; None without any, Undefined where one is frozen."""
+        """Measure all parameters together; None without parameters, Undefined if one is frozen."""
         if subject.frozen is not None:
             return Undefined(f"the parameter {subject.frozen!r} is frozen: its requires_grad is False")
-        return _together(subject.parameters)
+        return _measure_all(subject.parameters)
 
     def summarize(self, state: ParameterState, known: Known) -> Summary:
-        """Return the norms; null where an element is not finite."""
+        """Return the norms; null if any element is not finite."""
         stats: dict[str, Value] = dict.fromkeys(keys_of(self))
         stats["grad_nonfinite_count"] = int(state.nonfinite)
-        if (reason := _why_no_norm(state)) is not None:
+        if (reason := _explain_no_norm(state)) is not None:
             return Summary(stats, dict.fromkeys(keys_of(self)[:3], reason))
         norm, weight_norm, mean = float(state.norm), float(state.weight_norm), float(state.absolute_sum)
         stats["grad_norm"] = norm
@@ -70,7 +70,7 @@ class ParameterGradientNorms:
         if math.isfinite(mean):
             stats["grad_abs_mean"] = mean / state.elements
         else:
-            reasons["grad_abs_mean"] = "the sum leaves float64"
+            reasons["grad_abs_mean"] = "the sum overflows float64"
         if not math.isfinite(weight_norm):
             reasons["grad_to_weight"] = "a parameter is not finite"
         elif weight_norm == 0:
@@ -82,9 +82,9 @@ class ParameterGradientNorms:
 
 @dataclass(frozen=True)
 class OutputState(SummedState):
-    """The norm of d loss / d output times the number of samples; over batches the root of the square sum.
+    """The norm of d loss / d output times the number of samples; over batches the root of the sum of squares.
 
-    Scaled so, samples in one batch and samples in several give the same.
+    With this factor, the result does not depend on how samples are split into batches.
     """
 
     elements: int
@@ -94,12 +94,12 @@ class OutputState(SummedState):
     def merge(self, other: Any) -> Any:
         """Return the state over both batches."""
         if not (self.has_samples and other.has_samples):
-            return Undefined("without a sample axis, the gradients of several batches are not of one tensor")
+            return Undefined("without a sample axis, gradients of several batches cannot be combined")
         return super().merge(other)
 
 
 class OutputGradientSize:
-    """How large the gradient of what a module returned is."""
+    """The rms of the gradient of a module's output."""
 
     name = "output_gradients"
     of: Of = "output_gradient"
@@ -107,7 +107,7 @@ class OutputGradientSize:
     quantities = select("output_grad_rms")
 
     def measure(self, subject: OutputGradient) -> OutputState | Empty:
-        """Measure the gradient of one output over one batch."""
+        """Measure the gradient of one output for one batch."""
         if math.prod(subject.shape) == 0:
             return Empty()
         norm = torch.zeros((), device=subject.device)
@@ -117,7 +117,7 @@ class OutputGradientSize:
         return OutputState(math.prod(subject.shape), norm * subject.samples, has_samples)
 
     def summarize(self, state: OutputState, known: Known) -> Summary:
-        """Return the rms of d loss / d output, where the loss is the mean over all samples of the capture."""
+        """Return the rms of d loss / d output; the loss is the mean over all samples of the capture."""
         rms = float(state.norm) / known.samples / math.sqrt(state.elements)
         if not math.isfinite(rms):
             return Summary(dict.fromkeys(keys_of(self)), {"output_grad_rms": "the gradient is not finite"})
@@ -126,14 +126,14 @@ class OutputGradientSize:
 
 @dataclass(frozen=True)
 class BranchGradientState:
-    """What is known of the gradients of both branches; None for a branch without parameters."""
+    """The gradient states of both branches; None for a branch without parameters."""
 
     spectral: ParameterState | Undefined | None
     local: ParameterState | Undefined | None
 
 
 class BranchGradientRatio:
-    """How the gradient of the loss is shared between the two branches of a block."""
+    """The ratio of the gradient norms of the two branches of a block."""
 
     name = "branch_gradients"
     of: Of = "branch_gradients"
@@ -151,7 +151,7 @@ class BranchGradientRatio:
         for name, branch in (("spectral", state.spectral), ("local", state.local)):
             if branch is None:
                 return self._no_ratio(f"the {name} branch has no parameters")
-            reason = branch.reason if isinstance(branch, Undefined) else _why_no_norm(branch)
+            reason = branch.reason if isinstance(branch, Undefined) else _explain_no_norm(branch)
             if reason is not None or isinstance(branch, Undefined):
                 return self._no_ratio(f"the {name} branch: {reason}")
             norms.append(float(branch.norm))
@@ -164,7 +164,7 @@ class BranchGradientRatio:
 
 
 def trained_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield what a module's own weights are made of: its parameters, those in a list, factors, originals."""
+    """Yield the parameters of a module's own weights, also in lists, factorised or parametrized."""
     lists = (nn.ParameterList, nn.ParameterDict)
     parts = [
         child
@@ -173,13 +173,13 @@ def trained_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
     ]
     if parametrize.is_parametrized(module):
         parts.append(module.parametrizations)  # type: ignore[arg-type]
-    found = {id(parameter): parameter for parameter in module.parameters(recurse=False)}
+    parameters = {id(parameter): parameter for parameter in module.parameters(recurse=False)}
     for part in parts:
-        found |= {id(parameter): parameter for parameter in part.parameters()}
-    yield from found.values()
+        parameters |= {id(parameter): parameter for parameter in part.parameters()}
+    yield from parameters.values()
 
 
-def _together(parameters: tuple[ParameterGradient, ...]) -> ParameterState | None:
+def _measure_all(parameters: tuple[ParameterGradient, ...]) -> ParameterState | None:
     states = [_measure(each.parameter, each.gradient) for each in parameters]
     return reduce(ParameterState.merge, states) if states else None
 
@@ -200,13 +200,13 @@ def _measure(parameter: torch.Tensor, gradient: torch.Tensor | None) -> Paramete
 
 
 def frobenius_norm(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the root of the sum of |x|^2 as a tensor on the device, for values of any size."""
+    """Return the root of the sum of |x|^2 as a tensor on the device, for values of any magnitude."""
     real = torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
     wide = torch.float32 if real.device.type == "mps" else torch.float64
     if real.numel() == 0:
         return torch.zeros((), dtype=wide, device=real.device)
     if real.dtype != wide:
-        # Float64 holds the square of everything that narrower types hold.
+        # Float64 holds the squares of all values of narrower types.
         norm: torch.Tensor = torch.linalg.vector_norm(real, dtype=wide)
         return norm
     largest = torch.linalg.vector_norm(real, math.inf)
@@ -215,7 +215,7 @@ def frobenius_norm(tensor: torch.Tensor) -> torch.Tensor:
     return scaled
 
 
-def _why_no_norm(state: ParameterState) -> str | None:
+def _explain_no_norm(state: ParameterState) -> str | None:
     if int(state.nonfinite):
         return f"{int(state.nonfinite)} of {state.elements} elements of the gradient are not finite"
-    return None if math.isfinite(float(state.norm)) else "the norm leaves float64"
+    return None if math.isfinite(float(state.norm)) else "the norm overflows float64"

@@ -1,4 +1,4 @@
-"""Histograms read off a sketch: one binning serves the report and every dashboard."""
+"""Histograms from a sketch, with the same bins in the report and in every dashboard."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,11 @@ LOG_EDGES = tuple(-8 + index / 4 for index in range(MOST_BINS + 1))
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def linear(bins: Bins) -> Histogram | None:
-    """Return at most 64 bins between the 0.1 % and the 99.9 % quantile, the rest counted below and above.
+def make_linear(bins: Bins) -> Histogram | None:
+    """Return at most 64 bins between the 0.1 % and the 99.9 % quantile, and the counts below and above.
 
-    The edges are evenly spaced, moved up to the end of a bin of the sketch where they would cut it, so that
-    values which float32 holds are counted exactly. None when no element lies in the range of float32.
+    The edges are evenly spaced, but an edge inside a bin of the sketch moves up to the end of that bin, so
+    float32 values are counted exactly. None if no element is in the range of float32.
     """
     if not bins.counts.size:
         return None
@@ -27,9 +27,9 @@ def linear(bins: Bins) -> Histogram | None:
     lower, upper = bins.lower[first : last + 1], bins.upper[first : last + 1]
     end = float(_next(upper[-1]))
     targets = np.linspace(lower[0], end, MOST_BINS + 1)[1:-1]
-    # Edges that float32 holds: a value of the tensor lies on the side of it where it is counted.
+    # Edges are float32 numbers, so every value of the tensor is counted on its side of the edge.
     targets = np.minimum(targets, _LARGEST).astype(np.float32).astype(np.float64)
-    # A target within a bin of the sketch moves up to where that bin ends.
+    # A target inside a bin of the sketch moves up to the end of that bin.
     at = np.searchsorted(lower, targets, side="left")
     ends = _next(upper[np.maximum(at - 1, 0)])
     edges = np.unique(np.concatenate(([lower[0]], np.where(targets < ends, ends, targets), [end])))
@@ -43,10 +43,10 @@ def linear(bins: Bins) -> Histogram | None:
     )
 
 
-def logarithmic(magnitudes: Bins) -> LogHistogram | None:
-    """Return the counts over log10 |x| on `LOG_EDGES`; None when there is no element at all.
+def make_logarithmic(magnitudes: Bins) -> LogHistogram | None:
+    """Return the counts over log10 |x| on `LOG_EDGES`; None without elements.
 
-    A bin of the sketch is counted where its middle lies.
+    A bin of the sketch is counted at its middle.
     """
     filled = magnitudes.upper > 0
     decades = np.log10(magnitudes.middle[filled])
@@ -66,6 +66,6 @@ def logarithmic(magnitudes: Bins) -> LogHistogram | None:
 
 
 def _next(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the next larger float32 of each; above the largest one stands 2^128."""
+    """Return the next larger float32 of each value; 2^128 after the largest one."""
     following = np.nextafter(np.minimum(values, _LARGEST).astype(np.float32), np.float32(_LARGEST))
     return np.where(values < _LARGEST, following.astype(np.float64), 2.0**128)

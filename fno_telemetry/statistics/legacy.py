@@ -1,7 +1,7 @@
-"""The legacy formulas, of an earlier script: one value per batch, for the report's `layers` only.
+"""The legacy formulas of an earlier script: one value per batch, only for `layers` in the report.
 
-They are kept so that old numbers can be compared. `low_freq_ratio` is not a fraction: a constant field reads
-66 at 64 x 64. `low_frequency_fraction` in `modules` is the share that one would expect.
+They allow comparison with old numbers. `low_freq_ratio` is not a fraction: it is 66 for a constant field of
+64 x 64 points. The share of low frequencies is `low_frequency_fraction` in `modules`.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ KEYS = ("mean", "std", "p50", "p95", "p99", "sparsity", "low_freq_ratio")
 
 @dataclass(frozen=True)
 class LegacyState:
-    """One row of `KEYS` per batch; NaN stands for null."""
+    """One row of `KEYS` per batch; NaN means null."""
 
     rows: torch.Tensor  # (batches, keys), float64
     rectifying: bool
@@ -32,7 +32,7 @@ class LegacyState:
         )
 
     def columns(self) -> dict[str, tuple[float | None, ...]]:
-        """Return the values of each key over the batches; `sparsity`, `low_freq_ratio` where they apply."""
+        """Return the values of each key by batch; `sparsity` and `low_freq_ratio` only if they apply."""
         left_out = set() if self.rectifying else {"sparsity"}
         left_out |= set() if self.images else {"low_freq_ratio"}
         rows = torch.where(torch.isfinite(self.rows), self.rows, torch.nan).tolist()
@@ -45,11 +45,11 @@ class LegacyState:
 
 
 def measure(tensor: torch.Tensor, activation: Activation, state: ValueState, rectifying: bool) -> LegacyState:
-    """Measure one batch; `state` is what `values` measured of it, `rectifying` whether `sparsity` applies."""
+    """Measure one batch; `state` is its state of `values`, `rectifying` whether `sparsity` applies."""
     count = state.finite.to(state.mean.dtype)
     mean = state.absolute_sum / count
     variance = state.deviation.square() / count
-    # Where all values have one sign |x| varies as x does: no cancellation.
+    # If all values have one sign, |x| has the variance of x, without cancellation.
     one_sided = (state.low >= 0) | (state.high <= 0)
     of_magnitudes = (variance + state.mean.square() - mean.square()).clamp(min=0)
     std = (torch.where(one_sided, variance, of_magnitudes) * count / (count - 1)).sqrt()
@@ -57,7 +57,7 @@ def measure(tensor: torch.Tensor, activation: Activation, state: ValueState, rec
     images = tensor.ndim == 4
     ratio = _low_frequency_ratio(tensor, activation) if images else torch.full_like(mean, torch.nan)
     row = torch.stack((mean, std, *percentiles, (state.zero + state.negative) / count, ratio))
-    # A NaN or an infinity anywhere made every value of the earlier script NaN or infinite.
+    # In the earlier script a single non-finite element made every value NaN or infinite.
     row = torch.where(state.finite == state.count, row, torch.nan)
     return LegacyState(row.unsqueeze(0), rectifying, images)
 

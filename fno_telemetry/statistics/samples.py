@@ -1,4 +1,4 @@
-"""How much a layer's output varies from sample to sample: whether it still depends on the input."""
+"""Variation of a layer's output between samples, which shows whether it still depends on the input."""
 
 import math
 from dataclasses import dataclass
@@ -13,21 +13,24 @@ from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, Undefin
 
 @dataclass(frozen=True)
 class SampleState:
-    """One mean per position (the mean field), what is left around it, and how many samples it is of."""
+    """The mean of each position (the mean field), the energy around it, and the number of samples."""
 
-    number: torch.Tensor  # per position where elements were left out, else ()
-    mean: torch.Tensor  # (P,); real and imaginary parts are positions of their own
+    number: torch.Tensor  # per position if non-finite elements were left out, else ()
+    mean: torch.Tensor  # (P,); real and imaginary parts are separate positions
     deviation_energy: torch.Tensor  # (): sum over positions and samples of (x - mean)^2
     samples: int
     shape: tuple[int, ...]  # of one sample's parts
 
     @property
     def memory_bytes(self) -> int:
-        """How much memory the state keeps while the capture runs."""
+        """The memory that the state uses during the capture."""
         return self.mean.nbytes + self.number.nbytes
 
     def merge(self, other: "SampleState") -> "SampleState | Undefined":
-        """Return the state of both data sets, position by position (Chan's merge)."""
+        """Return the state of both data sets together, position by position [1].
+
+        [1] Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances.
+        """
         if self.shape != other.shape:
             return Undefined("the shape changed between batches")
         number = self.number + other.number
@@ -44,7 +47,7 @@ class SampleState:
 
 
 class Samples:
-    """Variation over samples, pooled over all positions, relative to the mean square; and to the input's."""
+    """Variation over samples, pooled over all positions, relative to the mean square and to the input."""
 
     name = "samples"
     of: Of = "tensor"
@@ -58,7 +61,7 @@ class Samples:
         if activation.count == 0:
             return Empty()
         field, finite = activation.field, activation.finite
-        # Real and imaginary parts are positions of their own: their variances add up to that of z.
+        # Real and imaginary parts are separate positions; their variances add up to the variance of z.
         parts = torch.view_as_real(field) if activation.complex else field
         if finite is not None:
             finite = (finite.unsqueeze(-1).expand(parts.shape) if activation.complex else finite).flatten(1)
@@ -74,35 +77,37 @@ class Samples:
         )
 
     def summarize(self, state: SampleState, known: Known) -> Summary:
-        """Return sqrt(variance over samples / mean square), where two samples or more are finite."""
+        """Return sqrt(variance over samples / mean square) over positions with two or more finite samples."""
         energy = float(state.deviation_energy)
         compared = state.number >= 2
-        # A position with a single finite sample says nothing about variation, and has none in `energy`.
+        # A position with a single finite sample shows no variation and adds nothing to `energy`.
         total = energy + float((state.number * compared * state.mean.square()).sum())
         reason = None
         if not compared.any():
             reason = "needs at least two samples" + ("" if state.samples < 2 else " that are finite")
         elif not math.isfinite(total):
-            reason = "the square leaves float64"
+            reason = "the squares overflow float64"
         elif total == 0:
-            reason = "the values are zero, or their squares leave float64"
+            reason = "the values are zero, or their squares underflow float64"
         if reason is not None:
             return Summary(dict.fromkeys(keys_of(self)), dict.fromkeys(keys_of(self), reason))
         variation = math.sqrt(energy / total)
         of_input = None if known.input is None else known.input.get("sample_variation")
         stats: dict[str, Value] = {"sample_variation": variation, "relative_sample_variation": None}
         if not of_input:
-            return Summary(stats, {"relative_sample_variation": "the input's is zero or unknown"})
+            return Summary(
+                stats, {"relative_sample_variation": "the sample variation of the input is zero or unknown"}
+            )
         return Summary(stats | {"relative_sample_variation": variation / of_input})
 
 
 def _mean_and_energy(
     rows: torch.Tensor, finite: torch.Tensor | None, activation: Activation
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean over the first axis, and the energy of what is left around it, in units of `scale`."""
+    """Return the mean over the first axis and the energy around it, in units of `scale`."""
     samples, positions = rows.shape
     width = min(max(activation.block_elements // samples, 1), positions)
-    # Two buffers for all blocks: fresh memory costs more than the sums.
+    # Two buffers are shared by all blocks: allocating memory costs more than the sums.
     buffers = torch.empty((2, samples * width), dtype=activation.accumulator, device=rows.device)
     inverse = None if activation.scale is None else 1 / activation.scale
     means, energies = [], []

@@ -1,10 +1,10 @@
 """A mergeable sketch of a distribution: counts over the leading bits of the float32 pattern.
 
-Sign, exponent and leading mantissa bits of a float32, read as one integer, are a signed logarithmic bin. The
-integers are put in the order of the values, so that any run of them is an interval; a window of 2^16 bins
-covers every float32 with 128 bins per octave, and where the values span less, the same window counts more
-bits, down to single values. The bits dropped follow from the smallest and largest value alone, and bins only
-ever join in pairs: any split of the data gives exactly the sketch of the whole.
+Sign, exponent and leading mantissa bits of a float32, as one integer, form a signed logarithmic bin. The
+integers are ordered like the values, so consecutive integers form an interval. A window of 2^16 bins covers
+all float32 numbers with 128 bins per octave; if the values span a smaller range, the window keeps more bits,
+down to single values. How many bits are dropped depends only on the smallest and largest value, and bins
+merge only in pairs, so any split of the data gives exactly the sketch of the whole.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ _ROUNDED = -1  # instead of spare bits: the values were rounded to float32
 _HOST_BLOCK, _DEVICE_BLOCK = 1 << 18, 1 << 22  # elements counted at a time
 
 ROUNDING = 2.0**-23
-"""Relative error of a value on its way to float32, where it was anything else; |z| included."""
+"""Relative error of the conversion of a value to float32, |z| included."""
 
 RELATIVE_ERROR = 2.0**-8 + ROUNDING
-"""Bound of every value read off a sketch: half of the widest bin over its lower edge, 0.39 %.
+"""Bound of the relative error of every value from a sketch: half the widest bin over its lower edge, 0.39 %.
 
-It holds for magnitudes that are normal in float32; bfloat16 values are exact.
+It applies to magnitudes that are normal in float32; bfloat16 values are exact.
 """
 
 
@@ -34,10 +34,10 @@ It holds for magnitudes that are normal in float32; bfloat16 values are exact.
 class Sketch:
     """Counts over ordered float32 patterns: bin i holds the patterns with `(pattern >> shift) - start == i`.
 
-    `low`, `high` are the extreme ordered patterns (low > high: empty). All tensors are int64.
-    Infinities that arise when float64 values leave float32 are counted in `below`, `above`. `spare` is how
-    many trailing bits are zero in every value (16 in bfloat16), which narrows the bins; it is negative where
-    values were rounded to float32.
+    `low`, `high` are the extreme ordered patterns (low > high: empty). All tensors are int64. Float64 values
+    outside the range of float32 are counted in `below` and `above`. `spare` is the number of trailing bits
+    that are zero in every value (16 in bfloat16), which narrows the bins; it is negative if values were
+    rounded to float32.
     """
 
     counts: torch.Tensor
@@ -58,12 +58,12 @@ class Sketch:
         return Sketch(counts, shift, start, low, high, below, above, min(self.spare, other.spare))
 
     def negative_count(self) -> torch.Tensor:
-        """Return how many values are below zero: no bin holds both signs."""
+        """Return the number of values below zero; no bin holds both signs."""
         bins = torch.arange(BINS, device=self.counts.device)
         return torch.where(bins < -self.start, self.counts, 0).sum() + self.below
 
     def may_hold_zeros(self) -> bool:
-        """Return whether the bin of zero holds anything; looks at a value on the host."""
+        """Return whether the bin of zero is non-empty; reads a value on the host."""
         home = -int(self.start)
         return 0 <= home < BINS and int(self.counts[home]) > 0
 
@@ -71,7 +71,7 @@ class Sketch:
         if _on_host(self.counts) and shift == self.shift and start == self.start:
             return self.counts
         bins = torch.arange(BINS, device=self.counts.device)
-        # Bins outside the new window are empty by the choice of the window; clamping keeps the index legal.
+        # Bins outside the new window are empty; clamping keeps their index valid.
         target = (((self.start + bins) >> (shift - self.shift)) - start).clamp(0, BINS - 1)
         return torch.zeros_like(self.counts).index_add_(0, target, self.counts)
 
@@ -83,11 +83,11 @@ def sketch(
     extremes: tuple[torch.Tensor, torch.Tensor] | None = None,
     on_host: bool | None = None,
 ) -> Sketch:
-    """Sketch real floating point `values` of any shape, left out where `finite` is given and False.
+    """Return the sketch of real floating point `values` of any shape, without those where `finite` is False.
 
-    `dtype` is the precision that the values had before any conversion to float32; `extremes` are the smallest
-    and largest finite value, where they are known already. `on_host` says whether looking at a value costs
-    nothing; by default it does on the CPU.
+    `dtype` is the precision of the values before any conversion to float32; `extremes` are the smallest and
+    largest finite value, if they are known already. `on_host` says whether reading a value is free; by
+    default it is on the CPU.
     """
     spare = _SPARE_BITS.get(dtype, _ROUNDED)
     flat = values.reshape(-1)
@@ -100,16 +100,16 @@ def sketch(
     return _sketch_on_host(flat, torch.stack(extremes or torch.aminmax(flat)), spare)
 
 
-def blocks_of(flat: torch.Tensor, elements: int) -> list[torch.Tensor]:
-    """Return views of so many elements each of a tensor with one axis; at least one, which may be empty."""
+def split_blocks(flat: torch.Tensor, elements: int) -> list[torch.Tensor]:
+    """Return views with this many elements of a one-dimensional tensor; at least one, which may be empty."""
     return [flat[start : start + elements] for start in range(0, max(flat.numel(), 1), elements)]
 
 
 def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tensor:
     """Return these percentiles of |x| as `torch.quantile` interpolates them, within RELATIVE_ERROR.
 
-    On the sketch's device and without looking at a value on the host. What float32 holds only as a subnormal
-    may read as zero. NaN for an empty sketch and for what lies beyond float32.
+    Computed on the sketch's device without reading a value on the host. Magnitudes that are subnormal in
+    float32 may become zero. NaN for an empty sketch and outside the range of float32.
     """
     device = sketch.counts.device
     precision = torch.float32 if device.type == "mps" else torch.float64
@@ -133,12 +133,12 @@ def _on_host(tensor: torch.Tensor) -> bool:
 
 
 def _patterns(flat: torch.Tensor) -> torch.Tensor:
-    """Return the float32 patterns (int32); underflow has that of the smallest magnitude, not that of zero."""
+    """Return the float32 patterns (int32); values that underflow get the smallest magnitude, not zero."""
     narrow = flat.to(torch.float32)
     if flat.dtype == torch.float64:
         smallest = torch.full_like(narrow, _SMALLEST_SUBNORMAL).copysign(narrow)
         narrow = torch.where((narrow == 0) & (flat != 0), smallest, narrow)
-    # Adding zero makes -0.0 the same pattern as 0.0.
+    # Adding zero gives -0.0 the same pattern as 0.0.
     return (narrow + 0.0).view(torch.int32)
 
 
@@ -156,9 +156,9 @@ def _sketch_on_host(flat: torch.Tensor, ends: torch.Tensor, spare: int) -> Sketc
     shift, start = _window(low, high)
     bits, first = int(shift), int(start)
     total = torch.zeros(BINS, dtype=torch.int64, device=flat.device)
-    for block in blocks_of(flat, _HOST_BLOCK):
+    for block in split_blocks(flat, _HOST_BLOCK):
         patterns = _patterns(block)
-        # Counting raw patterns and sorting the bins afterwards saves ordering every element.
+        # Counting raw patterns and sorting the bins afterwards is faster than ordering every element.
         if bits != _COARSEST and low < 0:
             patterns = _ordered(patterns)
         patterns >>= bits
@@ -170,7 +170,7 @@ def _sketch_on_host(flat: torch.Tensor, ends: torch.Tensor, spare: int) -> Sketc
 
 
 def _sketch_on_device(patterns: torch.Tensor, finite: torch.Tensor | None, spare: int) -> Sketch:
-    """The same counts without looking at a value on the host: no synchronisation."""
+    """Return the same sketch without reading a value on the host, so without synchronisation."""
     ordered = _ordered(patterns)
     below, above = ordered <= _LOWEST, ordered >= _HIGHEST
     kept = ~(below | above)
@@ -184,9 +184,11 @@ def _sketch_on_device(patterns: torch.Tensor, finite: torch.Tensor | None, spare
     shift, start = _window(low, high)
     counts = torch.zeros(BINS + 1, dtype=torch.int64, device=patterns.device)
     one = torch.ones((), dtype=torch.int64, device=patterns.device)
-    for block, held in zip(blocks_of(ordered, _DEVICE_BLOCK), blocks_of(kept, _DEVICE_BLOCK), strict=True):
+    for block, held in zip(
+        split_blocks(ordered, _DEVICE_BLOCK), split_blocks(kept, _DEVICE_BLOCK), strict=True
+    ):
         keys = (block.to(torch.int64) >> shift) - start
-        keys = torch.where(held, keys, BINS)  # one bin more for what is left out
+        keys = torch.where(held, keys, BINS)  # an extra bin for excluded elements
         counts.scatter_add_(0, keys, one.expand(keys.shape))
     return Sketch(counts[:BINS].clone(), shift, start, low, high, *outside, spare)
 
@@ -216,9 +218,9 @@ def _ordered(patterns: torch.Tensor) -> torch.Tensor:
 
 
 def _window(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the fewest bits to drop so that [low, high] fits in the window, and the window's first bin."""
+    """Return the fewest bits to drop so that [low, high] fits, and the first bin of the window."""
     shifts = torch.arange(_COARSEST + 1, device=low.device)
-    # Spans shrink with every bit dropped, so the number of those too wide is the first that fits.
+    # Spans shrink with every dropped bit: the number of spans that are too wide is the first that fits.
     shift = (((high >> shifts) - (low >> shifts)) >= BINS).sum()
     start = torch.where(shift == _COARSEST, -BINS // 2, torch.where(low > high, 0, low >> shift))
     return shift, start

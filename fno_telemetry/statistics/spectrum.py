@@ -1,4 +1,4 @@
-"""Statistics of the spectrum: where over frequency the energy of the fields lies."""
+"""Statistics of the spectrum: the distribution of the energy of fields over frequency."""
 
 import math
 import operator
@@ -21,7 +21,7 @@ from fno_telemetry.statistics.contract import (
     Undefined,
     keys_of,
 )
-from fno_telemetry.statistics.field_energy import NO_ENERGY, without_energy
+from fno_telemetry.statistics.field_energy import NO_ENERGY, explain_no_energy
 from fno_telemetry.statistics.frequency_grid import (
     AXIS_EDGES,
     HIGH_CUTOFF,
@@ -37,7 +37,7 @@ def _larger(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class SpectrumState(SummedState):
-    """Sums of energy; all of them simply add up, over resolutions too."""
+    """Sums of energy, which add up, also over different resolutions."""
 
     sizes: Annotated[tuple[int, ...], MergedBy(_larger)]  # the largest along each axis
     complex: Annotated[bool, MergedBy(operator.or_)]
@@ -61,9 +61,9 @@ class SpectrumState(SummedState):
 
 
 class Spectrum:
-    """Where the energy lies over frequency, in cycles per sample; the mean of each field stands apart [1].
+    """Shares of energy over frequency, in cycles per sample, separate from the mean of each field [1].
 
-    [1] Parseval's theorem: the energies sum to that of the field.
+    [1] Parseval's theorem: the energies of all coefficients sum to the energy of the field.
     """
 
     name = "spectrum"
@@ -111,11 +111,11 @@ class Spectrum:
         )
 
     def summarize(self, state: SpectrumState, known: Known) -> Summary:
-        """Return the shares and the bands; null where no energy is left around the means."""
+        """Return the shares and the bands; null if there is no energy around the means."""
         total, dc = float(state.total), float(state.dc)
         whole = total + dc
         stats: dict[str, Value] = dict.fromkeys(keys_of(self))
-        reason = without_energy(total, dc, int(state.fields))
+        reason = explain_no_energy(total, dc, int(state.fields))
         if reason is not None:
             constant = math.isfinite(whole) and whole > 0
             stats["dc_fraction"] = 1.0 if constant else None

@@ -1,16 +1,16 @@
-"""What statistics measure, by what they are of: an activation, or one of these.
+"""The subjects that statistics measure, by their `of`: an activation, or one of the classes below.
 
-| `of` | `measure` is given | how often, and how states merge |
+| `of` | argument of `measure` | measured for; merged over |
 |---|---|---|
 | "tensor" | an `Activation` | each output of a module, input and output of the model; over batches |
 | "spectral_input" | a `SpectralInput` | each call of a spectral module; over batches |
-| "weights" | `Weights` | each module once, since they are the same in every call |
-| "output_gradient" | an `OutputGradient` | each output, where a loss is given; over batches |
-| "parameter_gradients" | `ParameterGradients` | each module once, of the mean over all samples |
+| "weights" | `Weights` | each module once, because all calls share them |
+| "output_gradient" | an `OutputGradient` | each output, if a loss is given; over batches |
+| "parameter_gradients" | `ParameterGradients` | each module once, for the mean loss over all samples |
 | "branch_sum" | a `BranchSum` | each block; over batches |
 | "residual_update" | a `ResidualUpdate` | each residual block; over batches |
 | "block" | a `BlockCall` | each module whose forward is a block; over batches |
-| "branch_gradients" | `BranchGradients` | each block once, where a loss is given |
+| "branch_gradients" | `BranchGradients` | each block once, if a loss is given |
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from fno_telemetry.statistics.activation import Activation
 
 @dataclass(frozen=True, eq=False)
 class SpectralInput:
-    """What enters a spectral module; `modes` marks the coefficients of its transform that the module keeps.
+    """The input of a spectral module; `modes` is a mask of the coefficients that the module keeps.
 
-    None where that could not be observed.
+    It is None if the modes could not be detected.
     """
 
     activation: Activation
@@ -34,7 +34,7 @@ class SpectralInput:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A module; for a spectral one also what is known of its `modes`."""
+    """A module; for a spectral module also the sizes of its modes, if known."""
 
     module: nn.Module
     is_spectral: bool = False
@@ -51,7 +51,7 @@ class ModeSizes:
 
 @dataclass(frozen=True, eq=False)
 class ParameterGradient:
-    """One trained parameter and its gradient; None where the loss does not depend on it."""
+    """One trained parameter and its gradient; None if the loss does not depend on it."""
 
     parameter: torch.Tensor
     gradient: torch.Tensor | None
@@ -59,7 +59,7 @@ class ParameterGradient:
 
 @dataclass(frozen=True, eq=False)
 class ParameterGradients:
-    """The trained parameters of one module; `frozen` names one that takes no gradient, where there is one."""
+    """The trained parameters of one module; `frozen` names a parameter that requires no gradient, if any."""
 
     parameters: tuple[ParameterGradient, ...]
     frozen: str | None = None
@@ -67,9 +67,9 @@ class ParameterGradients:
 
 @dataclass(frozen=True, eq=False)
 class OutputGradient:
-    """The gradient of the loss with respect to an output of this shape, over one batch of so many samples.
+    """The gradient of the loss with respect to an output of this shape, for one batch of `samples` samples.
 
-    None where no gradient arrived: the loss does not depend on it.
+    It is None if the loss does not depend on the output.
     """
 
     gradient: torch.Tensor | None
@@ -88,7 +88,7 @@ class BranchGradients:
 
 @dataclass(frozen=True, eq=False)
 class BranchSum:
-    """The spectral and the local operand where they are added, of equal shape."""
+    """The spectral and the local operand of a branch sum, with equal shapes."""
 
     spectral: Activation
     local: Activation
@@ -96,7 +96,7 @@ class BranchSum:
 
 @dataclass(frozen=True, eq=False)
 class ResidualUpdate:
-    """The input of a residual block, and the sum that it was added to."""
+    """The input of a residual block, and the sum with it."""
 
     before: Activation
     after: Activation
@@ -104,7 +104,7 @@ class ResidualUpdate:
 
 @dataclass(frozen=True, eq=False)
 class BlockCall:
-    """Input and output of a module whose forward is a block; they may differ in shape."""
+    """Input and output of a module that is a block; their shapes may differ."""
 
     before: Activation
     after: Activation

@@ -1,4 +1,4 @@
-"""What a spectral convolution cuts off: the share of its input's energy outside its own modes."""
+"""The share of a spectral convolution's input energy that lies outside its modes."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import torch
 
 from fno_telemetry.quantities import select
 from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, SummedState, Undefined, keys_of
-from fno_telemetry.statistics.field_energy import without_energy
+from fno_telemetry.statistics.field_energy import explain_no_energy
 from fno_telemetry.statistics.frequency_grid import frequency_grid
 from fno_telemetry.statistics.subjects import SpectralInput
 
 
 @dataclass(frozen=True)
 class TruncationState(SummedState):
-    """Energy of the input, the means left out, and the part of it that the modes cut off."""
+    """Energy of the input without its means, and the part of it outside the modes."""
 
     total: torch.Tensor
     cut: torch.Tensor
@@ -22,7 +22,7 @@ class TruncationState(SummedState):
 
 
 class Truncation:
-    """The energy of what enters a spectral convolution outside of the modes that it keeps."""
+    """The energy of a spectral convolution's input outside the modes that it keeps."""
 
     name = "truncation"
     of: Of = "spectral_input"
@@ -30,20 +30,20 @@ class Truncation:
     quantities = select("truncated_energy_fraction")
 
     def measure(self, subject: SpectralInput) -> TruncationState | Undefined | Empty:
-        """Measure the input against a bool mask over the coefficients of its transform.
+        """Measure the input with a bool mask over the coefficients of its transform.
 
-        The mask has the shape that `rfftn` (real input) or `fftn` (complex input) over space gives.
+        The mask has the shape of `rfftn` (real input) or `fftn` (complex input) over space.
         """
         activation, modes = subject.activation, subject.modes
         if not activation.sizes:
             return Undefined("no spatial axes are known")
         if modes is None:
-            return Undefined("which modes the layer keeps could not be observed")
+            return Undefined("the modes that the layer keeps could not be detected")
         if activation.count == 0:
             return Empty()
         grid = frequency_grid(activation.sizes, not activation.complex, activation.device)
         if modes.shape != grid.weight.shape:
-            return Undefined("the layer's modes were observed at another resolution")
+            return Undefined("the layer's modes were detected at another resolution")
         energy = activation.field_energy
         counted = energy.grid * grid.weight
         return TruncationState(
@@ -54,8 +54,8 @@ class Truncation:
         )
 
     def summarize(self, state: TruncationState, known: Known) -> Summary:
-        """Return the share that is cut off; null where the input has no energy around its means."""
-        reason = without_energy(float(state.total), float(state.dc), int(state.fields))
+        """Return the share that is cut off; null if the input has no energy around its means."""
+        reason = explain_no_energy(float(state.total), float(state.dc), int(state.fields))
         if reason is not None:
             return Summary(dict.fromkeys(keys_of(self)), dict.fromkeys(keys_of(self), reason))
         return Summary({"truncated_energy_fraction": min(float(state.cut) / float(state.total), 1.0)})

@@ -1,4 +1,4 @@
-"""Statistics of the values: moments, order statistics, exact counts and both histograms."""
+"""Statistics of values: moments, order statistics, exact counts and both histograms."""
 
 import math
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from fno_telemetry.statistics import histograms
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.bins import Bins, bins
 from fno_telemetry.statistics.contract import Known, Of, Summary, keys_of
-from fno_telemetry.statistics.sketch import Sketch, blocks_of, sketch
+from fno_telemetry.statistics.sketch import Sketch, sketch, split_blocks
 
 PERCENTS = (1, 5, 50, 95, 99)
 ABSOLUTE_PERCENTS = (50, 95, 99)
 _MOMENTS = ("mean", "std", "rms", "min", "max", "abs_mean", "abs_std")
 
-_ROW = 4096  # elements whose float32 sum, added pairwise, is right to seven digits
-_ROWS_AT_A_TIME = 64  # 1 MiB, which stays in the cache
-_SAFE_SPREAD = 0.1  # variance of |x| over the mean square: from here on seven digits are enough
+_ROW = 4096  # elements whose pairwise float32 sum is accurate to seven digits
+_ROWS_AT_A_TIME = 64  # 1 MiB, which fits in the cache
+_SAFE_SPREAD = 0.1  # variance of |x| over the mean square above which seven digits are enough
 
 
 @dataclass(frozen=True)
 class ValueState:
-    """Moments about the mean (Chan's merge), sums, extremes, exact counts and the sketch."""
+    """Moments about the mean, sums, extremes, exact counts and the sketch."""
 
     count: int
     finite: torch.Tensor
@@ -34,7 +34,7 @@ class ValueState:
     low: torch.Tensor
     high: torch.Tensor
     mean: torch.Tensor
-    deviation: torch.Tensor  # root of the sum of (x - mean)^2, which itself may leave float64
+    deviation: torch.Tensor  # root of the sum of (x - mean)^2; the sum may overflow float64
     absolute_sum: torch.Tensor
     sketch: Sketch
     complex: bool
@@ -65,7 +65,7 @@ class ValueState:
 
 
 class Values:
-    """What the values of a tensor look like; of |z| where it is complex."""
+    """Statistics of the values of a tensor, of |z| if it is complex."""
 
     name = "values"
     of: Of = "tensor"
@@ -85,7 +85,7 @@ class Values:
     )
 
     def measure(self, activation: Activation) -> ValueState:
-        """Measure all finite elements; an empty tensor has a state too, with counts of 0."""
+        """Measure all finite elements; an empty tensor has a state with counts of 0."""
         mean, energy, absolute_sum = _sums(activation)
         low, high = activation.extremes
         sketched = sketch(
@@ -132,18 +132,18 @@ class Values:
         stats["negative_fraction"] = None if state.complex else int(state.negative) / finite
         for key in keys_of(self):
             if stats[key] is None:
-                reasons[key] = _why_undefined(key, state)
+                reasons[key] = _explain_undefined(key, state)
         return Summary(
             {key: stats[key] for key in keys_of(self)},
             reasons,
-            histogram=histograms.linear(signed),
-            log_histogram=histograms.logarithmic(magnitudes),
+            histogram=histograms.make_linear(signed),
+            log_histogram=histograms.make_logarithmic(magnitudes),
             sketch=_note(signed),
         )
 
 
 def _sums(activation: Activation) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the mean, the energy of what is left around it and the sum of |x|, in units of `scale`."""
+    """Return the mean, the energy around it and the sum of |x|, in units of `scale`."""
     low, high = activation.extremes
     one_sided = activation.on_host and bool((low >= 0) | (high <= 0))
     flat = activation.flat
@@ -151,16 +151,16 @@ def _sums(activation: Activation) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     if narrow and flat.numel() >= _ROWS_AT_A_TIME * _ROW:
         in_rows = flat.numel() // _ROW * _ROW
         rows = _row_sums(flat[:in_rows].view(-1, _ROW), one_sided)
-        mean, energy, absolute = _pooled([rows, _block_sums(activation, flat[in_rows:], None, one_sided)])
-        # Where |x| is nearly constant, its spread, never above that of x, needs all digits of float64.
+        mean, energy, absolute = _pool([rows, _block_sums(activation, flat[in_rows:], None, one_sided)])
+        # If |x| is nearly constant, its spread needs all digits of float64.
         spread = 1 - (absolute / flat.numel()).square() / (energy / flat.numel() + mean.square())
         if spread > _SAFE_SPREAD:
             return mean, energy, absolute
-    return _pooled([_block_sums(activation, flat, activation.flat_finite, one_sided)])
+    return _pool([_block_sums(activation, flat, activation.flat_finite, one_sided)])
 
 
-def _pooled(parts: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return mean, energy around it and sum of |x| of all columns of number, mean, energy and sum of |x|."""
+def _pool(parts: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return mean, energy around it and sum of |x| over all columns (number, mean, energy, sum of |x|)."""
     numbers, means, energies, absolutes = torch.cat(parts, 1)
     mean = (numbers * means).sum() / numbers.sum().clamp(min=1)
     between = (numbers * (means - mean).square()).sum()
@@ -170,13 +170,13 @@ def _pooled(parts: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torc
 def _block_sums(
     activation: Activation, flat: torch.Tensor, finite: torch.Tensor | None, one_sided: bool
 ) -> torch.Tensor:
-    """Return number, mean, energy around it and sum of |x| of every block, as rows of a float64 tensor."""
-    blocks = blocks_of(flat, activation.block_elements)
-    masks = [None] * len(blocks) if finite is None else blocks_of(finite, activation.block_elements)
+    """Return number, mean, energy around it and sum of |x| of each block, as rows of a float64 tensor."""
+    blocks = split_blocks(flat, activation.block_elements)
+    masks = [None] * len(blocks) if finite is None else split_blocks(finite, activation.block_elements)
     inverse = None if activation.scale is None else 1 / activation.scale
-    # Two buffers for all blocks: fresh memory costs more than the sums.
+    # Two buffers are shared by all blocks: allocating memory costs more than the sums.
     buffers = torch.empty((2, blocks[0].numel()), dtype=activation.accumulator, device=flat.device)
-    found = []
+    columns = []
     for block, mask in zip(blocks, masks, strict=True):
         number = _number(block, mask)
         wide, rest = buffers[:, : block.numel()]
@@ -189,17 +189,17 @@ def _block_sums(
             rest *= mask
         energy = rest.dot(rest)
         absolute = (mean * number).abs() if one_sided else torch.abs(wide, out=rest).sum()
-        found.append(torch.stack((number.to(mean.dtype), mean, energy, absolute)))
-    return torch.stack(found, 1)
+        columns.append(torch.stack((number.to(mean.dtype), mean, energy, absolute)))
+    return torch.stack(columns, 1)
 
 
 def _row_sums(rows: torch.Tensor, one_sided: bool) -> torch.Tensor:
-    """Return number, mean, energy around it and sum of |x| of every row, as rows of a float64 tensor.
+    """Return number, mean, energy around it and sum of |x| of each row, as rows of a float64 tensor.
 
-    Sums of so few elements stay in float32, added pairwise, right to seven digits: faster than widening every
+    Sums over one row are pairwise in float32, accurate to seven digits, which is faster than converting every
     element.
     """
-    found = []
+    sums_of_blocks = []
     buffer = torch.empty_like(rows[:_ROWS_AT_A_TIME])
     for start in range(0, rows.shape[0], _ROWS_AT_A_TIME):
         some = rows[start : start + _ROWS_AT_A_TIME]
@@ -208,12 +208,12 @@ def _row_sums(rows: torch.Tensor, one_sided: bool) -> torch.Tensor:
         mean = sums.double() / _ROW
         near = mean.to(some.dtype)
         torch.sub(some, near.unsqueeze(1), out=rest)
-        # What is left of the mean itself, by which the deviations are off.
+        # Corrects for the rounding of the mean.
         energy = torch.square(rest, out=rest).sum(1).double() - _ROW * (mean - near).square()
         absolute = sums.abs() if one_sided else torch.abs(some, out=rest).sum(1)
         number = torch.full_like(mean, _ROW)
-        found.append(torch.stack((number, mean, energy.clamp(min=0), absolute.double())))
-    return torch.cat(found, 1)
+        sums_of_blocks.append(torch.stack((number, mean, energy.clamp(min=0), absolute.double())))
+    return torch.cat(sums_of_blocks, 1)
 
 
 def _number(block: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -223,14 +223,14 @@ def _number(block: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def _zeros(activation: Activation, sketched: Sketch) -> torch.Tensor:
-    """Return how many elements are exactly zero; on the host only where the sketch has any near zero."""
+    """Return the number of exact zeros; on the host they are counted only if the bin of zero is non-empty."""
     if activation.on_host and not sketched.may_hold_zeros():
         return torch.zeros((), dtype=torch.int64, device=activation.device)
     flat, number = activation.flat, activation.finite_count
-    # As an integer zero is compared without a branch; adding zero makes -0.0 the pattern of 0.0. Elements set
-    # apart as not finite are 0 where they are still there.
+    # Comparing integers avoids a branch; adding zero gives -0.0 the pattern of 0.0. Non-finite elements that
+    # are still in `flat` are 0.
     whole = torch.int32 if flat.dtype == torch.float32 else torch.int64
-    blocks = blocks_of(flat, activation.block_elements)
+    blocks = split_blocks(flat, activation.block_elements)
     return number - torch.stack([torch.count_nonzero((block + 0.0).view(whole)) for block in blocks]).sum()
 
 
@@ -239,11 +239,11 @@ def _moments(state: ValueState, finite: int) -> dict[str, Value]:
     mean, absolute_mean = float(state.mean), float(state.absolute_sum) / finite
     std = float(state.deviation) / math.sqrt(finite)
     if low == high:
-        # All equal: what is left around the mean is rounding.
+        # All values are equal, so any energy around the mean is rounding error.
         mean, absolute_mean, std = low, abs(low), 0.0
     rms = math.hypot(std, mean)
     if low >= 0 or high <= 0:
-        # All of one sign: |x| varies as x does, without the cancellation of the general formula.
+        # All values have one sign: |x| has the spread of x, without the cancellation of the general formula.
         absolute_std = std
     else:
         absolute_std = math.sqrt(max(rms - absolute_mean, 0.0)) * math.sqrt(rms + absolute_mean)
@@ -267,11 +267,11 @@ def _note(signed: Bins) -> SketchNote:
     return SketchNote(signed.relative_error, signed.underflow, signed.below + signed.above)
 
 
-def _why_undefined(key: str, state: ValueState) -> str:
+def _explain_undefined(key: str, state: ValueState) -> str:
     if key == "negative_fraction":
         return "complex values have no sign"
     if key == "tail_ratio":
         return "abs_p50 is zero or unknown"
     if key in _MOMENTS:
-        return "it leaves float64"
-    return "that order statistic lies beyond float32"
+        return "the result overflows float64"
+    return "that percentile is outside the range of float32"

@@ -1,4 +1,4 @@
-"""Weights: how large they are, and how a spectral layer's are spread over its modes."""
+"""Statistics of weights: their norm, and how spectral weights are distributed over modes."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from fno_telemetry.statistics.contract import Known, Of, Summary, Undefined, key
 from fno_telemetry.statistics.subjects import Weights
 
 DEAD_LIMIT = 1e-12
-"""A mode with at most this share of the largest mode's energy is dead: its amplitude is a millionth."""
+"""A mode with at most this share of the largest mode's energy, a millionth of its amplitude, is dead."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class NormState:
 
 
 class WeightNorm:
-    """The size of a module's own parameters, biases included, those of its children left out."""
+    """The norm of a module's own parameters, with biases, without those of its children."""
 
     name = "weight_norm"
     of: Of = "weights"
@@ -33,12 +33,12 @@ class WeightNorm:
     quantities = select("weight_norm")
 
     def measure(self, subject: Weights) -> NormState | None:
-        """Measure a module; None when it has no parameters of its own."""
+        """Measure a module; None if it has no parameters of its own."""
         norms = [_norm(tensor) for tensor in own_weights(subject.module)]
         return NormState(torch.linalg.vector_norm(torch.stack(norms))) if norms else None
 
     def summarize(self, state: NormState, known: Known) -> Summary:
-        """Return the norm; null where a parameter is not finite."""
+        """Return the norm; null if a parameter is not finite."""
         norm = float(state.norm)
         if not math.isfinite(norm):
             return Summary({"weight_norm": None}, {"weight_norm": "a parameter is not finite"})
@@ -47,18 +47,20 @@ class WeightNorm:
 
 @dataclass(frozen=True)
 class ModesState:
-    """Energy per mode for each weight tensor, and how many modes of each the resolution reaches."""
+    """Energy per mode of each weight tensor, and how many of its modes exist at the input's resolution."""
 
     energies: tuple[torch.Tensor, ...]
     reached: tuple[int, ...]
 
 
 class Modes:
-    """How a spectral layer's weights are spread over modes: complex, as real pairs, or factorised.
+    """The distribution of a spectral layer's weights over modes: complex, as real pairs, or factorised.
 
-    The energy of a mode is the sum of |w|^2 over channels. `effective_modes` is the participation ratio
-    (sum e)^2 / sum e^2: k equally strong modes give k. `unused_weight_fraction` is the share of the weights
-    that belong to modes which a field of the input's resolution does not have.
+    The energy e of a mode is the sum of |w|^2 over channels. `effective_modes` is the participation ratio
+    (sum e)^2 / sum e^2 [1]: k equally strong modes give k. `unused_weight_fraction` is the share of weights
+    for modes that a field of the input's resolution does not have.
+
+    [1] Bell, Dean: Atomic vibrations in vitreous silica. Discussions of the Faraday Society 50, 1970.
     """
 
     name = "modes"
@@ -71,16 +73,16 @@ class Modes:
         if not subject.is_spectral:
             return None
         if subject.modes is None:
-            return Undefined("the shapes of what went in, or of its transform, are not known")
+            return Undefined("the shape of the input or of its transform is not known")
         module, available, channels = subject.module, subject.modes.available, subject.modes.channels
-        found = [
+        spectral_weights = [
             weight
             for tensor in own_weights(module)
             if (weight := _over_modes(tensor, channels, len(available))) is not None
         ]
-        if not found:
-            return Undefined("which axes of its weights are modes could not be told from their shapes")
-        energies = tuple(_energy(weight, len(available)) for weight in found)
+        if not spectral_weights:
+            return Undefined("the mode axes of the weights could not be recognised from their shapes")
+        energies = tuple(_energy(weight, len(available)) for weight in spectral_weights)
         reached = tuple(
             math.prod(min(size, there) for size, there in zip(energy.shape, available, strict=True))
             for energy in energies
@@ -88,7 +90,7 @@ class Modes:
         return ModesState(energies, reached)
 
     def summarize(self, state: ModesState, known: Known) -> Summary:
-        """Return the numbers; null where all weights are zero or one is not finite."""
+        """Return the numbers; null if all weights are zero or one is not finite."""
         everything = torch.cat([energy.flatten() for energy in state.energies]).double()
         stats: dict[str, Value] = dict.fromkeys(keys_of(self))
         stats["unused_weight_fraction"] = 1 - sum(state.reached) / everything.numel()
@@ -99,18 +101,20 @@ class Modes:
         elif largest == 0:
             reason = "all weights are zero"
         if reason is not None:
-            return Summary(stats, dict.fromkeys(keys_of(self)[:2], reason), mode_energy=mode_energy(state))
+            return Summary(
+                stats, dict.fromkeys(keys_of(self)[:2], reason), mode_energy=compute_mode_energy(state)
+            )
         shares = everything / largest
         stats["dead_mode_fraction"] = float((shares <= DEAD_LIMIT).double().mean())
         stats["effective_modes"] = float(shares.sum() ** 2 / (shares**2).sum())
-        return Summary(stats, mode_energy=mode_energy(state))
+        return Summary(stats, mode_energy=compute_mode_energy(state))
 
 
-def mode_energy(state: ModesState) -> ModeEnergy | None:
-    """Return the energy along each axis of modes, as shares that sum to 1; None without any energy.
+def compute_mode_energy(state: ModesState) -> ModeEnergy | None:
+    """Return the energy along each mode axis, as shares that sum to 1; None without any energy.
 
-    Several weight tensors, as for the modes of positive and of negative frequency, stand one after the other
-    along the first axis.
+    Several weight tensors, such as those for positive and negative frequencies, are concatenated along the
+    first axis.
     """
     energies = [energy.double() for energy in state.energies]
     if len({tuple(energy.shape[1:]) for energy in energies}) > 1:
@@ -127,11 +131,11 @@ def mode_energy(state: ModesState) -> ModeEnergy | None:
 
 
 def own_weights(module: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield a module's own parameters; those kept in a list, or factorised, as it uses them."""
+    """Yield a module's own weights as it uses them, also those in lists, factorised or parametrized."""
     for parameter in module.parameters(recurse=False):
         yield parameter.detach()
     if parametrize.is_parametrized(module):
-        # What a parametrisation makes of its own parameters is what is used.
+        # The module uses the weight that the parametrization computes.
         for name in module.parametrizations:  # type: ignore[union-attr]
             yield getattr(module, name).detach()
     for child in module.children():
@@ -150,7 +154,7 @@ def _norm(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _over_modes(tensor: torch.Tensor, channels: tuple[int, int], axes: int) -> torch.Tensor | None:
-    """Return spectral weights as complex numbers with the modes in the last `axes` axes; None for others."""
+    """Return spectral weights as complex numbers with modes along the last `axes` axes; None for others."""
     into, out = channels
     if not tensor.is_complex():
         if tensor.ndim < 2 or tensor.shape[-1] != 2 or not tensor.is_floating_point():
@@ -167,7 +171,7 @@ def _over_modes(tensor: torch.Tensor, channels: tuple[int, int], axes: int) -> t
 
 
 def _energy(weight: torch.Tensor, axes: int) -> torch.Tensor:
-    """Return the sum of |w|^2 over all but the last axes."""
+    """Return the sum of |w|^2 over all axes but the last `axes`."""
     wide = torch.float32 if weight.device.type == "mps" else torch.float64
     norms: torch.Tensor = torch.linalg.vector_norm(
         torch.view_as_real(weight.resolve_conj()), dim=(*range(weight.ndim - axes), weight.ndim), dtype=wide

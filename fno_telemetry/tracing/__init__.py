@@ -1,1 +1,1 @@
-"""Follows one forward: what calls what, what descends from what, which axis is which."""
+"""Follows one forward: the module calls, the lineage of tensors, the branch sums and the axes."""

@@ -1,101 +1,104 @@
-"""Axes and what they consist of: which are the same, and which were flattened into one."""
+"""Axes and the groups that they form: which axes are the same, and which were flattened into one."""
 
 from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
 
-class Part(NamedTuple):
-    """An axis, or one of those that were flattened into it; `size` is that in the tensor at hand."""
+class PlainAxis(NamedTuple):
+    """One axis that was not flattened from others; `size` is its size in the tensor at hand."""
 
-    identity: int
+    number: int
     size: int
 
 
-Axis = tuple[Part, ...]
+AxisGroup = tuple[PlainAxis, ...]
+"""An axis of a tensor: the plain axes that were flattened into it, in order; a single one if none were."""
 
 
 class AxisGroups:
-    """What is known of all axes so far."""
+    """Everything known about the axes so far."""
 
     def __init__(self) -> None:
-        self._same: list[int] = []  # by identity: another one that it is the same as, or itself
-        self._apart: dict[int, Axis] = {}  # by identity: the parts that it turned out to have
+        self._same_as: list[int] = []  # by number: an axis that is the same, or the axis itself
+        self._flattened_from: dict[int, AxisGroup] = {}  # by number: what the axis turned out to consist of
 
-    def reshaped(self, known: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...] | None:
-        """Return the axes of what was reshaped to this shape; None where axes do not stay in order."""
-        parts = [part for axis in known for part in self.parts(axis) if part.size != 1]
-        if known and known[0][0].size == 1:
-            # What one sample is flattened into holds the samples as well, however many there are.
-            parts.insert(0, known[0][0])
-        axes: list[Axis] = []
-        for place, size in enumerate(shape):
-            taken = [parts.pop(0)] if size == 1 and parts and parts[0].size == 1 else []
-            while parts and prod(part.size for part in taken) < size:
-                taken.append(parts.pop(0))
-            if taken and taken[-1].size > size > 1 and prod(part.size for part in taken[:-1]) == 1:
-                # Whatever an axis is taken apart into is known of it from then on.
-                whole = taken.pop()
-                sizes = _leading(shape[place:], whole.size)
+    def reshape(self, groups: Sequence[AxisGroup], shape: Sequence[int]) -> tuple[AxisGroup, ...] | None:
+        """Return the axes of a tensor after reshaping to `shape`; None if the axes do not stay in order."""
+        remaining = [axis for group in groups for axis in self.resolve(group) if axis.size != 1]
+        if groups and groups[0][0].size == 1:
+            # With one sample, an axis flattened from the sample axis and others has their size alone.
+            remaining.insert(0, groups[0][0])
+        reshaped: list[AxisGroup] = []
+        for position, size in enumerate(shape):
+            taken = [remaining.pop(0)] if size == 1 and remaining and remaining[0].size == 1 else []
+            while remaining and prod(axis.size for axis in taken) < size:
+                taken.append(remaining.pop(0))
+            if taken and taken[-1].size > size > 1 and prod(axis.size for axis in taken[:-1]) == 1:
+                # Splitting an axis shows what it consists of, also in tensors seen before.
+                split = taken.pop()
+                sizes = _leading(shape[position:], split.size)
                 if not sizes:
                     return None
-                self._apart[whole.identity] = tuple(part for one in sizes for part in self.new(one))
-                parts = [part for part in self._apart[whole.identity] if part.size != 1] + parts
-                taken.append(parts.pop(0))
-            if prod(part.size for part in taken) != size:
+                self._flattened_from[split.number] = tuple(axis for one in sizes for axis in self.create(one))
+                remaining = [
+                    axis for axis in self._flattened_from[split.number] if axis.size != 1
+                ] + remaining
+                taken.append(remaining.pop(0))
+            if prod(axis.size for axis in taken) != size:
                 return None
-            axes.append(tuple(taken) or self.new(size))
-        return tuple(axes)
+            reshaped.append(tuple(taken) or self.create(size))
+        return tuple(reshaped)
 
-    def resized(self, axes: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
-        """Return the same axes in another size; one that was flattened is itself no longer then."""
+    def resize(self, groups: Sequence[AxisGroup], shape: Sequence[int]) -> tuple[AxisGroup, ...]:
+        """Return the same axes in another size; a flattened axis that changes its size becomes a new axis."""
         resized = []
-        for axis, size in zip(axes, shape, strict=True):
-            if prod(part.size for part in axis) == size:
-                resized.append(axis)
+        for group, size in zip(groups, shape, strict=True):
+            if prod(axis.size for axis in group) == size:
+                resized.append(group)
             else:
-                resized.append((Part(axis[0].identity, size),) if len(axis) == 1 else self.new(size))
+                resized.append((PlainAxis(group[0].number, size),) if len(group) == 1 else self.create(size))
         return tuple(resized)
 
-    def new(self, size: int) -> Axis:
-        """Return an axis that is none of those before."""
-        self._same.append(len(self._same))
-        return (Part(len(self._same) - 1, size),)
+    def create(self, size: int) -> AxisGroup:
+        """Return a new axis."""
+        self._same_as.append(len(self._same_as))
+        return (PlainAxis(len(self._same_as) - 1, size),)
 
-    def root(self, identity: int) -> int:
-        """Return the identity that stands for all that are the same as this one."""
-        while self._same[identity] != identity:
-            identity = self._same[identity]
-        return identity
+    def find_root(self, number: int) -> int:
+        """Return the number that represents all axes that are the same as this one."""
+        while self._same_as[number] != number:
+            number = self._same_as[number]
+        return number
 
-    def parts(self, axis: Axis) -> Axis:
-        """Return the axis as far as it is known by now what it consists of."""
-        parts: list[Part] = []
-        for identity, size in axis:
-            root = self.root(identity)
-            inner = self._apart.get(root, ())
-            if inner and prod(part.size for part in inner) == size:
-                parts += self.parts(inner)
+    def resolve(self, group: AxisGroup) -> AxisGroup:
+        """Return the plain axes that the group consists of, by everything known so far."""
+        resolved: list[PlainAxis] = []
+        for number, size in group:
+            root = self.find_root(number)
+            inner = self._flattened_from.get(root, ())
+            if inner and prod(axis.size for axis in inner) == size:
+                resolved += self.resolve(inner)
             else:
-                parts.append(Part(root, size))
-        return tuple(parts)
+                resolved.append(PlainAxis(root, size))
+        return tuple(resolved)
 
-    def unite(self, one: Axis, other: Axis) -> None:
-        """Take note that both are the same axis, or flattened from the same ones."""
-        one, other = self.parts(one), self.parts(other)
-        if [part.size for part in one] == [part.size for part in other]:
-            for first, second in zip(one, other, strict=True):
-                self._same[first.identity] = second.identity
-                if first.identity != second.identity and first.identity in self._apart:
-                    self._apart.setdefault(second.identity, self._apart.pop(first.identity))
-        elif len(one) == 1 or len(other) == 1:
-            (whole,), parts = (one, other) if len(one) == 1 else (other, one)
-            if all(part.identity != whole.identity for part in parts):
-                self._apart[whole.identity] = parts
+    def unite(self, first: AxisGroup, second: AxisGroup) -> None:
+        """Record that both are the same axis, or were flattened from the same axes."""
+        first, second = self.resolve(first), self.resolve(second)
+        if [axis.size for axis in first] == [axis.size for axis in second]:
+            for one, other in zip(first, second, strict=True):
+                self._same_as[one.number] = other.number
+                if one.number != other.number and one.number in self._flattened_from:
+                    self._flattened_from.setdefault(other.number, self._flattened_from.pop(one.number))
+        elif len(first) == 1 or len(second) == 1:
+            (flattened,), parts = (first, second) if len(first) == 1 else (second, first)
+            if all(axis.number != flattened.number for axis in parts):
+                self._flattened_from[flattened.number] = parts
 
 
 def _leading(sizes: Sequence[int], product: int) -> Sequence[int]:
-    """Return as many of the sizes as have this product, () when none have."""
+    """Return the leading sizes that have this product, () if there are none."""
     for count in range(1, len(sizes) + 1):
         if prod(sizes[:count]) == product:
             return sizes[:count]

@@ -1,4 +1,4 @@
-"""Sums of branches: grown term by term, then told apart into spectral, local and the block's own input.
+"""Branch sums: collected term by term, then sorted into spectral terms, local terms and the block's input.
 
 `x + s + l` is one sum of three terms, in any order, in place or not.
 """
@@ -22,7 +22,7 @@ ADDITIONS = {"add": 1, "add_": 1, "sub": -1, "sub_": -1}
 
 
 class Term(NamedTuple):
-    """One operand, as it was when it was added, its sign and scale applied."""
+    """One operand with its value at the time of the addition, multiplied by its sign and scale."""
 
     tensor: torch.Tensor
     lineage: Lineage
@@ -30,25 +30,25 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """What was added up in the forward of `frame`."""
+    """The terms that were added in the forward of the call `parent`."""
 
     terms: tuple[Term, ...]
     parent: Call
 
 
 class OpenSums:
-    """The sums that were not used yet for anything but more additions, by the tensor that holds them.
+    """Sums that were used for nothing but further additions so far, by the tensor that holds them.
 
-    The terms are kept alive until then: a sum has to be `taken` by its first use or the end of its frame.
+    Their terms are kept alive: a sum must be removed at its first other use, or when its parent call ends.
     """
 
     def __init__(self) -> None:
         self._sums: TensorTable[Sum] = TensorTable()
 
-    def grow(
+    def collect_terms(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], lineages: LineageTable
     ) -> tuple[Term, ...]:
-        """Return the terms of the addition that is about to be done; () when it adds no two known tensors."""
+        """Return the terms of an addition before it runs; () unless it adds two tensors of known lineage."""
         sign = ADDITIONS.get(name)
         operands = [*args, *(kwargs[key] for key in ("input", "other") if key in kwargs)][:2]
         if sign is None or len(operands) < 2:
@@ -68,21 +68,21 @@ class OpenSums:
         """Remember that `tensor` is the sum of the terms."""
         self._sums.set(tensor, Sum(terms, parent))
 
-    def used(self, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Sum]]:
-        """Take the sums that these tensors are."""
+    def take_used(self, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Sum]]:
+        """Remove and yield the sums that these tensors hold."""
         for tensor in tensors if len(self._sums) else ():
             if (taken := self._sums.pop(tensor)) is not None:
                 yield tensor, taken
 
-    def about_to_change(self, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, Sum]]:
-        """Take the sums that this tensor is, or that have a term in its memory."""
+    def take_overwritten(self, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, Sum]]:
+        """Remove and yield the sums that this tensor holds, and those with a term in its memory."""
         for tensor, held in self._sums.items():
             if tensor is target or any(share_memory(term.tensor, target) for term in held.terms):
                 self._sums.pop(tensor)
                 yield tensor, held
 
-    def ended(self, parent: Call | None = None) -> Iterator[tuple[torch.Tensor, Sum]]:
-        """Take the sums that were made in this frame; all of them when no frame is given."""
+    def take_ended(self, parent: Call | None = None) -> Iterator[tuple[torch.Tensor, Sum]]:
+        """Remove and yield the sums made in this parent call; all sums if none is given."""
         for tensor, held in self._sums.items():
             if parent is None or held.parent is parent:
                 self._sums.pop(tensor)
@@ -99,7 +99,7 @@ class OpenSums:
         if held is not None:
             terms = held.terms
         else:
-            # An addition in place overwrites an operand that is still to be looked at.
+            # An addition in place overwrites an operand that is still to be measured.
             kept = operand.clone() if target is operand else operand
             terms = (Term(kept, lineages.get(operand) or Lineage()),)
         if isinstance(factor, int | float) and factor == 1:
@@ -108,14 +108,14 @@ class OpenSums:
 
 
 def find_overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
-    """Return the tensor that a function of this name writes into, None when it makes a new one."""
+    """Return the tensor that a function of this name writes into, None if it returns a new one."""
     in_place = name == "__setitem__" or (name.endswith("_") and not name.startswith(("__", "requires_grad")))
     target = args[0] if args and (in_place or kwargs.get("inplace") is True) else kwargs.get("out")
     return target if isinstance(target, torch.Tensor) else None
 
 
 def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether both lie in one piece of memory, be it at different places in it."""
+    """Whether both tensors are views of the same storage, even of different parts of it."""
     if one is other or not (_has_storage(one) and _has_storage(other)):
         return one is other
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
@@ -127,14 +127,14 @@ def _has_storage(tensor: torch.Tensor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class BranchSum:
-    """What a sum says of a block; None for what it does not hold."""
+    """The parts of a sum in a block; None for a part that the sum does not have."""
 
     spectral: tuple[Call, ...]
-    local: tuple[Call, ...]  # () also where the local operand was made without a module of its own
-    branch: torch.Tensor  # the spectral operand
-    beside: torch.Tensor | None  # the local operand, several added up
+    local: tuple[Call, ...]  # () also if no module produced the local operand
+    spectral_operand: torch.Tensor
+    local_operand: torch.Tensor | None  # the sum of all local terms
     before: torch.Tensor | None  # the block's own input
-    after: torch.Tensor  # the sum, without terms that are neither of these
+    after: torch.Tensor  # the sum of these, without any other terms
 
     @property
     def bits(self) -> int:
@@ -145,70 +145,70 @@ class BranchSum:
 def find_branch_sum(
     total: Sum, result: torch.Tensor, calls: Sequence[Call], spectral: int
 ) -> BranchSum | None:
-    """Tell the terms apart; None when no branch meets anything here. `spectral` is a mask over `calls`."""
+    """Sort the terms of a sum; None unless it adds a spectral branch. `spectral` is a mask over `calls`."""
     masks = [term.lineage.calls for term in total.terms]
     only = reduce(or_, masks) & ~reduce(and_, masks) & spectral
     if not only:
         return None
     last = calls[only.bit_length() - 1]
-    parallel = tuple(c for c in map(calls.__getitem__, members(only)) if _fed_alike(c, last, spectral))
+    parallel = tuple(c for c in map(calls.__getitem__, members(only)) if _share_input(c, last, spectral))
     bits = reduce(or_, (call.bit for call in parallel))
     branches = [term for term in total.terms if term.lineage.calls & bits]
     ancestors = reduce(or_, (term.lineage.values for term in branches))
     local: dict[int, Call] = {}
     made: list[Term] = []
     inputs: list[Term] = []
-    nameless: list[Term] = []
+    other: list[Term] = []
     for term in (term for term in total.terms if not term.lineage.calls & bits):
-        beside = term.lineage.calls & ~last.before.calls
-        if beside:
-            outermost = _outermost(beside, last, calls)
-            if _fed_alike(outermost[0], last, spectral):
+        made_by = term.lineage.calls & ~last.before.calls
+        if made_by:
+            outermost = _outermost(made_by, last, calls)
+            if _share_input(outermost[0], last, spectral):
                 made.append(term)
                 local |= {call.index: call for call in outermost}
         elif not last.before.calls & ~term.lineage.calls & spectral:
-            # Not the input of an earlier block, then: this block's own, or something made of it in passing.
-            (inputs if term.lineage.value & ancestors else nameless).append(term)
+            # Not an earlier block's input, so this block's own or computed from it by functions.
+            (inputs if term.lineage.value & ancestors else other).append(term)
     inputs = sorted(inputs, key=lambda term: term.lineage.value)[-1:]
     if not made and not inputs:
-        made = nameless
+        made = other
     if not made and not inputs:
         return None
     known = [*branches, *made, *inputs]
     return BranchSum(
         spectral=parallel,
         local=tuple(local.values()),
-        branch=_added(branches),
-        beside=_added(made) if made else None,
+        spectral_operand=_add_up(branches),
+        local_operand=_add_up(made) if made else None,
         before=inputs[0].tensor if inputs else None,
-        after=result if len(known) == len(total.terms) else _added(known),
+        after=result if len(known) == len(total.terms) else _add_up(known),
     )
 
 
-def _fed_alike(one: Call, other: Call, spectral: int) -> bool:
-    """Whether both were fed by the same input, or by what a norm or the like made of it."""
+def _share_input(one: Call, other: Call, spectral: int) -> bool:
+    """Whether both calls got the same input, or one that differs only by norms and similar modules."""
     return not (one.before.calls ^ other.before.calls) & spectral
 
 
 def _outermost(made: int, spectral: Call, calls: Sequence[Call]) -> tuple[Call, ...]:
-    """Return the calls that made a local operand; norms and activations only where nothing else did."""
-    found = [calls[index] for index in members(made)]
-    siblings = [call for call in found if call.parent is spectral.parent]
+    """Return the calls that made a local operand; norms and activations only if no other call did."""
+    makers = [calls[index] for index in members(made)]
+    siblings = [call for call in makers if call.parent is spectral.parent]
     if not siblings:
-        inner = {id(call) for call in found}
-        siblings = [call for call in found if id(call.parent) not in inner]
+        inner = {id(call) for call in makers}
+        siblings = [call for call in makers if id(call.parent) not in inner]
     return tuple(call for call in siblings if role_by_class(call.module) is None) or tuple(siblings)
 
 
 def role_by_class(module: nn.Module | None) -> Role | None:
-    """Return "activation" or "norm" for classes that can be nothing else."""
+    """Return "activation" or "norm" for a class that is certainly one, None for any other."""
     name, home = type(module).__name__, type(module).__module__
     if home == "torch.nn.modules.activation" and name != "MultiheadAttention":
         return "activation"
     return "norm" if name.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")) else None
 
 
-def _added(terms: Sequence[Term]) -> torch.Tensor:
+def _add_up(terms: Sequence[Term]) -> torch.Tensor:
     total = terms[0].tensor
     for term in terms[1:]:
         total = total + term.tensor

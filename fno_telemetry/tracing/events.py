@@ -1,4 +1,4 @@
-"""What a trace tells of a forward: frozen events that hold all a listener needs, while tensors are alive."""
+"""The events that a trace sends to its listener: frozen, with everything that a listener needs."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,8 +12,8 @@ from fno_telemetry.tracing.module_calls import Call
 class CallEnded:
     """A module returned `output`.
 
-    `makers` are the last calls with parameters of their own on the way to it, as a mask over call indices; 0
-    but for a call that no other call is around.
+    `makers` is a mask of the last calls with parameters of their own on the way to the output; it is 0 for a
+    call inside another one.
     """
 
     call: Call
@@ -24,7 +24,7 @@ class CallEnded:
 
 @dataclass(frozen=True, eq=False)
 class ActivationCalled:
-    """The activation function `name` was called in the forward of `parent`, for the `number`-th time."""
+    """An activation function was called in the forward of `parent`; `number` counts such calls from 0."""
 
     parent: Call
     name: str
@@ -33,15 +33,15 @@ class ActivationCalled:
 
     @property
     def path(self) -> str:
-        """The name that the function goes by: `block#gelu`."""
+        """The name under which the function is recorded: `block#gelu`."""
         return f"{self.parent.path}#{self.name}"
 
 
 @dataclass(frozen=True, eq=False)
 class BranchesAdded:
-    """A spectral operand `s` and a local one `t` were added in the forward of `parent`.
+    """A spectral operand `s` and a local operand `t` were added in the forward of `parent`.
 
-    Several spectral calls next to each other are one operand. `local` is empty where no module made `t`.
+    Parallel spectral calls form one operand. `local` is empty if no module produced `t`.
     """
 
     spectral: tuple[Call, ...]
@@ -63,21 +63,21 @@ class ResidualAdded:
 
 @dataclass(frozen=True)
 class Padded:
-    """A field was padded by these amounts before and after each axis, the last axis first."""
+    """A tensor was padded by these amounts before and after each axis, the last axis first."""
 
     amounts: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Overwriting:
-    """A function is about to write into the memory of `target`, which others may share."""
+    """A function is about to write into the memory of `target`, which other tensors may share."""
 
     target: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Failed:
-    """Something in tracing or in a listener raised at this place; the forward goes on untouched."""
+    """Tracing or a listener raised an error in the module `where`; the forward continues unaffected."""
 
     where: str
     error: BaseException
@@ -92,8 +92,8 @@ Event = CallEnded | ActivationCalled | BranchesAdded | ResidualAdded | Padded | 
 
 
 class Listener(Protocol):
-    """Whoever a trace tells. Called outside of tracing and autograd; must not alter any tensor."""
+    """Receives the events of a trace, outside of tracing and autograd; must not change any tensor."""
 
     def on(self, event: Event) -> None:
-        """Take note of one event."""
+        """Handle one event."""
         ...

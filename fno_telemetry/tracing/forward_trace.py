@@ -1,9 +1,9 @@
-"""Follows a forward: which module runs, what descends from what, what is added to what.
+"""Follows a forward: which modules run, the lineage of each tensor, and which tensors are added.
 
-Hooks tell when modules start and end; a torch function mode sees every function called in between. From both
-follow, with no name known: which modules are spectral convolutions (the innermost that saw a Fourier
-transform and its inverse), where a spectral branch is added to another one fed by the same input, and where
-that sum is added back to the block's input. Whatever happens is an event for a `Listener`.
+Hooks report when modules start and end; a torch function mode sees every function called in between. Without
+looking at names, this shows which modules are spectral convolutions (the innermost module in which a Fourier
+transform and its inverse run), where a spectral branch is added to another branch with the same input, and
+where that sum is added to the block's input. Each of these is an event for a `Listener`.
 """
 
 import contextlib
@@ -48,14 +48,14 @@ from fno_telemetry.tracing.torch_functions import EveryFunction
 
 
 class ForwardTrace:
-    """Hooks on every module of `model` between enter and exit; forwards are followed within `batch()`.
+    """Has hooks on every module of `model` between enter and exit, and follows forwards within `batch()`.
 
-    Hooks return None and never raise into the forward; on exit only the trace's own hooks are removed.
-    `roles` given by path overrule what is seen; `axes` is told of every function, to follow axes. `within`
-    follows only what the model's own forward calls: elsewhere a shared module is another model's.
+    Hooks return None and never raise into the forward; exit removes only the trace's own hooks. `roles` by
+    path overrule the detected ones; `axes` follows axes through every function. With `within`, only modules
+    called by the model's own forward are followed: another model may share a module and call it elsewhere.
     """
 
-    _following = threading.local()  # .trace: the innermost one that follows this thread
+    _following = threading.local()  # .trace: the innermost trace that follows this thread
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class ForwardTrace:
     ) -> None:
         self._listener = listener
         self.calls: list[Call] = []
-        self.seconds = 0.0  # spent here and in the listener
-        self.outside: set[str] = set()  # paths of what was left alone
+        self.seconds = 0.0  # spent in tracing and in the listener
+        self.outside: set[str] = set()  # paths of the calls that `within` excluded
         self._within = within
         self._model = unwrap(model)
         self._paths = paths_by_module(model)
@@ -79,9 +79,9 @@ class ForwardTrace:
         self._numbers: dict[str, int] = {}
         self._lineages = LineageTable()
         self._sums = OpenSums()
-        self._met = 0  # spectral calls whose branch has been added to something
-        self._sides: list[int] = []  # the spectral calls of each sum with a local branch
-        self._updated = 0  # spectral calls whose block has been added back to its input
+        self._added = 0  # spectral calls whose branch was added to something
+        self._branch_sums: list[int] = []  # the spectral calls of each sum with a local branch
+        self._updated = 0  # spectral calls whose block was added to its input
         self._spectral = 0
 
     def __enter__(self) -> "ForwardTrace":
@@ -105,17 +105,17 @@ class ForwardTrace:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Follow what runs in this block, on this thread, as one batch: calls are counted from 0."""
+        """Follow everything that runs in this block on this thread as one batch; calls are counted from 0."""
         self._forget()
-        whole = Call(0, "", 0, None, None)
-        self.calls, self._stack = [whole], [whole]
-        around, self._following.trace = getattr(self._following, "trace", None), self
+        batch = Call(0, "", 0, None, None)
+        self.calls, self._stack = [batch], [batch]
+        outer, self._following.trace = getattr(self._following, "trace", None), self
         try:
             with eager(), EveryFunction(self._function_called):
                 yield
-            self.aside("", lambda: self._resolve(self._sums.ended()))
+            self.aside("", lambda: self._report(self._sums.take_ended()))
         finally:
-            self._following.trace = around
+            self._following.trace = outer
             self._forget()
 
     def _forget(self) -> None:
@@ -123,22 +123,22 @@ class ForwardTrace:
         self._numbers.clear()
         self._lineages.clear()
         self._sums.clear()
-        self._met = self._updated = self._spectral = 0
-        self._sides.clear()
+        self._added = self._updated = self._spectral = 0
+        self._branch_sums.clear()
 
     def _running(self) -> bool:
-        # What runs in a backward pass is computed again for checkpointing, or differentiates what was seen.
+        # A backward pass recomputes checkpointed modules, or differentiates what was followed before.
         innermost = getattr(self._following, "trace", None) is self
         return innermost and bool(self._stack) and torch._C._current_graph_task_id() == -1
 
     def aside(self, where: str, body: Callable[[], None]) -> None:
-        """Run `body` aside from the forward, which sees nothing of it; what it raises stays here."""
+        """Run `body` without any effect on the forward; an error that it raises becomes a `Failed` event."""
         start = time.perf_counter()
         try:
             with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
                 body()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, never raised into the host
-            # A listener that cannot even be told is left to itself.
+            # A listener that fails on this event too is ignored.
             with contextlib.suppress(Exception, SystemExit):
                 self._listener.on(Failed(where, error))
         finally:
@@ -152,7 +152,7 @@ class ForwardTrace:
     def _path(self, module: nn.Module) -> str:
         paths = self._paths.get(id(module), ("",))
         if len(paths) > 1:
-            # A shared module goes by the name under which the running module holds it.
+            # A shared module has the path under which the running module holds it.
             for path in paths:
                 if path.rpartition(".")[0] == self._stack[-1].path:
                     return path
@@ -172,7 +172,7 @@ class ForwardTrace:
 
     def _started(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         entered = list(tensors_in((args, kwargs)))
-        self._resolve(self._sums.used(entered))
+        self._report(self._sums.take_used(entered))
         if call.module is self._model:
             for tensor in entered:
                 if self._lineages.get(tensor) is None:
@@ -187,13 +187,13 @@ class ForwardTrace:
         self.aside(call.path, lambda: self._ended(call, (args, kwargs), output))
 
     def _ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
-        self._resolve(self._sums.ended(call))
+        self._report(self._sums.take_ended(call))
         transformed = bool(call.forward_transforms and call.inverse_transforms)
         call.spectral = self._roles.get(call.path, "spectral" if transformed else "") == "spectral"
         if call.spectral:
             self._spectral |= call.bit
         elif call.parent is not None and call.path not in self._roles:
-            # Where a module does only one of the two, its parent may do the other.
+            # A module may run only one of the two transforms and its parent the other.
             call.parent.forward_transforms += call.forward_transforms
             call.parent.inverse_transforms += call.inverse_transforms
         given = {id(tensor): tensor for tensor in tensors_in(inputs)}
@@ -202,22 +202,22 @@ class ForwardTrace:
             call.input_overwritten |= lineage is not None and not lineage.value & call.before.values
         owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
         for tensor in tensors_in(output):
-            # A module that hands its input on unchanged has made nothing.
+            # A module that returns its input unchanged made nothing.
             if id(tensor) in given and not call.input_overwritten:
                 continue
             own = self._lineages.get(tensor) or call.before
-            made = own.joined(call.before)
-            # A network with a bare parameter of its own is no layer that made its output.
-            network = (
+            made = own.join(call.before)
+            # A network that holds a parameter itself is not the layer that made its output.
+            is_network = (
                 self._spectral & ~call.bit and self._spectral >> call.index << call.index == self._spectral
             )
-            makers = call.bit if owner and not network else own.makers
+            makers = call.bit if owner and not is_network else own.makers
             made = made._replace(calls=made.calls | call.bit, makers=makers)
             self._lineages.set_made(tensor, made)
         self._listener.on(CallEnded(call, inputs, output, self._makers(call, output)))
 
     def _makers(self, call: Call, output: Any) -> int:
-        """Return who made the output of a call that no other call is around."""
+        """Return the makers of the output of an outermost call, 0 for a call inside another one."""
         if call.parent is None or call.parent.index:
             return 0
         known = [lineage for tensor in tensors_in(output) if (lineage := self._lineages.get(tensor))]
@@ -239,31 +239,31 @@ class ForwardTrace:
     def _adding(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.Tensor | None
     ) -> tuple[Term, ...]:
-        """Return the terms of an addition about to be done; see to the sums whose terms it overwrites."""
-        terms = self._sums.grow(name, args, kwargs, self._lineages)
+        """Return the terms of an addition before it runs; report the sums whose terms it overwrites."""
+        terms = self._sums.collect_terms(name, args, kwargs, self._lineages)
         if target is not None:
-            self._resolve(self._sums.about_to_change(target))
+            self._report(self._sums.take_overwritten(target))
             self._listener.on(Overwriting(target))
         return terms
 
-    def _resolve(self, sums: Iterable[tuple[torch.Tensor, Sum]]) -> None:
-        """Tell where branches meet in sums that grow no more."""
+    def _report(self, sums: Iterable[tuple[torch.Tensor, Sum]]) -> None:
+        """Report the branch sums and residual sums among these complete sums."""
         for tensor, total in sums:
-            found = find_branch_sum(total, tensor, self.calls, self._spectral)
-            if found is None:
+            branch_sum = find_branch_sum(total, tensor, self.calls, self._spectral)
+            if branch_sum is None:
                 continue
-            if found.beside is not None and not self._met & found.bits:
-                self._sides.append(found.bits)
-                self._listener.on(
-                    BranchesAdded(found.spectral, found.local, total.parent, found.branch, found.beside)
-                )
-            self._met |= found.bits
-            if found.before is not None and not self._updated & found.bits:
-                self._updated |= found.bits
-                # What several blocks made together, as attention does, is the update of none of them.
-                if sum(bool(side & found.bits) for side in self._sides) > 1:
+            spectral, bits = branch_sum.spectral, branch_sum.bits
+            if branch_sum.local_operand is not None and not self._added & bits:
+                self._branch_sums.append(bits)
+                s, t = branch_sum.spectral_operand, branch_sum.local_operand
+                self._listener.on(BranchesAdded(spectral, branch_sum.local, total.parent, s, t))
+            self._added |= bits
+            if branch_sum.before is not None and not self._updated & bits:
+                self._updated |= bits
+                # An update made by several blocks together, as in attention, belongs to none of them.
+                if sum(bool(other & bits) for other in self._branch_sums) > 1:
                     continue
-                self._listener.on(ResidualAdded(found.spectral, total.parent, found.before, found.after))
+                self._listener.on(ResidualAdded(spectral, total.parent, branch_sum.before, branch_sum.after))
 
     def _returned(
         self,
@@ -283,29 +283,29 @@ class ForwardTrace:
             self._listener.on(Padded(torch_functions.pad_amounts(args, kwargs)))
         changed = [args[0]] if name == "__setitem__" else list(tensors_in(output))
         if changed and not terms:
-            self._resolve(self._sums.used(entered))
+            self._report(self._sums.take_used(entered))
         if self._axes is not None:
             followed = [one for one in entered if self._lineages.get(one) is not None]
-            self._axes.returned(func, args, kwargs, followed, list(tensors_in(output)))
+            self._axes.follow_function(func, args, kwargs, followed, list(tensors_in(output)))
         target, own = find_overwritten(name, args, kwargs), self._lineages.get(entered[0])
         for tensor in changed:
             if target is None and any(tensor is one for one in entered):
-                continue  # handed on as it is
+                continue  # returned as it is
             if target is None and own is not None and torch_functions.keeps_values(name, args):
                 self._lineages.set(tensor, own)
             else:
                 self._lineages.set_made(tensor, lineage)
-            # Writing into a view changes what it is a view of.
+            # Writing into a view changes its base.
             if target is tensor and (base := target._base) is not None:
-                self._lineages.set_made(base, lineage.joined(self._lineages.get(base) or Lineage()))
+                self._lineages.set_made(base, lineage.join(self._lineages.get(base) or Lineage()))
             if terms:
                 self._sums.hold(tensor, terms, parent)
         inverse = name in fourier_calls.INVERSE
         if (inverse or name in fourier_calls.FORWARD) and parent.runs_now:
-            seen = fourier_calls.fourier_call(name, args, kwargs, output)
+            call = fourier_calls.read_call(name, args, kwargs, output)
             if self._axes is not None:
-                self._axes.transformed(seen, parent, entered[0], output)
-            (parent.inverse_transforms if inverse else parent.forward_transforms).append(seen)
+                self._axes.follow_transform(call, parent, entered[0], output)
+            (parent.inverse_transforms if inverse else parent.forward_transforms).append(call)
         elif (
             name.rstrip("_") in torch_functions.ACTIVATIONS
             and isinstance(output, torch.Tensor)

@@ -1,4 +1,4 @@
-"""What a call of torch.fft says: its axes, its normalisation and the coefficients that it kept."""
+"""Calls of `torch.fft`: their axes, their normalisation and the coefficients that they keep."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ INVERSE = frozenset({"ifft", "irfft", "ifft2", "irfft2", "ifftn", "irfftn"})
 
 @dataclass(frozen=True)
 class FourierCall:
-    """One call: `axes` count from the front, in the order given; `halved` for the real transforms.
+    """One call: `axes` are counted from the front, in the order given; `halved` is true of real transforms.
 
-    `shape` is that of the tensor on the spatial side. `modes` marks for an inverse transform the coefficients
-    along the sorted axes that were not exactly zero in every sample and channel: what a layer let through.
+    `shape` is the shape of the tensor on the spatial side. For an inverse transform, `modes` marks the
+    coefficients along the sorted axes that are nonzero in any sample or channel: those that a layer keeps.
     """
 
     axes: tuple[int, ...]
@@ -28,18 +28,18 @@ class FourierCall:
     modes: torch.Tensor | None = None
 
 
-def available_frequencies(calls: Iterable[FourierCall]) -> tuple[int, ...]:
-    """Return how many frequencies a field has along each transformed axis, from the transforms of it."""
-    found: dict[int, int] = {}
+def count_frequencies(calls: Iterable[FourierCall]) -> tuple[int, ...]:
+    """Return how many frequencies a field has along each transformed axis, given its transforms."""
+    by_axis: dict[int, int] = {}
     for call in calls:
         for axis in call.axes:
             size = call.shape[axis]
-            found.setdefault(axis, size // 2 + 1 if call.halved and axis == call.axes[-1] else size)
-    return tuple(found[axis] for axis in sorted(found))
+            by_axis.setdefault(axis, size // 2 + 1 if call.halved and axis == call.axes[-1] else size)
+    return tuple(by_axis[axis] for axis in sorted(by_axis))
 
 
-def fourier_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output: torch.Tensor) -> FourierCall:
-    """Return what the call of `torch.fft.<name>` with these arguments did."""
+def read_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output: torch.Tensor) -> FourierCall:
+    """Return the description of a call of `torch.fft.<name>` with these arguments."""
     size_name = "s" if name.endswith(("2", "n")) else "n"
     options = dict(zip(("input", size_name, "dim", "norm"), args, strict=False)) | kwargs
     given: torch.Tensor = options["input"]
@@ -57,12 +57,12 @@ def fourier_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output:
 
 
 def sizes_by_rank(transforms: Iterable[FourierCall]) -> dict[int, dict[int, int]]:
-    """Return by number of dimensions the size of each axis; a layer may take one axis after the other."""
-    found: dict[int, dict[int, int]] = {}
+    """Return the sizes of transformed axes by number of dimensions; a layer may transform axis by axis."""
+    by_rank: dict[int, dict[int, int]] = {}
     for transform in transforms:
         sizes = {axis: transform.shape[axis] for axis in transform.axes}
-        found.setdefault(len(transform.shape), {}).update(sizes)
-    return found
+        by_rank.setdefault(len(transform.shape), {}).update(sizes)
+    return by_rank
 
 
 def _axes(name: str, ndim: int, dim: Any, size: Sequence[int] | None) -> tuple[int, ...]:

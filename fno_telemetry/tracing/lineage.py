@@ -1,4 +1,4 @@
-"""What a tensor descends from, kept beside the tensors and gone with them."""
+"""The lineage of each tensor: the calls and values that it was computed from, kept as long as it lives."""
 
 import weakref
 from collections.abc import Iterable, Iterator
@@ -13,8 +13,8 @@ class Lineage(NamedTuple):
     """Sets as bit masks: bit i of `calls` and `makers` is the module call with index i.
 
     `calls` are all calls that a tensor descends from; `makers` are the last calls with parameters of their
-    own on the way to it, where bit 0 stands for the model's input. `value` is a bit of its own, the same for
-    views and copies; `values` are those of everything on the way.
+    own on the way to it, where bit 0 means the model's input. `value` is one bit for the tensor's value, the
+    same for views and copies; `values` are the bits of everything that it descends from.
     """
 
     calls: int = 0
@@ -22,8 +22,8 @@ class Lineage(NamedTuple):
     values: int = 0
     value: int = 0
 
-    def joined(self, other: "Lineage") -> "Lineage":
-        """Return the lineage of something made from both, without a value of its own yet."""
+    def join(self, other: "Lineage") -> "Lineage":
+        """Return the lineage of a tensor computed from both, without a value of its own yet."""
         return Lineage(self.calls | other.calls, self.makers | other.makers, self.values | other.values)
 
 
@@ -32,7 +32,7 @@ MODEL_INPUT = Lineage(makers=1)
 
 
 class TensorTable(Generic[T]):
-    """Something by tensor object. Holds weak references only: no tensor lives longer by being a key."""
+    """A table with tensor objects as keys; holds weak references only, so no tensor lives longer."""
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[weakref.ref[torch.Tensor], T]] = {}
@@ -41,34 +41,34 @@ class TensorTable(Generic[T]):
         return len(self._entries)
 
     def get(self, tensor: torch.Tensor) -> T | None:
-        """Return what stands beside this very tensor object."""
+        """Return the entry of this tensor object."""
         entry = self._entries.get(id(tensor))
         return entry[1] if entry is not None and entry[0]() is tensor else None
 
     def set(self, tensor: torch.Tensor, thing: T) -> None:
-        """Remember `thing` until the tensor object goes."""
+        """Set the entry of a tensor, kept until the tensor object is freed."""
         key = id(tensor)
         entries = self._entries
 
         def forget(gone: "weakref.ref[torch.Tensor]") -> None:
             entry = entries.get(key)
-            # The address may belong to another tensor by now.
+            # By now the address may belong to another tensor.
             if entry is not None and entry[0] is gone:
                 del entries[key]
 
         entries[key] = (weakref.ref(tensor, forget), thing)
 
     def pop(self, tensor: torch.Tensor) -> T | None:
-        """Return what stands beside the tensor, and forget it."""
+        """Remove and return the entry of the tensor."""
         thing = self.get(tensor)
         if thing is not None:
             del self._entries[id(tensor)]
         return thing
 
     def items(self) -> list[tuple[torch.Tensor, T]]:
-        """Return the tensors that are still there, each with what stands beside it, oldest first."""
-        found = [(reference(), thing) for reference, thing in list(self._entries.values())]
-        return [(tensor, thing) for tensor, thing in found if tensor is not None]
+        """Return the tensors that are still alive with their entries, oldest first."""
+        entries = [(reference(), thing) for reference, thing in list(self._entries.values())]
+        return [(tensor, thing) for tensor, thing in entries if tensor is not None]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -83,23 +83,23 @@ class LineageTable(TensorTable[Lineage]):
         self._values = 0
 
     def set_made(self, tensor: torch.Tensor, lineage: Lineage) -> None:
-        """Remember the lineage of a value that was not there before."""
+        """Set the lineage of a tensor with a new value."""
         value = 1 << self._values
         self._values += 1
         self.set(tensor, lineage._replace(values=lineage.values | value, value=value))
 
     def union(self, tensors: Iterable[torch.Tensor]) -> Lineage | None:
-        """Return the joined lineage of those tensors of which something is known, None if of none."""
-        found = [lineage for lineage in map(self.get, tensors) if lineage is not None]
-        if not found:
+        """Return the joined lineage of the tensors with a known lineage, None if there are none."""
+        known = [lineage for lineage in map(self.get, tensors) if lineage is not None]
+        if not known:
             return None
-        joined = found[0]
-        for lineage in found[1:]:
-            joined = joined.joined(lineage)
+        joined = known[0]
+        for lineage in known[1:]:
+            joined = joined.join(lineage)
         return joined
 
     def clear(self) -> None:
-        """Forget everything; values are counted from 0 again."""
+        """Forget everything; values are numbered from 0 again."""
         super().clear()
         self._values = 0
 

@@ -1,4 +1,4 @@
-"""What a followed forward consists of: calls of modules, by their canonical paths."""
+"""The module calls that a followed forward consists of, by canonical path."""
 
 import inspect
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from fno_telemetry.canonical_paths import WRAPPERS, canonical_names
 from fno_telemetry.tracing.fourier_calls import FourierCall
 from fno_telemetry.tracing.lineage import UNKNOWN, Lineage
 
-# What quantization puts into a layer: its weight and bias, what computes one, what looks at the output.
+# Attributes that quantization adds to a layer: packed weight and bias, fake quantizers, observers.
 _QUANTIZING = ("_packed_params", "weight_fake_quant", "activation_post_process")
-# Sharding and parametrization derive a class from the module's own, with its name behind one of these.
-_MADE = ("FSDP", "DDP", "Parametrized")
+# Sharding and parametrization derive a class from the module's own; its name starts with one of these.
+_DERIVED = ("FSDP", "DDP", "Parametrized")
 
 
 @dataclass(eq=False)
@@ -27,15 +27,15 @@ class Call:
     number: int
     module: nn.Module | None
     parent: "Call | None"
-    before: Lineage = UNKNOWN  # of everything that went in
+    before: Lineage = UNKNOWN  # the joined lineage of its inputs
     forward_transforms: list[FourierCall] = field(default_factory=list)
     inverse_transforms: list[FourierCall] = field(default_factory=list)
     spectral: bool = False
-    input_overwritten: bool = False  # by the call itself, so that it is no longer what went in
+    input_overwritten: bool = False  # by the call itself, so the tensor is not the original input any more
 
     @property
     def outermost(self) -> "Call":
-        """The call around it that nothing but the batch is around."""
+        """The outermost call that contains this one; only the batch contains it."""
         call = self
         while call.parent is not None and call.parent.index:
             call = call.parent
@@ -43,23 +43,23 @@ class Call:
 
     @property
     def modes(self) -> torch.Tensor | None:
-        """Which coefficients it let through, as a mask; None unless it did one inverse transform."""
+        """A mask of the coefficients that it keeps; None unless it ran exactly one inverse transform."""
         return self.inverse_transforms[0].modes if len(self.inverse_transforms) == 1 else None
 
     @property
     def runs_now(self) -> bool:
-        """Whether what runs is its own, and not that of a module without hooks, as of a copy."""
+        """Whether the running forward is this call's own, not that of a module without hooks, as a copy."""
         return self.module is not None and running_module() in (self.module, None)
 
     @property
     def is_own_code(self) -> bool:
-        """Whether what runs is its own, and not just how a module of torch works inside."""
+        """Whether the running code is this module's own, not the inside of a module of torch."""
         torch_made = self.module is not None and written_class(self.module).__module__.startswith("torch.nn")
         return not torch_made and self.runs_now
 
     @property
     def bit(self) -> int:
-        """This call alone as a mask."""
+        """The mask of this call alone."""
         return 1 << self.index
 
 
@@ -69,25 +69,25 @@ def distinct_paths(calls: Iterable[Call]) -> tuple[str, ...]:
 
 
 def find_wrapped(module: nn.Module) -> nn.Module | None:
-    """Return what a wrapper (for compiling, parallel work, …) holds; None for any other module."""
+    """Return the module inside a wrapper (of compilation, data parallelism, …); None for any other module."""
     for name, child in module.named_children():
-        # Anybody may call a child "module"; the other names are given by wrappers alone.
+        # Any module may have a child called "module"; the other names occur in wrappers only.
         if name in WRAPPERS and (name != "module" or type(module).__module__.startswith("torch.")):
             return child
     return None
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """Return the module inside of all wrappers around it."""
+    """Return the module inside all of its wrappers."""
     while (inner := find_wrapped(module)) is not None:
         module = inner
     return module
 
 
 def paths_by_module(model: nn.Module) -> dict[int, tuple[str, ...]]:
-    """Return the canonical paths by id of every module that computes; a shared module has several.
+    """Return the canonical paths of every module that computes, by its id; a shared module has several.
 
-    Wrappers hand everything on, and what parametrizes or quantizes a layer is part of it: they are left out.
+    Wrappers are left out, and so are the modules that parametrize or quantize a layer, which are part of it.
     """
     left_out = {
         id(part)
@@ -105,11 +105,11 @@ def paths_by_module(model: nn.Module) -> dict[int, tuple[str, ...]]:
     paths: dict[int, list[str]] = {}
     for path, module in named:
         paths.setdefault(id(module), []).append(canonical[path])
-    return {key: tuple(dict.fromkeys(found)) for key, found in paths.items()}
+    return {key: tuple(dict.fromkeys(names)) for key, names in paths.items()}
 
 
 def running_module() -> nn.Module | None:
-    """Return the module whose forward runs on this thread, with hooks or without; None outside of any."""
+    """Return the module whose forward runs on this thread, with or without hooks; None if none runs."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code is nn.Module._call_impl.__code__:
@@ -120,14 +120,14 @@ def running_module() -> nn.Module | None:
 
 
 def written_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class that somebody wrote, where torch has put a class of its own making over it."""
-    found = type(module)
-    for base in found.__bases__:
-        if found.__module__.startswith("torch.") and found.__name__ in {f"{p}{base.__name__}" for p in _MADE}:
+    """Return the class as written by its author, without the class that torch derives from it at run time."""
+    cls = type(module)
+    for base in cls.__bases__:
+        if cls.__module__.startswith("torch.") and cls.__name__ in {f"{p}{base.__name__}" for p in _DERIVED}:
             return base
-    return found
+    return cls
 
 
 def takes_hooks(module: nn.Module) -> bool:
-    """Whether hooks on this module fire; TorchScript runs without them."""
+    """Whether hooks on this module fire; TorchScript ignores hooks."""
     return not isinstance(module, torch.jit.ScriptModule)

@@ -1,4 +1,4 @@
-"""The tensors in whatever a forward takes or returns: listed by item as in reports, or changed."""
+"""Tensors in nested inputs and outputs: listed with the item names of reports, or changed."""
 
 import copy
 import dataclasses
@@ -10,14 +10,14 @@ from torch.utils._pytree import tree_map_only
 
 _DEPTH = 4
 
-# The arguments of most functions are such; asking first spares the slower questions below.
+# Most arguments of functions have one of these types; checking them first avoids the slower checks below.
 _HOLD_NO_TENSOR = (int, float, complex, str, bytes, slice, torch.dtype, torch.device, type(None))
 
 
 def items(output: object) -> Iterator[tuple[str | None, torch.Tensor]]:
     """Yield (item, tensor): item is None for a lone tensor, else "0", "amp" or "0.amp" for nested ones.
 
-    Tuples, lists, dicts, named tuples and dataclasses are looked into; anything else holds no tensor.
+    Looks into tuples, lists, dicts, named tuples and dataclasses; other objects count as holding no tensor.
     """
     if isinstance(output, torch.Tensor):
         yield None, output
@@ -32,21 +32,21 @@ def tensors_in(value: object) -> Iterator[torch.Tensor]:
 
 
 def copy_tensors(value: Any) -> Any:
-    """Return the same with a copy of every tensor, which is a leaf and takes gradients where that does."""
+    """Return `value` with every tensor copied; copies are leaves and require a gradient as before."""
     return map_tensors(value, _copied)
 
 
 def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Return the same with `change` applied to every tensor in it; `value` itself stays as it is.
+    """Return `value` with `change` applied to every tensor in it; `value` itself is not changed.
 
-    Looks into what `items` looks into, at any depth, and into what is registered with torch's pytree; frozen
-    dataclasses included. What holds no tensor, or none that changes, is the same object afterwards.
+    Looks into the containers of `items` at any depth, frozen dataclasses included, and into those registered
+    with torch's pytree. A container without a changed tensor is returned as the same object.
     """
     return _changed(value, change, frozenset())
 
 
 def _changed(value: Any, change: Callable[[torch.Tensor], torch.Tensor], around: frozenset[int]) -> Any:
-    """`map_tensors` within the containers of these ids; one that holds itself is left as it is there."""
+    """Apply `map_tensors` inside the containers of these ids; one that holds itself is not changed."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if isinstance(value, _HOLD_NO_TENSOR) or id(value) in around:
@@ -77,7 +77,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _attributes(value: object) -> Iterator[tuple[Any, object]]:
-    """Yield what a container holds, by field, index or key."""
+    """Yield the contents of a container by field, index or key."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         yield from zip(value._fields, value, strict=True)
     elif isinstance(value, tuple | list):
@@ -101,6 +101,6 @@ def _rebuild(value: Any, parts: Mapping[Any, Any]) -> Any:
         if isinstance(value, MutableMapping):
             made[name] = part
         else:
-            # Past a frozen dataclass's own refusal, and without its __init__, which may take other arguments.
+            # Works for frozen dataclasses, and avoids __init__, which may take other arguments.
             object.__setattr__(made, name, part)
     return made

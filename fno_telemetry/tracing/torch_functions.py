@@ -1,4 +1,4 @@
-"""Every torch function that is called, and what is known of which."""
+"""Intercepts torch functions, and lists what some of them do."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ SAME_VALUES = {
 
 
 def name_of(func: Any) -> str:
-    """Return the name of a function as a function mode sees it; of an attribute's getter, the attribute's."""
+    """Return the name of a function that a function mode sees; for a getter, that of its attribute."""
     name: str = getattr(func, "__name__", "")
     if name == "__get__":
         name = getattr(getattr(func, "__self__", None), "__name__", "")
@@ -28,17 +28,17 @@ def name_of(func: Any) -> str:
 
 
 def keeps_values(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether a function returns the values of its first argument; `sum` starts with 0 + x."""
+    """Whether a function returns the values of its first argument; so does 0 + x, with which `sum` starts."""
     return name in SAME_VALUES or (name == "add" and isinstance(args[-1], int) and args[-1] == 0)
 
 
 def pad_amounts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return what a call of `pad` adds before and after each axis, the last axis first."""
+    """Return the amounts that a call of `pad` adds before and after each axis, the last axis first."""
     return tuple(args[1] if len(args) > 1 else kwargs["pad"])
 
 
 class EveryFunction(TorchFunctionMode):
-    """Calls `body(function, args, kwargs)` for every torch function, in its place."""
+    """Calls `body(function, args, kwargs)` instead of every torch function."""
 
     def __init__(self, body: Body) -> None:
         super().__init__()

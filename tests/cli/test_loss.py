@@ -118,7 +118,10 @@ def test_a_dry_run_checks_the_name_and_takes_no_gradient(run, folder):
         ("cli_networks:sqare", "Did you mean square"),
         ("cli_networks:NOT_BATCHES", "is of type int; a function (output, batch) -> scalar was expected"),
         ("cli_networks:dividing", "the loss raised ZeroDivisionError: division by zero"),
-        ("cli_networks:per_sample", "the loss returned a float32 tensor of shape (2,); a scalar tensor was"),
+        (
+            "cli_networks:per_sample",
+            "the loss returned a float32 tensor of shape (2,); expected a scalar tensor",
+        ),
         ("torch.nn:MSELoss", "the loss raised RuntimeError"),
     ],
 )

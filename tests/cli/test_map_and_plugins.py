@@ -43,7 +43,7 @@ def test_a_written_map_is_read_back_and_can_be_changed(run, folder, small):
 def test_a_map_file_wins_over_structure_and_structure_over_class(run, folder):
     line = ("--input", "train.npz", "--model", "cli_networks:Operator")
     seen = run("map", *line).out
-    assert "beside  local  InstanceNorm2d, space axes 2, 3: added to spectral, fed by the same input" in seen
+    assert "beside  local  InstanceNorm2d, space axes 2, 3: added to spectral, with the same input" in seen
     Path("map.toml").write_text(
         'schema = "fno-telemetry-map/1"\n[[modules]]\nname = "beside"\nrole = "norm"\n'
     )

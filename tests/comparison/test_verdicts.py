@@ -118,7 +118,7 @@ def test_added_and_removed_layers_are_named(make_module: MakeModule, make_record
 def test_other_input_is_refused_unless_allowed(make_record: MakeRecord) -> None:
     with pytest.raises(ReportError, match="`allow_different_input=True`"):
         compare(make_record(), make_record(digest="b"))
-    with pytest.raises(ReportError, match="number of samples"):
+    with pytest.raises(ReportError, match="numbers of samples"):
         compare(make_record(), make_record(samples=4))
     found = compare(make_record(), make_record(digest="b"), allow_different_input=True)
     assert any("inputs differ" in note for note in found.notes)

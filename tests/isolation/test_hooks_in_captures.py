@@ -122,7 +122,7 @@ def test_other_peoples_hooks_stay_and_are_effective(hooks_of):
     before = hooks_of(model)
     record = ft.capture(model, torch.rand(2, 4))
     assert hooks_of(model) == before
-    # Once in the observation, once in the capture.
+    # Once in structure detection, once in the capture.
     assert seen == ["forward", "forward"]
     assert record.module("0").stats["mean"] == 3.0
     model(torch.rand(2, 4)).sum().backward()

@@ -42,7 +42,8 @@ def test_a_module_stated_to_be_spectral_takes_part_in_blocks():
     truncated = record.module("wide")
     assert truncated.stats["truncated_energy_fraction"] is None
     assert (
-        truncated.reasons["truncated_energy_fraction"] == "which modes the layer keeps could not be observed"
+        truncated.reasons["truncated_energy_fraction"]
+        == "the modes that the layer keeps could not be detected"
     )
 
 
@@ -90,7 +91,7 @@ def test_a_module_that_is_not_called_may_be_named():
 def test_an_unknown_name_is_an_error_that_names_near_ones(act, small_network, images):
     given = {"fno_block.0": ft.GivenRole("block")}
     with pytest.raises(
-        ft.MapError, match=r"'fno_block\.0', which the model does not have; near it: fno_blocks\.0"
+        ft.MapError, match=r"'fno_block\.0', but the model has no such module; similar: fno_blocks\.0"
     ) as e:
         act(small_network(), images, given=given)
     assert "\n" not in str(e.value)
@@ -99,10 +100,10 @@ def test_an_unknown_name_is_an_error_that_names_near_ones(act, small_network, im
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"role": "spektral"}, "no role 'spektral'; known: lifting, spectral, local"),
-        ({"spatial_axes": (-1,)}, r"axes are counted from 0, given were \[-1\]"),
-        ({"spatial_axes": (2, 2)}, "named once"),
-        ({"spatial_axes": (2, 3), "channel_axis": 3}, "spatial or the channel"),
+        ({"role": "spektral"}, "unknown role 'spektral'; known: lifting, spectral, local"),
+        ({"spatial_axes": (-1,)}, r"axes are counted from 0, but \[-1\] was given"),
+        ({"spatial_axes": (2, 2)}, "only once"),
+        ({"spatial_axes": (2, 3), "channel_axis": 3}, "spatial or as channel axis"),
         ({"channel_axis": True}, "counted from 0"),
         ({"channel_axis": 1.0}, "counted from 0"),
     ],
@@ -114,5 +115,7 @@ def test_what_cannot_be_meant_is_refused_at_once(arguments, message):
 
 @pytest.mark.parametrize("entry", [ft.GivenRole(spatial_axes=(2, 4)), ft.GivenRole(channel_axis=4)])
 def test_an_axis_that_the_module_does_not_have_is_refused(entry, small_network, images):
-    with pytest.raises(ft.MapError, match=r"'lifter' returns the shape \(.*\), which has no axis 4"):
+    with pytest.raises(
+        ft.MapError, match=r"the output of 'lifter' has the shape \(.*\), so it has no axis 4"
+    ):
         ft.capture(small_network(), images, given={"lifter": entry})

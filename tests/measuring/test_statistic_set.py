@@ -113,12 +113,12 @@ def test_what_is_needed_is_measured_before_and_not_recorded():
     ("statistics", "message"),
     [
         ([Values(), Values()], "`statistics` holds 'values' twice"),
-        ([nn.ReLU()], "`statistics` holds a ReLU, which is no statistic: it has no name"),
-        ([Extra("extra", "feelings")], "it is of 'feelings'; expected one of tensor, "),
-        ([Extra("extra", "tensor", ("stranger",))], "'extra' needs 'stranger', which cannot be had"),
-        ([Extra("extra", "tensor", ("weight_norm",))], "is only known later"),
+        ([nn.ReLU()], "`statistics` holds a ReLU, which is not a statistic: it has no name"),
+        ([Extra("extra", "feelings")], "its `of` is 'feelings'; expected one of tensor, "),
+        ([Extra("extra", "tensor", ("stranger",))], "'extra' needs 'stranger', which cannot be loaded"),
+        ([Extra("extra", "tensor", ("weight_norm",))], "which is summarized later"),
         ([Extra("a", "tensor", ("b",)), Extra("b", "tensor", ("a",))], "in a circle: a → b → a"),
-        ([Extra("extra", "tensor", "values")], "a tuple of names was expected"),
+        ([Extra("extra", "tensor", "values")], "expected a tuple of names"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(statistics, message, images):

@@ -78,7 +78,7 @@ def test_a_layer_that_transforms_several_times_has_none_with_a_reason():
     spectral = ft.capture(nn.Sequential(Several()), torch.rand(2, 1, 8, 8)).module("0")
     assert spectral.role == "spectral"
     assert spectral.stats["truncated_energy_fraction"] is None
-    assert "could not be observed" in spectral.reasons["truncated_energy_fraction"]
+    assert "could not be detected" in spectral.reasons["truncated_energy_fraction"]
 
 
 def test_only_spectral_layers_have_it(network):

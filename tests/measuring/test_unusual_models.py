@@ -179,7 +179,7 @@ def test_a_spectral_layer_that_overwrites_its_input_has_no_truncated_fraction(fi
     spectral = record.module("1")
     assert spectral.role == "spectral"
     assert spectral.stats["truncated_energy_fraction"] is None
-    assert "is gone" in spectral.reasons["truncated_energy_fraction"]
+    assert "was overwritten" in spectral.reasons["truncated_energy_fraction"]
 
 
 def test_recurrent_and_attention_layers_have_a_record_for_each_item():

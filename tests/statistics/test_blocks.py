@@ -158,9 +158,14 @@ def test_a_gain_compares_tensors_of_any_two_shapes() -> None:
     ("statistic", "first", "second", "reason"),
     [
         (Branches(), torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8), "both branches are constant in space"),
-        (Branches(), torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 4), "the branches differ in shape"),
+        (Branches(), torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 4), "the branches have different shapes"),
         (Branches(), torch.full((2, 3, 8, 8), math.nan), torch.zeros(2, 3, 8, 8), "every field holds"),
-        (Branches(), _noise(1, (2, 3, 8, 8)).double() * 1e300, torch.zeros(2, 3, 8, 8), "the square leaves"),
+        (
+            Branches(),
+            _noise(1, (2, 3, 8, 8)).double() * 1e300,
+            torch.zeros(2, 3, 8, 8),
+            "the squares overflow",
+        ),
         (Branches(), torch.zeros(0, 3, 8, 8), torch.zeros(0, 3, 8, 8), "the tensor has no elements"),
         (Updates(), torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8), "the block's input is zero"),
         (Updates(), torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 4), "the residual sum changed the shape"),
@@ -183,7 +188,7 @@ def test_branches_that_meet_without_space_are_undefined() -> None:
     layout = Layout(0, 1)
     one = Activation(torch.ones(2, 3), layout)
     assert Branches().measure(BranchSum(one, one)) == Undefined(
-        "no spatial axes are known where the branches meet"
+        "no spatial axes are known for the branch sum"
     )
 
 

@@ -170,8 +170,8 @@ def test_one_finite_sample_is_no_proof_of_ignorance() -> None:
         (torch.ones(3, 4), Layout(None, 1), "the tensor has no sample axis"),
         (torch.ones(1, 4), Layout(0, 1), "needs at least two samples"),
         (torch.ones(0, 4), Layout(0, 1), "the tensor has no elements"),
-        (torch.zeros(3, 4), Layout(0, 1), "the values are zero, or their squares leave float64"),
-        (torch.full((3, 4), 1e300, dtype=torch.float64), Layout(0, 1), "the square leaves float64"),
+        (torch.zeros(3, 4), Layout(0, 1), "the values are zero, or their squares underflow float64"),
+        (torch.full((3, 4), 1e300, dtype=torch.float64), Layout(0, 1), "the squares overflow float64"),
     ],
 )
 def test_variation_says_why_it_has_no_number(tensor: torch.Tensor, layout: Layout, reason: str) -> None:

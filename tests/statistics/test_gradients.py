@@ -126,7 +126,7 @@ def test_gradients_are_those_of_a_training_step(network, images, name):
         elif "#" in module.name:
             assert module.stats["output_grad_rms"] > 0
         else:
-            assert "takes no gradient" in module.reasons["output_grad_rms"]
+            assert "does not require a gradient" in module.reasons["output_grad_rms"]
     # Of the whole network's own parameters nothing is recorded, because it is no layer.
     assert {parameter for parameter in expected if "." in parameter} == seen
 
@@ -258,9 +258,9 @@ def test_a_network_that_is_frozen_has_a_loss_and_reasons():
     model = nn.Sequential(nn.Linear(4, 4)).requires_grad_(False)
     record = ft.capture(model, torch.rand(3, 4), loss=square)
     assert record.summary["loss"] > 0
-    assert record.warnings == ("no parameter requires a gradient, so none of the loss is known",)
+    assert record.warnings == ("no parameter requires a gradient, so the loss has no parameter gradients",)
     assert record.module("0").stats["grad_norm"] is None
-    assert "takes no gradient" in record.module("0").reasons["output_grad_rms"]
+    assert "does not require a gradient" in record.module("0").reasons["output_grad_rms"]
 
 
 def test_gradients_that_are_not_finite_are_counted_and_null():

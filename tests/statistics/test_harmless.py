@@ -218,7 +218,7 @@ UNMEASURABLE = {
     "torch.sparse_coo tensors are not measured": lambda: torch.eye(3).to_sparse(),
     "torch.sparse_csr tensors are not measured": _compressed,
     "nested tensors are not measured": _nested,
-    "a meta tensor holds no values": lambda: torch.ones(2, device="meta"),
+    "a meta tensor has no values": lambda: torch.ones(2, device="meta"),
 }
 
 

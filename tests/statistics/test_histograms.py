@@ -127,7 +127,7 @@ def test_what_lies_beyond_float32_is_counted_outside() -> None:
     assert summary.stats["negative_fraction"] == 3 / 8
     assert summary.stats["zero_fraction"] == 1 / 8
     assert (summary.stats["p01"], summary.stats["p99"]) == (None, None)
-    assert summary.reasons["p99"] == "that order statistic lies beyond float32"
+    assert summary.reasons["p99"] == "that percentile is outside the range of float32"
     everything_outside = _summary(torch.tensor([1e300], dtype=torch.float64))
     assert everything_outside.histogram is None
     assert everything_outside.log_histogram is not None and everything_outside.log_histogram.above == 1

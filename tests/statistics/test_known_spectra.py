@@ -244,12 +244,12 @@ def test_truncation_says_why_it_has_no_number() -> None:
     field = torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     cases = {
         "no spatial axes are known": (Activation(field, Layout(0, 1)), modes),
-        "which modes the layer keeps could not be observed": (Activation(field, layout), None),
-        "the layer's modes were observed at another resolution": (Activation(field, layout), modes[1:]),
+        "the modes that the layer keeps could not be detected": (Activation(field, layout), None),
+        "the layer's modes were detected at another resolution": (Activation(field, layout), modes[1:]),
         "the tensor has no elements": (Activation(field[:0], layout), modes),
         "the fields are constant in space": (Activation(torch.ones(2, 2, 4, 4), layout), modes),
         "every field holds a non-finite element": (Activation(field * math.nan, layout), modes),
-        "the square leaves float64": (Activation(field.double() * 1e300, layout), modes),
+        "the squares overflow float64": (Activation(field.double() * 1e300, layout), modes),
     }
     for reason, (activation, mask) in cases.items():
         summary = summarize_state(Truncation(), Truncation().measure(SpectralInput(activation, mask)))

@@ -106,7 +106,7 @@ class Twice(Peak):
         (GivesMore(), "declares"),
         (NotFinite(), "no finite number"),
         (WithoutReason(), "without a reason"),
-        (OfNothing(), "it is of 'feelings'"),
+        (OfNothing(), "its `of` is 'feelings'"),
         (NeedsAStranger(), "no statistic"),
         (Twice(), "stands twice"),
         (object(), "it has no name"),

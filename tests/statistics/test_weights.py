@@ -11,7 +11,7 @@ import fno_telemetry as ft
 from fno_telemetry import plugins
 from fno_telemetry.statistics.contract import Known, Undefined, on_host, summarize_state
 from fno_telemetry.statistics.subjects import ModeSizes, Weights
-from fno_telemetry.statistics.weights import Modes, WeightNorm, mode_energy
+from fno_telemetry.statistics.weights import Modes, WeightNorm, compute_mode_energy
 
 INTO, OUT, ROWS, COLUMNS = 3, 5, 6, 4
 
@@ -143,7 +143,7 @@ def test_positive_and_negative_rows_in_two_tensors_are_one_set_of_modes():
     e = np.concatenate([energies(positive), energies(negative)])
     found = summarize_state(Modes(), state).stats
     assert found["effective_modes"] == pytest.approx(e.sum() ** 2 / (e**2).sum(), rel=1e-6)
-    spread = mode_energy(state)
+    spread = compute_mode_energy(state)
     assert spread.sizes == (6, 4)
     assert spread.axis_shares[0] == pytest.approx(tuple(e.sum(1) / e.sum()))
     assert spread.axis_shares[1] == pytest.approx(tuple(e.sum(0) / e.sum()))
@@ -165,7 +165,7 @@ def test_weights_that_are_no_modes_are_undefined_and_never_guessed():
         assert isinstance(state, Undefined)
         summary = summarize_state(Modes(), state)
         assert set(summary.stats.values()) == {None}
-        assert "could not be told" in summary.reasons["effective_modes"]
+        assert "could not be recognised" in summary.reasons["effective_modes"]
 
 
 def test_zero_weights_and_weights_that_are_not_finite_have_no_spread_but_known_use():
@@ -176,7 +176,7 @@ def test_zero_weights_and_weights_that_are_not_finite_have_no_spread_but_known_u
         assert summary.stats["effective_modes"] is summary.stats["dead_mode_fraction"] is None
         assert reason in summary.reasons["effective_modes"]
         assert summary.stats["unused_weight_fraction"] == 0.5
-        assert mode_energy(state) is None
+        assert compute_mode_energy(state) is None
 
 
 def test_the_default_hybrid_does_not_use_most_of_its_deepest_encoder():

@@ -122,21 +122,21 @@ def test_an_index_that_is_a_tensor_makes_axes_of_unknown_kind_and_no_error(index
 
 
 def test_an_axis_keeps_what_it_consists_of_whatever_order_that_becomes_known_in():
-    parts = AxisGroups()
-    points, (rows,), (columns,) = parts.new(48), parts.new(6), parts.new(8)
-    parts.unite(points, (rows, columns))
-    assert parts.parts(points) == (rows, columns)
-    other = parts.new(48)
-    parts.reshaped([parts.new(2), other], (2, 6, 8))
-    parts.unite(points, other)
-    assert parts.parts(other) == parts.parts(points)
-    assert parts.reshaped([points], (2, 24)) is None  # 2 x 24 is no way to cut 6 x 8
+    groups = AxisGroups()
+    points, (rows,), (columns,) = groups.create(48), groups.create(6), groups.create(8)
+    groups.unite(points, (rows, columns))
+    assert groups.resolve(points) == (rows, columns)
+    other = groups.create(48)
+    groups.reshape([groups.create(2), other], (2, 6, 8))
+    groups.unite(points, other)
+    assert groups.resolve(other) == groups.resolve(points)
+    assert groups.reshape([points], (2, 24)) is None  # 2 x 24 is no way to cut 6 x 8
 
 
 def test_one_sample_flattened_with_its_points_is_not_space():
-    parts = AxisGroups()
-    sample, rows, columns, channel = (parts.new(size) for size in (1, 4, 5, 3))
-    points, last = parts.reshaped([sample, rows, columns, channel], (20, 3))
+    groups = AxisGroups()
+    sample, rows, columns, channel = (groups.create(size) for size in (1, 4, 5, 3))
+    points, last = groups.reshape([sample, rows, columns, channel], (20, 3))
     assert points == (*sample, *rows, *columns)
     assert last == channel
-    assert parts.reshaped([points, last], (1, 4, 5, 3)) == (sample, rows, columns, channel)
+    assert groups.reshape([points, last], (1, 4, 5, 3)) == (sample, rows, columns, channel)

@@ -134,7 +134,7 @@ def test_two_blocks_in_one_forward_are_numbered(residual, called, fields, branch
         assert {key for key, value in block.stats.items() if value is None} == undefined
         expected = {key: v for key, v in branch_numbers(**noted).items() if key not in undefined}
         agrees({key: block.stats[key] for key in expected}, expected)
-        assert block.reasons["gain"] == "no module's forward is this block alone"
+        assert block.reasons["gain"] == "no module contains exactly this block"
 
 
 def test_a_spectral_layer_called_many_times_by_one_module_is_told_apart(fields, branch_numbers):
@@ -202,7 +202,7 @@ def test_an_input_that_the_block_overwrites_gives_no_gain(in_place, fields):
     block = ft.capture(nn.Sequential(Overwriting()), fields.clone()).blocks[0]
     if in_place:
         assert block.stats["gain"] is None
-        assert block.reasons["gain"] == "the block works in place: its input is gone"
+        assert block.reasons["gain"] == "the block overwrites its input in place"
     else:
         assert block.stats["gain"] > 0
     assert block.stats["update_ratio"] > 0
@@ -216,7 +216,7 @@ def test_a_scaled_skip_is_not_passed_off_as_the_blocks_input(fields):
     block = ft.capture(nn.Sequential(Scaled()), fields).blocks[0]
     assert block.stats["spectral_share"] > 0
     assert block.stats["update_ratio"] is None
-    assert block.reasons["update_ratio"] == "no sum with the block's own input was seen"
+    assert block.reasons["update_ratio"] == "no sum with the block's own input was found"
 
 
 def test_a_sum_that_cannot_be_seen_gives_no_numbers(fields):
@@ -227,7 +227,7 @@ def test_a_sum_that_cannot_be_seen_gives_no_numbers(fields):
     block = ft.capture(nn.Sequential(Hidden()), fields).blocks[0]
     missing = {key for key, value in block.stats.items() if value is None}
     assert missing == {"spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence"}
-    assert {block.reasons[key] for key in missing} == {"no sum of a spectral and a local branch was seen"}
+    assert {block.reasons[key] for key in missing} == {"no sum of a spectral and a local branch was found"}
     assert block.stats["update_ratio"] > 0
 
 

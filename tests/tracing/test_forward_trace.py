@@ -16,7 +16,7 @@ from fno_telemetry.tracing.events import (
     ResidualAdded,
 )
 from fno_telemetry.tracing.forward_trace import ForwardTrace
-from fno_telemetry.tracing.fourier_calls import fourier_call
+from fno_telemetry.tracing.fourier_calls import read_call
 from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable, members
 
 
@@ -250,7 +250,7 @@ def test_members_are_the_bits_that_are_set():
 )
 def test_a_call_tells_its_axes_shape_and_norm(name, args, kwargs, axes, halved):
     x = torch.rand(3, 4, 5)
-    call = fourier_call(name, (x, *args), kwargs, getattr(torch.fft, name)(x, *args, **kwargs))
+    call = read_call(name, (x, *args), kwargs, getattr(torch.fft, name)(x, *args, **kwargs))
     assert (call.axes, call.shape, call.halved) == (axes, (3, 4, 5), halved)
     assert call.norm == kwargs.get("norm", "backward")
     assert call.modes is None
@@ -261,15 +261,15 @@ def test_an_inverse_call_tells_which_modes_are_not_zero():
     spectrum[0, 1, :2, 1] = 1
     spectrum[1, 2, -1, 0] = 1j
     out = torch.fft.irfft2(spectrum, s=(6, 8))
-    call = fourier_call("irfft2", (spectrum,), {"s": (6, 8)}, out)
+    call = read_call("irfft2", (spectrum,), {"s": (6, 8)}, out)
     expected = torch.zeros(6, 5, dtype=torch.bool)
     expected[:2, 1] = expected[-1, 0] = True
     assert torch.equal(call.modes, expected)
     assert (call.axes, call.shape) == ((2, 3), (2, 3, 6, 8))
     # Halved along an axis that is not the last one, the mask would be in another order.
-    swapped = fourier_call("irfftn", (spectrum,), {"dim": (3, 2)}, torch.fft.irfftn(spectrum, dim=(3, 2)))
+    swapped = read_call("irfftn", (spectrum,), {"dim": (3, 2)}, torch.fft.irfftn(spectrum, dim=(3, 2)))
     assert swapped.modes is None
-    assert not fourier_call("irfft2", (spectrum * 0,), {}, out).modes.any()
+    assert not read_call("irfft2", (spectrum * 0,), {}, out).modes.any()
 
 
 def test_a_sum_that_is_doubled_is_told_as_it_was_before():

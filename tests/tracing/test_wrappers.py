@@ -278,7 +278,7 @@ def test_what_is_called_beside_the_model_only_is_named(images):
     model.forward = lambda x: model["main"](x)
     record = ft.capture(model, images, forward=lambda x: model(x) + model["extra"](x))
     assert [m.name for m in record.modules] == ["main"]
-    reason = "called outside of the model's own forward only"
+    reason = "called only outside the model's own forward"
     assert [{**entry} for entry in record.not_fired] == [
         {"name": "extra.0", "reason": reason},
     ]

@@ -142,7 +142,7 @@ def test_a_network_made_in_its_first_forward_is_measured_after_it_ran_once(recog
 def test_lazy_layers_are_refused_until_they_have_a_shape():
     model = nn.Sequential(nn.LazyConv2d(4, 1), nn.GELU())
     x = torch.rand(3, 1, 8, 10)
-    with pytest.raises(ft.ModelError, match="run the model once before"):
+    with pytest.raises(ft.ModelError, match="run the model once first"):
         ft.capture(model, x)
     model(x)
     assert ft.capture(model, x).module("0").stats["count"] == 3 * 4 * 80

@@ -52,7 +52,7 @@ class Transformer(nn.Module):
 
 
 class Inception(nn.Module):
-    """Two branches fed by the same input and added: local both."""
+    """Two branches with the same input that are added: both are local."""
 
     def __init__(self):
         super().__init__()
@@ -128,7 +128,7 @@ def test_an_operator_that_transforms_in_its_own_forward_is_told_of():
     assert {module.role for module in record.modules} == {"other", "activation"}
     assert [warning.split(":")[0] for warning in record.warnings] == [
         "the model's own forward calls the Fourier transforms, so no module is spectral and there are no "
-        "branch shares; they need a module of their own"
+        "branch shares; put the transforms into a module of their own"
     ]
     # As a block of a larger network it is the spectral layer as a whole.
     model_map = ft.map_model(nn.Sequential(model), x)

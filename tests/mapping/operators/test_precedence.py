@@ -35,15 +35,15 @@ class Network(nn.Module):
 
 X = torch.rand(2, 1, 8, 10)
 SEEN = {
-    "lift": ("lifting", "first to see the model's input"),
+    "lift": ("lifting", "first layer applied to the model's input"),
     "local_conv": ("spectral", "Fourier transform and its inverse over axes 2, 3"),
-    "beside": ("local", "added to local_conv, fed by the same input"),
+    "beside": ("local", "added to local_conv, with the same input"),
     "again": ("spectral", "Fourier transform and its inverse over axes 2, 3"),
-    "spectral": ("local", "added to again, fed by the same input"),
+    "spectral": ("local", "added to again, with the same input"),
     "norm": ("norm", "class InstanceNorm2d"),
     "act": ("activation", "class GELU"),
     "#silu": ("activation", "calls silu()"),
-    "project": ("projection", "last to make the output"),
+    "project": ("projection", "last layer before the model's output"),
 }
 
 
@@ -109,4 +109,4 @@ def test_a_class_tells_activations_and_norms_and_nothing_else():
     named = nn.Sequential(SpectralConv2d(1, 4, 1), nn.BatchNorm2d(4), nn.Softmax(1), nn.Dropout(0.1))
     found = roles(ft.map_model(named, X))
     assert [role for role, _ in found.values()] == ["other", "norm", "activation", "other"]
-    assert found["0"][1] == "no role seen"
+    assert found["0"][1] == "no role detected"
