@@ -13,6 +13,7 @@ from torch import nn
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
+from fno_telemetry.quantities import Quantity
 from fno_telemetry.statistics.contract import Summary
 
 
@@ -20,7 +21,9 @@ class Broken:
     """A statistic that raises where it is told to."""
 
     name = "broken"
-    keys = ("broken",)
+    of = "tensor"
+    needs = ()
+    quantities = (Quantity(name="broken", title="broken"),)
 
     def __init__(self, where, error=ZeroDivisionError):
         self.where, self.error = where, error
