@@ -24,9 +24,9 @@ def grid_artifact(
 ) -> Iterator[Symptom]:
     """The output has a pattern with a period of two points: a checkerboard, or stripes.
 
-    Formula: the share of energy in the highest band along an axis, which contains 1/2 cycle per sample, >=
-    least and >= of_neighbours times the largest of the three bands below it; a warning when it also is >=
-    of_baseline times that of the baseline, else a note.
+    Formula: the share of energy in the highest band along an axis, which contains 1/2 cycle per grid point,
+    >= least and >= of_neighbours times the largest of the three bands below it; a warning when it also is
+    >= of_baseline times that of the baseline, else a note.
     Default: least 0.02, of_neighbours 4 and of_baseline 4. Without a baseline a note only, because untrained
     networks with transposed convolutions have up to 80 times the neighbours and lose it during training.
     Only the output is judged: healthy transposed convolutions inside a network have 93 to 99 % of their

@@ -35,7 +35,7 @@ def high_frequency_loss(
 ) -> Iterator[Symptom]:
     """A block, or the output, has lost its high frequencies although the input has some.
 
-    Formula: high_frequency_fraction, the share of energy above 1/4 cycle per sample, of a block or the
+    Formula: high_frequency_fraction, the share of energy above 1/4 cycle per grid point, of a block or the
     output: <= of_siblings times the median of the other blocks, or <= of_baseline times that of the
     baseline, is a warning; <= near_zero is a note. That of the input is above near_zero.
     Default: near_zero 1e-8, of_siblings 0.01, of_baseline 0.05. Blocks of healthy networks had 1e-4 and more,
@@ -72,7 +72,7 @@ def _judge(
     below_baseline = before is not None and value <= of_baseline * before
     if value <= near_zero or below_others or below_baseline:
         message = f"has lost its high frequencies: {format_number(value)} of its energy is above 1/4 cycle "
-        message += "per sample"
+        message += "per grid point"
         message += f", in the other blocks {format_number(usual)}" if usual is not None else ""
         message += f", in the baseline {format_number(before)}" if before is not None else ""
         yield Symptom(
