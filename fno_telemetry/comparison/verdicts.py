@@ -1,12 +1,12 @@
-"""Compares two records, a series of records over steps, or several runs with a baseline."""
+"""Compares two records, a series of records (at which step it broke), or several runs with a baseline."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fno_telemetry.comparison.changes import LayerChange, Scales, block_change, module_change
-from fno_telemetry.comparison.series import Series, series_of, sort_by_step
 from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.comparison.trends import Series, series_of, sort_by_step
 from fno_telemetry.errors import ReportError
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, place_name
