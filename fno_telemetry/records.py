@@ -243,6 +243,12 @@ class CaptureRecord:
         """The step as readable text, "step 1000" or "epoch 3"; None if it is unknown."""
         return None if self.step is None else spell_step(self.step, self.summary.get("step_kind"))
 
+    @property
+    def input_digest(self) -> str | None:
+        """The digest of the samples that were captured; None if it is unknown."""
+        digest = (self.provenance.get("input") or {}).get("digest")
+        return digest if isinstance(digest, str) else None
+
     def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
         """Return the record of one call; KeyError lists the recorded calls of that name."""
         for record in self.modules:

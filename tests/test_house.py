@@ -80,6 +80,13 @@ def test_imports_go_one_way(path: Path) -> None:
                 assert rank[other] < rank[own], f"{own} may not import {other}"
 
 
+def test_contributing_lists_the_layers_in_this_order() -> None:
+    lines = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| in `fno_telemetry/` | holds |") + 2
+    assert tuple(line.split("`")[1].rstrip("/") for line in lines[start : start + len(LAYERS)]) == LAYERS
+    assert lines[start + len(LAYERS)] == ""
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
     roots = {module.partition(".")[0] for module in imports(path)}

@@ -1,12 +1,12 @@
-"""Compares two records, a series of records over steps, or several runs with a baseline."""
+"""Compares two records, a series of records (at which step it broke), or several runs with a baseline."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fno_telemetry.comparison.changes import LayerChange, Scales, block_change, module_change
-from fno_telemetry.comparison.series import Series, series_of, sort_by_step
 from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.comparison.trends import Series, series_of, sort_by_step
 from fno_telemetry.errors import ReportError
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, place_name
@@ -91,7 +91,7 @@ def compare(
 def _notes(
     first: CaptureRecord, others: Sequence[CaptureRecord], allow_different_input: bool
 ) -> tuple[str, ...]:
-    digests = {_digest(record) for record in (first, *others)}
+    digests = {record.input_digest for record in (first, *others)}
     samples = {record.summary.get("n_samples") for record in (first, *others)}
     if len(digests) == 1 and len(samples) == 1:
         return ()
@@ -105,10 +105,6 @@ def _notes(
     if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:
         notes.append("the resolutions differ; spectra are compared mode by mode, in cycles per field")
     return tuple(notes)
-
-
-def _digest(record: CaptureRecord) -> object:
-    return record.provenance.get("input", {}).get("digest")
 
 
 def _size(record: CaptureRecord) -> tuple[int, ...]:

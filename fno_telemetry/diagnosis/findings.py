@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from fno_telemetry import plugins
-from fno_telemetry.comparison.series import sort_by_step
+from fno_telemetry.comparison.trends import sort_by_step
 from fno_telemetry.diagnosis.causes import sort_by_cause
 from fno_telemetry.diagnosis.contract import Rule, Symptom
 from fno_telemetry.diagnosis.installed_rules import load_rules

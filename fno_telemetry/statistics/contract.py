@@ -173,13 +173,13 @@ def why_no_statistic(statistic: Any) -> str | None:
     """Return in one line why this object is not a statistic; None if it is one."""
     for attribute in ("name", "of", "needs", "quantities", "measure", "summarize"):
         if not hasattr(statistic, attribute):
-            return f"it has no {attribute}"
+            return f"it has no `{attribute}`"
     if statistic.of not in get_args(Of):
         return f"its `of` is {statistic.of!r}; expected one of {', '.join(get_args(Of))}"
     if isinstance(statistic.needs, str) or not all(isinstance(name, str) for name in statistic.needs):
-        return f"its needs are {statistic.needs!r}; expected a tuple of names"
+        return f"its `needs` is {statistic.needs!r}; expected a tuple of names"
     if not statistic.quantities or not all(isinstance(one, Quantity) for one in statistic.quantities):
-        return "its quantities are not a tuple of Quantity"
+        return "its `quantities` is not a tuple of Quantity with at least one element"
     return None
 
 

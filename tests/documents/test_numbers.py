@@ -39,7 +39,7 @@ QUOTED = (
     ),
     Said("session:MEMORY_LIMIT", r"kept up to (\d+) GiB", lambda limit: limit / 2**30),
     Said("records:SCHEMA", r"`fno-telemetry/(\d+)`"),
-    Said("comparison.series:_STRONG", r"Kendall's tau(?: \[\d\])? of ([\d.]+)"),
+    Said("comparison.trends:_STRONG", r"Kendall's tau(?: \[\d\])? of ([\d.]+)"),
     Said("comparison.distances:_SMALLEST_SHARE", r"shares below 10⁻(\S) count", lambda share: -log10(share)),
     Said("findings:MOST_NAMED", r"the first (\d+) by name"),
     Said("sinks.tensorboard.markdown:MOST_CAUSES", r"lists up to (\d+) root causes"),

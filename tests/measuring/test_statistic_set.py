@@ -113,7 +113,7 @@ def test_what_is_needed_is_measured_before_and_not_recorded():
     ("statistics", "message"),
     [
         ([Values(), Values()], "`statistics` holds 'values' twice"),
-        ([nn.ReLU()], "`statistics` holds a ReLU, which is not a statistic: it has no name"),
+        ([nn.ReLU()], "`statistics` holds a ReLU, which is not a statistic: it has no `name`"),
         ([Extra("extra", "feelings")], "its `of` is 'feelings'; expected one of tensor, "),
         ([Extra("extra", "tensor", ("stranger",))], "'extra' needs 'stranger', which cannot be loaded"),
         ([Extra("extra", "tensor", ("weight_norm",))], "which is summarized later"),

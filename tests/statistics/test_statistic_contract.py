@@ -109,7 +109,7 @@ class Twice(Peak):
         (OfNothing(), "its `of` is 'feelings'"),
         (NeedsAStranger(), "no statistic"),
         (Twice(), "stands twice"),
-        (object(), "it has no name"),
+        (object(), "it has no `name`"),
     ],
     ids=lambda given: type(given).__name__ if not isinstance(given, str) else "",
 )

@@ -83,7 +83,7 @@ def _read(request: DiagnoseRequest) -> _Reports:
     found, notes = reports_in_all(request.paths or ())
     if len(found) > 1 and any(record.step is None for record in found.values()):
         notes.append("these reports have no step; they are ordered by name")
-    if baseline is not None and len({_digest(record) for record in (baseline, *found.values())}) > 1:
+    if baseline is not None and len({record.input_digest for record in (baseline, *found.values())}) > 1:
         notes.append("the baseline used different samples; differences may come from the data")
     return _Reports(found, baseline, notes)
 
@@ -124,11 +124,6 @@ def _title(found: dict[Path, ft.CaptureRecord]) -> Text:
         return Text(f"{len(records)} reports, steps {steps[0]} to {steps[-1]}", style="bold")
     names = list(found)
     return Text(f"{len(records)} reports, from {names[0]} to {names[-1]}", style="bold")
-
-
-def _digest(record: ft.CaptureRecord) -> object:
-    """Return what identifies the samples of a record."""
-    return (record.provenance.get("input") or {}).get("digest")
 
 
 def _explain(name: str, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fno_telemetry.comparison.series import Trend, series_of
+from fno_telemetry.comparison.trends import Trend, series_of
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_module, healthy_record, make_series
 from fno_telemetry.diagnosis.places import Place, block_places, module_places
