@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-# Processes of the tests, one processor each.
+# Processes of the tests, one processor each. Files run in the order of their paths, as the slowest are not at the end.
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
@@ -36,7 +36,7 @@ demo: $(VENV)/installed ## Train a network until it collapses, capture it into a
 	@echo "  less $(DEMO)/fno/activation_report.step30.json    every number"
 
 test: $(VENV)/installed ## Run all tests
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed ## Check style and types
 	$(BIN)/ruff check .
