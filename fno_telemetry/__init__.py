@@ -1,4 +1,4 @@
-"""See what happens inside neural operators: capture once, look anywhere.
+"""See what happens inside neural operators: capture once, view anywhere.
 
 `__init__.pyi` lists the public names and their modules. A name is imported on first use, so that reading
 a report does not import torch.

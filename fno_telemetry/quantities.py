@@ -149,7 +149,7 @@ _TENSOR = (
     _plain("dc_fraction", "energy share of the fields' means", "spectrum", SHARE),
     Quantity(
         name="low_frequency_fraction",
-        title="energy share at or below 1/8 cycle per sample",
+        title="energy share at or below 1/8 cycle per grid point",
         group="spectrum",
         unit=SHARE,
         rank=11,
@@ -158,14 +158,14 @@ _TENSOR = (
     ),
     Quantity(
         name="high_frequency_fraction",
-        title="energy share above 1/4 cycle per sample",
+        title="energy share above 1/4 cycle per grid point",
         group="spectrum",
         unit=SHARE,
         rank=43,
         followed=False,
         in_tables=False,
     ),
-    _plain("spectral_centroid", "mean frequency by energy", "spectrum", "cycles per sample"),
+    _plain("spectral_centroid", "mean frequency by energy", "spectrum", "cycles per grid point"),
     _plain("one_sidedness", "energy at negative over energy at positive frequencies", "spectrum"),
     Quantity(
         name="sample_variation",

@@ -106,7 +106,7 @@ class LogHistogram:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Shares of energy over frequency, without the mean of each field; frequencies in cycles per sample.
+    """Shares of energy over frequency, without the mean of each field; frequencies in cycles per grid point.
 
     `bands` are radial: bin i holds band_edges[i] < |f| <= band_edges[i + 1]. `axis_bands` has one row per
     spatial axis over |f| along that axis, where the first bin includes zero. Each row sums to 1.

@@ -53,11 +53,11 @@ def _application(
             callback=_show_version,
             is_eager=True,
             metavar="",
-            help="Print the version, then stop.",
+            help="Print the version, then exit.",
         ),
     ] = False,
 ) -> None:
-    """See what happens inside neural operators: capture once, look anywhere.
+    """See what happens inside neural operators: capture once, view anywhere.
 
     Example: fno-telemetry capture --input train.npz --output out
     """

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 
-LOW_CUTOFF = 1 / 8  # cycles per sample; 1/2 is Nyquist
+LOW_CUTOFF = 1 / 8  # cycles per grid point; 1/2 is Nyquist
 HIGH_CUTOFF = 1 / 4
 BAND_WIDTH = 1 / 32
 AXIS_EDGES = tuple(index * BAND_WIDTH for index in range(17))

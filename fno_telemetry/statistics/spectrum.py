@@ -61,7 +61,7 @@ class SpectrumState(SummedState):
 
 
 class Spectrum:
-    """Shares of energy over frequency, in cycles per sample, separate from the mean of each field [1].
+    """Shares of energy over frequency, in cycles per grid point, separate from the mean of each field [1].
 
     [1] Parseval's theorem: the energies of all coefficients sum to the energy of the field.
     """

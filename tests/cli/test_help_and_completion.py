@@ -19,7 +19,7 @@ def test_help_has_an_example_and_fits(run, monkeypatch, command, columns):
 
 def test_help_is_not_taken_for_markup(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    assert "TOML file whose table compare sets the limits." in run("compare", "--help").out
+    assert "TOML file with thresholds, in a table [compare]." in run("compare", "--help").out
     assert "JSON is always written" not in run("compare", "--help").out
 
 

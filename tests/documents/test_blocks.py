@@ -18,6 +18,12 @@ from support.documents import DOCUMENTS, Shell, document_name, example_network
 
 ELISION = "…"  # stands for any number of lines in an expected output
 
+FILE_OF_THE_READER = re.compile(r"^File `([\w.]+)`:\s*\Z", re.MULTILINE)
+"""The line before a block that the reader saves in the working folder; no path of the repository matches."""
+
+
+Evaluate = Callable[[Example], str | None]
+
 
 def run_python(example: Example) -> None:
     """Run a Python block in a module, so that its classes can be pickled; then the tests that it defines."""
@@ -72,8 +78,24 @@ def parse_toml(example: Example) -> None:
     tomllib.loads(example.parsed)
 
 
+def save_or(run: Evaluate) -> Evaluate:
+    """Return what saves a block that is a file of the reader, for later blocks to use, and runs any other."""
+
+    def evaluate(example: Example) -> str | None:
+        named = FILE_OF_THE_READER.search(example.document.text[: example.start])
+        if named is None:
+            return run(example)
+        Path(named[1]).write_text(example.parsed, encoding="utf-8")
+        return None
+
+    return evaluate
+
+
 EVALUATORS = {"python": run_python, "sh": run_sh, "console": run_console, "toml": parse_toml}
-PARSERS = (SkipParser(), *(CodeBlockParser(language, run) for language, run in EVALUATORS.items()))
+PARSERS = (
+    SkipParser(),
+    *(CodeBlockParser(language, save_or(run)) for language, run in EVALUATORS.items()),
+)
 
 
 def parse(path: Path) -> Document:

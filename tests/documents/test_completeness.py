@@ -104,6 +104,20 @@ def test_the_defaults_of_options_are_those_of_the_command() -> None:
     assert compared > 5
 
 
+def test_the_defaults_in_the_help_are_those_of_the_command() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    compared = 0
+    for name, command in commands.items():
+        for parameter in command.params:
+            value = parameter.default
+            if parameter.param_type_name != "option" or value is None or value is False:
+                continue
+            assert f"Default: {value}." in parameter.help, f"{name} {parameter.name}"
+            assert parameter.show_default is False, f"{name} {parameter.name} has its default twice"
+            compared += 1
+    assert compared > 5
+
+
 def test_every_exit_code_has_a_row_and_every_row_is_an_exit_code() -> None:
     found = {0}
     for path in (ROOT / "cli").rglob("*.py"):

@@ -105,7 +105,7 @@ def fields(array, space):
 
 @cache
 def signed_frequencies(sizes):
-    """One exact frequency per coefficient and axis, in cycles per sample; Nyquist is +1/2."""
+    """One exact frequency per coefficient and axis, in cycles per grid point; Nyquist is +1/2."""
     axes = [[Fraction(i if 2 * i <= size else i - size, size) for i in range(size)] for size in sizes]
     return tuple(product(*axes))
 

@@ -45,7 +45,8 @@ class CaptureRequest:
         typer.Option(
             "--checkpoint",
             metavar="FILE|'GLOB'",
-            help="File with the weights. Repeatable, and a quoted glob works: one report per checkpoint.",
+            help="File with the weights. For several, repeat the option or quote a glob pattern, such as "
+            "'run/*.ckpt': each gets a report.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -60,7 +61,7 @@ class CaptureRequest:
             metavar="FILE",
             callback=apply_config,
             is_eager=True,
-            help="TOML file with these options. Options on the command line win.",
+            help="TOML file with options of this command. An option on the command line overrides the file.",
         ),
     ] = None
 

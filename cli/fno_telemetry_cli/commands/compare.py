@@ -1,4 +1,4 @@
-"""`fno-telemetry compare`: what changed between reports, where first, since which step, and is it worse."""
+"""`fno-telemetry compare`: what changed between reports, in which layer first, and whether it is worse."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,8 @@ class CompareRequest:
         list[Path],
         typer.Argument(
             metavar="REPORT|DIR|CHECKPOINT…",
-            help="Reports, folders of reports, or checkpoints. Checkpoints are captured on --input first.",
+            help="Reports, folders of reports, or checkpoints. A checkpoint is first run on --input and "
+            "captured.",
         ),
     ]
     judging: ComparisonOptions
@@ -89,9 +90,10 @@ class CompareRequest:
 
 @with_options(CompareRequest)
 def compare(context: typer.Context, request: CompareRequest) -> None:
-    """Print what changed per layer and block, where first, since which step, and whether it is worse.
+    """Print what changed in each layer and block, and whether it got worse.
 
-    Two reports are compared with each other; more are a series over their steps.
+    Two reports are compared with each other. Three or more are taken as one run, in the order of their
+    steps. The result names the first layer that changed and, for a run, the step at which it broke.
 
     Example: fno-telemetry compare before/activation_report.json after/activation_report.json
     """

@@ -1,4 +1,4 @@
-"""`fno-telemetry diagnose`: what is wrong in reports, in which layer, on what evidence, and what to do."""
+"""`fno-telemetry diagnose`: what is wrong in reports, in which layer, by which numbers, and what to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class DiagnoseRequest:
 
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="REPORT|DIR…", help="Reports, or folders of reports, of one run."),
+        typer.Argument(metavar="REPORT|DIR…", help="Reports of one run, or folders with them."),
     ] = None
     judging: DiagnosisOptions
     printing: PrintingOptions
@@ -58,10 +58,10 @@ class _Reports:
 
 @with_options(DiagnoseRequest)
 def diagnose(request: DiagnoseRequest) -> None:
-    """Print what is wrong, in which layer, on what evidence, and what to do.
+    """Print what is wrong, in which layer, which numbers show it, and what to do.
 
-    Root causes come first, with their consequences grouped under them. Several reports are one run over its
-    steps.
+    Root causes come first, with their consequences grouped under them. Several reports are taken as one run,
+    in the order of their steps.
 
     Example: fno-telemetry diagnose out/activation_report.json
     """

@@ -21,7 +21,13 @@ from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, pr
 @dataclass(frozen=True, kw_only=True)
 class _InputOfMap(InputOptions):
     max_samples: Annotated[
-        int, typer.Option(metavar="N", help="Run the first N samples.", rich_help_panel="Input")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Run the model on the first N samples. Default: 1.",
+            show_default=False,
+            rich_help_panel="Input",
+        ),
     ] = 1
 
 
@@ -37,10 +43,10 @@ class MapRequest:
     ] = None
     weights: WeightOptions
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML file to write; --map reads it back.")
+        Path | None, typer.Option(metavar="FILE", help="TOML file to write. Correct it and give it to --map.")
     ] = None
     force: Annotated[
-        bool, typer.Option("--force", metavar="", help="Replace an existing file of --output.")
+        bool, typer.Option("--force", metavar="", help="Replace the --output file if it exists.")
     ] = False
     printing: PrintingOptions
 

@@ -14,7 +14,7 @@ from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, pr
 
 @with_options(PrintingOptions)
 def plugins(request: PrintingOptions) -> None:
-    """List sinks, statistics, architectures and rules, built in and installed.
+    """List the sinks, statistics, architectures and rules, both built in and from plug-ins.
 
     Example: fno-telemetry plugins --json
     """

@@ -26,7 +26,9 @@ class ViewRequest:
     path: Annotated[Path, typer.Argument(metavar="REPORT|DIR", help="A report, or a folder with reports.")]
     tensorboard: Annotated[
         bool,
-        typer.Option("--tensorboard", metavar="", help="Start TensorBoard on this machine, until Ctrl-C."),
+        typer.Option(
+            "--tensorboard", metavar="", help="Start TensorBoard on this machine; it runs until Ctrl-C."
+        ),
     ] = False
     port: Annotated[
         int | None,
@@ -40,7 +42,7 @@ class ViewRequest:
         typer.Option(
             "--save-workspace",
             metavar="",
-            help="With --wandb: save a view of the online project, with a section per statistic.",
+            help="With --wandb: save a W&B workspace with one section per statistic, in the online project.",
         ),
     ] = False
     printing: PrintingOptions
@@ -57,7 +59,7 @@ class ViewRequest:
 
 @with_options(ViewRequest)
 def view(request: ViewRequest) -> None:
-    """Show a report: modules in execution order, then blocks.
+    """Show a report as tables: modules in execution order, then blocks.
 
     Example: fno-telemetry view out/activation_report.json
     """

@@ -18,22 +18,29 @@ class ComparisonOptions:
         typer.Option(
             "--group",
             metavar="",
-            help="Take the first as a baseline and the others as runs of one experiment (seeds).",
+            help="Compare each report with the first, the baseline. For runs of one experiment, such as "
+            "several seeds.",
         ),
     ] = False
     allow_different_input: Annotated[
         bool,
-        typer.Option("--allow-different-input", metavar="", help="Compare captures of different samples."),
+        typer.Option(
+            "--allow-different-input",
+            metavar="",
+            help="Allow reports that were captured on different samples.",
+        ),
     ] = False
     thresholds: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TOML file whose table compare sets the limits."),
+        typer.Option(metavar="FILE", help="TOML file with thresholds, in a table \\[compare]."),
     ] = None
     fail_on: Annotated[
         str,
         typer.Option(
             metavar="LEVEL",
-            help="Lowest severity that makes the exit code 1: note, warning (worse), error or never.",
+            help="Exit with code 1 if a change is at least this severe: note, warning (worse) or error. "
+            "never: changes do not affect the exit code. Default: warning.",
+            show_default=False,
         ),
     ] = "warning"
 
@@ -44,17 +51,17 @@ class DiagnosisOptions:
 
     baseline: Annotated[
         Path | None,
-        typer.Option(metavar="REPORT", help="Report of the same network from before it broke."),
+        typer.Option(metavar="REPORT", help="Earlier, healthy report of the same network."),
     ] = None
     thresholds: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TOML file whose tables diagnose.RULE set the limits."),
+        typer.Option(metavar="FILE", help="TOML file with thresholds, in tables \\[diagnose.RULE]."),
     ] = None
     rule: Annotated[
         list[str] | None,
         typer.Option(
             metavar="RULE",
-            help="Apply only this rule. Repeatable.",
+            help="Apply only this rule. Repeatable. Default: all rules.",
             autocompletion=complete_names("rules"),
         ),
     ] = None
@@ -62,7 +69,7 @@ class DiagnosisOptions:
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Print a rule's formula, its limits and where they come from; then stop.",
+            help="Print a rule's formula, its thresholds and where they come from, then exit.",
             autocompletion=complete_names("rules"),
         ),
     ] = None
@@ -70,6 +77,8 @@ class DiagnosisOptions:
         str,
         typer.Option(
             metavar="LEVEL",
-            help="Lowest severity that makes the exit code 1: note, warning, error or never.",
+            help="Exit with code 1 if a finding is at least this severe: note, warning or error. "
+            "never: findings do not affect the exit code. Default: warning.",
+            show_default=False,
         ),
     ] = "warning"

@@ -17,7 +17,7 @@ class MeasuringOptions:
         typer.Option(
             "--loss",
             metavar="PKG.MOD:FUNCTION",
-            help="Function (output, batch) -> scalar; its gradients are captured too.",
+            help="Function (output, batch) -> scalar. Also record the gradients of this loss.",
             rich_help_panel=_MEASURED,
         ),
     ] = None
@@ -25,7 +25,7 @@ class MeasuringOptions:
         list[str] | None,
         typer.Option(
             metavar="GLOB",
-            help="Measure only the layers that match; * also matches dots. Repeatable.",
+            help="Measure only the layers that match; * also matches dots. Repeatable. Default: by role.",
             rich_help_panel=_MEASURED,
         ),
     ] = None
@@ -42,7 +42,7 @@ class MeasuringOptions:
         typer.Option(
             "--strict",
             metavar="",
-            help="Stop with an error when a chosen layer does not fire.",
+            help="Exit with an error if a chosen layer is never called in the forward pass.",
             rich_help_panel=_MEASURED,
         ),
     ] = False
@@ -60,7 +60,7 @@ class MeasuringOptions:
         typer.Option(
             "--diagnose",
             metavar="",
-            help="Find what is wrong; print it and add it to the report and to every sink.",
+            help="Diagnose the record; print the findings and add them to the report and to every sink.",
             rich_help_panel=_MEASURED,
         ),
     ] = False
@@ -68,7 +68,8 @@ class MeasuringOptions:
         str | None,
         typer.Option(
             metavar="LEVEL",
-            help="Diagnose. Lowest severity that makes the exit code 1: note, warning, error or never.",
+            help="Implies --diagnose. Exit with code 1 if a finding is at least this severe: note, warning "
+            "or error. Default: never, findings do not affect the exit code.",
             rich_help_panel=_MEASURED,
         ),
     ] = None

@@ -26,7 +26,7 @@ class InputOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Array in the NPZ file. Default: diffraction, else diff3d.",
+            help="Name of the array in the file. Default: diffraction or, if there is none, diff3d.",
             rich_help_panel=_INPUT,
         ),
     ] = None
@@ -34,7 +34,8 @@ class InputOptions:
         str | None,
         typer.Option(
             metavar="ORDER",
-            help="Order of the axes: NHW, NHWC, NCHW, HWN, NCL, NCDHW, … Default: NHW or NHWC.",
+            help="Order of the axes, one letter each: NHW, NHWC, NCHW, HWN, NCL, NCDHW, … "
+            "Default: NHW for three axes, NHWC for four; required for other arrays.",
             rich_help_panel=_INPUT,
         ),
     ] = None
@@ -42,8 +43,8 @@ class InputOptions:
         str | None,
         typer.Option(
             metavar="PKG.MOD:FUNCTION",
-            help="Instead of --input: a function that yields batches. A tuple holds positional arguments, "
-            "a dict keyword arguments.",
+            help="Instead of --input: a function that yields batches. A tuple holds the positional arguments "
+            "of the model, a dict the keyword arguments.",
             rich_help_panel=_INPUT,
         ),
     ] = None
@@ -52,7 +53,13 @@ class InputOptions:
         typer.Option(metavar="N", help="Samples per forward pass. Default: 1.", rich_help_panel=_INPUT),
     ] = None
     max_samples: Annotated[
-        int, typer.Option(metavar="N", help="Run the first N samples.", rich_help_panel=_INPUT)
+        int,
+        typer.Option(
+            metavar="N",
+            help="Run the model on the first N samples. Default: 8.",
+            show_default=False,
+            rich_help_panel=_INPUT,
+        ),
     ] = 8
 
 
@@ -65,7 +72,8 @@ class NetworkOptions:
         typer.Option(
             "--architecture",
             metavar="NAME",
-            help="fno, hybrid, stable_hybrid, fno_vanilla, … Default: the checkpoint's, else fno.",
+            help="fno, hybrid, stable_hybrid, fno_vanilla, … Default: the one recognised in the checkpoint; "
+            "without a checkpoint, fno.",
             rich_help_panel=MODEL,
             autocompletion=complete_names("architectures"),
         ),
@@ -75,7 +83,7 @@ class NetworkOptions:
         typer.Option(
             "--model",
             metavar="PKG.MOD:FACTORY",
-            help="Instead of --architecture: an nn.Module, or a callable that returns one.",
+            help="Instead of --architecture: an nn.Module, or a class or function that makes one.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -84,7 +92,8 @@ class NetworkOptions:
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Constructor argument; VALUE is a TOML literal. Repeatable.",
+            help="Argument for building the network of --architecture or --model, such as modes=16; VALUE is "
+            "a TOML literal. Repeatable.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -99,7 +108,7 @@ class WeightOptions:
         typer.Option(
             "--trust-checkpoint",
             metavar="",
-            help="Unpickle the checkpoint. This can run any code that is in it.",
+            help="Unpickle the checkpoint. This can run any code that it contains.",
             rich_help_panel=MODEL,
         ),
     ] = False
@@ -113,13 +122,20 @@ class WeightOptions:
         ),
     ] = False
     device: Annotated[
-        str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps, …", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="cpu, cuda, cuda:1, mps, … Default: cpu.",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
     ] = "cpu"
     seed: Annotated[
         int,
         typer.Option(
             metavar="N",
-            help="Random seed for the weights when there is no checkpoint.",
+            help="Random seed for the weights when there is no checkpoint. Default: 0.",
+            show_default=False,
             rich_help_panel=MODEL,
         ),
     ] = 0
@@ -128,7 +144,7 @@ class WeightOptions:
         typer.Option(
             "--map",
             metavar="FILE",
-            help="TOML file that sets roles and axes; the command map writes one.",
+            help="TOML file with roles and axes of modules; fno-telemetry map --output writes one.",
             rich_help_panel=MODEL,
         ),
     ] = None

@@ -15,7 +15,7 @@ SinkOptionTexts = Annotated[
     typer.Option(
         "--sink-option",
         metavar="NAME.KEY=VALUE",
-        help="Option of a chosen sink; VALUE is a TOML literal. Repeatable.",
+        help="Option of a chosen sink, as in tensorboard.layout=false; VALUE is a TOML literal. Repeatable.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -38,15 +38,21 @@ class OutputOptions:
         typer.Option(
             "--sink",
             metavar="NAMES",
-            help="json, tensorboard, wandb or an installed sink; comma list or repeated. "
-            "JSON is always written.",
+            help="json, tensorboard, wandb, or a sink from a plug-in. Separate several by commas, or repeat "
+            "the option. JSON is always written.",
             rich_help_panel=OUTPUT,
             autocompletion=complete_names("sinks"),
         ),
     ] = None
     sink_option: SinkOptionTexts = None
     output_json_name: Annotated[
-        str, typer.Option(metavar="NAME", help="File name of the report.", rich_help_panel=OUTPUT)
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="File name of the report. Default: activation_report.json.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = "activation_report.json"
     experiment: Annotated[
         str | None,
@@ -65,7 +71,7 @@ class OutputOptions:
         typer.Option(
             "--redact",
             metavar="",
-            help="Keep paths out of the report; write no log.",
+            help="Keep file paths and the command out of the report; write no log.",
             rich_help_panel=OUTPUT,
         ),
     ] = False
@@ -80,8 +86,8 @@ class DashboardOptions:
         typer.Option(
             "--sink",
             metavar="NAMES",
-            help="Also write the compared records into dashboards: tensorboard, wandb, …; "
-            "comma list or repeated.",
+            help="Also write the compared reports into dashboards: tensorboard, wandb, … "
+            "Separate several by commas, or repeat the option.",
             rich_help_panel=OUTPUT,
             autocompletion=complete_names("sinks"),
         ),
@@ -89,7 +95,9 @@ class DashboardOptions:
     sink_option: SinkOptionTexts = None
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for the dashboards of --sink.", rich_help_panel=OUTPUT),
+        typer.Option(
+            metavar="DIR", help="Folder for the dashboards; --sink requires it.", rich_help_panel=OUTPUT
+        ),
     ] = None
 
 
@@ -100,7 +108,10 @@ class WandbOptions:
     project: Annotated[
         str | None,
         typer.Option(
-            "--wandb-project", metavar="NAME", help="Default: fno-telemetry.", rich_help_panel=_WANDB
+            "--wandb-project",
+            metavar="NAME",
+            help="W&B project. Default: fno-telemetry.",
+            rich_help_panel=_WANDB,
         ),
     ] = None
     entity: Annotated[
@@ -108,7 +119,7 @@ class WandbOptions:
         typer.Option(
             "--wandb-entity",
             metavar="NAME",
-            help="User or team. Default: your own.",
+            help="W&B user or team. Default: your own.",
             rich_help_panel=_WANDB,
         ),
     ] = None
@@ -117,7 +128,7 @@ class WandbOptions:
         typer.Option(
             "--wandb-mode",
             metavar="MODE",
-            help="online, offline or disabled. Default: online if there are credentials.",
+            help="online, offline or disabled. Default: online if there are credentials, else offline.",
             rich_help_panel=_WANDB,
         ),
     ] = None
@@ -126,7 +137,8 @@ class WandbOptions:
         typer.Option(
             "--wandb-layout",
             metavar="LAYOUT",
-            help="experiment: one run with a row per checkpoint (default); per-checkpoint: a run for each.",
+            help="experiment: one W&B run, with a row for each checkpoint. per-checkpoint: one for "
+            "each checkpoint. Default: experiment.",
             rich_help_panel=_WANDB,
         ),
     ] = None
@@ -160,6 +172,6 @@ class PrintingOptions:
     quiet: Annotated[
         bool,
         typer.Option(
-            "--quiet", "-q", metavar="", help="Print results and errors only: no progress, no hints."
+            "--quiet", "-q", metavar="", help="Print only results and errors: no progress, no hints."
         ),
     ] = False
