@@ -25,10 +25,10 @@ class Quantity:
     """The description of one number: its key in `stats`, its title, and how `compare` judges its changes.
 
     `unit` is "share", "x" (that of the tensor's values), "elements", … or "1" for ratios. Views show numbers
-    with a lower `rank` first and drop them last. `falls` and `rises` describe a fall or a rise that is worse.
-    `compared`: whether `compare` uses it; `followed`: whether trends do. `in_tables`: whether it is a column
-    of tables, under its `heading` (default: the title); on a narrow terminal the column with the highest
-    `gives_way` is dropped first, and a column with 0 is never dropped.
+    with a lower `rank` first and drop them last. `falls` and `rises` describe a fall or a rise that is worse;
+    messages continue with "from … to …". `compared`: whether `compare` uses it; `followed`: whether trends
+    do. `in_tables`: whether it is a column of tables, under its `heading` (default: the title); on a narrow
+    terminal the column with the highest `gives_way` is dropped first, and a column with 0 is never dropped.
     """
 
     name: str
@@ -91,8 +91,8 @@ _TENSOR = (
         unit=OF_THE_TENSOR,
         rank=7,
         worse="either",
-        falls="rms shrank:",
-        rises="rms grew:",
+        falls="the rms shrank",
+        rises="the rms grew",
         heading="rms",
         gives_way=0,
     ),
@@ -173,7 +173,7 @@ _TENSOR = (
         group="samples",
         rank=10,
         worse="down",
-        falls="depends less on the input: sample variation",
+        falls="the dependence on the input (sample variation) fell",
         heading="sample\nvar.",
         gives_way=0,
     ),
@@ -185,7 +185,7 @@ _TENSOR = (
         unit=SHARE,
         rank=12,
         worse="up",
-        rises="more dead channels:",
+        rises="the share of dead channels rose",
         heading="dead\nch.",
         gives_way=1,
     ),
@@ -196,7 +196,7 @@ _TENSOR = (
         unit=SHARE,
         rank=13,
         worse="up",
-        rises="more constant channels:",
+        rises="the share of constant channels rose",
         followed=False,
         in_tables=False,
     ),
@@ -226,8 +226,8 @@ _BLOCKS = (
         unit=SHARE,
         rank=2,
         worse="either",
-        falls="spectral branch faded: share",
-        rises="local branch faded: share",
+        falls="the energy share of the spectral branch fell",
+        rises="the energy share of the local branch fell",
         heading="share",
         gives_way=0,
     ),
@@ -257,7 +257,7 @@ _BLOCKS = (
         group="branches",
         rank=1,
         worse="down",
-        falls="changes its input less: update ratio",
+        falls="the relative change of the block's input (update ratio) fell",
         heading="update",
         gives_way=0,
     ),
@@ -267,8 +267,8 @@ _BLOCKS = (
         group="branches",
         rank=3,
         worse="either",
-        falls="gain shrank:",
-        rises="gain grew:",
+        falls="the gain shrank",
+        rises="the gain grew",
         heading="gain",
         gives_way=0,
     ),

@@ -142,28 +142,28 @@ def _changes(
 
 
 def _worse(quantity: Quantity, old: float, new: float, limits: Thresholds) -> Iterator[Change]:
-    falls = quantity.falls or f"{quantity.title} fell:"
-    rises = quantity.rises or f"{quantity.title} rose:"
+    falls = quantity.falls or f"{quantity.title} fell"
+    rises = quantity.rises or f"{quantity.title} rose"
 
     def change(message: str) -> Change:
         return Change(quantity.name, old, new, "warning", message)
 
     if quantity.unit == SHARE:
         if quantity.worse == "up" and new - old >= limits.dead:
-            yield change(f"{rises} {old:.0%} → {new:.0%}")
+            yield change(f"{rises} from {old:.0%} to {new:.0%}")
         if quantity.worse in ("down", "either") and old and new <= limits.lost * old:
-            yield change(f"{falls} {old:.3g} → {new:.3g}")
+            yield change(f"{falls} from {old:.3g} to {new:.3g}")
         if quantity.worse == "either" and old < 1 and 1 - new <= limits.lost * (1 - old):
             # The rest of the share, which belongs to the other side.
-            yield change(f"{rises} {1 - old:.3g} → {1 - new:.3g}")
+            yield change(f"{rises} from {1 - old:.3g} to {1 - new:.3g}")
     elif quantity.worse == "down":
         if old and new <= limits.lost * old:
-            yield change(f"{falls} {old:.3g} → {new:.3g}")
+            yield change(f"{falls} from {old:.3g} to {new:.3g}")
     elif quantity.worse != "none" and old > 0:
         if new >= limits.scale * old:
-            yield change(f"{rises} {old:.3g} → {new:.3g}")
+            yield change(f"{rises} from {old:.3g} to {new:.3g}")
         elif quantity.worse == "either" and new * limits.scale <= old:
-            yield change(f"{falls} {old:.3g} → {new:.3g}")
+            yield change(f"{falls} from {old:.3g} to {new:.3g}")
 
 
 def _different(quantity: Quantity, old: float, new: float, limits: Thresholds) -> Iterator[Change]:

@@ -276,8 +276,8 @@ def _verdict(
         )
     first = worse[0]
     message = next(change.message for change in first.changes if change.severity != "note")
-    more = f", and {len(worse) - 1} more" if len(worse) > 1 else ""
-    return f"worse: {first.place} {message}{more}; first diverging {diverging.place}{structure}"
+    more = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
+    return f"worse: in {first.place}, {message}{more}; first diverging {diverging.place}{structure}"
 
 
 def _first_clause(pair: Comparison) -> str:

@@ -6,7 +6,7 @@
         silent_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=0.5),
     )
     def quiet_layer(record, *, least_rms=1e-6):
-        '''A layer is quiet.  Formula: …  Default: …  Wrong when: …'''
+        '''A layer is quiet.  Formula: …  Default: …  False alarm when: …'''
         for place, rms in select_defined(module_places(record), "rms"):
             if rms < least_rms:
                 yield Symptom(severity="warning", place=place, message="is quiet", evidence={…}, advice="…")

@@ -1,5 +1,6 @@
 """A healthy record made by hand, and changed copies of it: examples for rules and tests, without torch."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,6 @@ from fno_telemetry.records import (
 )
 
 _HEALTHY: dict[str, Any] = {
-    "count": 8 * 16 * 32 * 32,
     "nan_count": 0,
     "inf_count": 0,
     "finite_fraction": 1.0,
@@ -192,7 +192,7 @@ def _tensor(shape: tuple[int, ...] = (8, 16, 32, 32), **stats: Any) -> TensorRec
         dtype=stats.pop("dtype", "float32"),
         spatial_axes=(2, 3),
         values_of="x",
-        stats=FrozenMapping(_HEALTHY | stats),
+        stats=FrozenMapping({"count": math.prod(shape)} | _HEALTHY | stats),
         spectrum=_spectrum(),
     )
 

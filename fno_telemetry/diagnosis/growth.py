@@ -1,4 +1,4 @@
-"""Finds values that grow or shrink out of proportion: in a block, over all blocks, or in a layer."""
+"""Finds values that grow or shrink too much: in one block, over all blocks, or in one layer."""
 
 import math
 from collections.abc import Iterator
@@ -30,9 +30,10 @@ class Growth:
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthLimits:
-    """The factors from which on values grow too much; with `shrinking`, down to which they shrink too much.
+    """The factors at or above which values grow too much; with `shrinking`, at or below which they shrink.
 
-    Without a baseline, a layer of `ordinary` size is left out: a norm brings inputs of any size to about 1.
+    Without a baseline, a layer whose rms is below (with `shrinking`, above) `ordinary` is never reported:
+    after a normalisation layer, values are near 1, whatever the scale of its input.
     """
 
     of_siblings: float
@@ -48,9 +49,9 @@ class GrowthLimits:
         """Whether the factor is at the limit or beyond it."""
         return factor <= limit if self.shrinking else factor >= limit
 
-    def is_extreme(self, size: float | None) -> bool:
-        """Whether a layer of this rms is larger (or smaller) than ordinary; one of unknown size may be."""
-        return size is None or self.reached(size, self.ordinary)
+    def is_extreme(self, rms: float | None) -> bool:
+        """Whether this rms is at `ordinary` or beyond it; True where it is unknown."""
+        return rms is None or self.reached(rms, self.ordinary)
 
 
 def find_growth(
@@ -73,7 +74,7 @@ def _in_blocks(
         before = old.value("gain") if old is not None else None
         extreme = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(place.name))
         if before:
-            # Where the baseline knows the block, only a change counts.
+            # If the baseline contains the block, only a change counts.
             counts = limits.reached(gain / before, limits.gain_of_baseline)
         else:
             counts = extreme and (usual is None or limits.reached(gain / usual, limits.of_siblings))
@@ -81,9 +82,9 @@ def _in_blocks(
             evidence = {"gain": gain, "of_the_other_blocks": usual, "of_the_baseline": before}
             message = f"multiplies the rms of its input by {format_number(gain)}"
             if before:
-                message += f", in the baseline by {format_number(before)}"
+                message += f"; in the baseline, the factor is {format_number(before)}"
             elif usual is not None:
-                message += f", the other blocks by {format_number(usual)}"
+                message += f"; the median of the other blocks is {format_number(usual)}"
             yield Growth(place, message, evidence)
 
 
@@ -95,8 +96,8 @@ def _over_depth(record: CaptureRecord, limits: GrowthLimits) -> Iterator[Growth]
     if limits.is_extreme(sizes.get(gains[-1][0].name)):
         steepest, gain = (min if limits.shrinking else max)(gains, key=lambda pair: pair[1])
         message = (
-            f"multiplies the rms of its input by {format_number(gain)}, "
-            f"all blocks together by {format_number(product)}"
+            f"multiplies the rms of its input by {format_number(gain)}; "
+            f"all blocks together multiply it by {format_number(product)}"
         )
         yield Growth(steepest, message, {"product_of_gains": product})
 
@@ -109,13 +110,15 @@ def _in_layers(
     for (place, rms), usual in zip(sizes, medians_before([rms for _, rms in sizes]), strict=True):
         before = known.get(place.name)
         evidence = {"rms": rms, "median_before": usual, "of_the_baseline": before}
-        message = f"has rms {format_number(rms)}, "
+        message = f"has rms {format_number(rms)}; "
         if before:
             if limits.reached(rms / before, limits.of_baseline):
-                message += f"{format_number(rms / before)} times that of the baseline"
+                message += f"in the baseline it is {format_number(before)} "
+                message += f"(ratio: {format_number(rms / before)})"
                 yield Growth(place, message, evidence)
         elif usual and limits.reached(rms / usual, limits.of_network) and limits.is_extreme(rms):
-            message += f"{format_number(rms / usual)} times the median of the layers before it"
+            message += f"the median rms of the layers before it is {format_number(usual)} "
+            message += f"(ratio: {format_number(rms / usual)})"
             yield Growth(place, message, evidence)
 
 

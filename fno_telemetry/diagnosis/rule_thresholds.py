@@ -24,7 +24,7 @@ class RuleExplanation:
 
 
 def explain_rule(name: str) -> RuleExplanation:
-    """Return a rule's formula, defaults and when it is wrong; PluginNotFound for an unknown rule."""
+    """Return a rule's formula, its defaults and its false alarms; PluginNotFound for an unknown rule."""
     rule = load_rule(name)
     return RuleExplanation(name, rule.text, rule.thresholds)
 

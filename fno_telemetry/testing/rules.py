@@ -18,7 +18,7 @@ from fno_telemetry.diagnosis.places import Place, block_places, tensor_places
 from fno_telemetry.findings import MODEL, SEVERITIES, to_one_line
 from fno_telemetry.records import CaptureRecord
 
-_PARTS = ("Formula", "Default", "Wrong when")
+_PARTS = ("Formula", "Default", "False alarm when")
 
 _Of = CaptureRecord | Sequence[CaptureRecord]
 
@@ -26,8 +26,8 @@ _Of = CaptureRecord | Sequence[CaptureRecord]
 def check_rule(rule: Rule) -> None:
     """Raise AssertionError, with one line that names the rule and what is wrong, unless the rule is sound.
 
-    A sound rule is documented: formula, default of each threshold, and when it is wrong. It yields complete
-    symptoms on its example `fires_on` and none on `silent_on`, on a healthy record, on records whose
+    A sound rule is documented: formula, default of each threshold, and when it gives a false alarm. It yields
+    complete symptoms on its example `fires_on` and none on `silent_on`, on a healthy record, on records whose
     statistics are all null and on one without layers. It does not change what it reads.
     """
     if not isinstance(rule, Rule):

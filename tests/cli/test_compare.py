@@ -48,7 +48,7 @@ def test_a_collapse_exits_1_and_names_the_layer(run, reports):
     worse = damaged(reports[0], sample_variation=1e-6)
     result = run("compare", reports[0], worse)
     assert result.code == 1
-    assert "worse: lifter" in result.out
+    assert "worse: in lifter, " in result.out
     assert run("compare", reports[0], worse, "--fail-on", "never").code == 0
 
 

@@ -116,8 +116,8 @@ def test_a_baseline_shows_what_was_lost_since(run, healthy, tmp_path):
     result = run("diagnose", tmp_path / "later.json", "--baseline", healthy)
     assert result.code == 1
     assert (
-        "blocks.0 hardly uses its spectral branch: the ratio of spectral to local is 0.1, in the baseline 1"
-        in result.out
+        "blocks.0 hardly uses its spectral branch: the ratio of spectral to local rms is 0.1 "
+        "(in the baseline: 1)" in result.out
     )
 
 
@@ -161,9 +161,9 @@ def test_a_rule_explains_itself(run):
     result = run("diagnose", "--explain", "dead_layer")
     assert (result.code, result.err) == (0, "")
     for words in (
-        "Formula: rms <= near_zero",
+        "Formula: rms <= `near_zero` (1e-6)",
         "Default:",
-        "Wrong when:",
+        "False alarm when:",
         "[diagnose.dead_layer]",
         "near_zero = 1e-06",
     ):

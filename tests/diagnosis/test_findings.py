@@ -169,8 +169,8 @@ def test_two_reports_of_one_step_lose_nothing(record):
 def test_a_finding_reads_as_one_line(record):
     [finding] = diagnose(example_records.change_block(record, 1, spectral_share=0.0))
     assert str(finding) == (
-        "error: blocks.1: gets 0 of its energy from its spectral branch, expected more than 1e-08 "
-        "(spectral_branch_dead)"
+        "error: blocks.1: has a dead spectral branch: the energy of the branch, divided by that of both "
+        "branches, is 0 (expected: more than 1e-08) (spectral_branch_dead)"
     )
 
 

@@ -34,9 +34,9 @@ from fno_telemetry.diagnosis.example_records import change_module, healthy_recor
 def loud_layer(record, *, most=LIMIT):
     """A layer is too loud.
 
-    Formula: rms > most.
-    Default: most LIMIT, the detector's range.
-    Wrong when: the detector is another one.
+    Formula: rms > `most` (LIMIT).
+    Default: `most` is LIMIT, the range of the detector.
+    False alarm when: the detector is another one.
     """
     for place, rms in select_defined(module_places(record), "rms"):
         if rms > most:
@@ -69,7 +69,7 @@ def test_a_rule_file_that_fires_on_a_healthy_record_fails(
     assert len(str(caught.value).splitlines()) == 1
 
 
-TEXT = "Formula: x > most. Default: most 50. Wrong when: never."
+TEXT = "Formula: x > most. Default: most 50. False alarm when: never."
 
 
 def make_rule(function: Callable[..., Any], **changed: Any) -> Rule:
@@ -180,7 +180,7 @@ SERIES = {
         (sound, {"silent_on": None}, "give @rule(…) the argument `silent_on`"),
         (sound, {"fires_on": lambda: 1 / 0}, "`fires_on` raises ZeroDivisionError"),
         (sound, {"fires_on": lambda: [healthy_record()]}, "`fires_on` must return a record"),
-        (sound, {"text": "Formula: most. Default: 50."}, "its docstring does not say 'Wrong when'"),
+        (sound, {"text": "Formula: most. Default: 50."}, "its docstring does not say 'False alarm when'"),
         (sound, {"text": TEXT.replace("most", "limit")}, "does not explain the threshold 'most'"),
         (sound, {"thresholds": {"most": float("nan")}}, "the default of 'most' is nan"),
         (loud_series, SERIES, "must name the `record` of the series"),

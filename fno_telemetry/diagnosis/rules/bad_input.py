@@ -13,26 +13,36 @@ from fno_telemetry.records import CaptureRecord
 _SKETCH_ERROR = 0.004
 _EIGHT_BITS = 255
 _PERCENTILES = ("min", "p05", "p50", "p95", "p99", "max")
-_READ = "The samples were probably read from the wrong place: check the file and the array that is read."
+_READ = "The samples were probably read from the wrong place: check the file and the name of the array."
 
 
 @rule(
     about="input",
-    fires_on=lambda: change_input(healthy_record(), nan_count=3),
-    silent_on=lambda: change_input(healthy_record(), min=0.0, max=1e-9, std=1e-9),
+    fires_on=lambda: change_input(healthy_record(), nan_count=3, finite_fraction=1 - 3 / 8192),
+    silent_on=lambda: change_input(healthy_record(), mean=1e-9, min=0.0, max=2e-9, std=1e-9, rms=1.4e-9),
 )
 def bad_input(
     record: CaptureRecord, *, constant_below: float = 1e-7, least_count: float = 20, thin_axis: float = 4
 ) -> Iterator[Symptom]:
-    """The model's input is not finite, is zero or constant, holds counts, or has its axes in the wrong order.
+    """The model's input is not finite, is constant, holds raw counts, or has its axes in the wrong order.
 
-    Formula: elements that are NaN or infinite; max |x| = 0; std <= constant_below * max |x|; all samples
-    equal (sample_variation = 0 with two samples or more); counts: no value below 0, minimum and maximum
-    whole numbers, the maximum at least least_count, four different percentiles or more; axes: a spatial
-    axis of at most thin_axis points and at least four times as many channels.
-    Default: constant_below is the resolution of float32, least_count leaves out masks and class numbers,
-    thin_axis is as many as images and fields commonly have channels.
-    Wrong when: the network was trained on whole numbers (images up to 255 are left out), or on thin fields.
+    Raw counts are non-negative whole numbers that were not normalised.
+
+    Formula: one of
+        (1) an element is NaN or infinite;
+        (2) max |x| = 0;
+        (3) std <= `constant_below` (1e-7) · max |x|;
+        (4) there are two samples or more, and all are equal (sample_variation = 0);
+        (5) raw counts: no value is negative; the minimum, the maximum and those of the 5th to 99th
+            percentiles that are below 100 are whole numbers; the maximum is >= `least_count` (20); and at
+            least four of the minimum, the 5th, 50th, 95th and 99th percentile and the maximum are different;
+        (6) axes: one spatial axis has at most `thin_axis` (4) points, another has more, and the number of
+            channels is >= 4 · `thin_axis`.
+    Default: `constant_below` is 1e-7, the resolution of float32. `least_count` is 20, because the numbers in
+        masks and class labels are usually smaller. `thin_axis` is 4, because images and fields usually have
+        at most four channels.
+    False alarm when: the network was trained on whole numbers, or on fields with a spatial axis of a few
+        points. An input with a maximum of 255 is taken for an image and never reported as raw counts.
     """
     place = input_place(record)
     if place is None:
@@ -45,14 +55,14 @@ def bad_input(
     if largest == 0:
         yield _symptom(place, "error", "is zero everywhere", {"max": 0.0}, _READ)
     elif std is not None and std <= constant_below * largest:
-        message = f"is constant: its standard deviation is {format_number(std)}, its largest value "
+        message = f"is constant: its standard deviation is {format_number(std)}, and its largest |x| is "
         evidence = {"std": std, "max": largest}
         yield _symptom(place, "error", message + format_number(largest), evidence, _READ)
     elif variation == 0 and place.entry.shape[0] > 1:
         evidence = {"sample_variation": 0.0, "samples": place.entry.shape[0]}
         advice = (
-            "One sample was probably read several times: capture on different samples, otherwise no "
-            "dependence on the input can be seen."
+            "One sample was probably read several times: capture on different samples. Equal samples cannot "
+            "show how the network depends on its input."
         )
         yield _symptom(place, "warning", "is the same in every sample", evidence, advice, explains=False)
     yield from _find_counts(place, least_count)
@@ -68,7 +78,10 @@ def _find_non_finite(place: Place[Any]) -> Iterator[Symptom]:
             "finite_fraction": place.value("finite_fraction"),
         }
         message = f"contains {format_number(nan)} NaN and {format_number(infinite)} infinite values"
-        advice = "The data has gaps, or was divided by zero: repair these samples or leave them out."
+        advice = (
+            "Values are probably missing from the data, or its preparation divides by zero: repair these "
+            "samples, or remove them."
+        )
         yield _symptom(place, "error", message, evidence, advice)
 
 
@@ -84,10 +97,13 @@ def _find_counts(place: Place[Any], least_count: float) -> Iterator[Symptom]:
     whole = all(abs(value - round(value)) <= _SKETCH_ERROR * value for value in small)
     if whole and values[0].is_integer() and values[-1].is_integer() and len(set(values)) >= 4:
         evidence = {"min": values[0], "p50": values[2], "max": values[-1]}
-        message = f"looks like counts (whole numbers up to {format_number(values[-1])}), not like amplitudes"
+        message = (
+            f"looks like raw counts (non-negative whole numbers up to {format_number(values[-1])}, not "
+            "normalised)"
+        )
         advice = (
-            "The samples were probably not scaled: take the square root of counts and scale them like the "
-            "training data."
+            "The samples were probably not normalised: take the square root of the counts to get amplitudes, "
+            "and scale these like the training data."
         )
         yield _symptom(place, "warning", message, evidence, advice, explains=False)
 
@@ -99,10 +115,10 @@ def _find_swapped_axes(place: Place[Any], thin_axis: float) -> Iterator[Symptom]
     if len(channels) == 1 and thin and len(space) > len(thin) and channels[0] >= 4 * thin_axis:
         evidence = {"channels": channels[0], **{f"size_of_axis_{axis}": shape[axis] for axis in thin}}
         message = (
-            f"has shape {shape}, read as {channels[0]} channels and a size of only {shape[thin[0]]} along "
-            f"spatial axis {thin[0]}"
+            f"has shape {shape}, which was read as {channels[0]} channels with a length of only "
+            f"{shape[thin[0]]} along spatial axis {thin[0]}"
         )
-        advice = "The axes are probably in another order: name it when capturing, for example NHWC."
+        advice = "The axes are probably in another order: state the order when you capture, for example NHWC."
         yield _symptom(place, "warning", message, evidence, advice, explains=False)
 
 

@@ -24,14 +24,20 @@ def branch_gradient_imbalance(
     of_baseline: float = 20,
     most: float = 1e5,
 ) -> Iterator[Symptom]:
-    """One branch of a block gets nearly all of the gradient; needs a capture with a loss.
+    """One branch of a block gets nearly all of the gradient.
 
-    Formula: spectral_local_gradient_ratio, ||g|| of the spectral over that of the local weights, is
-    of_siblings times above or below the median of the other blocks, or of_baseline times above or below that
-    of the baseline, or above most or below 1 / most.
-    Default: of_siblings 50, of_baseline 20 and most 1e5; healthy blocks were within a factor of 5 of the
-    others, from 0.1 to 9.
-    Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
+    The rule works only if the capture was made with `loss`.
+
+    Formula: let q be spectral_local_gradient_ratio = (gradient norm of the spectral weights) / (gradient norm
+        of the local weights). One of
+        (1) q is larger or smaller than the median q of the other blocks by a factor of `of_siblings` (50) or
+            more;
+        (2) if the baseline contains the block: q is larger or smaller than its value in the baseline by a
+            factor of `of_baseline` (20) or more;
+        (3) q >= `most` (1e5) or q <= 1 / `most`.
+    Default: `of_siblings` is 50, `of_baseline` is 20 and `most` is 1e5. In healthy blocks, q was 0.1 to 9,
+        and within a factor of 5 of the other blocks.
+    False alarm when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     found = select_defined(block_places(record), _STATISTIC)
     ratios = [ratio for _, ratio in found]
@@ -42,15 +48,17 @@ def branch_gradient_imbalance(
         limits = ((1.0, most), (usual, of_siblings), (before, of_baseline))
         if any(other and not other / factor < ratio < other * factor for other, factor in limits):
             weaker = "spectral" if ratio < (usual or before or 1.0) else "local"
-            seen = [f"the ratio of spectral to local gradients is {format_number(ratio)}"]
-            seen += [] if usual is None else [f"in the other blocks {format_number(usual)}"]
-            seen += [] if before is None else [f"in the baseline {format_number(before)}"]
+            expected = [] if usual is None else [f"median of the other blocks: {format_number(usual)}"]
+            expected += [] if before is None else [f"in the baseline: {format_number(before)}"]
+            message = f"has a {weaker} branch that is hardly trained: the ratio of spectral to local "
+            message += f"gradient norms is {format_number(ratio)}"
+            message += f" ({'; '.join(expected)})" if expected else ""
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"hardly trains its {weaker} branch: {', '.join(seen)}",
+                message=message,
                 evidence={_STATISTIC: ratio, "of_the_other_blocks": usual, "of_the_baseline": before},
                 explains=Consequences(rules=("stalled_update", "vanishing_gradient")),
-                advice=f"The branches are probably scaled differently: give the {weaker} weights a learning "
-                "rate of their own, or scale both branches alike.",
+                advice="The two branches are probably scaled differently: give the weights of the "
+                f"{weaker} branch a learning rate of their own, or scale both branches in the same way.",
             )

@@ -11,14 +11,14 @@ from fno_telemetry.diagnosis.places import Place, block_places, module_places
 from fno_telemetry.records import CaptureRecord
 
 
-def _sizes(*sizes: float) -> list[CaptureRecord]:
-    return make_series(*(change_module(healthy_record(), "blocks.1.local", rms=size) for size in sizes))
+def _series(*rms: float) -> list[CaptureRecord]:
+    return make_series(*(change_module(healthy_record(), "blocks.1.local", rms=value) for value in rms))
 
 
 @rule(
     about="steps",
-    fires_on=lambda: _sizes(1.0, 1.2, 30.0, 40.0),
-    silent_on=lambda: _sizes(1.0, 1.2, 30.0, 1.1),
+    fires_on=lambda: _series(1.0, 1.2, 30.0, 40.0),
+    silent_on=lambda: _series(1.0, 1.2, 30.0, 1.1),
 )
 def collapse_at_step(
     series: Sequence[CaptureRecord],
@@ -27,14 +27,20 @@ def collapse_at_step(
     lost: float = Thresholds.lost,
     dead: float = Thresholds.dead,
 ) -> Iterator[Symptom]:
-    """From one step on a run was worse than just before, and it stayed so.
+    """From one step on, a run is worse than just before, and it does not recover.
 
-    Formula: the break of `compare` over the series: from one report to the next a layer's rms or a block's
-    gain changed by the factor scale, a sample variation, an update or a branch fell to the share lost, or
-    the share of dead channels rose by dead, and it had not recovered at the end. The finding is at the first
-    layer or block in execution order for which this holds.
-    Default: scale, lost and dead of `compare`, which tell a step of healthy training from a collapse.
-    Wrong when: reports are so far apart that learning itself changes so much.
+    Formula: the break that `compare` finds over the series. From one report to the next, one of
+        (1) the rms of a layer or the gain of a block changed by a factor of `scale` (10) or more;
+        (2) a sample_variation, an update_ratio or the energy share of a branch fell to `lost` (0.1) times its
+            earlier value or less;
+        (3) the share of dead or constant channels rose by `dead` (0.2) or more;
+        (4) values are no longer finite;
+        and the run had not recovered in the last report. In (1), an rms within the range of rms that the
+        network had just before does not count. The finding names the first layer in execution order for
+        which one of these holds, or its block.
+    Default: `scale` is 10, `lost` is 0.1 and `dead` is 0.2, as in `compare`. They tell a step of healthy
+        training from a collapse.
+    False alarm when: the reports are so many steps apart that learning itself changes a layer as much.
     """
     limits = Thresholds(scale=scale, lost=lost, dead=dead)
     broken = compare(*series, thresholds=limits, allow_different_input=True)
@@ -59,7 +65,7 @@ def collapse_at_step(
         *(*blocks[0].entry.spectral, *blocks[0].entry.local),
     )
     first_block = f"; the first broken block is {blocks[0].name}" if blocks and not began_inside else ""
-    inside = f"{place.name}: " if began_inside else ""
+    inside = f"in {place.name}, " if began_inside else ""
     change = next(change for change in layer.changes if change.severity != "note")
     yield Symptom(
         severity="error",
@@ -74,6 +80,7 @@ def collapse_at_step(
             "first_block": blocks[0].name if blocks else None,
         },
         explains=Consequences(about=("values", "gradients")),
-        advice="Probably a step was too large, or a batch was broken: go back to the checkpoint before, and "
-        "check learning rate, data and loss of the steps between.",
+        advice="An optimiser step was probably too large, or the data of a batch were broken: go back to the "
+        "checkpoint before this step, and check the learning rate, the data and the loss of the steps "
+        "between.",
     )

@@ -17,13 +17,15 @@ from fno_telemetry.records import CaptureRecord
     ),
 )
 def constant_channels(record: CaptureRecord, *, least: float = 0.01) -> Iterator[Symptom]:
-    """Some channels of a layer have the same value, not zero, for every sample and point.
+    """Some channels of a layer return one constant, non-zero value at all points of all samples.
 
-    Formula: constant_channel_fraction - dead_channel_fraction >= least in a layer with weights and spatial
-    axes, and more constant channels than in any layer before it. A channel is constant when its range is at
-    most 1e-6 of its max |x|.
-    Default: least 0.01, which is any channel of a common width: no healthy layer with weights has one.
-    Wrong when: a layer adds constants on purpose, such as the parameters of an equation.
+    Formula: in a layer with weights and spatial axes, both
+        (1) constant_channel_fraction - dead_channel_fraction >= `least` (0.01); and
+        (2) constant_channel_fraction is larger than in the model's input and in every layer before it.
+        A channel is constant if the range of its values is at most 1e-6 times its max |x|.
+    Default: `least` is 0.01, so one constant channel is enough in a layer of 100 channels or fewer. In
+        healthy networks, no layer with weights has a constant channel.
+    False alarm when: a layer adds constant channels on purpose, such as the parameters of an equation.
     """
     entered = input_place(record)
     before = float(entered.value("constant_channel_fraction") or 0) if entered is not None else 0.0
@@ -39,11 +41,11 @@ def constant_channels(record: CaptureRecord, *, least: float = 0.01) -> Iterator
                 place=place,
                 message="is constant in every channel"
                 if constant == 1
-                else f"is constant in {format_percent(fraction)} of its channels, expected less than "
-                f"{format_percent(least)}",
+                else f"is constant in {format_percent(fraction)} of its channels (expected: less than "
+                f"{format_percent(least)})",
                 evidence={"constant_channel_fraction": constant, "dead_channel_fraction": dead},
-                advice="Only the bias of these channels is left: check the weights of this layer and its "
-                "input.",
+                advice="These channels probably return only their bias: check the weights of this layer and "
+                "its input.",
                 explains=Consequences(about=("values",))
                 if constant == 1
                 else Consequences(rules=("constant_channels",)),

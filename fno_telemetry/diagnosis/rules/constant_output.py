@@ -1,4 +1,4 @@
-"""Finds an output without structure."""
+"""Finds an output whose fields are constant in space."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,9 @@ from fno_telemetry.records import CaptureRecord
 
 @rule(
     about="values",
-    fires_on=lambda: change_output(healthy_record(), dc_fraction=1.0),
+    fires_on=lambda: change_output(
+        healthy_record(), dc_fraction=1.0, constant_channel_fraction=1.0, std=0.0, min=0.1, max=0.1, rms=0.1
+    ),
     silent_on=lambda: change_output(healthy_record(), dc_fraction=1 - 1e-6),
 )
 def constant_output(
@@ -21,13 +23,16 @@ def constant_output(
     least_structure: float = 1e-8,
     of_baseline: float = 0.1,
 ) -> Iterator[Symptom]:
-    """Each field of the output is constant.
+    """Every field of the output is constant in space, or much closer to that than in the baseline.
 
-    Formula: 1 - dc_fraction <= least_structure, the share of energy outside the fields' means; or
-    constant_channel_fraction = 1. A warning: 1 - dc_fraction <= of_baseline times that of the baseline.
-    Default: least_structure 1e-8, an amplitude of 1e-4 of the mean; untrained networks had 1e-5 and more.
-    of_baseline 0.1: during healthy training it did not fall.
-    Wrong when: the network is meant to return constant fields.
+    Formula: let s = 1 - dc_fraction be the share of energy that is not in the means of the fields. One of
+        (1) s <= `least_structure` (1e-8);
+        (2) constant_channel_fraction = 1;
+        (3) with a baseline: s <= `of_baseline` (0.1) times its value in the baseline. This is a warning, (1)
+            and (2) are errors.
+    Default: `least_structure` is 1e-8: fields then differ from their means by 1e-4 of the means. In untrained
+        networks, s was at least 1e-5. `of_baseline` is 0.1: s did not fall during healthy training.
+    False alarm when: the network is meant to return fields that are constant in space.
     """
     place = output_place(record)
     if place is None or place.value("rms") in (None, 0):
@@ -42,13 +47,13 @@ def constant_output(
     if not none_left and not fell:
         return
     mean = place.value("mean")
-    message = "is constant in every field" if none_left else "is nearly constant in every field"
+    message = f"has fields that are {'' if none_left else 'almost '}constant in space"
     if mean is not None:
         message += f" (mean {format_number(mean)})"
     if dc is not None and not none_left and before is not None:
         message += (
-            f": {format_number(1 - dc)} of its energy is outside the means, in the baseline "
-            f"{format_number(before)}"
+            f": {format_number(1 - dc)} of the energy is not in the means of the fields (in the baseline: "
+            f"{format_number(before)})"
         )
     yield Symptom(
         severity="error" if none_left else "warning",
@@ -60,6 +65,6 @@ def constant_output(
             "std": place.value("std"),
             "of_the_baseline": known,
         },
-        advice="A layer before it has probably lost the structure: find the first such layer, then check the "
-        "learning rate and the loss.",
+        advice="An earlier layer probably returns fields that are constant in space already: find the first "
+        "such layer, then check the learning rate and the loss.",
     )

@@ -17,15 +17,19 @@ from fno_telemetry.records import CaptureRecord
 def dead_channels(
     record: CaptureRecord, *, least: float = 0.01, least_of_activations: float = 0.9
 ) -> Iterator[Symptom]:
-    """Some channels of a layer are zero for every sample and point.
+    """Some channels of a layer are zero at all points of all samples.
 
-    Formula: dead_channel_fraction >= least in a layer with weights, or >= least_of_activations in an
-    activation function, and more dead channels than in any layer before it. A channel is dead when its max
-    |x| is at most 1e-6 of the layer's rms.
-    Default: least 0.01, which is any channel of a common width: no healthy layer with weights has one.
-    least_of_activations 0.9: after rectifiers some are usual; GELU had up to 0.13 on data that it was not
-    trained on, small untrained networks with ReLU 0.63.
-    Wrong when: channels are padded with zeros on purpose, or weights were pruned.
+    Formula: both
+        (1) dead_channel_fraction >= `least` (0.01) in a layer with weights, or >= `least_of_activations`
+            (0.9) in an activation function; and
+        (2) dead_channel_fraction is larger than in the model's input and in every layer before it.
+        A channel is dead if its max |x| is at most 1e-6 times the rms of the layer. A layer in which all
+        channels are dead is reported by dead_layer.
+    Default: `least` is 0.01, so one dead channel is enough in a layer of 100 channels or fewer. In healthy
+        networks, no layer with weights has a dead channel. `least_of_activations` is 0.9, because some dead
+        channels are usual after a ReLU: up to 63 % in small untrained networks. After a GELU, up to 13 % of
+        the channels were dead on data that the network was not trained on.
+    False alarm when: channels are padded with zeros on purpose, or weights were pruned.
     """
     entered = input_place(record)
     before = float(entered.value("dead_channel_fraction") or 0) if entered is not None else 0.0
@@ -39,11 +43,11 @@ def dead_channels(
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"has {format_percent(fraction)} dead channels, expected less than "
-                f"{format_percent(limit)}",
+                message=f"has {format_percent(fraction)} dead channels (expected: less than "
+                f"{format_percent(limit)})",
                 evidence={"dead_channel_fraction": fraction},
                 advice="The learning rate or the weight decay is probably too high: lower it, or use a "
-                "smoother activation.",
+                "smoother activation function.",
                 explains=Consequences(rules=("dead_channels", "constant_channels")),
             )
         before = max(before, float(fraction))

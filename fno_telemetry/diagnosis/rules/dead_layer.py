@@ -11,20 +11,20 @@ from fno_telemetry.records import CaptureRecord
 
 @rule(
     about="values",
-    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=0.0),
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=0.0, weight_norm=0.0),
     silent_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=1e-5),
 )
 def dead_layer(
     record: CaptureRecord, *, near_zero: float = 1e-6, ordinary: float = 1e-3
 ) -> Iterator[Symptom]:
-    """A layer returns zeros, or almost nothing compared with the rest of the network.
+    """A layer returns zeros, or values that are almost zero compared with those of the layers before it.
 
-    Formula: rms <= near_zero times the median rms of the input and of all layers before it, and rms <=
-    ordinary.
-    Default: near_zero 1e-6: in healthy networks, untrained or trained, no layer was below 0.03 of the layers
-    before it, and float32 has seven digits, so adding such a layer changes nothing. ordinary 1e-3: after a
-    norm values are near 1, however large the input of the norm was.
-    Wrong when: a layer starts at zero on purpose and has not been trained yet.
+    Formula: rms <= `near_zero` (1e-6) · m and rms <= `ordinary` (0.001), where m is the median rms of the
+        model's input and of all layers before the layer.
+    Default: `near_zero` is 1e-6: in healthy networks, untrained or trained, no layer had an rms below 0.03 ·
+        m. float32 has seven digits, so adding the output of such a layer to another one changes nothing.
+        `ordinary` is 0.001: after a normalisation layer, values are near 1, whatever the scale of its input.
+    False alarm when: a layer starts at zero on purpose and has not been trained yet.
     """
     found = select_defined(tensor_places(record), "rms")
     for (place, rms), usual in zip(found, medians_before([rms for _, rms in found]), strict=True):
@@ -32,14 +32,15 @@ def dead_layer(
             continue
         message = "returns zero everywhere"
         if rms != 0:
-            message = f"returns almost nothing: rms {format_number(rms)}"
-            message += "" if usual is None else f", the median before it is {format_number(usual)}"
+            message = f"returns almost zero: its rms is {format_number(rms)}"
+            if usual is not None:
+                message += f" (median of the layers before it: {format_number(usual)})"
         norm = place.value("weight_norm")
-        advice = "Its input is probably zero, or negative before a rectifier: check the layer before it."
+        advice = "Its input is probably zero, or negative and followed by a ReLU: check the layer before it."
         if norm is not None:
             advice = (
-                "Its weights were probably shrunk by weight decay, broken by a step that was too large, or "
-                "start at zero: check them."
+                "Its weights are probably zero or almost zero, because of weight decay, an optimiser step "
+                "that was too large, or their initialisation: check them."
             )
         yield Symptom(
             severity="error",

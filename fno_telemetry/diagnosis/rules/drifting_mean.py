@@ -1,4 +1,4 @@
-"""Finds layers whose values drift away from zero."""
+"""Finds layers whose mean is far from zero."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +21,10 @@ _LEFT_OUT = frozenset({"projection", "activation"})
 
 @rule(
     about="values",
-    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", mean=-30.0),
-    silent_on=lambda: change_module(healthy_record(), "head", mean=-30.0),
+    fires_on=lambda: change_module(
+        healthy_record(), "blocks.1.local", mean=-30.0, rms=30.0, min=-34.0, max=-26.0
+    ),
+    silent_on=lambda: change_module(healthy_record(), "head", mean=-30.0, rms=30.0, min=-34.0, max=-26.0),
 )
 def drifting_mean(
     record: CaptureRecord,
@@ -32,14 +34,19 @@ def drifting_mean(
     of_size: float = 5,
     of_baseline: float = 5,
 ) -> Iterator[Symptom]:
-    """The signed mean of a layer is far larger than the spread of its values.
+    """The mean of a layer's values is far from zero compared with their standard deviation.
 
-    Formula: |mean| >= of_std times std and >= of_size times the median rms of the input and of the layers
-    before, in a layer with weights and spatial axes. Where the baseline knows the layer: |mean| / std >=
-    of_baseline times that of the baseline, and >= 1. Projections are left out: only their bias may be left.
-    Default: of_std 10, of_size 5, of_baseline 5. Untrained layers that hardly vary had means of 80 times
-    their spread, but none was larger than the layers before it.
-    Wrong when: the data are far from zero, such as temperatures in kelvin, and nothing normalises them.
+    Formula: in a layer with weights and spatial axes that is neither an activation function nor (part of) a
+        projection, one of
+        (1) if the baseline contains the layer: |mean| / std >= `of_baseline` (5) times its value in the
+            baseline, and >= 1;
+        (2) otherwise: |mean| >= `of_std` (10) · std, and |mean| >= `of_size` (5) times the median rms of the
+            model's input and of all layers before the layer.
+        Projections are never reported, because their output may consist of little more than their bias.
+    Default: `of_std` is 10, `of_size` is 5 and `of_baseline` is 5. Untrained layers whose values hardly vary
+        had a |mean| of 80 times their std, but in none of them was |mean| larger than the median rms of the
+        layers before it.
+    False alarm when: the data are far from zero, such as temperatures in kelvin, and nothing normalises them.
     """
     projecting = {place.entry.name for place in module_places(record) if place.role == "projection"}
     sizes = select_defined(tensor_places(record), "rms")
@@ -60,18 +67,18 @@ def drifting_mean(
         size = usual.get(place.name)
         if since or (before is None and drift >= of_std and size is not None and abs(mean) >= of_size * size):
             expected = (
-                f"expected less than {format_number(of_std)} times"
+                f"expected: less than {format_number(of_std)} times"
                 if before is None
-                else f"in the baseline {format_number(before)} times"
+                else f"in the baseline: {format_number(before)} times"
             )
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"has mean {format_number(mean)}, {format_number(drift)} times its standard "
-                f"deviation, {expected}",
+                message=f"has mean {format_number(mean)}; its absolute value is {format_number(drift)} times "
+                f"the standard deviation ({expected})",
                 evidence={"mean": mean, "std": std, "median_rms_before": size, "of_the_baseline": before},
-                advice="Its bias has probably grown: check it; a norm before this layer or a lower learning "
-                "rate keeps the mean near zero.",
+                advice="Its bias has probably grown: check it. A normalisation layer before this layer, or a "
+                "lower learning rate, keeps the mean near zero.",
                 explains=Consequences(about=("values",)),
             )
 

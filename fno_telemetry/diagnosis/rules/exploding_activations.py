@@ -1,4 +1,4 @@
-"""Finds values that grow out of proportion."""
+"""Finds values that grow too much."""
 
 from collections.abc import Iterator
 
@@ -25,18 +25,25 @@ def exploding_activations(
     gain_of_baseline: float = 4,
     ordinary: float = 10,
 ) -> Iterator[Symptom]:
-    """A block amplifies its input, the blocks together do, or a layer is far larger than the rest.
+    """The rms of the values grows too much: in one block, over all blocks together, or in one layer.
 
-    Formula: without a baseline, for layers whose rms is ordinary or more: a block's gain, rms(y) / rms(x), >=
-    least_gain and >= of_siblings times the median of the other blocks; a layer's rms >= of_network times the
-    median of the layers before it; the product of all gains >= over_depth. With a baseline: a layer's rms >=
-    of_baseline times its own there, a block's gain >= gain_of_baseline times.
-    Default: of_siblings 5, least_gain 10, of_network 300, over_depth 1000: healthy blocks had gains of 0.5
-    to 3 and at most 3.6 times the median, healthy layers at most 27 times the median of their network.
-    of_baseline 10 and gain_of_baseline 4: during healthy training no layer grew by more than 5.3 (by 26 from
-    an untrained network on) and no block's gain by more than 1.9. ordinary 10: after a norm values are near
-    1, however large or small its input was.
-    Wrong when: the inputs have a very different size from those of the training.
+    Formula: the gain of a block is rms(y) / rms(x), where x is its input and y its output. If the baseline
+        contains the block or layer, one of
+        (1) the gain of the block >= `gain_of_baseline` (4) times its value in the baseline;
+        (2) the rms of the layer >= `of_baseline` (10) times its value in the baseline.
+        Otherwise, if the rms of the output (in (4): of the last block) is >= `ordinary` (10), one of
+        (3) the gain of the block >= `least_gain` (10), and >= `of_siblings` (5) times the median of the other
+            blocks;
+        (4) there is no baseline, (3) holds for no block, and the product of the gains of all blocks >=
+            `over_depth` (1000);
+        (5) the rms of the layer >= `of_network` (300) times the median rms of the layers before it.
+    Default: `of_siblings` is 5, `least_gain` is 10, `of_network` is 300 and `over_depth` is 1000: in healthy
+        networks, gains were 0.5 to 3 and at most 3.6 times the median gain, and the rms of a layer was at
+        most 27 times the median rms of its network. `of_baseline` is 10 and `gain_of_baseline` is 4: during
+        healthy training, no rms of a layer grew by more than a factor of 5.3 (26 when the baseline is the
+        untrained network), and no gain by more than a factor of 1.9. `ordinary` is 10: after a normalisation
+        layer, values are near 1, whatever the scale of its input.
+    False alarm when: the scale of the input is very different from that of the training data.
     """
     limits = GrowthLimits(
         of_siblings=of_siblings,
@@ -53,7 +60,7 @@ def exploding_activations(
             place=growth.place,
             message=growth.message,
             evidence=growth.evidence,
-            advice="The learning rate is probably too high, or a norm is missing: lower the rate, clip "
-            "gradients, or add a norm before this layer.",
+            advice="The learning rate is probably too high, or a normalisation layer is missing: lower the "
+            "learning rate, clip gradients, or add a normalisation layer before this one.",
             explains=Consequences(about=("values", "gradients"), but_not=("dead_layer", "dead_channels")),
         )

@@ -11,22 +11,28 @@ from fno_telemetry.records import CaptureRecord
 
 @rule(
     about="gradients",
-    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", grad_to_weight=2000.0),
-    silent_on=lambda: change_module(healthy_record(), "blocks.1.local", grad_to_weight=5.0),
+    fires_on=lambda: change_module(
+        healthy_record(), "blocks.1.local", grad_norm=6000.0, grad_to_weight=2000.0
+    ),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.local", grad_norm=15.0, grad_to_weight=5.0),
 )
 def exploding_gradient(
     record: CaptureRecord, *, of_others: float = 1e5, of_any: float = 1e7
 ) -> Iterator[Symptom]:
-    """The gradient of a layer's weights is far larger than that of later layers, or is not finite.
+    """The gradient of a layer, relative to its weights, is far larger than in later layers, or not finite.
 
-    Needs a capture with a loss.
+    The rule works only if the capture was made with `loss`.
 
-    Formula: grad_nonfinite_count > 0; or grad_to_weight = ||g|| / ||w|| >= of_others times the median of the
-    later layers of the same class and role, or, where there is none, >= of_any times that of all later
-    layers.
-    Default: of_others 1e5 and of_any 1e7. In healthy networks, also untrained or with a layer scale, the
-    largest were 1500 and 150000 times it.
-    Wrong when: the weights of a layer are nearly zero on purpose, as a gate that starts closed.
+    Formula: let q be grad_to_weight = ‖g‖ / ‖w‖, where w are the weights of a layer and g is their gradient.
+        One of
+        (1) grad_nonfinite_count > 0;
+        (2) if later layers have the same class and role: q >= `of_others` (1e5) times their median q;
+        (3) otherwise: q >= `of_any` (1e7) times the median q of all later layers.
+    Default: `of_others` is 1e5 and `of_any` is 1e7. In healthy networks, also untrained ones and those with
+        LayerScale (a small learned factor per block), q was at most 1500 times the median in (2) and 150000
+        times the median in (3).
+    False alarm when: the weights of a layer are nearly zero on purpose, such as those of a gate that is
+        closed at the start of training.
     """
     explained = Consequences(about=("gradients",), but_not=("stalled_update",))
     advice = (
@@ -38,7 +44,7 @@ def exploding_gradient(
             yield Symptom(
                 severity="error",
                 place=place,
-                message=f"has gradients that are NaN or infinite: {broken:.0f}",
+                message=f"has NaN or infinite values in its gradient (number: {broken:.0f})",
                 evidence={"grad_nonfinite_count": int(broken)},
                 advice=advice,
                 explains=explained,
@@ -50,8 +56,9 @@ def exploding_gradient(
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"has a gradient {format_number(ratio / usual)} times that of later layers, "
-                f"expected less than {format_number(limit)}",
+                message="has a gradient, relative to its weights, that is "
+                f"{format_number(ratio / usual)} times the median of later layers (expected: less than "
+                f"{format_number(limit)} times)",
                 evidence={"grad_to_weight": ratio, "of_the_others": usual},
                 advice=advice,
                 explains=explained,

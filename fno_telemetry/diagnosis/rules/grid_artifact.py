@@ -22,16 +22,18 @@ def grid_artifact(
     of_neighbours: float = 4,
     of_baseline: float = 4,
 ) -> Iterator[Symptom]:
-    """The output has a pattern with a period of two points: a checkerboard, or stripes.
+    """The output has a pattern with a period of two grid points: a checkerboard, or stripes.
 
-    Formula: the share of energy in the highest band along an axis, which contains 1/2 cycle per grid point,
-    >= least and >= of_neighbours times the largest of the three bands below it; a warning when it also is
-    >= of_baseline times that of the baseline, else a note.
-    Default: least 0.02, of_neighbours 4 and of_baseline 4. Without a baseline a note only, because untrained
-    networks with transposed convolutions have up to 80 times the neighbours and lose it during training.
-    Only the output is judged: healthy transposed convolutions inside a network have 93 to 99 % of their
-    energy at high frequencies.
-    Wrong when: the target itself has such a pattern.
+    Formula: let t be the share of energy in the highest frequency band along a spatial axis, which contains
+        1/2 cycle per grid point. Both
+        (1) t >= `least` (0.02); and
+        (2) t >= `of_neighbours` (4) times the largest share of the three bands below it.
+        This is a warning if t also is >= `of_baseline` (4) times its value in the baseline, otherwise a note.
+    Default: `least` is 0.02, `of_neighbours` is 4 and `of_baseline` is 4. Without a baseline, the finding is
+        only a note: in untrained networks with transposed convolutions, t is up to 80 times the share of the
+        bands below it, and this pattern disappears during training. Only the output is checked, because
+        transposed convolutions inside healthy networks have 93 to 99 % of their energy at high frequencies.
+    False alarm when: the target itself has such a pattern.
     """
     place = output_place(record)
     if place is None or record.output is None or record.output.spectrum is None:
@@ -46,14 +48,16 @@ def grid_artifact(
         there = known is not None and number < len(known.axis_bands)
         before = known.axis_bands[number][-1] if known is not None and there else None
         risen = before is not None and top >= of_baseline * before
-        times = f", {format_number(top / below)} times that of the bands below" if below else ""
+        times = ""
+        if below:
+            times = f", {format_number(top / below)} times the largest share of the three bands below it"
         yield Symptom(
             severity="warning" if risen else "note",
             place=place,
             message=f"has a period-2 (checkerboard) pattern along axis {record.output.spatial_axes[number]}: "
-            f"{format_percent(top)} of its energy{times}",
+            f"the highest frequency band has {format_percent(top)} of the energy{times}",
             evidence={"highest_band": top, "of_the_neighbours": below, "of_the_baseline": before},
-            advice="Transposed convolutions are the usual cause: resize and convolve instead, or use kernels "
-            "of twice the stride.",
+            advice="Transposed convolutions are the usual cause: replace them by interpolation followed by a "
+            "convolution, or use kernels whose size is twice the stride.",
         )
         return

@@ -26,15 +26,19 @@ def heavy_tail(
     of_input: float = 4,
     of_baseline: float = 5,
 ) -> Iterator[Symptom]:
-    """A layer has a few values far larger than the others: outliers, or one channel that took over.
+    """A few values of a layer are far larger than the others: outliers, or one channel that dominates.
 
-    Formula: in a layer with weights, abs_p99 / abs_p50 >= tail, or max |x| / abs_p99 >= peak, and each >=
-    of_input times that of the model's input; or, where the baseline knows the layer, either >= of_baseline
-    times its own there.
-    Default: tail 200, peak 30, of_input 4; of_baseline 5: during healthy training no layer's grew by more
-    than 2.1. Healthy layers with weights had at most 93 and 6; activations are left out, because most of
-    what a GELU returns is near zero.
-    Wrong when: the field itself is nearly empty, such as a detector image, and the layer only passes it on.
+    Formula: let r1 = abs_p99 / abs_p50 and r2 = max |x| / abs_p99, where abs_p50 and abs_p99 are the 50th and
+        99th percentile of |x|. In a layer with weights, one of
+        (1) if the baseline contains the layer: r1 or r2 >= `of_baseline` (5) times its value in the baseline;
+        (2) otherwise: r1 >= `tail` (200), and >= `of_input` (4) times r1 of the model's input;
+        (3) otherwise: r2 >= `peak` (30), and >= `of_input` (4) times r2 of the model's input.
+    Default: `tail` is 200, `peak` is 30 and `of_input` is 4: healthy layers with weights had r1 up to 93 and
+        r2 up to 6. `of_baseline` is 5: during healthy training, neither r1 nor r2 of any layer grew by more
+        than a factor of 2.1. Activation functions are never reported, because most values that a GELU returns
+        are near zero.
+    False alarm when: most of the field itself is nearly zero, as in a detector image, and the layer only
+        passes it on.
     """
     entered = input_place(record)
     own_tail = (entered.value("tail_ratio") or 0.0) if entered is not None else 0.0
@@ -52,20 +56,21 @@ def heavy_tail(
             now is not None and then is not None and now >= of_baseline * then
             for now, then in zip((ratio, top), before, strict=True)
         ]
-        # Where the baseline knows the layer, only a change counts.
+        # If the baseline contains the layer, only a change counts.
         if (known is None and (long or high)) or any(grown):
             peaked = high or grown[1]
             if peaked and top is not None:
-                message = f"has outliers: the largest |x| is {format_number(top)} times the 99th percentile"
+                message = f"has outliers: the largest |x| is {format_number(top)} times the 99th percentile "
+                message += "of |x|"
                 then, most = before[1], most_peak
             else:
                 message = "has a heavy tail: the 99th percentile of |x| is "
                 message += f"{format_number(ratio or 0.0)} times the 50th"
                 then, most = before[0], most_tail
             if then is None:
-                message += f", expected less than {format_number(most)} times"
+                message += f" (expected: less than {format_number(most)} times)"
             else:
-                message += f", in the baseline {format_number(then)} times"
+                message += f" (in the baseline: {format_number(then)} times)"
             yield Symptom(
                 severity="warning",
                 place=place,
@@ -76,7 +81,7 @@ def heavy_tail(
                     "tail_ratio_of_the_baseline": before[0],
                     "max_over_abs_p99_of_the_baseline": before[1],
                 },
-                advice="One channel or mode has probably taken over: find it, clip gradients, or use weight "
+                advice="One channel or mode probably dominates: find it, and clip gradients or use weight "
                 "decay.",
                 explains=Consequences(rules=("heavy_tail", "overflow_risk")),
             )

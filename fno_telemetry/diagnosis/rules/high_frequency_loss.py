@@ -33,14 +33,18 @@ def high_frequency_loss(
     of_siblings: float = 0.01,
     of_baseline: float = 0.05,
 ) -> Iterator[Symptom]:
-    """A block, or the output, has lost its high frequencies although the input has some.
+    """A block, or the output, has lost its high frequencies although the model's input has some.
 
-    Formula: high_frequency_fraction, the share of energy above 1/4 cycle per grid point, of a block or the
-    output: <= of_siblings times the median of the other blocks, or <= of_baseline times that of the
-    baseline, is a warning; <= near_zero is a note. That of the input is above near_zero.
-    Default: near_zero 1e-8, of_siblings 0.01, of_baseline 0.05. Blocks of healthy networks had 1e-4 and more,
-    and at least 0.07 of the median. A smooth output is a note only: the target may be smooth too.
-    Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
+    Formula: let h be high_frequency_fraction, the share of energy above 1/4 cycle per grid point. h of the
+        model's input is > `near_zero` (1e-8), and for a block or the model's output one of
+        (1) a block: h <= `of_siblings` (0.01) times the median of the other blocks (a warning);
+        (2) if the baseline contains the block or output: h <= `of_baseline` (0.05) times its value in the
+            baseline (a warning);
+        (3) h <= `near_zero` (a note, unless (1) or (2) holds).
+    Default: `near_zero` is 1e-8, `of_siblings` is 0.01 and `of_baseline` is 0.05. In healthy networks, h of
+        every block was at least 1e-4, and at least 0.07 times the median h of the blocks. (3) is only a note,
+        because the target may be smooth too.
+    False alarm when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     entered = input_place(record)
     there = entered.value(_STATISTIC) if entered is not None else None
@@ -73,15 +77,16 @@ def _judge(
     if value <= near_zero or below_others or below_baseline:
         message = f"has lost its high frequencies: {format_number(value)} of its energy is above 1/4 cycle "
         message += "per grid point"
-        message += f", in the other blocks {format_number(usual)}" if usual is not None else ""
-        message += f", in the baseline {format_number(before)}" if before is not None else ""
+        expected = [] if usual is None else [f"median of the other blocks: {format_number(usual)}"]
+        expected += [] if before is None else [f"in the baseline: {format_number(before)}"]
+        message += f" ({'; '.join(expected)})" if expected else ""
         yield Symptom(
             severity="warning" if below_others or below_baseline else "note",
             place=place,
             message=message,
             evidence={_STATISTIC: value, "of_the_other_blocks": usual, "of_the_baseline": before},
-            advice="The local branch is probably too weak, or there are too few modes: check both; a loss on "
-            "gradients keeps edges.",
+            advice="The local branch is probably too weak, or there are too few modes: check both. A loss "
+            "term on the spatial derivatives of the field (H1 or Sobolev loss) keeps edges sharp.",
             explains=Consequences(rules=("high_frequency_loss",)),
         )
 

@@ -27,16 +27,20 @@ def input_independent(
     near_zero: float = 1e-6,
     of_baseline: float = 0.25,
 ) -> Iterator[Symptom]:
-    """The output, or a branch, is the same for every input; the finding is at the layer where that begins.
+    """The output of the model, or of a layer, is (almost) the same for all samples.
 
-    Formula: relative_sample_variation, how much a layer differs between samples relative to how much the
-    input does. That of the output <= lost: the finding is at the first layer after the last one above the
-    limit. That of a spectral, local or block layer <= near_zero: a finding of its own. That of any layer <=
-    of_baseline times its own in the baseline.
-    Default: lost 5e-5: untrained operators had 0.002 to 0.06, an untrained stack of 20 convolutions 1.3e-4,
-    because biases hide much of the input. near_zero 1e-6, the resolution of float32. of_baseline 0.25: during
-    healthy training no layer fell below 0.57 of before.
-    Wrong when: the samples hardly differ, or a network adds something large and constant to its output.
+    Formula: let v be relative_sample_variation: how much an output differs between samples, divided by how
+        much the model's input does. One of
+        (1) v of the model's output <= `lost` (5e-5). The finding names the first layer after the last one
+            with v > `lost`.
+        (2) v of a spectral, local or block layer <= `near_zero` (1e-6).
+        (3) if the baseline contains the layer (of any role, or the output): v <= `of_baseline` (0.25) times
+            its value in the baseline.
+    Default: `lost` is 5e-5: v of the output was 0.002 to 0.06 in untrained operators, and 1.3e-4 in an
+        untrained stack of 20 convolutions, because biases hide much of the input. `near_zero` is 1e-6, the
+        resolution of float32. `of_baseline` is 0.25: during healthy training, v of no layer fell below 0.57
+        times its earlier value.
+    False alarm when: the samples hardly differ, or the network adds a large constant to its output.
     """
     places: list[tuple[Place[Any], float]] = [*select_defined(module_places(record), _STATISTIC)]
     end = output_place(record)
@@ -59,21 +63,21 @@ def input_independent(
             place=place,
             message=_describe(variation, before if fell else None, lost if place is since else near_zero),
             evidence={_STATISTIC: variation, "of_the_output": left, "of_the_baseline": before},
-            advice="Almost only biases are left here: check the weights of this layer, and the norm or "
-            "scale before it.",
+            advice="The values probably consist of little more than biases: check the weights of this layer, "
+            "and the normalisation layer or scaling factor before it.",
             explains=Consequences(about=("values",), but_not=("dead_layer",)),
         )
 
 
 def _describe(variation: float, before: float | None, limit: float) -> str:
     if variation == 0:
-        return "is the same for every sample"
+        return "has the same values for every sample"
     expected = (
-        f"expected more than {format_number(limit)} times"
+        f"expected: more than {format_number(limit)} times"
         if before is None
-        else f"in the baseline {format_number(before)} times"
+        else f"in the baseline: {format_number(before)} times"
     )
-    return f"varies between samples only {format_number(variation)} times as much as the input, {expected}"
+    return f"varies between samples only {format_number(variation)} times as much as the input ({expected})"
 
 
 def _variations(record: CaptureRecord) -> Iterator[tuple[str, float]]:

@@ -21,14 +21,18 @@ def mode_truncation(
     noted: float = 0.5,
     of_baseline: float = 0.25,
 ) -> Iterator[Symptom]:
-    """A spectral layer cuts off most of the energy of its input.
+    """A spectral layer cuts off most of the energy of its input, or much more than in the baseline.
 
-    Formula: truncated_energy_fraction, the share of the input's energy (without means) outside the modes of
-    the layer, >= noted is a note; of_baseline or more above that of the baseline is a warning.
-    Default: noted 0.5 and of_baseline 0.25. Without a baseline a note only, because it depends on the data as
-    much as on the network: networks with few modes cut off nine tenths of noise and of point sources, and fit
-    smooth targets well all the same.
-    Wrong when: the input is rough and the target smooth, or the local branch carries the rest.
+    Formula: let c be truncated_energy_fraction, the share of the input's energy outside the modes of the
+        layer (the mean of each field is subtracted first). One of
+        (1) c >= `noted` (0.5), which is a note;
+        (2) if the baseline contains the layer: c - (c in the baseline) >= `of_baseline` (0.25), which is a
+            warning. In this rule, `of_baseline` is a difference, not a factor.
+    Default: `noted` is 0.5 and `of_baseline` is 0.25. Without a baseline, the finding is only a note, because
+        c depends on the data as much as on the network: networks with few modes cut off 90 % of the energy of
+        noise or of point sources, and fit smooth targets well all the same.
+    False alarm when: the input is rough and the target smooth, or the local branch carries the remaining
+        frequencies.
     """
     found = select_defined(module_places(record), "truncated_energy_fraction")
     shares = [share for _, share in found]
@@ -39,14 +43,14 @@ def mode_truncation(
         risen = before is not None and cut >= before + of_baseline
         if cut >= noted or risen:
             expected = (
-                f"expected less than {format_percent(noted)}"
+                f"expected: less than {format_percent(noted)}"
                 if before is None
-                else f"in the baseline {format_percent(before)}"
+                else f"in the baseline: {format_percent(before)}"
             )
             yield Symptom(
                 severity="warning" if risen else "note",
                 place=place,
-                message=f"cuts off {format_percent(cut)} of the energy of its input, {expected}",
+                message=f"cuts off {format_percent(cut)} of the energy of its input ({expected})",
                 evidence={
                     "truncated_energy_fraction": cut,
                     "of_the_other_layers": rest,

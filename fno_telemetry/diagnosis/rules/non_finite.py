@@ -11,15 +11,19 @@ from fno_telemetry.records import CaptureRecord, Value
 
 @rule(
     about="finiteness",
-    fires_on=lambda: change_module(healthy_record(), "blocks.1.spectral", nan_count=1),
+    fires_on=lambda: change_module(
+        healthy_record(), "blocks.1.spectral", nan_count=1, finite_fraction=1 - 1 / 131072
+    ),
     silent_on=lambda: change_module(healthy_record(), "blocks.1.spectral", max=1e30),
 )
 def non_finite(record: CaptureRecord, *, most: float = 0) -> Iterator[Symptom]:
-    """A layer returns NaN or infinity; the first one in execution order is the cause of the others.
+    """A layer returns NaN or infinite values.
 
-    Formula: nan_count + inf_count > most.
-    Default: most 0, because one such value spreads over a whole field at the next Fourier transform.
-    Wrong when: a layer masks with infinity on purpose, as attention does.
+    The first such layer in execution order is reported as the cause, and later ones as its consequences.
+
+    Formula: nan_count + inf_count > `most` (0).
+    Default: `most` is 0, because the next Fourier transform spreads one such value over a whole field.
+    False alarm when: a layer returns infinity on purpose, as the masked scores of attention do.
     """
     for place in tensor_places(record):
         nan, infinite = place.value("nan_count") or 0, place.value("inf_count") or 0
@@ -31,14 +35,14 @@ def non_finite(record: CaptureRecord, *, most: float = 0) -> Iterator[Symptom]:
             "count": place.value("count"),
         }
         advice = (
-            "Probably a division by zero, the root or logarithm of a negative number, or an overflow: check "
-            "what this layer computes."
+            "This layer probably divides by zero, takes the root or logarithm of a negative number, or "
+            "overflows: check what it computes."
         )
         if place.entry.reasons.get("weight_norm") == "a parameter is not finite":
             evidence["weights"] = "a parameter is not finite"
             advice = (
-                "Its weights are not finite, usually after a step that was too large: take an earlier "
-                "checkpoint, lower the learning rate, clip gradients."
+                "Its weights are not finite, usually after an optimiser step that was too large: go back to "
+                "an earlier checkpoint, lower the learning rate, and clip gradients."
             )
         yield Symptom(
             severity="error",

@@ -21,12 +21,16 @@ def one_sided_spectrum(
 ) -> Iterator[Symptom]:
     """A spectral layer returns waves of one direction only: their mirror images are missing.
 
-    Formula: one_sidedness, the energy at negative over that at positive frequencies of the first axis, <=
-    limit or >= 1 / limit. A warning where every other spectral layer, or the baseline, is between usual and
-    1 / usual; else, and where the layer changes the resolution, a note: many are one-sided by design.
-    Default: limit 0.02 and usual 0.2. A two-sided layer has about 1 (0.3 to 3 in healthy networks), one that
-    keeps positive frequencies only has 1e-14. So have layers of UNO that change the resolution.
-    Wrong when: the field itself moves in one direction.
+    Formula: let q be one_sidedness = (energy at negative frequencies) / (energy at positive frequencies)
+        along the first spatial axis. q <= `limit` (0.02) or q >= 1 / `limit` (50). This is a warning if
+        (1) the baseline contains the layer, and q there is between `usual` (0.2) and 1 / `usual` (5); or
+        (2) there are other spectral layers, q of all of them is between `usual` and 1 / `usual`, and the
+            layer does not change the resolution.
+        Otherwise it is a note, because many layers are one-sided by design.
+    Default: `limit` is 0.02 and `usual` is 0.2. q of a layer with both directions is about 1 (0.3 to 3 in
+        healthy networks), and q of a layer that keeps positive frequencies only is 1e-14. In UNO, the layers
+        that change the resolution also keep only one direction.
+    False alarm when: the field itself moves in one direction.
     """
     found = [
         (place, value)
@@ -46,20 +50,21 @@ def one_sided_spectrum(
         yield Symptom(
             severity="warning" if unusual else "note",
             place=place,
-            message="passes waves of one direction only: the ratio of negative to positive frequencies is "
-            f"{format_number(value)}, expected {format_number(limit)} to {format_number(1 / limit)}",
+            message="passes waves of one direction only: the energy at negative frequencies, divided by that "
+            f"at positive ones, is {format_number(value)} (expected: {format_number(limit)} to "
+            f"{format_number(1 / limit)})",
             evidence={
                 "one_sidedness": value,
                 "of_the_other_layers": median(rest) if rest else None,
                 "of_the_baseline": before,
             },
-            advice="Weights for negative frequencies are probably missing: a real field needs them for all "
-            "axes but the last.",
+            advice="Weights for negative frequencies are probably missing: for a real field, the layer needs "
+            "them along every spatial axis except the last one.",
         )
 
 
 def _changes_resolution(place: Place[Any], record: CaptureRecord) -> bool:
-    """Whether the layer that ran before had fields of another size."""
+    """Whether the layer that ran before had another resolution."""
     before = [other.entry for other in module_places(record) if other.position < place.position]
     sizes = [tuple(entry.shape[axis] for axis in entry.spatial_axes) for entry in (*before, place.entry)]
     return len(sizes) > 1 and sizes[-2] != sizes[-1]

@@ -20,13 +20,14 @@ _LARGEST_FLOAT32 = 3.4e38
     silent_on=lambda: change_module(healthy_record(), "blocks.1.local", max=1e18),
 )
 def overflow_risk(record: CaptureRecord, *, headroom: float = 1.0) -> Iterator[Symptom]:
-    """The square of a value, or a Fourier transform's sum over a field, exceeds the number format.
+    """Values are so large that their square, or their sum over a field, exceeds the range of the dtype.
 
-    Formula: max |x|^2 or max |x| times the number of points, whichever is larger, >= headroom times the
-    largest finite number of the layer's dtype. In half precision the square is left out.
-    Default: headroom 1. Norms square their input and transforms sum a field, both in the layer's own
-    precision.
-    Wrong when: everything after the layer is computed in a wider format.
+    Formula: max(M², M · points) >= `headroom` (1) · (largest finite number of the layer's dtype), where M is
+        max |x| and points is the number of points of a field. In half precision (float16, complex32), M² is
+        not used, because squares are rare there outside of normalisation layers.
+    Default: `headroom` is 1. Normalisation layers square their input and Fourier transforms sum over a field,
+        both in the layer's own dtype.
+    False alarm when: everything after the layer is computed in a dtype with a larger range, such as float64.
     """
     for place in tensor_places(record):
         low, high = place.value("min"), place.value("max")
@@ -42,11 +43,11 @@ def overflow_risk(record: CaptureRecord, *, headroom: float = 1.0) -> Iterator[S
         yield Symptom(
             severity="warning",
             place=place,
-            message=f"reaches {format_number(largest)} in {place.entry.dtype}: squared, or summed over a "
-            f"field by a Fourier transform, it can exceed the largest number {format_number(limit)}",
+            message=f"has values up to {format_number(largest)}; their square, or their sum over a field in "
+            f"a Fourier transform, can exceed {format_number(limit)}, the largest {place.entry.dtype} number",
             evidence={"largest": largest, "points": points, "largest_of_dtype": limit},
-            advice="The values are too large for this precision: normalise before this layer, or compute "
-            "transforms and norms in a wider format.",
+            advice="The values are too large for this dtype: normalise before this layer, or compute Fourier "
+            "transforms and normalisation layers in a dtype with a larger range.",
             explains=Consequences(about=("finiteness",), rules=("overflow_risk", "exploding_activations")),
         )
 

@@ -1,4 +1,4 @@
-"""Finds activations that are in their flat parts."""
+"""Finds activation functions that are in their flat parts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,23 +18,24 @@ _RECTIFIERS = frozenset({"gelu", "relu", "silu", "softplus", "elu", "mish", "rel
 @rule(
     about="values",
     fires_on=lambda: change_module(
-        healthy_record(), "blocks.1.act", class_name="Tanh", p05=-1.0, p50=1.0, p95=1.0
+        healthy_record(), "blocks.1.act", class_name="Tanh", min=-1.0, p05=-1.0, p50=1.0, p95=1.0, max=1.0
     ),
     silent_on=lambda: change_module(
-        healthy_record(), "blocks.1.act", class_name="Tanh", p05=-1.0, p50=0.5, p95=1.0
+        healthy_record(), "blocks.1.act", class_name="Tanh", min=-1.0, p05=-1.0, p50=0.5, p95=1.0, max=1.0
     ),
 )
 def saturated_activation(
     record: CaptureRecord, *, flat: float = 0.001, nothing: float = 0.001
 ) -> Iterator[Symptom]:
-    """An activation function is in its flat parts nearly everywhere, where no gradient passes.
+    """Nearly all values of an activation function are in its flat parts, where almost no gradient passes.
 
-    Formula: tanh and similar functions: the 5th, 50th and 95th percentile all within flat of -1 or 1;
-    sigmoid: within flat of 0 or 1; rectifiers (ReLU, GELU, …): the 99th percentile <= nothing and the 1st >=
-    -nothing.
-    Default: flat and nothing 0.001, where the derivative is 0.002 (tanh) and 0.001 (sigmoid). In healthy
-    networks the 99th percentile of a GELU was 0.01 and more, or negative values were left.
-    Wrong when: the last layer is meant to return such values, as amplitudes near 1.
+    Formula: p01, p05, p50, p95 and p99 are the 1st, 5th, 50th, 95th and 99th percentile of the output. One of
+        (1) Tanh, Hardtanh or Softsign: |p05|, |p50| and |p95| are all >= 1 - `flat` (0.001);
+        (2) Sigmoid or Hardsigmoid: p05, p50 and p95 are all <= `flat` (0.001) or >= 1 - `flat`;
+        (3) ReLU, ReLU6, GELU, SiLU, Softplus, ELU or Mish: p99 <= `nothing` (0.001) and p01 >= -`nothing`.
+    Default: `flat` is 0.001: there the derivative is 0.002 (tanh) or 0.001 (sigmoid). `nothing` is 0.001: in
+        healthy networks, p99 of a GELU was at least 0.01, or the GELU still returned negative values.
+    False alarm when: the last layer is meant to return such values, for example amplitudes near 1.
     """
     for place in module_places(record):
         name = getattr(place.entry, "class_name", "")
@@ -55,8 +56,8 @@ def saturated_activation(
                 message=f"is saturated: nearly all values are in the flat parts of {name} (median "
                 f"{format_number(values[1])})",
                 evidence=dict(zip(_PERCENTILES, values, strict=True)),
-                advice="Its input is probably too large or shifted: check the layer before it, or add a norm "
-                "between them.",
+                advice="The values of its input are probably too far from zero: check the layer before it, "
+                "or add a normalisation layer between the two.",
                 explains=Consequences(
                     about=("gradients",),
                     rules=(

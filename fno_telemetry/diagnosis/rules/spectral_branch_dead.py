@@ -11,27 +11,28 @@ from fno_telemetry.records import CaptureRecord
 
 @rule(
     about="values",
-    fires_on=lambda: change_block(healthy_record(), 1, spectral_share=0.0),
-    silent_on=lambda: change_block(healthy_record(), 1, spectral_share=1e-7),
+    fires_on=lambda: change_block(healthy_record(), 1, spectral_share=0.0, spectral_local_ratio=0.0),
+    silent_on=lambda: change_block(healthy_record(), 1, spectral_share=1e-7, spectral_local_ratio=3.2e-4),
 )
 def spectral_branch_dead(record: CaptureRecord, *, near_zero: float = 1e-8) -> Iterator[Symptom]:
-    """The spectral branch adds (almost) nothing to the local one: the block is a plain convolution.
+    """The spectral branch adds (almost) nothing to the local one; the block acts like a plain convolution.
 
-    Formula: spectral_share <= near_zero, the share of the spectral branch in the energy of the two operands
-    of the sum, without the mean of each field.
-    Default: near_zero 1e-8, an amplitude ratio of 1e-4. At initialisation libraries differ from 0.001 to 3,
-    so no limit near 1 would fit them all.
-    Wrong when: a gate starts at zero on purpose and has not been trained yet.
+    Formula: spectral_share = (energy of the spectral branch) / (energy of both branches) <= `near_zero`
+        (1e-8). The branches are the two operands of the sum (the mean of each field is subtracted first).
+    Default: `near_zero` is 1e-8, which is a ratio of 1e-4 between the rms of the spectral and of the local
+        branch. At initialisation, this ratio is 0.001 to 3, depending on the library, so no limit near 1
+        would fit all libraries.
+    False alarm when: the branch has a gate that starts at zero on purpose and has not been trained yet.
     """
     for place, share in select_defined(block_places(record), "spectral_share"):
         if share <= near_zero:
             yield Symptom(
                 severity="error",
                 place=place,
-                message=f"gets {format_number(share)} of its energy from its spectral branch, expected more "
-                f"than {format_number(near_zero)}",
+                message="has a dead spectral branch: the energy of the branch, divided by that of both "
+                f"branches, is {format_number(share)} (expected: more than {format_number(near_zero)})",
                 evidence={"spectral_share": share, "spectral": join_names(place.entry.spectral)},
-                advice="The spectral weights, or a norm, gate or scale after them, are probably zero: check "
-                "them.",
+                advice="The weights of the branch, or a normalisation layer, gate or scaling factor after "
+                "them, are probably zero: check them.",
                 explains=Consequences(rules=("input_independent",)),
             )

@@ -11,8 +11,8 @@ from fno_telemetry.records import CaptureRecord
 
 @rule(
     about="values",
-    fires_on=lambda: change_block(healthy_record(), 1, spectral_local_ratio=0.02),
-    silent_on=lambda: change_block(healthy_record(), 1, spectral_local_ratio=0.5),
+    fires_on=lambda: change_block(healthy_record(), 1, spectral_local_ratio=0.02, spectral_share=4e-4),
+    silent_on=lambda: change_block(healthy_record(), 1, spectral_local_ratio=0.5, spectral_share=0.2),
 )
 def spectral_branch_weak(
     record: CaptureRecord,
@@ -24,12 +24,16 @@ def spectral_branch_weak(
 ) -> Iterator[Symptom]:
     """The spectral branch of a block is far weaker than in the other blocks, or than in the baseline.
 
-    Formula: spectral_local_ratio <= of_siblings times the median of the other blocks, or <= of_baseline
-    times that of the same block in the baseline; and above dead, below which the branch is dead.
-    Default: of_siblings 0.1: in healthy networks of six families the lowest was 0.3 of the median.
-    of_baseline 0.25: during healthy training none fell below 0.29 of before. dead 1e-4. There is no absolute
-    limit: libraries start from 0.001 to 3.
-    Wrong when: blocks are meant to differ, as between the levels of a U-shaped network.
+    Formula: let r be spectral_local_ratio = (rms of the spectral branch) / (rms of the local branch). r >
+        `dead` (1e-4), and one of
+        (1) if the baseline contains the block: r <= `of_baseline` (0.25) times its value in the baseline;
+        (2) otherwise: r <= `of_siblings` (0.1) times the median of the other blocks.
+        A block with r <= `dead` is reported by spectral_branch_dead.
+    Default: `of_siblings` is 0.1: in healthy networks of six families, the lowest r was 0.3 times the median
+        r. `of_baseline` is 0.25: during healthy training, no r fell below 0.29 times its earlier value.
+        `dead` is 1e-4, the limit of spectral_branch_dead. There is no absolute limit, because r starts at
+        0.001 to 3, depending on the library.
+    False alarm when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     found = select_defined(block_places(record), "spectral_local_ratio")
     ratios = [ratio for _, ratio in found]
@@ -40,16 +44,16 @@ def spectral_branch_weak(
         evidence, expected = {"spectral_local_ratio": ratio}, []
         if before is None and usual is not None and dead < ratio <= of_siblings * usual:
             evidence["of_the_other_blocks"] = usual
-            expected.append(f"in the other blocks {format_number(usual)}")
+            expected.append(f"median of the other blocks: {format_number(usual)}")
         if before is not None and dead < ratio <= of_baseline * before:
             evidence["of_the_baseline"] = before
-            expected.append(f"in the baseline {format_number(before)}")
+            expected.append(f"in the baseline: {format_number(before)}")
         if expected:
             yield Symptom(
                 severity="warning",
                 place=place,
-                message="hardly uses its spectral branch: the ratio of spectral to local is "
-                f"{format_number(ratio)}, {', '.join(expected)}",
+                message="hardly uses its spectral branch: the ratio of spectral to local rms is "
+                f"{format_number(ratio)} ({'; '.join(expected)})",
                 evidence=evidence,
                 advice="The spectral weights of this block probably start too small, or learn too slowly: "
                 "check their initialisation and learning rate.",

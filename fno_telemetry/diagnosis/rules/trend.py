@@ -34,11 +34,16 @@ def trend(
 ) -> Iterator[Symptom]:
     """A statistic of a layer rises or falls steadily over the steps.
 
-    Formula: Kendall's tau between steps and values is 0.9 or more (or -0.9 or less) and the value changed by
-    least_change of its larger end; for each statistic, the layer that changed most. A note; a warning where a
-    sample variation, spectral share or update fell to the share lost, or dead channels rose by dead.
-    Default: least_change 0.2, lost 0.1 and dead 0.2, so that learning itself stays a note.
-    Wrong when: a schedule does this on purpose, such as modes that are switched on.
+    Formula: all of
+        (1) Kendall's tau between steps and values is >= 0.9 or <= -0.9;
+        (2) |last - first| >= `least_change` (0.2) · max(|first|, |last|);
+        (3) no single step makes more than 80 % of the change.
+        For each statistic, only the layer that changed most is reported. The finding is a warning if a
+        sample_variation, spectral_share or update_ratio fell to `lost` (0.1) times its first value or less,
+        or if dead_channel_fraction rose by `dead` (0.2) or more. Otherwise it is a note.
+    Default: `least_change` is 0.2, `lost` is 0.1 and `dead` is 0.2, so that normal learning gives only notes.
+    False alarm when: a schedule changes the statistic on purpose, for example by switching on modes one after
+        another.
     """
     if len(series) < 3:
         return
@@ -56,16 +61,16 @@ def trend(
         if key not in strongest or change > strongest[key][0]:
             strongest[key] = (change, found, place)
     for (statistic, warned), (_, found, place) in strongest.items():
-        direction = "rises" if found.last > found.first else "falls"
+        direction = "rise" if found.last > found.first else "fall"
         yield Symptom(
             severity="warning" if warned else "note",
             record=last,
             place=place,
-            message=f"has a {statistic} that {direction} steadily from {format_number(found.first)} to "
-            f"{format_number(found.last)} over the steps",
+            message=f"shows a steady {direction} of its {statistic} over the steps, from "
+            f"{format_number(found.first)} to {format_number(found.last)}",
             evidence={"first": found.first, "last": found.last, "kendall_tau": found.kendall_tau},
-            advice="Often this is learning itself: compare it with the loss; a change while the loss falls "
-            "is learning, a change without it is a fault.",
+            advice="Such a change is often normal learning: compare it with the loss. If the loss falls at "
+            "the same time, it is learning; if the loss does not fall, it is a fault.",
         )
 
 

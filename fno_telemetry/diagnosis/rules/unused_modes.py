@@ -17,10 +17,10 @@ from fno_telemetry.records import CaptureRecord
 def unused_modes(record: CaptureRecord, *, least: float = 0.2) -> Iterator[Symptom]:
     """Some weights of a spectral layer belong to modes that its input cannot have at this resolution.
 
-    Formula: unused_weight_fraction >= least.
-    Default: least 0.2. Only a note: the result is right, but memory and parameters are wasted; the coarse
-    levels of U-shaped networks often have it by default.
-    Wrong when: the network will be used at a higher resolution too.
+    Formula: unused_weight_fraction >= `least` (0.2).
+    Default: `least` is 0.2. The finding is only a note: the result is right, but memory and parameters are
+        wasted. The coarse levels of U-shaped networks often have unused weights by default.
+    False alarm when: the network will be used at a higher resolution too.
     """
     for place, unused in select_defined(module_places(record), "unused_weight_fraction"):
         if unused >= least:
@@ -29,6 +29,6 @@ def unused_modes(record: CaptureRecord, *, least: float = 0.2) -> Iterator[Sympt
                 place=place,
                 message=f"never uses {format_percent(unused)} of its weights at this resolution",
                 evidence={"unused_weight_fraction": unused, "weight_norm": place.value("weight_norm")},
-                advice="It has more modes than the resolution: fewer modes give the same result with fewer "
-                "parameters.",
+                advice="The layer has more modes than a grid of this resolution can represent: fewer modes "
+                "give the same result with fewer parameters.",
             )

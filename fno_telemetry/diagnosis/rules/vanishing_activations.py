@@ -1,4 +1,4 @@
-"""Finds values that shrink out of proportion."""
+"""Finds values that shrink too much."""
 
 from collections.abc import Iterator
 
@@ -28,24 +28,32 @@ def vanishing_activations(
     ordinary: float = 0.03,
     of_input: float = 1e-3,
 ) -> Iterator[Symptom]:
-    """A block shrinks its input, the blocks together do, or a layer is far smaller than the rest.
+    """The rms of the values shrinks too much: in one block, over all blocks together, or in one layer.
 
-    Formula: without a baseline, for layers whose rms is ordinary or less: a block's gain, rms(y) / rms(x), <=
-    most_gain and <= of_siblings times the median of the other blocks; a layer's rms <= of_network times the
-    median of the layers before it; the lifting's rms <= of_input times that of the model's input; the product
-    of all gains <= over_depth. With a baseline: a layer's rms <= of_baseline times its own there, a block's
-    gain <= gain_of_baseline times.
-    Default: of_siblings 0.1, most_gain 0.1, of_network 1e-3, over_depth 1e-3, of_input 1e-3: healthy blocks
-    had gains of 0.5 to 3, at least 0.47 of the median; healthy layers at least 0.03 of the median of their
-    network, liftings at least 0.02 of the input. of_baseline 0.2 and gain_of_baseline 0.25: during healthy
-    training no layer fell below 0.62 of before, no block's gain below 0.57. ordinary 0.03: after a norm
-    values are near 1, however large or small its input was.
-    Wrong when: the inputs have a very different size from those of the training.
+    Formula: the gain of a block is rms(y) / rms(x), where x is its input and y its output. If the baseline
+        contains the block or layer, one of
+        (1) the gain of the block <= `gain_of_baseline` (0.25) times its value in the baseline;
+        (2) the rms of the layer <= `of_baseline` (0.2) times its value in the baseline.
+        Otherwise, if the rms of the output (in (4): of the last block) is <= `ordinary` (0.03), one of
+        (3) the gain of the block <= `most_gain` (0.1), and <= `of_siblings` (0.1) times the median of the
+            other blocks;
+        (4) there is no baseline, (3) holds for no block, and the product of the gains of all blocks <=
+            `over_depth` (0.001);
+        (5) the rms of the layer <= `of_network` (0.001) times the median rms of the layers before it.
+        With or without a baseline:
+        (6) the rms of the lifting <= `of_input` (0.001) times that of the model's input, and <= `ordinary`.
+    Default: `of_siblings` is 0.1, `most_gain` is 0.1, and `of_network`, `over_depth` and `of_input` are
+        0.001: in healthy networks, gains were 0.5 to 3 and at least 0.47 times the median gain, the rms of a
+        layer was at least 0.03 times the median rms of its network, and the rms of a lifting at least 0.02
+        times that of the input. `of_baseline` is 0.2 and `gain_of_baseline` is 0.25: during healthy training,
+        no rms of a layer fell below 0.62 times its earlier value, and no gain below 0.57 times. `ordinary` is
+        0.03: after a normalisation layer, values are near 1, whatever the scale of its input.
+    False alarm when: the scale of the input is very different from that of the training data.
     """
     explained = Consequences(about=("values", "gradients"))
     advice = (
-        "Its weights, or a scale before it, are probably too small, often after weight decay that is too "
-        "strong: check them."
+        "Its weights, or a factor that scales its input, are probably too small, often because weight decay "
+        "is too strong: check both."
     )
     limits = GrowthLimits(
         of_siblings=of_siblings,
@@ -74,8 +82,8 @@ def vanishing_activations(
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"has rms {format_number(rms)}, {format_number(rms / size)} times that of the "
-                "model's input",
+                message=f"has rms {format_number(rms)}; the rms of the model's input is "
+                f"{format_number(size)} (ratio: {format_number(rms / size)})",
                 evidence={"rms": rms, "of_the_input": size},
                 advice=advice,
                 explains=explained,

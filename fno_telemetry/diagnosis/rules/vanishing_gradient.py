@@ -1,4 +1,4 @@
-"""Finds layers that get almost no gradient."""
+"""Finds layers whose weights get almost no gradient."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,24 @@ from fno_telemetry.records import CaptureRecord
 
 @rule(
     about="gradients",
-    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", grad_to_weight=1e-8),
-    silent_on=lambda: change_module(healthy_record(), "blocks.1.local", grad_to_weight=1e-6),
+    fires_on=lambda: change_module(healthy_record(), "blocks.1.local", grad_norm=3e-8, grad_to_weight=1e-8),
+    silent_on=lambda: change_module(healthy_record(), "blocks.1.local", grad_norm=3e-6, grad_to_weight=1e-6),
 )
 def vanishing_gradient(
     record: CaptureRecord, *, of_others: float = 1e-5, of_any: float = 1e-7
 ) -> Iterator[Symptom]:
-    """The gradient of a layer's weights is far smaller than that of later layers.
+    """The gradient of a layer, relative to its weights, is far smaller than in later layers.
 
-    Needs a capture with a loss.
+    The rule works only if the capture was made with `loss`.
 
-    Formula: 0 < grad_to_weight = ||g|| / ||w|| <= of_others times the median of the later layers of the same
-    class and role, or, where there is none, <= of_any times that of all later layers.
-    Default: of_others 1e-5 and of_any 1e-7. In healthy networks, also untrained or with a layer scale, the
-    lowest were 8e-4 and 2e-6 of it.
-    Wrong when: a layer is trained with a far larger learning rate of its own.
+    Formula: let q be grad_to_weight = ‖g‖ / ‖w‖, where w are the weights of a layer and g is their gradient.
+        q > 0, and one of
+        (1) if later layers have the same class and role: q <= `of_others` (1e-5) times their median q;
+        (2) otherwise: q <= `of_any` (1e-7) times the median q of all later layers.
+    Default: `of_others` is 1e-5 and `of_any` is 1e-7. In healthy networks, also untrained ones and those with
+        LayerScale (a small learned factor per block), q was at least 8e-4 times the median in (1) and 2e-6
+        times the median in (2).
+    False alarm when: a layer is trained with a far larger learning rate of its own.
     """
     found = select_defined(module_places(record), "grad_to_weight")
     for (place, ratio), against in zip(found, medians_downstream(found, of_others, of_any), strict=True):
@@ -34,14 +37,15 @@ def vanishing_gradient(
             yield Symptom(
                 severity="warning",
                 place=place,
-                message=f"has a gradient {format_number(ratio / usual)} times that of later layers, "
-                f"expected more than {format_number(limit)}",
+                message="has a gradient, relative to its weights, that is only "
+                f"{format_number(ratio / usual)} times the median of later layers (expected: more than "
+                f"{format_number(limit)} times)",
                 evidence={
                     "grad_to_weight": ratio,
                     "of_the_others": usual,
                     "grad_norm": place.value("grad_norm"),
                 },
-                advice="A saturated activation, a small scale or a dead layer between it and the loss "
-                "probably stops the gradient: check these.",
+                advice="A saturated activation function, a small scaling factor or a dead layer between this "
+                "layer and the loss probably stops the gradient: check these.",
                 explains=Consequences(about=("gradients",), but_not=("exploding_gradient",)),
             )
