@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import fno_telemetry as ft
-from fno_telemetry import report
-from fno_telemetry.diagnosis import example_records
+from fno_telemetry import plugins, report
+from fno_telemetry.diagnosis import example_records, explain_rule
 from fno_telemetry.records import freeze_mapping
 
 FINDING_KEYS = {
@@ -155,6 +155,15 @@ def test_a_series_says_since_when_and_says_it_once(run, tmp_path):
     assert "collapse_at_step  at step 20" in result.out
     assert result.out.count("dead channels") <= 1
     assert result.out.splitlines()[0].startswith("4 reports, steps 0 to 30")
+
+
+@pytest.mark.parametrize("rule", plugins.RULES)
+def test_an_explanation_names_options_and_no_threshold_as_one(rule, run):
+    explained = explain_rule(rule)
+    shown = " ".join(run("diagnose", "--explain", rule).out.split())
+    assert "`loss`" not in shown
+    assert ("--loss" in shown) == ("`loss`" in explained.text)
+    assert [name for name in explained.thresholds if f"`{name}`" not in shown] == []
 
 
 def test_a_rule_explains_itself(run):

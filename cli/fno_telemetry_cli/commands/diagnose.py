@@ -13,6 +13,7 @@ from fno_telemetry.diagnosis import explain_rule, read_rule_thresholds
 from fno_telemetry_cli.options.judging import DiagnosisOptions
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.options.signature import with_options
+from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.reports_in import reports_in_all
 from fno_telemetry_cli.showing.findings_view import (
     check_level,
@@ -132,7 +133,7 @@ def _explain(name: str, as_json: bool) -> None:
         document = {"rule": name, "text": explained.text, "thresholds": dict(explained.thresholds)}
         print_json({"schema": "fno-telemetry-rule/1"} | document)
         return
-    lines = [Text(name, style="bold"), Text(explained.text)]
+    lines = [Text(name, style="bold"), Text(spell_options(explained.text))]
     if explained.thresholds:
         lines += [Text(), Text(f"[diagnose.{name}]", style="bold")]
         lines += [Text(f"{threshold} = {value}") for threshold, value in explained.thresholds.items()]
