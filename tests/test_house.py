@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,16 @@ def test_imports_go_one_way(path: Path) -> None:
             other = module.split(".")[1]
             if other in rank and other != own:
                 assert rank[other] < rank[own], f"{own} may not import {other}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    name_of = {}
+    for path in modules():
+        root = LIBRARY.parent if path.is_relative_to(LIBRARY) else COMMAND.parent
+        name_of[path] = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+    names = set(name_of.values())
+    imported = {name: (imports(path) & names) - {name} for path, name in name_of.items()}
+    TopologicalSorter(imported).prepare()  # CycleError names a circle
 
 
 def test_contributing_lists_the_layers_in_this_order() -> None:
