@@ -212,6 +212,10 @@ def _handler(server: StandIn, released: threading.Event) -> type[BaseHTTPRequest
         def log_message(self, *_: object) -> None:
             """Print nothing."""
 
+        def do_GET(self) -> None:
+            released.wait()
+            self._answer({}, 404)
+
         def do_POST(self) -> None:
             path, content = self._taken()
             if path == ["graphql"]:

@@ -180,7 +180,9 @@ def test_a_server_that_is_not_there_is_one_line_in_bounded_time(run_program, sil
             server.stop()
         done = run_program(
             f"""
-from fno_telemetry.sinks.wandb import KnownRun, save_workspace
+from functools import partial
+from fno_telemetry.sinks.wandb import KnownRun, save_workspace, starting, workspace
+workspace.why_unreachable = partial(starting.why_unreachable, 1.0)  # seconds
 run = KnownRun(Path("r"), "r", "online", entity="e", project="p", url="{server.url}/e/p/runs/r")
 try:
     save_workspace([run], [record])
