@@ -51,16 +51,28 @@ class Quantity:
         return self.heading or self.title
 
     def __post_init__(self) -> None:
-        """Raise OptionError for a text that views cannot show, or an unknown direction."""
+        """Raise OptionError for a text that views cannot show, or another value that they cannot use."""
         for field in ("name", "title", "unit", "group"):
             text = getattr(self, field)
             if not isinstance(text, str) or not text.strip() or not text.isprintable():
                 raise OptionError(f"the {field} of a quantity is {text!r}; expected one line of text")
+        for field in ("falls", "rises", "column"):
+            text = getattr(self, field)
+            # Only a heading is wrapped at its line breaks.
+            line = text.replace("\n", " ") if isinstance(text, str) and field == "column" else text
+            if not isinstance(line, str) or not line.isprintable():
+                raise self._unusable(field.replace("column", "heading"), text, "printable text")
+        for field in ("rank", "gives_way"):
+            if type(value := getattr(self, field)) is not int:
+                raise self._unusable(field, value, "a whole number")
+        for field in ("compared", "followed", "in_tables"):
+            if type(value := getattr(self, field)) is not bool:
+                raise self._unusable(field, value, "true or false")
         if self.worse not in get_args(Direction):
-            expected = ", ".join(get_args(Direction))
-            raise OptionError(
-                f"the quantity {self.name!r} has worse={self.worse!r}; expected one of {expected}"
-            )
+            raise self._unusable("worse", self.worse, f"one of {', '.join(get_args(Direction))}")
+
+    def _unusable(self, field: str, value: object, expected: str) -> OptionError:
+        return OptionError(f"the quantity {self.name!r} has {field}={value!r}; expected {expected}")
 
 
 def _plain(name: str, title: str, group: str, unit: str = "1", rank: int = 100) -> Quantity:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from fno_telemetry.errors import ReportError
+from fno_telemetry.errors import OptionError, ReportError
 from fno_telemetry.files import whole_file
 from fno_telemetry.findings import Finding
 from fno_telemetry.quantities import Quantity
@@ -62,7 +62,7 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             input=_optional(_tensor, document.get("input")),
             output=_optional(_tensor, document.get("output")),
             outputs=tuple(_tensor(entry) for entry in document.get("outputs", ())),
-            quantities=tuple(Quantity(**entry) for entry in document.get("quantities", ())),
+            quantities=tuple(_quantity(entry) for entry in document.get("quantities", ())),
             not_fired=tuple(FrozenMapping(entry) for entry in document.get("not_fired", ())),
             skipped=tuple(FrozenMapping(entry) for entry in document.get("skipped", ())),
             errors=tuple(FrozenMapping(entry) for entry in document.get("errors", ())),
@@ -70,6 +70,8 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             findings=_optional(_findings, document.get("findings")),
             provenance=freeze_mapping(document.get("provenance", {})),
         )
+    except OptionError as error:
+        raise ReportError(f"not a report of schema {number}: {error}") from error
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise ReportError(f"not a report of schema {number}: {type(error).__name__}: {error}") from error
 
@@ -184,6 +186,11 @@ def _finite(digits: str) -> float:
 
 def _optional(read: Any, entry: Any) -> Any:
     return None if entry is None else read(entry)
+
+
+def _quantity(entry: Mapping[str, Any]) -> Quantity:
+    known = {field.name for field in dataclasses.fields(Quantity)}
+    return Quantity(**{name: value for name, value in entry.items() if name in known})
 
 
 def _tensor_fields(entry: Mapping[str, Any]) -> dict[str, Any]:

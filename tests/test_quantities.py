@@ -47,6 +47,12 @@ def test_the_most_telling_comes_first():
         ({"name": "a", "title": "two\nlines"}, "title"),
         ({"name": "a", "title": "a", "unit": 3}, "unit"),
         ({"name": "a", "title": "a", "worse": "sideways"}, "expected one of up, down, either, none"),
+        ({"name": "a", "title": "a", "rank": "b"}, "rank='b'; expected a whole number"),
+        ({"name": "a", "title": "a", "gives_way": True}, "gives_way=True; expected a whole number"),
+        ({"name": "a", "title": "a", "compared": "no"}, "compared='no'; expected true or false"),
+        ({"name": "a", "title": "a", "heading": "\x1b[31mred"}, "heading=.*; expected printable text"),
+        ({"name": "a", "title": "a", "heading": 3}, "heading=3; expected printable text"),
+        ({"name": "a", "title": "a", "rises": "two\nlines"}, "rises=.*; expected printable text"),
     ],
 )
 def test_what_no_view_could_show_is_refused(arguments, message):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
+from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import SCHEMA, CaptureRecord, FrozenMapping, freeze_mapping
 from fno_telemetry.testing import example_record
 
@@ -243,8 +244,22 @@ def test_an_older_schema_is_read(path, document, record):
 def test_keys_that_are_not_known_do_not_matter(path, document, record):
     document["later"] = {"any": "thing"}
     document["modules"][0]["later"] = 1
+    document["quantities"] = [{"name": "peak", "title": "largest", "later": 1}]
     path.write_text(json.dumps(document))
-    assert record == report.load_report(path)
+    quantities = (Quantity(name="peak", title="largest"),)
+    assert replace(record, quantities=quantities) == report.load_report(path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": "two\nlines"}, {"rank": "a"}, {"rises": "\x1b[2J"}, {"worse": None}]
+)
+def test_a_quantity_that_no_view_can_show_is_refused_with_the_file(path, document, wrong):
+    document["quantities"] = [{"name": "peak", "title": "largest"} | wrong]
+    path.write_text(json.dumps(document))
+    with pytest.raises(
+        ReportError, match=r"report\.json: not a report of schema 1: the .*quantity .*expected"
+    ):
+        report.load_report(path)
 
 
 WRONG_TEXT = {

@@ -128,6 +128,8 @@ class States:
     def _summarize(self, statistic: Statistic, state: Any, known: Known) -> Summary:
         try:
             summary = summarize_state(statistic, state, known)
+            if undeclared := [name for name in summary.stats if name not in keys_of(statistic)]:
+                raise ValueError(f"{undeclared[0]!r} is not one of its quantities")
             return dataclasses.replace(summary, stats=select_finite(summary.stats))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - nor must its summary
             return summarize_state(statistic, self._failed(statistic, "summarizing", error))

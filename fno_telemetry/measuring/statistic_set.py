@@ -7,7 +7,7 @@ from functools import cached_property
 from fno_telemetry import plugins
 from fno_telemetry.errors import OptionError
 from fno_telemetry.quantities import QUANTITIES, Quantity
-from fno_telemetry.statistics.contract import OF_BLOCKS, OF_MODULES, Of, Statistic, why_no_statistic
+from fno_telemetry.statistics.contract import OF_BLOCKS, OF_MODULES, Of, Statistic, keys_of, why_no_statistic
 
 _ORDER = (*OF_MODULES, *OF_BLOCKS)
 
@@ -42,7 +42,11 @@ def choose_statistics(asked: Sequence[Statistic] | None) -> tuple[StatisticSet, 
     """
     if asked is None:
         return _all_known()
+    if not isinstance(asked, Sequence):
+        raise OptionError(f"`statistics` is {_called(asked)}; expected a list of statistics")
     for statistic in asked:
+        if isinstance(statistic, type):
+            raise OptionError(f"`statistics` holds the class {statistic.__name__}; expected an object of it")
         if (reason := why_no_statistic(statistic)) is not None:
             raise OptionError(f"`statistics` holds {_called(statistic)}, which is not a statistic: {reason}")
     names = [statistic.name for statistic in asked]
@@ -93,7 +97,18 @@ def _with_needs(asked: Iterable[Statistic]) -> tuple[Statistic, ...]:
 
     for name in known:
         add(name, ())
+    _refuse_common_numbers(ordered.values())
     return tuple(ordered.values())
+
+
+def _refuse_common_numbers(statistics: Iterable[Statistic]) -> None:
+    """Raise OptionError if two statistics give a number of the same name, which would replace the other."""
+    giver: dict[str, str] = {}
+    for statistic in statistics:
+        for key in keys_of(statistic):
+            other = giver.setdefault(key, statistic.name)
+            if other != statistic.name:
+                raise OptionError(f"the statistics {other!r} and {statistic.name!r} both give {key!r}")
 
 
 def _load(name: str, needed_by: str) -> Statistic:

@@ -85,7 +85,10 @@ def _attributes(value: object) -> Iterator[tuple[Any, object]]:
     elif isinstance(value, Mapping):
         yield from value.items()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        # A field that __init__ leaves out may be unset.
+        yield from (
+            (f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if hasattr(value, f.name)
+        )
 
 
 def _rebuild(value: Any, parts: Mapping[Any, Any]) -> Any:

@@ -13,13 +13,21 @@ NEAR_ZERO = {"zero_fraction", "negative_fraction", "tail_ratio"}
 """Beyond rounding, these also move with single values that sit next to zero or to a bin's edge."""
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """Records by network and splits: they cannot be changed, so tests share them."""
+    return {}
+
+
 @pytest.fixture
-def captured(small_network, images):
+def captured(small_network, images, kept):
     """Return the records of one network for several splits of the same eight samples."""
 
     def run(name, *, splits=(8, 3, 1)):
-        model = small_network(name)
-        return [ft.capture(model, list(images.split(size))) for size in splits]
+        if (name, splits) not in kept:
+            model = small_network(name)
+            kept[name, splits] = [ft.capture(model, list(images.split(size))) for size in splits]
+        return kept[name, splits]
 
     return run
 

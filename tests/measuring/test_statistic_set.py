@@ -69,6 +69,21 @@ class Extra:
         return Summary({f"{self.name}_number": float(state.total) + len(known.numbers)})
 
 
+class Impostor(Extra):
+    """Gives a number that a built-in statistic gives."""
+
+    def __init__(self):
+        super().__init__("impostor", "tensor")
+        self.quantities = (Quantity(name="rms", title="mine"),)
+
+
+class Talkative(Extra):
+    """Gives a number that it does not declare."""
+
+    def summarize(self, state, known: Known):
+        return Summary({**super().summarize(state, known).stats, "more\nthan": 1.0})
+
+
 KINDS = ("tensor", "spectral_input", "weights", "branch_sum", "residual_update", "block")
 
 
@@ -109,6 +124,15 @@ def test_what_is_needed_is_measured_before_and_not_recorded():
     assert problems == []
 
 
+def test_a_number_that_is_not_declared_costs_those_of_its_statistic(images):
+    record = ft.capture(half_dead(), images, statistics=[Talkative("extra", "tensor"), Values()])
+    stats = record.module("0").stats
+    assert stats["extra_number"] is None
+    assert stats["rms"] is not None
+    assert "more\nthan" not in stats
+    assert any("'more\\nthan' is not one of its quantities" in entry["reason"] for entry in record.errors)
+
+
 @pytest.mark.parametrize(
     ("statistics", "message"),
     [
@@ -119,6 +143,9 @@ def test_what_is_needed_is_measured_before_and_not_recorded():
         ([Extra("extra", "tensor", ("weight_norm",))], "which is summarized later"),
         ([Extra("a", "tensor", ("b",)), Extra("b", "tensor", ("a",))], "in a circle: a → b → a"),
         ([Extra("extra", "tensor", "values")], "expected a tuple of names"),
+        ([Values(), Impostor()], "the statistics 'values' and 'impostor' both give 'rms'"),
+        (Values(), "`statistics` is 'values'; expected a list of statistics"),
+        ([Values], "`statistics` holds the class Values; expected an object of it"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(statistics, message, images):

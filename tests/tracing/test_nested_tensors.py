@@ -29,6 +29,12 @@ class Frozen:
     inner: dict[str, Any]
 
 
+@dataclass
+class Unset:
+    x: torch.Tensor
+    later: torch.Tensor = field(init=False)
+
+
 ONE, TWO = torch.ones(2), torch.full((2,), 2.0)
 HOLDERS = {
     "tensor": ONE,
@@ -40,6 +46,7 @@ HOLDERS = {
     "named tuple": Pair(ONE, [TWO]),
     "values of torch": torch.max(torch.eye(2), 0),
     "dataclass": Fields(ONE),
+    "dataclass with a field that is not set": Unset(ONE),
     "frozen dataclass": Frozen(ONE, {"y": Pair(TWO, None)}),
 }
 
