@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from fno_telemetry.diagnosis.places import Place
+from fno_telemetry.errors import OptionError
 from fno_telemetry.findings import Severity
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Value
 
@@ -117,7 +118,7 @@ def rule(
         silent_on: Makes a record (or series) on which it yields none.
 
     Raises:
-        ValueError: an unknown topic.
+        OptionError: an unknown topic.
         TypeError: a threshold without a default that is a number.
     """
 
@@ -146,4 +147,4 @@ def rule(
 
 def _check_topic(topic: str) -> None:
     if topic not in TOPICS:
-        raise ValueError(f"{topic!r} is not a topic of rules; expected one of {', '.join(TOPICS)}")
+        raise OptionError(f"{topic!r} is not a topic of rules; expected one of {', '.join(TOPICS)}")

@@ -1,9 +1,13 @@
 """A healthy record made by hand, and changed copies of it: examples for rules and tests, without torch."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
+from fno_telemetry.errors import OptionError
+from fno_telemetry.quantities import QUANTITIES
 from fno_telemetry.records import (
     BlockRecord,
     CaptureRecord,
@@ -62,6 +66,7 @@ _MODES: dict[str, Any] = {
     "unused_weight_fraction": 0.0,
     "truncated_energy_fraction": 0.1,
 }
+_FIELDS = ("class_name", "dtype", "reasons")
 _FALLING = (0.6, 0.2, 0.1, 0.05, 0.03, 0.01, 0.005, 0.002)
 
 
@@ -110,7 +115,7 @@ def change_input(record: CaptureRecord, shape: tuple[int, ...] | None = None, **
     """Return the record with statistics, and the shape, of its input changed."""
     if record.input is None:
         raise ValueError("the record has no input")
-    changed = _changed(record.input, stats)
+    changed = _changed(record, record.input, stats)
     return replace(record, input=changed if shape is None else replace(changed, shape=shape))
 
 
@@ -118,7 +123,7 @@ def change_output(record: CaptureRecord, bands: tuple[float, ...] = (), **stats:
     """Return the record with statistics, and the spectrum along both axes, of its output changed."""
     if record.output is None:
         raise ValueError("the record has no output")
-    output = _changed(record.output, stats)
+    output = _changed(record, record.output, stats)
     output = replace(output, spectrum=_spectrum(*bands)) if bands else output
     return replace(record, output=output, outputs=(output,))
 
@@ -126,17 +131,17 @@ def change_output(record: CaptureRecord, bands: tuple[float, ...] = (), **stats:
 def change_module(record: CaptureRecord, name: str, **stats: Any) -> CaptureRecord:
     """Return the record with statistics, `class_name`, `dtype` or `reasons` of a module changed.
 
-    KeyError when there is no module of that name.
+    KeyError when there is no module of that name; OptionError for a misspelled statistic.
     """
     record.module(name)
-    modules = [_changed(m, dict(stats)) if m.name == name else m for m in record.modules]
+    modules = [_changed(record, m, dict(stats)) if m.name == name else m for m in record.modules]
     return replace(record, modules=tuple(modules))
 
 
 def change_block(record: CaptureRecord, index: int, **stats: Any) -> CaptureRecord:
     """Return the record with statistics of a block changed."""
     blocks = list(record.blocks)
-    blocks[index] = _changed(blocks[index], stats)
+    blocks[index] = _changed(record, blocks[index], stats)
     return replace(record, blocks=tuple(blocks))
 
 
@@ -177,11 +182,23 @@ def _module(name: str, role: Role, class_name: str, more: dict[str, Any]) -> Mod
     return ModuleRecord(**fields, name=name, call=0, order=0, parent=parent, class_name=class_name, role=role)
 
 
-def _changed(entry: Any, stats: dict[str, Any]) -> Any:
-    fields = {name: stats.pop(name) for name in ("class_name", "dtype", "reasons") if name in stats}
+def _changed(record: CaptureRecord, entry: Any, stats: dict[str, Any]) -> Any:
+    fields = {name: stats.pop(name) for name in _FIELDS if name in stats}
+    _refuse_misspelled(stats, [*entry.stats, *QUANTITIES, *(each.name for each in record.quantities)])
     if "reasons" in fields:
         fields["reasons"] = FrozenMapping(fields["reasons"])
     return replace(entry, stats=FrozenMapping({**entry.stats, **stats}), **fields)
+
+
+def _refuse_misspelled(stats: Iterable[str], known: Sequence[str]) -> None:
+    """Raise OptionError for a name that is almost a known one; any other is the number of another package."""
+    for name in stats:
+        close = [] if name in known else get_close_matches(name, [*_FIELDS, *known], n=1)
+        if close:
+            raise OptionError(
+                f"no number of the record is called {name!r}; did you mean {close[0]!r}? A number of another "
+                "package with such a name must be in the record's `quantities`"
+            )
 
 
 def _tensor(shape: tuple[int, ...] = (8, 16, 32, 32), **stats: Any) -> TensorRecord:

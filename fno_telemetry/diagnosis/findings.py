@@ -9,7 +9,7 @@ from fno_telemetry.diagnosis.causes import sort_by_cause
 from fno_telemetry.diagnosis.contract import Rule, Symptom
 from fno_telemetry.diagnosis.installed_rules import load_rules
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
-from fno_telemetry.errors import ReportError
+from fno_telemetry.errors import OptionError, ReportError
 from fno_telemetry.findings import SEVERITIES, Finding, group_by_cause
 from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_step
 
@@ -35,11 +35,14 @@ def diagnose(
     Raises:
         ReportError: no record; records of different networks, or with different kinds of steps; values that a
             report cannot have.
-        OptionError: an unknown threshold, or a value that is no number.
+        OptionError: an argument that is no record; `rules` that are no list of names; an unknown threshold,
+            or a value that is no number.
         PluginNotFound: an unknown rule, or a function that is installed as a rule but is none.
     """
     if not records:
         raise ReportError("`diagnose` needs at least one report")
+    for given in (*records, *([baseline] if baseline is not None else [])):
+        _check_record(given)
     report_of = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
     limits = check_thresholds(thresholds or {})
     loaded, failures = load_rules(rules)
@@ -65,6 +68,15 @@ def diagnose(
     findings += [_describe_failure(name, error) for name, error in failures.items()]
     judge_series = {rule.name for rule in loaded if rule.takes_series}
     return tuple(_tell_ends(list(_sort_causes(findings)), series, judge_series))
+
+
+def _check_record(given: object) -> None:
+    if not isinstance(given, CaptureRecord):
+        unpack = ", each as an argument of its own" if isinstance(given, list | tuple) else ""
+        raise OptionError(
+            f"`diagnose` was given a {type(given).__name__}; expected records, as from ft.capture or "
+            f"ft.load_report{unpack}"
+        )
 
 
 def _refuse_other_networks(records: Sequence[CaptureRecord]) -> None:

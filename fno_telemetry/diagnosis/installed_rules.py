@@ -1,11 +1,11 @@
 """Rules by name: the built-in ones and those of installed packages."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis.contract import Rule
-from fno_telemetry.errors import PluginNotFound
+from fno_telemetry.errors import OptionError, PluginNotFound
 
 
 def load_rule(name: str) -> Rule:
@@ -20,8 +20,12 @@ def load_rule(name: str) -> Rule:
 
 
 def load_rules(names: Sequence[str] | None) -> tuple[list[Rule], dict[str, PluginNotFound]]:
-    """Return the named rules, or all of them, and why installed ones cannot be used; a named one raises."""
+    """Return the named rules, or all of them, and why installed ones cannot be used; a named one raises.
+
+    OptionError where `names` are no list of names.
+    """
     if names is not None:
+        _check_names(names)
         return [load_rule(name) for name in dict.fromkeys(names)], {}
     rules: list[Rule] = []
     failures: dict[str, PluginNotFound] = {}
@@ -31,3 +35,14 @@ def load_rules(names: Sequence[str] | None) -> tuple[list[Rule], dict[str, Plugi
         except PluginNotFound as error:
             failures[name] = error
     return rules, failures
+
+
+def _check_names(names: object) -> None:
+    if isinstance(names, str) or not isinstance(names, Collection):
+        what = repr(names) if isinstance(names, str) else f"a {type(names).__name__}"
+        raise OptionError(f"`rules` is {what}; expected a list of names of rules, such as ['dead_layer']")
+    for name in names:
+        if not isinstance(name, str):
+            raise OptionError(
+                f"`rules` holds a {type(name).__name__}; expected names of rules, such as 'dead_layer'"
+            )

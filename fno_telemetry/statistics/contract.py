@@ -174,13 +174,22 @@ def why_no_statistic(statistic: Any) -> str | None:
     for attribute in ("name", "of", "needs", "quantities", "measure", "summarize"):
         if not hasattr(statistic, attribute):
             return f"it has no `{attribute}`"
+    if not isinstance(statistic.name, str):
+        return f"its `name` is {statistic.name!r}; expected a text"
     if statistic.of not in get_args(Of):
         return f"its `of` is {statistic.of!r}; expected one of {', '.join(get_args(Of))}"
-    if isinstance(statistic.needs, str) or not all(isinstance(name, str) for name in statistic.needs):
+    if not _is_tuple_of(str, statistic.needs):
         return f"its `needs` is {statistic.needs!r}; expected a tuple of names"
-    if not statistic.quantities or not all(isinstance(one, Quantity) for one in statistic.quantities):
+    if not statistic.quantities or not _is_tuple_of(Quantity, statistic.quantities):
         return "its `quantities` is not a tuple of Quantity with at least one element"
+    for method in ("measure", "summarize"):
+        if not callable(getattr(statistic, method)):
+            return f"its `{method}` is not a method"
     return None
+
+
+def _is_tuple_of(kind: type, value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, kind) for one in value)
 
 
 def merge_states(first: Any, second: Any) -> Any:

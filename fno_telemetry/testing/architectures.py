@@ -15,7 +15,7 @@ from torch import nn
 
 from fno_telemetry.architectures.contract import EXAMPLE_SHAPE, Architecture
 from fno_telemetry.errors import ModelError
-from fno_telemetry.testing.promises import calling, one_line, require
+from fno_telemetry.testing.promises import calling, require
 from fno_telemetry.tracing.nested_tensors import tensors_in
 
 Shapes = dict[str, tuple[int, ...]]
@@ -99,18 +99,17 @@ def check_odd_shapes(architecture: Architecture) -> None:
 
 def check_unknown_argument(architecture: Architecture) -> None:
     """An unknown argument is a ModelError in one line that names the arguments there are."""
-    try:
-        architecture.build(**{_UNKNOWN: 1})
-    except ModelError as error:
-        text = str(error)
-    except Exception as error:
-        raise AssertionError(
-            f"an unknown argument of {architecture.name!r} raised {type(error).__name__}: {one_line(error)}; "
-            "a ModelError was expected"
-        ) from error
-    else:
+    text = None
+    with calling(f"an unknown argument of {architecture.name!r}", expected="a ModelError was expected"):
+        try:
+            architecture.build(**{_UNKNOWN: 1})
+        except ModelError as error:
+            text = str(error)
+    if text is None:
         raise AssertionError(f"{architecture.name!r} was built with an unknown argument, {_UNKNOWN}=1")
-    missing = [name for name in (_UNKNOWN, *architecture.example_arguments()) if name not in text]
+    with calling("`example_arguments`"):
+        known = list(architecture.example_arguments())
+    missing = [name for name in (_UNKNOWN, *known) if name not in text]
     require(not missing, f"the error for an unknown argument names no {', '.join(missing)}: {text}")
 
 
@@ -149,19 +148,19 @@ def _build(architecture: Architecture, arguments: Mapping[str, object], which: s
 
 
 def _shapes(network: nn.Module) -> Shapes:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    with calling("`state_dict` of the network"):
+        return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
 def _arguments(
     architecture: Architecture, shapes: Shapes, hyper_parameters: Mapping[str, object] | None = None
 ) -> dict[str, object] | None:
-    try:
+    with calling(
+        f"`arguments` of {architecture.name!r}",
+        when="for shapes that it does not know",
+        expected="None was expected",
+    ):
         return architecture.arguments(shapes, hyper_parameters or {})
-    except Exception as error:
-        raise AssertionError(
-            f"`arguments` of {architecture.name!r} raised {type(error).__name__} for shapes that it does not "
-            f"know: {one_line(error)}; None was expected"
-        ) from error
 
 
 def _no_axes(shape: tuple[int, ...]) -> tuple[int, ...]:

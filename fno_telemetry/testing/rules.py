@@ -8,7 +8,7 @@ check_rule(loud_layer)
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from fno_telemetry.diagnosis.example_records import healthy_record, make_series,
 from fno_telemetry.diagnosis.places import Place, block_places, tensor_places
 from fno_telemetry.findings import MODEL, SEVERITIES, to_one_line
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.testing.promises import calling, require
 
 _PARTS = ("Formula", "Default", "False alarm when")
 
@@ -65,15 +66,15 @@ def _make_example(rule: Rule, name: str) -> _Of:
     make: Example | None = getattr(rule, name)
     if make is None:
         raise AssertionError(f"rule {rule.name}: it has no example: give @rule(…) the argument `{name}`")
-    try:
+    with calling(f"rule {rule.name}: `{name}`"):
         example = make()
-    except Exception as error:
-        raise AssertionError(f"rule {rule.name}: `{name}` raises {_in_one_line(error)}") from error
     if not rule.takes_series:
         _require(rule, isinstance(example, CaptureRecord), f"`{name}` must return a record")
         return example
     _require(rule, isinstance(example, Sequence), f"`{name}` must return the list of records of a series")
     records = list(example) if isinstance(example, Sequence) else []
+    are_records = all(isinstance(record, CaptureRecord) for record in records)
+    _require(rule, are_records, f"`{name}` must return a list of records, returned {example!r}")
     steps = [record.step for record in records]
     known = [step for step in steps if step is not None]
     rising = len(known) >= 2 and known == steps and known == sorted(set(known))
@@ -82,12 +83,14 @@ def _make_example(rule: Rule, name: str) -> _Of:
 
 
 def _apply(rule: Rule, of: _Of, what: str, **arguments: Any) -> list[Symptom]:
-    """Return the symptoms; AssertionError where the rule raises, or changes what it reads."""
+    """Return the symptoms; AssertionError where the rule raises, yields others, or changes what it reads."""
     before = copy.deepcopy(of)
-    try:
+    with calling(f"rule {rule.name}: its function, given {what},"):
         symptoms = list(rule(of, **arguments))
-    except Exception as error:
-        raise AssertionError(f"rule {rule.name}: raises {_in_one_line(error)} on {what}") from error
+    for symptom in symptoms:
+        _require(rule, isinstance(symptom, Symptom), f"yields a {type(symptom).__name__}, not a Symptom")
+        is_place = symptom.place is None or isinstance(symptom.place, Place)
+        _require(rule, is_place, f"the place of a symptom is {symptom.place!r}, not a Place")
     _require(rule, of == before, f"changes the record that it reads: {what}")
     return symptoms
 
@@ -101,7 +104,6 @@ def _check_silence(rule: Rule, of: _Of, what: str, **arguments: Any) -> None:
 
 
 def _check_symptom(rule: Rule, symptom: Symptom, of: _Of) -> None:
-    _require(rule, isinstance(symptom, Symptom), f"yields a {type(symptom).__name__}, not a Symptom")
     _require(
         rule,
         symptom.severity in SEVERITIES,
@@ -111,6 +113,8 @@ def _check_symptom(rule: Rule, symptom: Symptom, of: _Of) -> None:
         text = getattr(symptom, name)
         plain = isinstance(text, str) and text != "" and text == to_one_line(text)
         _require(rule, plain, f"its {name} must be one line of text, is {text!r}")
+    evidence: object = symptom.evidence
+    _require(rule, isinstance(evidence, Mapping), f"its evidence is {evidence!r}, not a mapping")
     numbers = [value for value in symptom.evidence.values() if isinstance(value, int | float)]
     _require(rule, bool(numbers), "its evidence holds no number")
     for name, value in symptom.evidence.items():
@@ -147,10 +151,5 @@ def _remove_layers(record: CaptureRecord) -> CaptureRecord:
     return replace(record, modules=(), blocks=(), input=None, output=None, outputs=())
 
 
-def _in_one_line(error: Exception) -> str:
-    return to_one_line(f"{type(error).__name__}: {error}")
-
-
 def _require(rule: Rule, holds: bool, why: str) -> None:
-    if not holds:
-        raise AssertionError(f"rule {rule.name}: {why}")
+    require(holds, f"rule {rule.name}: {why}")

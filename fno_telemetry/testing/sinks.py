@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from fno_telemetry import keys
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import PRECISION, RunContext, Sink
 from fno_telemetry.testing import example_record
-from fno_telemetry.testing.promises import calling, one_line, require
+from fno_telemetry.testing.promises import calling, require
 
 Make = Callable[[], Sink]
 """Makes a new sink at each call: a class, a function, or a `functools.partial` of one."""
@@ -54,7 +55,7 @@ def check_sink(make: Make, folder: Path, name: str | None = None) -> None:
     """
     check_members(make, folder)
     if name is not None:
-        found = make().name
+        found = _made(make).name
         require(
             found == name, f"the sink is called {found!r}, and the plug-in {name!r}: one name was expected"
         )
@@ -66,8 +67,7 @@ def check_sink(make: Make, folder: Path, name: str | None = None) -> None:
 
 def check_members(make: Make, folder: Path) -> None:
     """A sink has a name and every method of the contract."""
-    with calling("the constructor"):
-        sink: Any = make()
+    sink: Any = _made(make)
     name = getattr(sink, "name", None)
     require(isinstance(name, str) and name, f"`name` is {name!r}: a text was expected")
     missing = [method for method in _METHODS if not callable(getattr(sink, method, None))]
@@ -76,12 +76,12 @@ def check_members(make: Make, folder: Path) -> None:
 
 def check_without_opening(make: Make, folder: Path) -> None:
     """A sink that was never opened can be closed, and has nothing to show."""
-    _require_no_lines(_close(make(), ok=False), "before it was opened")
+    _require_no_lines(_close(_made(make), ok=False), "before it was opened")
 
 
 def check_opening_alone(make: Make, folder: Path) -> None:
     """Without a record nothing is left behind, and there is nothing to read or to look at."""
-    sink = make()
+    sink = _made(make)
     before = _content(folder)  # a writer of the caller may have a file already
     with calling("open"):
         sink.open(_run(folder))
@@ -96,13 +96,11 @@ def check_opening_alone(make: Make, folder: Path) -> None:
 def check_kill(make: Make, folder: Path) -> None:
     """What was flushed survives a kill of the process, and a new sink finds it."""
     record, run = example_record.example(), _run(folder)
-    try:
+    with calling(
+        "another process cannot make this sink: pickling it",
+        expected="give a class or function of a module, or a functools.partial of one",
+    ):
         given = pickle.dumps(sys.path) + pickle.dumps((make, run, record))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise AssertionError(
-            "another process cannot make this sink: give a class or function of a module, or a "
-            f"functools.partial of one ({one_line(error)})"
-        ) from error
     # A file, because a pipe would stay open for as long as any process that the sink has started.
     with tempfile.TemporaryFile() as errors:
         command = [sys.executable, "-c", _WRITER]
@@ -116,7 +114,7 @@ def check_kill(make: Make, folder: Path) -> None:
         told = errors.read().decode(errors="replace").strip().splitlines()
     failed = f"writing in another process failed: {told[-1] if told else f'exit code {done.returncode}'}"
     require(done.returncode in (-_KILLED, _KILLED), failed)
-    _require_found(make(), folder, [record], "flushed before the process was killed")
+    _require_found(_made(make), folder, [record], "flushed before the process was killed")
 
 
 def check_records(make: Make, folder: Path) -> None:
@@ -148,7 +146,7 @@ def check_opening_again(make: Make, folder: Path) -> None:
     """A closed sink can be opened for the next run."""
     first = example_record.example()
     second = example_record.at_step(first, 2000)
-    sink = make()
+    sink = _made(make)
     for record in (first, second):
         with calling("open"):
             sink.open(_run(folder))
@@ -187,8 +185,13 @@ def _run(folder: Path) -> RunContext:
     return RunContext(folder, experiment="demo")
 
 
+def _made(make: Make) -> Sink:
+    with calling("the constructor"):
+        return make()
+
+
 def _opened(make: Make, run: RunContext) -> Sink:
-    sink = make()
+    sink = _made(make)
     with calling("open"):
         sink.open(run)
     return sink
@@ -239,10 +242,12 @@ def _require_numbers(sink: Sink, found: Mapping[Any, Any], record: CaptureRecord
     is_found = record.step in found
     require(is_found, f"the {sink.name} sink lost the record {of} ({which}): `read_back` does not find it")
     numbers = found[record.step]
+    are_numbers = isinstance(numbers, Mapping)
+    require(are_numbers, f"`read_back` finds {numbers!r} {of}: a mapping from keys to numbers was expected")
     for key, value in keys.numbers(record):
         read = numbers.get(key)
         require(read is not None, f"the {sink.name} sink lost {key} {of}, which is {value} ({which})")
-        is_equal = math.isclose(read, value, rel_tol=PRECISION)
+        is_equal = isinstance(read, Real) and math.isclose(read, value, rel_tol=PRECISION)
         require(is_equal, f"the {sink.name} sink changed {key} {of} from {value} to {read} ({which})")
 
 

@@ -9,6 +9,7 @@ Each check raises AssertionError with one line.
 """
 
 import copy
+import functools
 import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,22 +23,23 @@ from fno_telemetry import plugins
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import (
-    Empty,
     Known,
     Statistic,
     Summary,
-    Undefined,
     keys_of,
     merge_states,
     on_host,
     summarize_state,
     why_no_statistic,
 )
-from fno_telemetry.testing.promises import require
+from fno_telemetry.testing.promises import calling, require
 from fno_telemetry.testing.subjects import MERGED_OVER_BATCHES, SHAPE, Data, example_data, make_subject
 
 SPLITS = ((3, 3), (1, 5), (1, 2, 3), (1, 1, 1, 1, 1, 1))
 """Sizes of batches that the six samples are split into."""
+
+_ORDINARY = "float32"
+"""The name of data to which the numbers of every statistic of a tensor apply."""
 
 TOLERANCE = 1e-6
 """Numbers of a split agree with those of the whole to this share of the largest number."""
@@ -49,10 +51,13 @@ Reference = Callable[[torch.Tensor], Mapping[str, float | None]]
 def check_statistic(statistic: Statistic, reference: Reference | None = None) -> None:
     """Check everything that a statistic promises; AssertionError says which promise it breaks.
 
-    `reference` returns for a tensor the numbers that the statistic should give, from slow and obvious NumPy;
-    it is asked for statistics of a "tensor" only.
+    `reference` returns for a tensor every number that the statistic should give, from slow and obvious NumPy;
+    it is for statistics of a "tensor" only.
     """
     check_declarations(statistic)
+    if reference is not None:
+        require(statistic.of == "tensor", f"{statistic.name}: a reference is for statistics of a tensor")
+        require(callable(reference), f"{statistic.name}: the reference is {reference!r}, not a function")
     for data in example_data():
         check_numbers(statistic, Data(data.name, data.tensor.clone()))
         check_nothing_changes(statistic, data)
@@ -65,8 +70,9 @@ def check_statistic(statistic: Statistic, reference: Reference | None = None) ->
 
 def check_declarations(statistic: Statistic) -> None:
     """Check its name, what it is of, its needs and its quantities."""
-    name = getattr(statistic, "name", type(statistic).__name__)
-    reason = why_no_statistic(statistic)
+    with calling(f"an attribute of {type(statistic).__name__}"):
+        name = getattr(statistic, "name", type(statistic).__name__)
+        reason = why_no_statistic(statistic)
     require(reason is None, f"{name}: {reason}")
     require(statistic.name.isidentifier(), f"{name}: its name is no identifier")
     keys = keys_of(statistic)
@@ -76,15 +82,39 @@ def check_declarations(statistic: Statistic) -> None:
         require(
             needed in known, f"{name}: it needs {needed!r}, which is no statistic; known: {', '.join(known)}"
         )
+    _check_names_are_new(statistic)
+
+
+def _check_names_are_new(statistic: Statistic) -> None:
+    """Check that it is not another one under a built-in name, and overwrites no built-in number."""
+    for built_in in plugins.STATISTICS:
+        other: Statistic = plugins.load("statistics", built_in)()
+        if type(statistic) is type(other):
+            continue
+        require(
+            statistic.name != built_in,
+            f"{statistic.name}: a built-in statistic has this name; give it one of its own",
+        )
+        shared = [key for key in keys_of(statistic) if key in keys_of(other)]
+        require(
+            not shared,
+            f"{statistic.name}: it gives {', '.join(shared)}, as the built-in statistic {built_in!r} does: "
+            "one would overwrite the other, so the names of quantities must be new",
+        )
 
 
 def check_numbers(statistic: Statistic, data: Data) -> None:
     """Check that it gives exactly its quantities: numbers, or None with a reason in one line."""
-    state = statistic.measure(make_subject(statistic.of, data))
+    state = _measure(statistic, data)
+    where = f"{statistic.name} of {data.name} data"
     if state is None:
+        require(
+            statistic.of != "tensor" or data.name != _ORDINARY,
+            f"{where}: `measure` returned None, which means that the numbers do not apply; "
+            "for this data they do",
+        )
         return
     summary = _summarize(statistic, state, data)
-    where = f"{statistic.name} of {data.name} data"
     require(
         set(summary.stats) == set(keys_of(statistic)),
         f"{where}: it gives {sorted(summary.stats)} and declares {sorted(keys_of(statistic))}",
@@ -92,12 +122,10 @@ def check_numbers(statistic: Statistic, data: Data) -> None:
     for key, value in summary.stats.items():
         if value is None:
             reason = summary.reasons.get(key, "")
-            require(bool(reason.strip()) and reason.isprintable(), f"{where}: {key} is None without a reason")
+            has_reason = isinstance(reason, str) and bool(reason.strip()) and reason.isprintable()
+            require(has_reason, f"{where}: {key} is None without a reason")
         else:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            require(
-                is_number and math.isfinite(value), f"{where}: {key} is {value!r}, which is no finite number"
-            )
+            require(math.isfinite(value), f"{where}: {key} is {value!r}, which is no finite number")
 
 
 def check_splits(statistic: Statistic, data: Data) -> None:
@@ -105,34 +133,37 @@ def check_splits(statistic: Statistic, data: Data) -> None:
 
     Kinds that are measured once are measured twice instead, which gives the same.
     """
-    whole = statistic.measure(make_subject(statistic.of, data))
+    whole = _measure(statistic, data)
     if whole is None:
         return
     expected = _summarize(statistic, whole, data)
     if statistic.of not in MERGED_OVER_BATCHES:
-        again = statistic.measure(make_subject(statistic.of, data))
+        again = _measure(statistic, data)
+        require(again is not None, f"{statistic.name} of {data.name} data: None when it is measured again")
         _assert_alike(statistic, data, "measured twice", _summarize(statistic, again, data), expected)
         return
     for sizes in SPLITS:
-        states = [statistic.measure(make_subject(statistic.of, part)) for part in data.split(sizes)]
+        states = [_measure(statistic, part) for part in data.split(sizes)]
         for order in _orders(states):
             merged = _merge(statistic, order)
             what = f"in batches of {', '.join(map(str, sizes))} samples"
             _assert_alike(statistic, data, what, _summarize(statistic, merged, data), expected)
-    kept = pickle.loads(pickle.dumps(on_host(whole)))  # noqa: S301 - made in the line itself
+    with calling(f"pickling the state of {statistic.name}"):
+        kept = pickle.loads(pickle.dumps(on_host(whole)))  # noqa: S301 - made in the line itself
     _assert_alike(statistic, data, "after a pickle", _summarize(statistic, kept, data), expected)
 
 
 def check_nothing_changes(statistic: Statistic, data: Data) -> None:
     """Check that measuring alters no bit of the tensor, and merging neither of the states."""
     before = data.tensor.clone()
-    state = statistic.measure(make_subject(statistic.of, data))
+    state = _measure(statistic, data)
     same = torch.equal(before.nan_to_num(7.0), data.tensor.nan_to_num(7.0))
     require(same, f"{statistic.name}: measuring {data.name} data wrote into the tensor")
     if state is None or statistic.of not in MERGED_OVER_BATCHES:
         return
-    kept = copy.deepcopy(state)
-    _merge(statistic, [state, statistic.measure(make_subject(statistic.of, data))])
+    with calling(f"copying the state of {statistic.name}"):
+        kept = copy.deepcopy(state)
+    _merge(statistic, [state, _measure(statistic, data)])
     one, other = _summarize(statistic, state, data), _summarize(statistic, kept, data)
     _assert_alike(statistic, data, "after it was merged into another", one, other)
 
@@ -143,8 +174,8 @@ def check_empty(statistic: Statistic) -> None:
         return
     data = example_data()[2]
     nothing = Data("empty", data.tensor[:0])
-    empty = statistic.measure(make_subject(statistic.of, nothing))
-    state = statistic.measure(make_subject(statistic.of, data))
+    empty = _measure(statistic, nothing)
+    state = _measure(statistic, data)
     if empty is None or state is None:
         return
     check_numbers(statistic, nothing)
@@ -163,7 +194,7 @@ def check_no_host_sync(statistic: Statistic) -> None:
         return
     for data in example_data():
         activation = _OnDevice(data.tensor, Layout(sample=0, channel=1, space=(2, 3)))
-        with _NoLooking() as looking:
+        with calling(f"`measure` of {statistic.name}, given {data.name} data,"), _NoLooking() as looking:
             statistic.measure(activation)
         seen = ", ".join(dict.fromkeys(looking.seen))
         what = f"{statistic.name}: measuring {data.name} data looks at a value on the host ({seen})"
@@ -193,16 +224,31 @@ class _NoLooking(TorchDispatchMode):
 
 
 def _check_reference(statistic: Statistic, data: Data, reference: Reference) -> None:
-    require(statistic.of == "tensor", f"{statistic.name}: a reference is for statistics of a tensor")
-    found = _summarize(statistic, statistic.measure(make_subject("tensor", data)), data).stats
-    for key, expected in reference(data.tensor).items():
+    state = _measure(statistic, data)
+    if state is None:
+        return
+    where = f"{statistic.name} of {data.name} data"
+    found = _summarize(statistic, state, data).stats
+    with calling(f"{where}: the reference"):
+        told: object = reference(data.tensor.clone())
+    if not isinstance(told, Mapping):
+        raise AssertionError(f"{where}: the reference returned a {type(told).__name__}, not a mapping")
+    require(
+        set(told) == set(found),
+        f"{where}: the reference gives {list(told)}, and the statistic {list(found)}",
+    )
+    for key, expected in told.items():
         value = found[key]
-        close = value == expected or (
-            value is not None and expected is not None and math.isclose(value, expected, rel_tol=1e-5)
-        )
         require(
-            close, f"{statistic.name} of {data.name} data: {key} is {value}, the reference says {expected}"
+            expected is None or hasattr(expected, "__float__"),
+            f"{where}: the reference says that {key} is {expected!r}, which is no number",
         )
+        with calling(f"{where}: the reference's {key} as a number"):
+            number = None if expected is None else float(expected)
+        close = value == number or (
+            value is not None and number is not None and math.isclose(value, number, rel_tol=1e-5)
+        )
+        require(close, f"{where}: {key} is {value}, the reference says {number}")
 
 
 def _orders(states: Sequence[Any]) -> Iterator[list[Any]]:
@@ -214,25 +260,39 @@ def _orders(states: Sequence[Any]) -> Iterator[list[Any]]:
 
 
 def _merge(statistic: Statistic, states: Sequence[Any]) -> Any:
-    merged = states[0]
-    for state in states[1:]:
+    for state in states:
         require(state is not None, f"{statistic.name}: it says nothing of a part, and something of the whole")
-        merged = merge_states(merged, state)
-    return merged
+    with calling(f"`merge` of a state of {statistic.name}"):
+        return functools.reduce(merge_states, states)
+
+
+def _measure(statistic: Statistic, data: Data) -> Any:
+    subject = make_subject(statistic.of, data)
+    with calling(f"`measure` of {statistic.name}, given {data.name} data,"):
+        return statistic.measure(subject)
 
 
 def _summarize(statistic: Statistic, state: Any, data: Data) -> Summary:
     numbers: dict[str, Value] = {}
     for name in statistic.needs:
-        needed = plugins.load("statistics", name)()
-        if needed.of == statistic.of:
-            own = needed.measure(make_subject(needed.of, data))
-            if own is not None:
-                numbers |= summarize_state(needed, own, Known(samples=SHAPE[0])).stats
+        with calling(f"the statistic {name!r}, which {statistic.name} needs,"):
+            needed = plugins.load("statistics", name)()
+            if needed.of == statistic.of:
+                own = needed.measure(make_subject(needed.of, data))
+                if own is not None:
+                    numbers |= summarize_state(needed, own, Known(samples=SHAPE[0])).stats
     known = Known(numbers, {"sample_variation": 0.5}, SHAPE[0])
-    if isinstance(state, Undefined | Empty):
-        return summarize_state(statistic, state, known)
-    return statistic.summarize(on_host(state), known)
+    where = f"{statistic.name} of {data.name} data"
+    with calling(f"{where}: `summarize`"):
+        summary: object = summarize_state(statistic, on_host(state), known)
+    if not isinstance(summary, Summary):
+        raise AssertionError(f"{where}: `summarize` returned a {type(summary).__name__}, not a Summary")
+    for part in (summary.stats, summary.reasons):
+        require(isinstance(part, Mapping), f"{where}: its Summary holds {part!r}, which is no mapping")
+    for key, value in summary.stats.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        require(value is None or is_number, f"{where}: {key} is {value!r}, which is no finite number")
+    return summary
 
 
 def _assert_alike(statistic: Statistic, data: Data, what: str, found: Summary, expected: Summary) -> None:

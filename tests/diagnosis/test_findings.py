@@ -5,6 +5,7 @@ import pytest
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis import example_records, rule
 from fno_telemetry.diagnosis.findings import diagnose
+from fno_telemetry.diagnosis.installed_rules import load_rule
 from fno_telemetry.diagnosis.places import block_places, module_places
 from fno_telemetry.errors import OptionError, PluginNotFound, ReportError
 from fno_telemetry.findings import SEVERITIES
@@ -225,3 +226,37 @@ def test_a_block_comes_after_its_branches(record):
     for place in block_places(record):
         assert named[f"{place.name}.local"] < place.position < named[f"{place.name}.act"]
     assert len(positions) == len(record.modules)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("x.json", "`diagnose` was given a str; expected records, as from ft.capture or ft.load_report$"),
+        (None, "`diagnose` was given a NoneType; expected records"),
+        ([], "`diagnose` was given a list; expected records, .*, each as an argument of its own$"),
+    ],
+    ids=["text", "none", "list"],
+)
+def test_what_is_no_record_is_refused(record, given, message):
+    with pytest.raises(OptionError, match=message):
+        diagnose(given)
+    if given is not None:
+        with pytest.raises(OptionError, match=message):
+            diagnose(record, baseline=given)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (
+            "dead_layer",
+            r"`rules` is 'dead_layer'; expected a list of names of rules, such as \['dead_layer'\]$",
+        ),
+        (3, "`rules` is a int; expected a list of names"),
+        ([load_rule("dead_layer")], "`rules` holds a Rule; expected names of rules, such as 'dead_layer'$"),
+    ],
+    ids=["text", "number", "rule"],
+)
+def test_rules_that_are_no_list_of_names_are_refused(record, rules, message):
+    with pytest.raises(OptionError, match=message):
+        diagnose(record, rules=rules)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,16 @@ import pytest
 
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis import Consequences, Rule, Symptom, module_places, rule
-from fno_telemetry.diagnosis.example_records import change_module, healthy_record, make_series, set_step
+from fno_telemetry.diagnosis.example_records import (
+    change_block,
+    change_module,
+    healthy_record,
+    make_series,
+    set_step,
+)
 from fno_telemetry.diagnosis.installed_rules import load_rule
+from fno_telemetry.errors import OptionError
+from fno_telemetry.quantities import Quantity
 from fno_telemetry.testing.rules import check_rule
 
 
@@ -139,6 +148,20 @@ def no_symptom(record: Any, *, most: float = 50) -> Any:
     yield from (found.message for found in find_loud(record, most=most))
 
 
+def leaves(record: Any, *, most: float = 50) -> Any:
+    if list(find_loud(record, most=most)):
+        sys.exit(3)
+    yield from ()
+
+
+def no_mapping(record: Any, *, most: float = 50) -> Any:
+    yield from find_loud(record, most=most, evidence=3)
+
+
+def named_place(record: Any, *, most: float = 50) -> Any:
+    yield from (replace(found, place="head") for found in find_loud(record, most=most))
+
+
 def elsewhere(record: Any, *, most: float = 50) -> Any:
     for found in find_loud(record, most=most):
         yield replace(found, place=replace(found.place, name="tail"))
@@ -166,7 +189,7 @@ SERIES = {
         (fires_on_healthy, {}, "fires on its example `silent_on`: lifter.conv is loud"),
         (fires_on_healthy, {"silent_on": lambda: set_step(make_quiet(), 1)}, "fires on a healthy record"),
         (fires_on_null, {}, "fires on a record whose statistics are all null: the model is quiet"),
-        (raises_on_null, {}, "raises TypeError: .* on a record whose statistics are all null"),
+        (raises_on_null, {}, "given a record whose statistics are all null, raised TypeError"),
         (never_fires, {}, "finds nothing in its example `fires_on`"),
         (fires_everywhere_with_a_baseline, {}, "fires on a healthy record with itself as baseline"),
         (two_lines, {}, "its message must be one line of text"),
@@ -178,12 +201,17 @@ SERIES = {
         (changes_the_record, {}, "changes the record that it reads"),
         (sound, {"fires_on": None}, "give @rule(…) the argument `fires_on`"),
         (sound, {"silent_on": None}, "give @rule(…) the argument `silent_on`"),
-        (sound, {"fires_on": lambda: 1 / 0}, "`fires_on` raises ZeroDivisionError"),
+        (sound, {"fires_on": lambda: 1 / 0}, "`fires_on` raised ZeroDivisionError"),
+        (sound, {"fires_on": lambda: sys.exit(2)}, "`fires_on` raised SystemExit: 2"),
+        (leaves, {}, "its function, given its example `fires_on`, raised SystemExit: 3"),
+        (no_mapping, {}, "its evidence is 3, not a mapping"),
+        (named_place, {}, "the place of a symptom is 'head', not a Place"),
         (sound, {"fires_on": lambda: [healthy_record()]}, "`fires_on` must return a record"),
         (sound, {"text": "Formula: most. Default: 50."}, "its docstring does not say 'False alarm when'"),
         (sound, {"text": TEXT.replace("most", "limit")}, "does not explain the threshold 'most'"),
         (sound, {"thresholds": {"most": float("nan")}}, "the default of 'most' is nan"),
         (loud_series, SERIES, "must name the `record` of the series"),
+        (loud_series, SERIES | {"fires_on": lambda: [1, 2]}, "must return a list of records, returned"),
         (loud_series, {}, "must return the list of records of a series"),
         (loud_series, SERIES | {"fires_on": lambda: make_series(healthy_record())}, "two records or more"),
     ],
@@ -213,9 +241,9 @@ def test_a_plain_function_is_refused_with_what_to_do() -> None:
 
 
 def test_an_unknown_topic_and_a_threshold_that_is_no_number_are_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="'value' is not a topic of rules; expected one of input, "):
+    with pytest.raises(OptionError, match="'value' is not a topic of rules; expected one of input, "):
         rule(about="value")(sound)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'gradient' is not a topic"):
+    with pytest.raises(OptionError, match="'gradient' is not a topic"):
         Consequences(about=("gradient",))  # type: ignore[arg-type]
 
     def worded(record: Any, *, most: Any = "loud") -> Any:
@@ -223,3 +251,16 @@ def test_an_unknown_topic_and_a_threshold_that_is_no_number_are_refused_at_once(
 
     with pytest.raises(TypeError, match="rule worded: the default of threshold most must be a number"):
         rule(about="values")(worded)
+
+
+def test_a_misspelled_number_of_an_example_is_refused_and_one_of_another_package_is_not() -> None:
+    record = healthy_record()
+    with pytest.raises(OptionError, match="no number of the record is called 'rmz'; did you mean 'rms'"):
+        change_module(record, "blocks.1.local", rmz=1.0)
+    with pytest.raises(OptionError, match="did you mean 'class_name'"):
+        change_module(record, "blocks.1.local", clas_name="Linear")
+    with pytest.raises(OptionError, match="did you mean 'gain'"):
+        change_block(record, 0, gainn=1.0)
+    assert change_module(record, "head", loudness=2.0).module("head").stats["loudness"] == 2.0
+    with_own = replace(record, quantities=(Quantity(name="rmz", title="another size"),))
+    assert change_module(with_own, "head", rmz=2.0).module("head").stats["rmz"] == 2.0

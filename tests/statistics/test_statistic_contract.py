@@ -1,5 +1,6 @@
 """What every statistic promises, whichever it is: built in, or of another package."""
 
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -97,6 +98,49 @@ class Twice(Peak):
     quantities = (*select("rms"), *select("rms"))
 
 
+class Divides(Peak):
+    def measure(self, activation):
+        return 1 / 0
+
+
+class Leaves(Peak):
+    def measure(self, activation):
+        sys.exit(1)
+
+
+class SummarizesNothing(Peak):
+    def summarize(self, state, known):
+        return None
+
+
+class NeedsNone(Peak):
+    needs = None
+
+
+class NeedsANumber(Peak):
+    needs = 5
+
+
+class NeedsAList(Peak):
+    needs = ["values"]  # noqa: RUF012 - the mistake
+
+
+class NeverApplies(Peak):
+    def measure(self, activation):
+        return None
+
+
+class OtherValues(Peak):
+    name = "values"
+
+
+class Overwrites(Peak):
+    quantities = select("rms")
+
+    def summarize(self, state, known):
+        return Summary({"rms": float(state.peak)})
+
+
 @pytest.mark.parametrize(
     ("statistic", "reason"),
     [
@@ -109,6 +153,15 @@ class Twice(Peak):
         (OfNothing(), "its `of` is 'feelings'"),
         (NeedsAStranger(), "no statistic"),
         (Twice(), "stands twice"),
+        (Divides(), "`measure` of peak, given float16 data, raised ZeroDivisionError: division by zero"),
+        (Leaves(), "`measure` of peak, given float16 data, raised SystemExit: 1"),
+        (SummarizesNothing(), "`summarize` returned a NoneType, not a Summary"),
+        (NeedsNone(), "its `needs` is None; expected a tuple of names"),
+        (NeedsANumber(), "its `needs` is 5; expected a tuple of names"),
+        (NeedsAList(), "expected a tuple of names"),
+        (NeverApplies(), "float32 data: `measure` returned None, .* for this data they do"),
+        (OtherValues(), "values: a built-in statistic has this name"),
+        (Overwrites(), "peak: it gives rms, as the built-in statistic 'values' does"),
         (object(), "it has no `name`"),
     ],
     ids=lambda given: type(given).__name__ if not isinstance(given, str) else "",
@@ -122,3 +175,29 @@ def test_a_wrong_one_fails_in_one_line(statistic, reason):
 def test_one_that_the_reference_contradicts_fails():
     with pytest.raises(AssertionError, match="the reference says"):
         check_statistic(Peak(), lambda tensor: {"peak": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        (lambda tensor: {"peak": 1 / 0}, "the reference raised ZeroDivisionError"),
+        (lambda tensor: sys.exit(4), "the reference raised SystemExit: 4"),
+        (lambda tensor: None, "the reference returned a NoneType, not a mapping"),
+        (lambda tensor: {"peak": "a"}, "the reference says that peak is 'a', which is no number"),
+        (lambda tensor: {}, r"the reference gives \[\], and the statistic \['peak'\]"),
+        (lambda tensor: {"other": 1.0}, r"the reference gives \['other'\]"),
+        (5, "the reference is 5, not a function"),
+    ],
+)
+def test_a_wrong_reference_fails_in_one_line(reference, reason):
+    with pytest.raises(AssertionError, match=reason) as caught:
+        check_statistic(Peak(), reference)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interrupt_ends_the_check():
+    def interrupt(tensor):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_statistic(Peak(), interrupt)
