@@ -6,7 +6,7 @@ import fno_telemetry as ft
 from fno_telemetry import sinks, sources
 from fno_telemetry_cli.options.output import WandbOptions
 
-_OF_PROGRAMS = ("json.path", "tensorboard.writer", "wandb.run")
+_OF_PROGRAMS = ("json.path", "tensorboard.writer", "wandb.run", "wandb.commit")
 """Arguments of sinks that only a program can give, or that `--output` decides."""
 
 
@@ -34,21 +34,46 @@ def choose_sinks(
 
 
 def _parse(texts: Iterable[str], chosen: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Return the options of each sink; OptionError for a sink that is not chosen."""
+    """Return the options of each sink; OptionError for what cannot be used."""
     found: dict[str, dict[str, object]] = {}
     for text in texts:
         name, dot, setting = text.partition(".")
-        if not dot or "=" in name:
+        typed_key, equals, _ = setting.partition("=")
+        if dot and not name.strip():
+            raise ft.OptionError(
+                f"--sink-option {text!r}: NAME, the sink, is missing; expected NAME.KEY=VALUE"
+            )
+        if not dot or "=" in name or not equals or not typed_key.strip().isidentifier():
             raise ft.OptionError(f"--sink-option {text!r}: expected NAME.KEY=VALUE, as in wandb.project=mine")
         if name not in chosen:
             raise ft.OptionError(
                 f"--sink-option {text}: the sink {name!r} is not chosen; add --sink {name}, or leave this out"
             )
-        key, value = sources.parse_setting(setting, "sink_option")
-        if f"{name}.{key}" in _OF_PROGRAMS:
-            raise ft.OptionError(f"--sink-option {name}.{key}: cannot be given on the command line")
-        found.setdefault(name, {})[key] = value
+        _refuse_unknown(text, name, typed_key.strip())
+        key, value = sources.parse_setting(setting, "sink_option", prefix=f"{name}.")
+        if (expected := sinks.find_misfit(name, key, value)) is not None:
+            raise ft.OptionError(f"--sink-option {text}: expected {expected} for {key}")
+        if key in found.setdefault(name, {}):
+            raise ft.OptionError(f"--sink-option {text}: {name}.{key} is given twice; leave one out")
+        found[name][key] = value
     return found
+
+
+def _refuse_unknown(text: str, name: str, key: str) -> None:
+    """Raise OptionError for a key that the sink does not have, or that only a program can give."""
+    if f"{name}.{key}" in _OF_PROGRAMS:
+        raise ft.OptionError(f"--sink-option {text}: {name}.{key} cannot be given on the command line")
+    known = sinks.list_options(name)
+    if known is None or key in known:
+        return
+    usable = [option for option in known if f"{name}.{option}" not in _OF_PROGRAMS]
+    if not usable:
+        raise ft.OptionError(
+            f"--sink-option {text}: the sink {name!r} has no options for the command line; leave this out"
+        )
+    raise ft.OptionError(
+        f"--sink-option {text}: the sink {name!r} has no option {key!r}; known: {', '.join(usable)}"
+    )
 
 
 def _wandb_options(wandb: WandbOptions, given: Mapping[str, object], group: str | None) -> dict[str, object]:

@@ -6,6 +6,8 @@ from .contract import Sink as Sink
 from .fan_out import FanOut as FanOut
 from .fan_out import Outcome as Outcome
 from .json_file import JsonFile as JsonFile
+from .options import find_misfit as find_misfit
+from .options import list_options as list_options
 from .options import make_sink as make_sink
 from .tensorboard.sink import TensorBoard as TensorBoard
 from .wandb.sink import WandbRun as WandbRun

@@ -8,7 +8,7 @@ LETTERS = "NCDHWLT"  # samples, channels, depth, height, width, length, time
 _DEFAULTS = {3: "NHW", 4: "NHWC"}
 _SUGGESTIONS = {
     1: '`axes="L"` for one signal',
-    2: '`axes="HW"` for one field',
+    2: '`axes="HW"` for one field, or `axes="NL"` for samples of one signal each',
     5: '`axes="NCDHW"` for volumes',
 }
 

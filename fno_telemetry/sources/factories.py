@@ -40,12 +40,17 @@ def parse_settings(items: Iterable[str]) -> dict[str, object]:
     return dict(parse_setting(item, "settings") for item in items)
 
 
-def parse_setting(item: str, argument: str) -> tuple[str, object]:
-    """Return key and value of one `key=value` text, given as `argument`; see `parse_settings`."""
+def parse_setting(item: str, argument: str, prefix: str = "") -> tuple[str, object]:
+    """Return key and value of one `key=value` text, given as `argument`; see `parse_settings`.
+
+    Messages quote the text with `prefix`, which was typed in front of it.
+    """
     key, equals, text = (part.strip() for part in item.partition("="))
     if not equals or not key.isidentifier():
-        raise OptionError(f"`{argument}` {item!r}: expected key=value, where key is the name of an argument.")
-    return key, _parse_value(item, text, argument)
+        raise OptionError(
+            f"`{argument}` {prefix + item!r}: expected key=value, where key is the name of an argument."
+        )
+    return key, _parse_value(prefix + item, text, argument)
 
 
 def import_object(spec: str) -> Any:

@@ -53,9 +53,8 @@ def test_options_reach_the_sink_as_toml_values(run, table):
     assert written() == {"delimiter": ";", "digits": 5, "header": False}
 
 
-def test_the_last_value_of_an_option_counts_and_a_bare_word_is_a_text(run, table):
-    options = ("--sink-option", "table.delimiter=tab", "--sink-option", "table.delimiter=space")
-    assert run(*LINE, "--sink", "table", *options).code == 0
+def test_a_bare_word_is_a_text(run, table):
+    assert run(*LINE, "--sink", "table", "--sink-option", "table.delimiter=space").code == 0
     assert written()["delimiter"] == "space"
 
 
@@ -73,6 +72,7 @@ def test_a_built_in_sink_takes_its_options(run, folder):
 
 TABLE = ("--sink", "table")
 WANDB = ("--sink", "wandb", "--wandb-project", "p")
+BOARD = ("--sink", "tensorboard")
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,35 @@ WANDB = ("--sink", "wandb", "--wandb-project", "p")
         ((*TABLE, "--sink-option", "tensorboard.layout=false"), ("'tensorboard'", "not chosen")),
         ((*TABLE, "--sink-option", "table"), ("'table'", "NAME.KEY=VALUE")),
         ((*TABLE, "--sink-option", "table=5"), ("'table=5'", "NAME.KEY=VALUE")),
-        ((*TABLE, "--sink-option", "table.digits"), ("--sink-option", "'digits'", "key=value")),
-        ((*TABLE, "--sink-option", "table.digits=[1"), ("--sink-option", "digits=[1", "TOML")),
+        ((*TABLE, "--sink-option", "table.digits"), ("--sink-option", "'table.digits'", "NAME.KEY=VALUE")),
+        (
+            (*TABLE, "--sink-option", "table.digits=[1"),
+            ("--sink-option table.digits=[1", "TOML", "'table.digits=\"…\"'"),
+        ),
         ((*TABLE, "--sink-option", "table.digit=5"), ("'table'", "'digit'", "delimiter, digits, header")),
         ((*TABLE, "--sink-option", "json.path='x'"), ("json.path", "cannot be given")),
         ((*WANDB, "--sink-option", "wandb.project=q"), ("--wandb-project", "wandb.project", "not both")),
-        ((*WANDB, "--sink-option", "wandb.mode=never"), ("mode", "'never'", "offline")),
+        ((*WANDB, "--sink-option", "wandb.mode=never"), ("wandb.mode=never", "online, offline or disabled")),
+        (
+            (*TABLE, "--sink-option", "table.digits="),
+            ("--sink-option table.digits=:", "'table.digits=\"…\"'"),
+        ),
+        (("--sink-option", "json.x="), ("--sink-option json.x=: the sink 'json' has no options",)),
+        (("--sink-option", "json."), ("--sink-option 'json.':", "NAME.KEY=VALUE")),
+        (("--sink-option", "json.="), ("--sink-option 'json.=':", "NAME.KEY=VALUE")),
+        ((*BOARD, "--sink-option", "tensorboard.log_dir=t\nb"), ("--sink-option tensorboard.log_dir=t b:",)),
+        (("--sink-option", ".x=1"), ("--sink-option '.x=1': NAME, the sink, is missing",)),
+        ((*BOARD, "--sink-option", "tensorboard.bogus=1"), ("no option 'bogus'; known: log_dir, layout",)),
+        (("--sink-option", "json.x=1"), ("'json' has no options for the command line",)),
+        ((*BOARD, "--sink-option", "tensorboard.log_dir=5"), ("log_dir=5: expected a path for log_dir",)),
+        ((*BOARD, "--sink-option", 'tensorboard.log_dir=""'), ('log_dir="": expected a path for log_dir',)),
+        ((*BOARD, "--sink-option", "tensorboard.layout=5"), ("layout=5: expected true or false for layout",)),
+        ((*WANDB, "--sink-option", 'wandb.alert="yes"'), ('wandb.alert="yes": expected true or false',)),
+        ((*WANDB, "--sink-option", "wandb.commit=true"), ("wandb.commit", "cannot be given")),
+        (
+            (*TABLE, "--sink-option", "table.digits=5", "--sink-option", "table.digits=6"),
+            ("--sink-option table.digits=6: table.digits is given twice",),
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_nothing_is_written(run, table, options, words):

@@ -8,10 +8,12 @@ import pytest
 from fno_telemetry.errors import MissingExtra, OptionError, PluginNotFound, SinkUnavailable
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.json_file import JsonFile
-from fno_telemetry.sinks.options import make_sink
+from fno_telemetry.sinks.options import find_misfit, list_options, make_sink
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 
 MODULE = """
+from pathlib import Path
+from typing import Literal
 from fno_telemetry.errors import MissingExtra
 from fno_telemetry.testing.in_memory_sink import InMemorySink
 
@@ -31,6 +33,20 @@ class Csv(InMemorySink):
 class Plain(InMemorySink):
     pass
 
+class Typed(InMemorySink):
+    def __init__(
+        self,
+        file: Path = Path("x"),
+        count: "int | None" = None,
+        share: float = 0.5,
+        kind: Literal["a", "b"] | bool = "a",
+        label: str = "",
+        other: "Unknown | None" = None,
+        pairs: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.given = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+
 def anything(**options):
     sink = InMemorySink()
     sink.given = options
@@ -47,7 +63,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info.mkdir()
     (tmp_path / "csv_sinks.py").write_text(MODULE)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: csv-sinks\nVersion: 1\n")
-    entries = {"csv": "Csv", "plain": "Plain", "anything": "anything", "nothing": "nothing"}
+    entries = {"csv": "Csv", "plain": "Plain", "typed": "Typed", "anything": "anything", "nothing": "nothing"}
     lines = [f"{name} = csv_sinks:{attribute}" for name, attribute in entries.items()]
     (info / "entry_points.txt").write_text("\n".join(["[fno_telemetry.sinks]", *lines, ""]))
     monkeypatch.syspath_prepend(tmp_path)
@@ -71,6 +87,48 @@ def test_options_are_keyword_arguments_of_the_constructor(installed, tmp_path, r
 
 def test_a_sink_may_take_any_option(installed) -> None:
     assert make_sink("anything", {"x": 1}).given == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "made"),
+    [
+        ("file", "out.csv", Path("out.csv")),
+        ("file", Path("out.csv"), Path("out.csv")),
+        ("count", 3, 3),
+        ("count", None, None),
+        ("share", 2, 2),
+        ("kind", "b", "b"),
+        ("kind", True, True),
+        ("label", "", ""),
+        ("other", 5, 5),
+        ("pairs", "left alone", "left alone"),
+    ],
+)
+def test_a_value_that_fits_its_annotation_is_given_and_a_text_becomes_a_path(
+    installed, option, value, made
+) -> None:
+    given = make_sink("typed", {option: value}).given[option]
+    assert (type(given) is type(made) or isinstance(made, Path), given) == (True, made)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("file", 5, "a path"),
+        ("file", "", "a path"),
+        ("count", 2.5, "a whole number"),
+        ("count", True, "a whole number"),
+        ("share", "half", "a number"),
+        ("share", False, "a number"),
+        ("kind", "c", "a or b or true or false"),
+        ("kind", 1, "a or b or true or false"),
+        ("label", 5, "a text"),
+    ],
+)
+def test_a_value_of_another_type_than_annotated_is_refused(installed, option, value, expected) -> None:
+    with pytest.raises(OptionError) as caught:
+        make_sink("typed", {option: value})
+    assert str(caught.value) == f"`{option}` {value!r}: expected {expected}"
 
 
 @pytest.mark.parametrize(
@@ -112,3 +170,12 @@ def test_a_sink_that_cannot_be_made_is_refused_in_one_line(installed, name, opti
     assert type(caught.value) is error
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_options_can_be_listed_and_checked_before_a_sink_is_made(installed) -> None:
+    assert list_options("csv") == ["folder", "digits"]
+    assert list_options("anything") is None
+    assert find_misfit("typed", "share", "half") == "a number"
+    assert find_misfit("typed", "share", 0.25) is None
+    assert find_misfit("csv", "digits", "without annotation") is None
+    assert find_misfit("anything", "x", 1) is None

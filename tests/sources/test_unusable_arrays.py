@@ -181,7 +181,7 @@ BAD_FILES: dict[str, tuple[Maker, str]] = {
     "tensor overflow": (tensor(torch.full((2, 3, 3), 1e39, dtype=torch.float64)), "18 of its float64"),
     "0-d": (npy(1.0), "single number"),
     "1-d": (npy(np.ones(5)), '`axes="L"`'),
-    "2-d": (npy(np.ones((5, 5))), '`axes="HW"`'),
+    "2-d": (npy(np.ones((5, 5))), '`axes="HW"` for one field, or `axes="NL"` for samples'),
     "2-d tensor": (tensor(torch.ones(5, 5)), '`axes="HW"`'),
     "5-d": (npy(np.ones((2, 1, 3, 4, 5))), '`axes="NCDHW"`'),
     "6-d": (npy(np.ones((2, 1, 3, 4, 5, 6))), "one letter per axis"),

@@ -55,7 +55,9 @@ def prefer_command_line(context: typer.Context, values: Mapping[str, Any]) -> di
             final |= {other: None for other in others if other in in_file and not _typed(context, other)}
     for name in _TABLES:
         if _typed(context, name):
-            final[name] = [*in_file.get(name, ()), *values[name]]
+            typed_keys = {_key(text) for text in values[name]}
+            kept = [text for text in in_file.get(name) or () if _key(text) not in typed_keys]
+            final[name] = [*kept, *values[name]]
     return final
 
 
@@ -71,6 +73,11 @@ def list_typed_options(context: typer.Context, names: Collection[str]) -> list[s
 def _typed(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _key(text: str) -> str:
+    """Return what is in front of the equals sign of a `key=value` text."""
+    return text.partition("=")[0].strip()
 
 
 def _settings(table: Mapping[str, Any]) -> Iterator[str]:
