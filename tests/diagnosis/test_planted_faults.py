@@ -10,7 +10,7 @@ from support import fault_harness, fault_networks, planted_faults
 
 FAMILIES, SEED = ("fno", "TFNO"), 11
 # The benchmark plants all of them everywhere; one is of TFNO alone.
-FAULTS = {"fno": None, "TFNO": [*list(planted_faults.FAULTS)[::3], "one direction"]}
+FAULTS = {"fno": None, "TFNO": [*list(planted_faults.FAULTS)[::6], "one direction"]}
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # neuraloperator's own
 
 
@@ -22,7 +22,7 @@ def outcomes() -> list[Any]:
 def test_planted_faults_are_found(outcomes):
     asked = [one for one in outcomes if one.counts]
     missed = [str(one) for one in asked if not one.found]
-    assert len(asked) > 50
+    assert len(asked) > 45
     assert len(missed) <= 0.05 * len(asked), missed
 
 

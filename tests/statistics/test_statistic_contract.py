@@ -28,19 +28,19 @@ class PeakState:
 
 
 class Peak:
-    name, of, needs = "peak", "tensor", ()
-    quantities = (Quantity(name="peak", title="largest |x|"),)
+    name, of, needs = "largest", "tensor", ()
+    quantities = (Quantity(name="largest", title="largest |x|"),)
 
     def measure(self, activation):
         values = activation.values
         return PeakState(values.abs().amax() if values.numel() else torch.zeros((), dtype=values.dtype))
 
     def summarize(self, state, known):
-        return Summary({"peak": float(state.peak)})
+        return Summary({"largest": float(state.peak)})
 
 
 def test_a_right_one_passes():
-    check_statistic(Peak(), lambda tensor: {"peak": float(tensor.abs().nan_to_num(0, 0, 0).max())})
+    check_statistic(Peak(), lambda tensor: {"largest": float(tensor.abs().nan_to_num(0, 0, 0).max())})
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class KeepsTheFirst(Peak):
         return Keeps(super().measure(activation).peak)
 
     def summarize(self, state, known):
-        return Summary({"peak": float(state.value)})
+        return Summary({"largest": float(state.value)})
 
 
 class Looks(Peak):
@@ -73,17 +73,17 @@ class Writes(Peak):
 
 class GivesMore(Peak):
     def summarize(self, state, known):
-        return Summary({"peak": float(state.peak), "other": 1.0})
+        return Summary({"largest": float(state.peak), "other": 1.0})
 
 
 class NotFinite(Peak):
     def summarize(self, state, known):
-        return Summary({"peak": float("nan")})
+        return Summary({"largest": float("nan")})
 
 
 class WithoutReason(Peak):
     def summarize(self, state, known):
-        return Summary({"peak": None})
+        return Summary({"largest": None})
 
 
 class OfNothing(Peak):
@@ -153,15 +153,15 @@ class Overwrites(Peak):
         (OfNothing(), "its `of` is 'feelings'"),
         (NeedsAStranger(), "no statistic"),
         (Twice(), "stands twice"),
-        (Divides(), "`measure` of peak, given float16 data, raised ZeroDivisionError: division by zero"),
-        (Leaves(), "`measure` of peak, given float16 data, raised SystemExit: 1"),
+        (Divides(), "`measure` of largest, given float16 data, raised ZeroDivisionError: division by zero"),
+        (Leaves(), "`measure` of largest, given float16 data, raised SystemExit: 1"),
         (SummarizesNothing(), "`summarize` returned a NoneType, not a Summary"),
         (NeedsNone(), "its `needs` is None; expected a tuple of names"),
         (NeedsANumber(), "its `needs` is 5; expected a tuple of names"),
         (NeedsAList(), "expected a tuple of names"),
         (NeverApplies(), "float32 data: `measure` returned None, .* for this data they do"),
         (OtherValues(), "values: a built-in statistic has this name"),
-        (Overwrites(), "peak: it gives rms, as the built-in statistic 'values' does"),
+        (Overwrites(), "largest: it gives rms, as the built-in statistic 'values' does"),
         (object(), "it has no `name`"),
     ],
     ids=lambda given: type(given).__name__ if not isinstance(given, str) else "",
@@ -174,17 +174,17 @@ def test_a_wrong_one_fails_in_one_line(statistic, reason):
 
 def test_one_that_the_reference_contradicts_fails():
     with pytest.raises(AssertionError, match="the reference says"):
-        check_statistic(Peak(), lambda tensor: {"peak": 3.0})
+        check_statistic(Peak(), lambda tensor: {"largest": 3.0})
 
 
 @pytest.mark.parametrize(
     ("reference", "reason"),
     [
-        (lambda tensor: {"peak": 1 / 0}, "the reference raised ZeroDivisionError"),
+        (lambda tensor: {"largest": 1 / 0}, "the reference raised ZeroDivisionError"),
         (lambda tensor: sys.exit(4), "the reference raised SystemExit: 4"),
         (lambda tensor: None, "the reference returned a NoneType, not a mapping"),
-        (lambda tensor: {"peak": "a"}, "the reference says that peak is 'a', which is no number"),
-        (lambda tensor: {}, r"the reference gives \[\], and the statistic \['peak'\]"),
+        (lambda tensor: {"largest": "a"}, "the reference says that largest is 'a', which is no number"),
+        (lambda tensor: {}, r"the reference gives \[\], and the statistic \['largest'\]"),
         (lambda tensor: {"other": 1.0}, r"the reference gives \['other'\]"),
         (5, "the reference is 5, not a function"),
     ],
