@@ -34,10 +34,9 @@ def network_of_modes(modes: int) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_model_is_captured_by_its_path_and_stdout_stays_clean(spawn, run, folder, name):
-    # One in a process of its own, as what the libraries print and warn about on import is part of it.
-    start = spawn if name == "GINO" else run
-    result = start("capture", *LINES[name], "--output", "out", "--json")
+def test_a_model_is_captured_by_its_path_and_stdout_stays_clean(spawn, name):
+    # In a process of its own, as what the libraries print and warn about on import is part of it.
+    result = spawn("capture", *LINES[name], "--output", "out", "--json")
     assert result.code == 0, result.err
     assert result.document["reports"][0]["summary"]["architecture"] == name
     record = ft.load_report("out/activation_report.json")

@@ -140,17 +140,23 @@ def why_no_credentials() -> str | None:
     return _why_no_credentials(_settings())
 
 
-def why_unreachable(seconds: float = 10.0) -> str | None:
-    """Return why W&B's server cannot be reached; None when it answers in time, whatever the answer.
+def why_unreachable() -> str | None:
+    """Return why W&B's server cannot be reached; None when its API answers in time, whatever the answer.
 
-    To be called before W&B's own process starts: without a server that process may never end, and Python
-    waits for it at its own end.
+    To be called before W&B's own process starts: without an answer that process may never end, and Python
+    waits for it at its own end. The API itself is asked, as a server can show pages while its API hangs.
     """
     import requests  # comes with wandb, and finds proxies and certificates where wandb does
+    from wandb.env import get_http_timeout
 
     address = str(_settings().base_url)
     try:
-        requests.get(address, timeout=seconds, stream=True).close()
+        requests.post(
+            f"{address.rstrip('/')}/graphql",
+            json={"operationName": "Reachable", "query": "query Reachable { __typename }"},
+            timeout=get_http_timeout(10),  # seconds, unless WANDB_HTTP_TIMEOUT is set
+            stream=True,
+        ).close()
     except (requests.RequestException, ValueError) as error:
         if isinstance(error, requests.Timeout):
             return f"{address} does not answer"

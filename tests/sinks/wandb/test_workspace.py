@@ -180,9 +180,7 @@ def test_a_server_that_is_not_there_is_one_line_in_bounded_time(run_program, sil
             server.stop()
         done = run_program(
             f"""
-from functools import partial
-from fno_telemetry.sinks.wandb import KnownRun, save_workspace, starting, workspace
-workspace.why_unreachable = partial(starting.why_unreachable, 1.0)  # seconds
+from fno_telemetry.sinks.wandb import KnownRun, save_workspace
 run = KnownRun(Path("r"), "r", "online", entity="e", project="p", url="{server.url}/e/p/runs/r")
 try:
     save_workspace([run], [record])
@@ -196,7 +194,10 @@ except ft.SinkUnavailable as error:
         )
     assert done.returncode == 0, done.stderr
     [line] = done.stdout.splitlines()
-    assert line.startswith("W&B cannot save a workspace: ")
+    # Said before W&B's own process starts, which may never end without an answer.
+    assert line == f"W&B cannot save a workspace: {server.url} " + (
+        "does not answer" if silent else "cannot be reached"
+    )
 
 
 def test_importing_it_loads_neither_package():
