@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -44,9 +45,15 @@ def top_level_name(path: Path) -> str:
     return path.relative_to(root).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Modules that a file imports at any depth, what only type checkers see left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path)
     unseen = {
         id(node)
         for block in ast.walk(tree)
@@ -62,7 +69,7 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
@@ -130,8 +137,7 @@ def test_the_top_of_the_package_can_be_taken_in_at_a_glance() -> None:
 
 @pytest.mark.parametrize("path", sorted(COMMAND.rglob("*.py")), ids=lambda p: str(p.relative_to(COMMAND)))
 def test_the_command_uses_public_names_only(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             assert not [alias.name for alias in node.names if alias.name.startswith("fno_telemetry.")]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "fno_telemetry":
@@ -179,7 +185,7 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(COMMAND.rglob("*.py")), ids=lambda p: str(p.relative_to(COMMAND)))
 def test_functions_of_the_command_take_few_parameters_and_name_what_they_pass_on(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             given = node.args
             count = len([*given.posonlyargs, *given.args, *given.kwonlyargs])

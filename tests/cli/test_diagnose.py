@@ -12,6 +12,7 @@ import fno_telemetry as ft
 from fno_telemetry import plugins, report
 from fno_telemetry.diagnosis import example_records, explain_rule
 from fno_telemetry.records import freeze_mapping
+from fno_telemetry_cli.options.spelling import spell_options
 
 FINDING_KEYS = {
     *("id", "rule", "severity", "layer", "step", "report", "message", "evidence", "advice", "follows_from")
@@ -158,12 +159,16 @@ def test_a_series_says_since_when_and_says_it_once(run, tmp_path):
 
 
 @pytest.mark.parametrize("rule", plugins.RULES)
-def test_an_explanation_names_options_and_no_threshold_as_one(rule, run):
+def test_no_threshold_of_a_rule_is_taken_for_an_option(rule):
     explained = explain_rule(rule)
-    shown = " ".join(run("diagnose", "--explain", rule).out.split())
-    assert "`loss`" not in shown
-    assert ("--loss" in shown) == ("`loss`" in explained.text)
+    shown = " ".join(spell_options(explained.text).split())
     assert [name for name in explained.thresholds if f"`{name}`" not in shown] == []
+
+
+def test_an_explanation_names_the_option_that_a_rule_needs(run):
+    shown = run("diagnose", "--explain", "vanishing_gradient").out
+    assert "--loss" in shown
+    assert "`loss`" not in shown
 
 
 def test_a_rule_explains_itself(run):
