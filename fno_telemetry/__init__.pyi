@@ -1,9 +1,9 @@
 """Public names: one table for `__all__`, for loading on first use and for type checkers."""
 
 from .comparison.changes import LayerChange as LayerChange
+from .comparison.comparing import compare as compare
+from .comparison.results import Comparison as Comparison
 from .comparison.thresholds import Thresholds as Thresholds
-from .comparison.verdicts import Comparison as Comparison
-from .comparison.verdicts import compare as compare
 from .diagnosis.findings import diagnose as diagnose
 from .errors import CheckpointError as CheckpointError
 from .errors import InputError as InputError

@@ -33,7 +33,7 @@ def read_toml(
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` when the block ends well, else it is removed.
+    """Yield a temporary path in the folder of `path`; it replaces `path`, or is removed if the block raises.
 
     Raises ReportError when the folder cannot be written.
     """

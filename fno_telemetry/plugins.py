@@ -49,7 +49,7 @@ _RULE_NAMES = (
     *("collapse_at_step", "trend"),
 )
 RULES = {name: f"fno_telemetry.diagnosis.rules.{name}:{name}" for name in _RULE_NAMES}
-"""Of two findings at one place, the one whose rule stands first is the cause."""
+"""Of two findings at one place, the cause is the one whose rule is listed first."""
 KINDS: Mapping[str, Mapping[str, str]] = {
     "sinks": SINKS,
     "statistics": STATISTICS,

@@ -129,7 +129,7 @@ def json_schema() -> dict[str, Any]:
 def series_report_name(name: str, label: str) -> str:
     """Return the name of one report of several: `activation_report.json`, `activation_report.step1000.json`.
 
-    The label stands before the ending, so that the reports of a series sort beside one another.
+    The label comes before the ending, so that the reports of a series are listed together.
     """
     path = PurePath(name)
     return f"{path.stem}.{label}{path.suffix}"

@@ -10,7 +10,7 @@ _SECRET = re.compile(r"(?i)(.*(?:^|[_.-])(?:token|secret|passw(?:or)?d|api_?key|
 
 @dataclass
 class Invocation:
-    """The arguments of one call of the command, and what is known before they are parsed."""
+    """The arguments as the user typed them, and the options that are read before the others are parsed."""
 
     arguments: list[str] = field(default_factory=lambda: sys.argv[1:])
     json_by_config: bool = False

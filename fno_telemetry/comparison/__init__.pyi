@@ -2,10 +2,10 @@
 
 from .changes import Change as Change
 from .changes import LayerChange as LayerChange
+from .comparing import compare as compare
+from .results import Comparison as Comparison
+from .results import GroupFinding as GroupFinding
 from .thresholds import Thresholds as Thresholds
 from .thresholds import read_thresholds as read_thresholds
 from .trends import Series as Series
 from .trends import Trend as Trend
-from .verdicts import Comparison as Comparison
-from .verdicts import GroupFinding as GroupFinding
-from .verdicts import compare as compare

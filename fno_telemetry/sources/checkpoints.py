@@ -50,7 +50,7 @@ class Subtree:
 
     @property
     def rank(self) -> int:
-        """How likely a network stands here: 0 below a generator, 1 below known names, 2 below any other."""
+        """How likely a network is found here: 0 below a generator, 1 below known names, 2 below any other."""
         parts = self.prefix.split(".") if self.prefix else []
         if parts[-1:] == ["generator"]:
             return 0

@@ -14,7 +14,7 @@ _SMALL_GAP = 512  # bytes, a disk sector; reading over it is cheaper than a jump
 
 
 class ValueBytes:
-    """The bytes of an array's numbers, taken in order from a stream that stands at the first of them.
+    """The bytes of an array's numbers, taken in order from a stream whose position is at the first of them.
 
     A stream that `jumps` skips by seeking; any other reads and discards, a bounded block at a time.
     Raises EOFError when the stream ends before `size` bytes.

@@ -12,7 +12,7 @@ from fno_telemetry.sources.first_samples import ValueBytes
 from fno_telemetry.sources.npy_header import NpyHeader
 
 DEFAULT_KEYS = ("diffraction", "diff3d")
-_LOCAL_HEADER = 30  # bytes before the member's name, whose length and that of the extra field stand at 26
+_LOCAL_HEADER = 30  # bytes before the member's name; its length and that of the extra field are at offset 26
 _DEFLATE_LIMIT = 1032  # no deflate stream holds more bytes per byte [zlib technical details]
 _CHECKED = 64 << 20  # bytes, a fifth of a second of inflating
 _LISTED = 12  # keys named in an error

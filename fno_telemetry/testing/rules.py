@@ -25,7 +25,7 @@ _Of = CaptureRecord | Sequence[CaptureRecord]
 
 
 def check_rule(rule: Rule) -> None:
-    """Raise AssertionError, with one line that names the rule and what is wrong, unless the rule is sound.
+    """Check a rule; AssertionError says in one line which promise it breaks.
 
     A sound rule is documented: formula, default of each threshold, and when it gives a false alarm. It yields
     complete symptoms on its example `fires_on` and none on `silent_on`, on a healthy record, on records whose

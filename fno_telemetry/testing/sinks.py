@@ -80,7 +80,7 @@ def check_without_opening(make: Make, folder: Path) -> None:
 
 
 def check_opening_alone(make: Make, folder: Path) -> None:
-    """Without a record nothing is left behind, and there is nothing to read or to look at."""
+    """A run without a record leaves no files, and `close` has no lines to show."""
     sink = _made(make)
     before = _content(folder)  # a writer of the caller may have a file already
     with calling("open"):

@@ -76,7 +76,7 @@ def check_declarations(statistic: Statistic) -> None:
     require(reason is None, f"{name}: {reason}")
     require(statistic.name.isidentifier(), f"{name}: its name is no identifier")
     keys = keys_of(statistic)
-    require(len(set(keys)) == len(keys), f"{name}: a quantity stands twice in {keys}")
+    require(len(set(keys)) == len(keys), f"{name}: its `quantities` contain a name twice: {keys}")
     for needed in statistic.needs:
         known = plugins.names("statistics")
         require(
@@ -188,7 +188,7 @@ def check_empty(statistic: Statistic) -> None:
 def check_no_host_sync(statistic: Statistic) -> None:
     """Check that measuring looks at no value on the host, where that costs a synchronisation of the device.
 
-    The tensor is on the CPU, and the activation is told that it is not.
+    The tensor is on the CPU, but the activation claims another device.
     """
     if statistic.of != "tensor":
         return

@@ -29,7 +29,7 @@ SHAPE = (6, 3, 8, 10)  # samples, channels, space
 
 @dataclass(frozen=True)
 class Data:
-    """Tensors of `SHAPE` to make subjects of, and what is special about them."""
+    """A tensor of `SHAPE` from which subjects are made, and a name that says what is special about it."""
 
     name: str
     tensor: torch.Tensor

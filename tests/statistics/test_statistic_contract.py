@@ -152,7 +152,7 @@ class Overwrites(Peak):
         (WithoutReason(), "without a reason"),
         (OfNothing(), "its `of` is 'feelings'"),
         (NeedsAStranger(), "no statistic"),
-        (Twice(), "stands twice"),
+        (Twice(), "contain a name twice"),
         (Divides(), "`measure` of largest, given float16 data, raised ZeroDivisionError: division by zero"),
         (Leaves(), "`measure` of largest, given float16 data, raised SystemExit: 1"),
         (SummarizesNothing(), "`summarize` returned a NoneType, not a Summary"),

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from fno_telemetry.comparison.comparing import compare
 from fno_telemetry.comparison.thresholds import Thresholds
-from fno_telemetry.comparison.verdicts import compare
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_module, healthy_record, make_series
 from fno_telemetry.diagnosis.places import Place, block_places, module_places

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from fno_telemetry.comparison.comparing import compare
 from fno_telemetry.comparison.thresholds import Thresholds, read_thresholds
-from fno_telemetry.comparison.verdicts import compare
 from fno_telemetry.errors import OptionError, ReportError
 from fno_telemetry.records import BlockRecord, CaptureRecord, FrozenMapping, ModuleRecord, freeze_mapping
 
@@ -196,6 +196,16 @@ def test_a_group_says_in_how_many_runs(make_module: MakeModule, make_record: Mak
     found = compare(healthy, sick, healthy, sick, group=True)
     assert "2 of 3 runs are worse" in found.verdict
     assert [(g.layer, g.statistic, g.runs, g.of) for g in found.group] == [("a", "sample_variation", 2, 3)]
+
+
+def test_a_group_lists_the_layers_of_equally_many_runs_in_execution_order(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    names = [f"layer{index}" for index in range(12)]
+    healthy = make_record(*(make_module(name, order) for order, name in enumerate(names)))
+    sick = make_record(*(make_module(name, order, sample_variation=1e-5) for order, name in enumerate(names)))
+    found = compare(healthy, sick, sick, group=True)
+    assert [finding.layer for finding in found.group if finding.statistic == "sample_variation"] == names
 
 
 def test_one_report_is_not_a_comparison(make_record: MakeRecord) -> None:

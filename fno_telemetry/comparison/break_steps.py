@@ -1,0 +1,62 @@
+"""The step at which a series of records broke."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fno_telemetry.comparison.pairs import compare_pair
+from fno_telemetry.comparison.results import Comparison
+from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.comparison.trends import series_of, sort_by_step
+from fno_telemetry.errors import ReportError
+from fno_telemetry.records import CaptureRecord
+
+
+def compare_series(records: Sequence[CaptureRecord], limits: Thresholds) -> Comparison:
+    """Compare the records of one run: at its first break, or without a break the last with the first.
+
+    ReportError if the records have different kinds of steps.
+    """
+    kinds = {record.summary.get("step_kind") for record in records}
+    if len(kinds) > 1:
+        spelled = ", ".join(sorted(str(kind or "none") for kind in kinds))
+        raise ReportError(f"a series cannot mix different kinds of steps: {spelled}")
+    ordered = sort_by_step(records)
+    whole = compare_pair(ordered[0], ordered[-1], limits)
+    series = series_of(ordered, limits.share)
+    broke = find_break(ordered, limits)
+    if broke is not None:
+        index, pair = broke
+        at = ordered[index].spelled_step or f"report {index + 1}"
+        verdict = f"broke at {at}: {pair.verdict}"
+        return replace(pair, verdict=verdict, break_step=ordered[index].step, series=series)
+    if whole.severity == "warning":
+        # Training may change a lot from start to end; only a break, or non-finite values, is worse.
+        change = whole.verdict.removeprefix("worse: ")
+        verdict = f"no break over {len(ordered)} steps; from first to last, {change}"
+        whole = replace(whole, verdict=verdict, severity="note")
+    return replace(whole, series=series)
+
+
+def find_break(records: Sequence[CaptureRecord], limits: Thresholds) -> tuple[int, Comparison] | None:
+    """Return the index of the record that broke and its comparison with the one before; None without.
+
+    A break is worse than the record before it and not recovered from by the end. A return to an earlier state
+    of the run is a recovery, however different it is from the record before. The records are in the order of
+    steps.
+    """
+    for index in range(1, len(records)):
+        pair = compare_pair(records[index - 1], records[index], limits)
+        if not pair.worse or not compare_pair(records[index - 1], records[-1], limits).worse:
+            continue
+        if not _recovers(records, index, limits):
+            return index, pair
+    return None
+
+
+def _recovers(records: Sequence[CaptureRecord], index: int, limits: Thresholds) -> bool:
+    """Whether, compared with some earlier record, the step before is worse and this step is not."""
+    return any(
+        compare_pair(earlier, records[index - 1], limits).worse
+        and not compare_pair(earlier, records[index], limits).worse
+        for earlier in records[: index - 1]
+    )

@@ -1,0 +1,66 @@
+"""`compare`: whether records can be compared, and as a pair, as a series or as runs of one experiment."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fno_telemetry.comparison.break_steps import compare_series
+from fno_telemetry.comparison.pairs import compare_pair
+from fno_telemetry.comparison.results import Comparison
+from fno_telemetry.comparison.run_groups import compare_runs
+from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.errors import ReportError
+from fno_telemetry.records import CaptureRecord
+
+
+def compare(
+    first: CaptureRecord,
+    *others: CaptureRecord,
+    thresholds: Thresholds | None = None,
+    allow_different_input: bool = False,
+    group: bool = False,
+) -> Comparison:
+    """Compare records of captures on the same input: what changed, where first, since when, and is it worse.
+
+    Two records are compared with each other. More records are a series over their steps or, with `group`,
+    runs of one experiment that are each compared with the first. Layers are matched by canonical name, call
+    and item.
+
+    Raises:
+        ReportError: there is no second record; inputs or numbers of samples differ without
+            `allow_different_input`; a series mixes different kinds of steps.
+    """
+    if not others:
+        raise ReportError("compare needs at least two reports")
+    limits = thresholds or Thresholds()
+    notes = _notes(first, others, allow_different_input)
+    if group:
+        found = compare_runs(first, others, limits)
+    elif len(others) == 1:
+        found = compare_pair(first, others[0], limits)
+    else:
+        found = compare_series([first, *others], limits)
+    return replace(found, notes=notes)
+
+
+def _notes(
+    first: CaptureRecord, others: Sequence[CaptureRecord], allow_different_input: bool
+) -> tuple[str, ...]:
+    digests = {record.input_digest for record in (first, *others)}
+    samples = {record.summary.get("n_samples") for record in (first, *others)}
+    if len(digests) == 1 and len(samples) == 1:
+        return ()
+    if not allow_different_input:
+        what = "inputs (digests)" if len(digests) > 1 else "numbers of samples"
+        raise ReportError(
+            f"the reports have different {what}, so differences would not show changes of the weights; "
+            "capture on the same samples, or pass `allow_different_input=True`"
+        )
+    notes = ["the inputs differ; differences come from the weights and the inputs together"]
+    if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:
+        notes.append("the resolutions differ; spectra are compared mode by mode, in cycles per field")
+    return tuple(notes)
+
+
+def _size(record: CaptureRecord) -> tuple[int, ...]:
+    entry = record.input
+    return tuple(entry.shape[axis] for axis in entry.spatial_axes) if entry else ()

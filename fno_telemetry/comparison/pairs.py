@@ -1,0 +1,82 @@
+"""Two records compared with each other: their changes, and the verdict as a sentence."""
+
+from collections.abc import Sequence
+
+from fno_telemetry.comparison.changes import LayerChange, Scales, block_change, module_change
+from fno_telemetry.comparison.results import Comparison
+from fno_telemetry.comparison.thresholds import Thresholds
+from fno_telemetry.findings import SEVERITIES
+from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, place_name
+
+Key = tuple[str, int, str | None]
+
+
+def compare_pair(before: CaptureRecord, after: CaptureRecord, limits: Thresholds) -> Comparison:
+    """Compare a record with an earlier one, layer by layer."""
+    old, new = _modules(before), _modules(after)
+    scales = Scales.of(before)
+    stored = (*after.quantities, *before.quantities)
+    modules = tuple(
+        module_change(old[key], entry, limits, scales, stored) for key, entry in new.items() if key in old
+    )
+    old_blocks, new_blocks = _blocks(before), _blocks(after)
+    blocks = tuple(
+        block_change(old_blocks[key], entry, limits, stored)
+        for key, entry in new_blocks.items()
+        if key in old_blocks
+    )
+    diverging = next((layer for layer in modules if layer.differs), None)
+    if diverging is None:
+        diverging = next((layer for layer in blocks if layer.differs), None)
+    added = tuple(place_name(*key) for key in new if key not in old)
+    removed = tuple(place_name(*key) for key in old if key not in new)
+    severity = _highest([*modules, *blocks])
+    return Comparison(
+        verdict=_verdict(modules, blocks, diverging, added, removed, severity),
+        severity=severity,
+        first_diverging=diverging.place if diverging else None,
+        modules=modules,
+        blocks=blocks,
+        added=added,
+        removed=removed,
+    )
+
+
+def _modules(record: CaptureRecord) -> dict[Key, ModuleRecord]:
+    return {(m.name, m.call, m.item): m for m in sorted(record.modules, key=lambda m: m.order)}
+
+
+def _blocks(record: CaptureRecord) -> dict[tuple[str, int], BlockRecord]:
+    return {(block.name, block.call): block for block in record.blocks}
+
+
+def _highest(layers: Sequence[LayerChange]) -> str | None:
+    severities = [SEVERITIES.index(layer.severity) for layer in layers if layer.severity]
+    if not severities:
+        return "note" if any(layer.differs for layer in layers) else None
+    return SEVERITIES[max(severities)]
+
+
+def _verdict(
+    modules: Sequence[LayerChange],
+    blocks: Sequence[LayerChange],
+    diverging: LayerChange | None,
+    added: tuple[str, ...],
+    removed: tuple[str, ...],
+    severity: str | None,
+) -> str:
+    structure = f"; {len(added)} layers added, {len(removed)} removed" if added or removed else ""
+    if not modules and not blocks:
+        return f"nothing in common{structure}"
+    if diverging is None:
+        return f"the same within the thresholds{structure}"
+    worse = [layer for layer in (*modules, *blocks) if layer.severity in SEVERITIES[1:]]
+    if not worse or severity not in SEVERITIES[1:]:
+        differing = sum(layer.differs for layer in modules)
+        return (
+            f"different, not worse: {differing} of {len(modules)} layers, first {diverging.place}{structure}"
+        )
+    first = worse[0]
+    message = next(change.message for change in first.changes if change.severity != "note")
+    more = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
+    return f"worse: in {first.place}, {message}{more}; first diverging {diverging.place}{structure}"
