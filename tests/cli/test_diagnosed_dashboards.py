@@ -1,26 +1,16 @@
 """`capture --diagnose`: what it finds is in the dashboards, and an alert where that is asked for."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
-from support import wandb_stand_in, wandb_surroundings
+from support import wandb_surroundings
 
-alone = wandb_surroundings.alone
-
-
-@pytest.fixture
-def server(alone, monkeypatch) -> Iterator[Any]:
-    with wandb_stand_in.StandIn() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", wandb_stand_in.API_KEY)
-        yield server
+alone, server = wandb_surroundings.alone, wandb_surroundings.server
 
 
 @pytest.fixture

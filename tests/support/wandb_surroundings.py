@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support import wandb_stand_in
+
 NOWHERE = "http://127.0.0.1:9"
 """The server of a test that has none: W&B's own one is never asked."""
 
@@ -75,6 +77,15 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     wandb.teardown()
     os.environ.pop("WANDB_SERVICE", None)
+
+
+@pytest.fixture
+def server(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[wandb_stand_in.StandIn]:
+    """A stand-in for the server, which W&B is set to, with credentials."""
+    with wandb_stand_in.StandIn() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", wandb_stand_in.API_KEY)
+        yield server
 
 
 @pytest.fixture

@@ -9,24 +9,11 @@ from torch.utils.tensorboard import SummaryWriter
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.tensorboard.run_folders import SUFFIX
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
+from support.sink_runs import write_records
 
 
 def capture(run: RunContext, *records, ok: bool = True, **options) -> list[str]:
-    sink = TensorBoard(**options)
-    sink.open(run)
-    for record in records:
-        sink.write(record)
-    return sink.close(ok)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunContext:
-    return RunContext(tmp_path, experiment="demo")
-
-
-@pytest.fixture
-def folder(run: RunContext) -> Path:
-    return run.folder / "tensorboard" / "demo"
+    return write_records(TensorBoard(**options), run, *records, ok=ok)
 
 
 def files(folder: Path) -> list[str]:

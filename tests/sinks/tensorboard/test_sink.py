@@ -14,24 +14,11 @@ from fno_telemetry.sinks.tensorboard.markdown import escape, findings_list, tabl
 from fno_telemetry.sinks.tensorboard.run_folders import SUFFIX, folder_name
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, BLOCKS_TITLE, Charts
+from support.sink_runs import write_records
 
 
 def capture(run: RunContext, *records, ok: bool = True, **options) -> list[str]:
-    sink = TensorBoard(**options)
-    sink.open(run)
-    for record in records:
-        sink.write(record)
-    return sink.close(ok)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunContext:
-    return RunContext(tmp_path, experiment="demo")
-
-
-@pytest.fixture
-def folder(run: RunContext) -> Path:
-    return run.folder / "tensorboard" / "demo"
+    return write_records(TensorBoard(**options), run, *records, ok=ok)
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.wandb.rows import row
 from fno_telemetry.sinks.wandb.sink import WandbRun
 from support import wandb_log as log
-from support import wandb_stand_in, wandb_surroundings
-
-alone = wandb_surroundings.alone
+from support import wandb_stand_in
 
 
 @pytest.fixture

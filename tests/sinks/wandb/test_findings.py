@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +19,9 @@ from fno_telemetry.sinks.wandb.sink import WandbRun
 from fno_telemetry.sinks.wandb.workspace import sections_of
 from support import wandb_log as log
 from support import wandb_stand_in, wandb_surroundings
+from support.sink_runs import write_records
 
-alone, run_wandb = wandb_surroundings.alone, wandb_surroundings.run_wandb
+run_wandb = wandb_surroundings.run_wandb
 KEY = wandb_stand_in.API_KEY
 
 EXPECTED = [
@@ -40,24 +40,12 @@ EXPECTED = [
 
 
 @pytest.fixture
-def server(alone, monkeypatch) -> Iterator[Any]:
-    with wandb_stand_in.StandIn() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield server
-
-
-@pytest.fixture
 def found(record: CaptureRecord, examples: SimpleNamespace) -> CaptureRecord:
     return examples.add_findings(record)
 
 
 def capture(folder: Path, *records, redact: bool = False, **options) -> list[str]:
-    sink = WandbRun(**options)
-    sink.open(RunContext(folder, experiment="demo", redact=redact))
-    for record in records:
-        sink.write(record)
-    return sink.close(ok=True)
+    return write_records(WandbRun(**options), RunContext(folder, experiment="demo", redact=redact), *records)
 
 
 def at_step(record: CaptureRecord, examples: SimpleNamespace, step: int) -> CaptureRecord:

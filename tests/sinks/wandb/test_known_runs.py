@@ -8,9 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,29 +21,19 @@ from fno_telemetry.sinks.wandb.how_to_look import how_to_look
 from fno_telemetry.sinks.wandb.run_notes import NOTE, UNFINISHED, KnownRun, runs_in
 from fno_telemetry.sinks.wandb.sink import WandbRun
 from support import wandb_stand_in, wandb_surroundings
+from support.sink_runs import write_records
 
 KEY = wandb_stand_in.API_KEY
-alone, run_wandb = wandb_surroundings.alone, wandb_surroundings.run_wandb
-run_program = wandb_surroundings.run_program
-
-
-@pytest.fixture
-def server(alone, monkeypatch) -> Iterator[Any]:
-    with wandb_stand_in.StandIn() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield server
+run_wandb = wandb_surroundings.run_wandb
 
 
 def capture(folder: Path, *records, experiment: str = "demo", redact: bool = False, **options) -> list[str]:
     """Write the records and return what is said at the end; the logs are whole then."""
     import wandb
 
-    sink = WandbRun(**options)
-    sink.open(RunContext(folder, experiment=experiment, redact=redact))
-    for record in records:
-        sink.write(record)
-    lines = sink.close(ok=True)
+    lines = write_records(
+        WandbRun(**options), RunContext(folder, experiment=experiment, redact=redact), *records
+    )
     wandb.teardown()
     return lines
 

@@ -17,8 +17,7 @@ from fno_telemetry.sinks.wandb.sink import WandbRun
 from support import wandb_log as log
 from support import wandb_surroundings
 
-alone, run_wandb = wandb_surroundings.alone, wandb_surroundings.run_wandb
-run_program = wandb_surroundings.run_program
+run_wandb = wandb_surroundings.run_wandb
 
 
 def capture(folder: Path, *records, experiment: str = "demo", ok: bool = True, **options) -> list[str]:

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,14 @@ from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.wandb.rows import model_scalars, row
 from fno_telemetry.sinks.wandb.sink import WandbRun
 from support import wandb_stand_in, wandb_surroundings
+from support.sink_runs import write_records
 
 KEY = wandb_stand_in.API_KEY
-alone, run_wandb = wandb_surroundings.alone, wandb_surroundings.run_wandb
-
-
-@pytest.fixture
-def server(alone, monkeypatch) -> Iterator[Any]:
-    with wandb_stand_in.StandIn() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield server
+run_wandb = wandb_surroundings.run_wandb
 
 
 def capture(folder: Path, *records, **options) -> list[str]:
-    sink = WandbRun(**options)
-    sink.open(RunContext(folder, experiment="demo"))
-    for record in records:
-        sink.write(record)
-    return sink.close(ok=True)
+    return write_records(WandbRun(**options), RunContext(folder, experiment="demo"), *records)
 
 
 def expected_rows(*records) -> list[dict[str, Any]]:

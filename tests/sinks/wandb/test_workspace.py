@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,9 @@ from fno_telemetry.sinks.wandb.run_notes import NOTE, KnownRun, runs_in
 from fno_telemetry.sinks.wandb.sink import WandbRun
 from fno_telemetry.sinks.wandb.workspace import MODEL_SECTION, save_workspace, sections_of
 from support import wandb_stand_in, wandb_surroundings
+from support.sink_runs import write_records
 
 KEY = wandb_stand_in.API_KEY
-alone, run_program = wandb_surroundings.alone, wandb_surroundings.run_program
-
-
-@pytest.fixture
-def server(alone, monkeypatch) -> Iterator[Any]:
-    with wandb_stand_in.StandIn() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield server
 
 
 @pytest.fixture
@@ -41,11 +32,7 @@ def on_disk(tmp_path: Path) -> KnownRun:
 
 
 def capture(folder: Path, *records, **options) -> list[KnownRun]:
-    sink = WandbRun(**options)
-    sink.open(RunContext(folder, experiment="demo"))
-    for record in records:
-        sink.write(record)
-    sink.close(ok=True)
+    write_records(WandbRun(**options), RunContext(folder, experiment="demo"), *records)
     return runs_in(folder)
 
 
