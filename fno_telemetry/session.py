@@ -2,17 +2,19 @@
 
 import contextlib
 import difflib
+import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
 from torch import nn
 
-from fno_telemetry.errors import InputError, MapError, ModelError
+from fno_telemetry.errors import InputError, MapError, ModelError, OptionError
+from fno_telemetry.findings import to_one_line
 from fno_telemetry.isolation.compilation import keep_uncompiled
 from fno_telemetry.isolation.preservation import preserve
 from fno_telemetry.mapping.layer_filters import select_names
@@ -65,6 +67,7 @@ def capture(
     model: nn.Module,
     batches: object,
     *,
+    step: SupportsIndex | None = None,
     forward: Callable[[Any], object] | None = None,
     given: Mapping[str, GivenRole] | None = None,
     layers: Sequence[str] = (),
@@ -87,6 +90,8 @@ def capture(
     Args:
         model: Any module, on the same device as the batches.
         batches: The batches to run, see above.
+        step: The number of training steps so far, an integer from 0; the x-axis of every dashboard. If it
+            counts epochs, also give `summary={"step_kind": "epoch"}`.
         forward: Called with each batch instead of the model.
         given: Roles and axes given by hand, by canonical path.
         layers: fnmatch patterns on canonical paths; only matching modules are measured. Empty: by role.
@@ -103,12 +108,14 @@ def capture(
 
     Raises:
         InputError: there is no batch.
-        ModelError: a parameter or buffer has no values yet, or the loss cannot be gradient_pass.
+        ModelError: a parameter or buffer has no values yet, or it cannot be run with gradients.
         MapError: a pattern matches nothing, or the model was never called.
-        OptionError: the loss raises an error, is not a scalar or does not require a gradient; `statistics`
-            holds an object that is not a statistic.
+        OptionError: `step` is not an integer from 0, or `summary` has another `checkpoint_step`; the loss
+            raises an error, is not a scalar or does not require a gradient; `statistics` holds an object that
+            is not a statistic.
     """
     started = time.perf_counter()
+    summary = _add_step(summary or {}, step)
     run = _runner(model, forward)
     queue = iter(_batches(batches))
     first = next(queue, None)
@@ -152,10 +159,38 @@ def capture(
             ),
             gradients,
             chosen.foreign_quantities,
-            summary or {},
+            summary,
             provenance or {},
             (*warnings, *problems),
         )
+
+
+def _add_step(summary: Mapping[str, Any], step: SupportsIndex | None) -> Mapping[str, Any]:
+    """Return the summary with the step given beside it."""
+    if step is None:
+        return summary
+    number = _check_step(step)
+    other = summary.get("checkpoint_step")
+    if other is not None and other != number:
+        raise OptionError(
+            f"`step` is {number}, but `summary` has the checkpoint_step {other!r}: leave out one of them"
+        )
+    return {**summary, "checkpoint_step": number, "step_kind": summary.get("step_kind") or "step"}
+
+
+def _check_step(step: SupportsIndex) -> int:
+    number = None
+    # A bool, or a tensor of one element, would pass as an index.
+    if (
+        not isinstance(step, bool)
+        and getattr(step, "dtype", None) != torch.bool
+        and not getattr(step, "ndim", 0)
+    ):
+        with contextlib.suppress(TypeError, RuntimeError):  # no integer, or a tensor without values
+            number = operator.index(step)
+    if number is None or number < 0:
+        raise OptionError(f"`step` is {to_one_line(repr(step), 60)}: expected an integer, 0 or more")
+    return number
 
 
 @dataclass(frozen=True)

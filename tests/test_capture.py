@@ -266,6 +266,42 @@ def test_the_summary_says_what_really_ran(small_network, images):
     assert summary["n_parameters"] == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.parametrize("step", [0, 100, np.int64(7), np.array(7), torch.tensor(7)])
+def test_a_step_is_in_the_summary_as_a_plain_integer(step):
+    record = ft.capture(nn.Conv2d(1, 2, 1), torch.rand(2, 1, 4, 4), step=step, summary={"run": "a"})
+    assert {**record.summary}.items() >= {
+        "checkpoint_step": int(step),
+        "step_kind": "step",
+        "run": "a",
+    }.items()
+    assert type(record.step) is int
+    assert ft.capture(nn.Conv2d(1, 2, 1), torch.rand(2, 1, 4, 4)).step is None
+
+
+@pytest.mark.parametrize(
+    "step",
+    [-1, True, 3.0, "3", np.bool_(True), np.float32(3), np.array([3]), torch.tensor(True), torch.tensor(3.0),
+     torch.tensor([3]), torch.tensor(3, device="meta")],
+)  # fmt: skip
+def test_what_is_no_step_is_refused_before_the_model_runs(step):
+    def forward(_):
+        raise AssertionError("the model was run")
+
+    with pytest.raises(ft.OptionError, match=r"^`step` is .*: expected an integer, 0 or more$"):
+        ft.capture(nn.Identity(), torch.rand(2, 1), step=step, forward=forward)
+
+
+def test_a_step_and_the_summary_must_agree():
+    model, x = nn.Identity(), torch.rand(2, 3)
+    with pytest.raises(
+        ft.OptionError, match=r"`step` is 3, but `summary` has the checkpoint_step 4: leave out"
+    ):
+        ft.capture(model, x, step=3, summary={"checkpoint_step": 4})
+    assert ft.capture(model, x, step=3, summary={"checkpoint_step": 3}).spelled_step == "step 3"
+    assert ft.capture(model, x, step=3, summary={"checkpoint_step": None}).step == 3
+    assert ft.capture(model, x, step=3, summary={"step_kind": "epoch"}).spelled_step == "epoch 3"
+
+
 def test_a_record_is_a_valid_report_and_reads_back_equal(small_network, images, tmp_path):
     images[2, 0, 3, 3] = float("nan")
     record = ft.capture(small_network("stable_hybrid"), [images[:3], images[3:]])
