@@ -47,7 +47,11 @@ class Sink(Protocol):
         ...
 
     def write(self, record: CaptureRecord) -> None:
-        """Write one record, and leave it unchanged."""
+        """Write one record, and leave it unchanged.
+
+        A sink may refuse a record that has no point of its own where it is drawn: a second one of a step, or
+        one without a step after one with a step. That is an OptionError, and nothing of it is written.
+        """
         ...
 
     def flush(self) -> None:

@@ -170,14 +170,17 @@ CHECKS: tuple[Callable[[Make, Path], None], ...] = (
 
 
 def _series() -> list[CaptureRecord]:
-    """Return records of different content: the last is without a step, and one has modules alone."""
+    """Return records of different content: one has no step, and one has modules alone.
+
+    The record without a step comes first, because a sink may refuse it later.
+    """
     record = example_record.example()
     alone = replace(record, input=None, output=None, outputs=(), blocks=())
     return [
+        example_record.at_step(example_record.with_stats(record, "lifter", rms=0.25), None),
         record,
         example_record.at_step(example_record.with_stats(alone, "lifter", rms=0.5, mean=None), 2000),
         example_record.at_step(example_record.add_findings(record), 3000),
-        example_record.at_step(example_record.with_stats(record, "lifter", rms=0.25), None),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fno_telemetry import keys
 from fno_telemetry.errors import OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 from fno_telemetry.sinks.earlier_reports import EarlierReports
 from fno_telemetry.sinks.tensorboard.event_files import TEXT_TAG, as_unavailable, read_numbers
@@ -28,7 +29,10 @@ class TensorBoard:
     """Writes every record into one TensorBoard run, at the record's step.
 
     `TensorBoard(writer)` writes into what the caller owns: flushed, never closed. `layout=False` leaves the
-    Custom Scalars tab alone, of which a run can have only one layout, the last.
+    Custom Scalars tab alone, of which a run can have only one layout, the last. A second record of a step, or
+    one without a step after one with a step, is an OptionError, and nothing of it is written. A sink knows
+    what it wrote itself, not what others wrote into the same writer.
+
     `TensorBoard(log_dir=...)` opens and closes a writer of its own; without arguments the run decides:
     `<folder>/tensorboard/<experiment>`. Nothing is on disk before the first record.
 
@@ -67,6 +71,7 @@ class TensorBoard:
                 "for a folder give `log_dir`"
             )
         self._callers = writer
+        self._callers_steps = None if writer is None else CallersSteps("TensorBoard", drawn_at=0)
         self._log_dir = None if log_dir is None else Path(log_dir)
         self._layout = layout
         self._context: RunContext | None = None
@@ -84,7 +89,9 @@ class TensorBoard:
         self._runs[""] = self._own_run(run, "")
 
     def write(self, record: CaptureRecord) -> None:
-        """Write one record and flush it."""
+        """Write one record and flush it; OptionError if the caller's writer already has its point."""
+        if self._callers_steps is not None:
+            self._callers_steps.add(record)
         run = self._run_of(record)
         if run is self._runs.get("") and self._earlier is not None:
             for earlier in self._earlier.before(record):

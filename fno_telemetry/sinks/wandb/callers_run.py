@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.wandb import rows
 from fno_telemetry.sinks.wandb.feed import Feed
 from fno_telemetry.sinks.wandb.starting import LONGEST_REASON
@@ -30,6 +31,7 @@ class CallersRun:
         self._latest: CaptureRecord | None = None
         self._joined: int | None = None
         self._replaced = 0
+        self._steps = CallersSteps("W&B")
         self._configured = False
 
     @property
@@ -42,9 +44,10 @@ class CallersRun:
         self._feed.redacted = redacted
 
     def write(self, record: CaptureRecord) -> None:
-        """Write one record; into a disabled run, nothing."""
+        """Write one record; into a disabled run, nothing. OptionError if the run already has its step."""
         if self._run.disabled:
             return
+        self._steps.add(record)
         current = self._run.step
         self._replaced += not self._commit and current == self._joined
         self._feed.write_row(record, commit=self._commit)

@@ -40,7 +40,7 @@ class Feed:
         self.redacted = redacted
         self._alerts = alerts
         self.left_out: tuple[str, ...] = ()
-        self._defined: set[str] = set()
+        self._defined: set[tuple[str, str | None]] = set()
         self._reports: deque[tuple[Path, CaptureRecord]] = deque()
         self._findings: deque[list[Any]] = deque(maxlen=findings_table.MOST_ROWS)
         self._most_reports = most_reports
@@ -146,10 +146,14 @@ class Feed:
         _ = self.run.step
 
     def _define(self, names: Iterable[str], step_metric: str | None) -> None:
-        """Define what is new: one glob per statistic, which do not overlap, and each plain name."""
+        """Define what is new: one glob per statistic, which do not overlap, and each plain name.
+
+        What was defined without a step, for a record that had none, gets it with the first that has one.
+        """
         globs = {f"{name.partition('/')[0]}/*" if "/" in name else name for name in names}
-        for glob in sorted(globs - self._defined - {STEP}):
-            self._defined.add(glob)
+        new = {(glob, step_metric) for glob in globs - {STEP}} - self._defined
+        self._defined |= new
+        for glob in sorted(glob for glob, _ in new):
             statistic = glob.removesuffix("/*")
             if "*" in statistic:
                 continue  # W&B allows an asterisk at the end only; this curve is drawn over W&B's own step

@@ -26,8 +26,10 @@ class WandbRun:
     or to the next one, so that a loop that logs with `step=` keeps every row. Two records without a row of
     the caller between them share one, in which the later record replaces the earlier. `commit=True` gives
     each record a row of its own, for runs in which nothing logs with `step=`. Only the last report becomes an
-    artifact. The caller's metrics must not be called `<statistic>/...` or `findings/...`, because those are
-    drawn over `checkpoint_step`.
+    artifact. A second record of a step, or one without a step after one with a step, is an OptionError, and
+    nothing of it is written; a sink knows what it wrote itself, not what others wrote into the run. The
+    caller's metrics must not be called `<statistic>/...` or `findings/...`, because those are drawn over
+    `checkpoint_step`.
 
     `WandbRun(project=...)` starts and finishes runs of its own. Their files are under `<folder>/wandb`, each
     with a note of the run's address for `view --wandb`. The layout `experiment` has one run for all

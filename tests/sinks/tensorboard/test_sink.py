@@ -88,6 +88,32 @@ def test_curves_of_the_caller_do_not_hide_a_record(tmp_path, record):
     assert dict(keys.numbers(record)).keys() < found[1000].keys()
 
 
+def test_a_point_of_a_callers_writer_is_not_written_twice(tmp_path, record, examples, read_events):
+    with SummaryWriter(str(tmp_path)) as writer:
+        sink = TensorBoard(writer)
+        sink.write(examples.at_step(record, None))
+        with pytest.raises(
+            OptionError, match=r"at step 0 was already written, where a record without a step"
+        ):
+            sink.write(examples.at_step(record, None))
+        sink.write(record)
+        sink.close(ok=True)
+        sink.open(RunContext(tmp_path))
+        with pytest.raises(
+            OptionError, match=r"^TensorBoard: a record at step 1000 .* another `step` for each"
+        ):
+            sink.write(record)
+        with pytest.raises(
+            OptionError, match="this record has no step, and the one before it was of step 1000"
+        ):
+            sink.write(examples.at_step(record, None))
+        sink.write(examples.at_step(record, 500))
+        assert [step for step, _ in read_events(tmp_path)["rms/lifter"]] == [0, 1000, 500]
+        assert [step for step, _ in read_events(tmp_path)["report/text_summary"]] == [0, 1000, 500]
+        # Another sink knows nothing of what this one wrote.
+        TensorBoard(writer).write(record)
+
+
 @pytest.mark.parametrize("kind", ["histogram", "log_histogram"])
 def test_a_histogram_has_the_reports_bins_without_the_empty_ones_outside(events, record, kind):
     for module in record.modules:

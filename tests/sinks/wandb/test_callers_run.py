@@ -94,6 +94,26 @@ def test_with_commit_every_record_has_a_row_of_its_own(mine, record, examples):
     assert "loss" in rows[0]
 
 
+def test_a_point_of_a_callers_run_is_not_written_twice(mine, record, examples):
+    sink = WandbRun(mine, commit=True)
+    without = examples.at_step(record, None)
+    # Over W&B's own step, where two of them are two points.
+    sink.write(without)
+    sink.write(without)
+    sink.write(record)
+    with pytest.raises(
+        OptionError, match=r"^W&B: a record at step 1000 was already written; give `ft.capture`"
+    ):
+        sink.write(record)
+    with pytest.raises(OptionError, match="this record has no step, and the one before it was of step 1000"):
+        sink.write(without)
+    sink.close(ok=True)
+    run = finished(mine)
+    assert [each.get("checkpoint_step") for each in log.read_rows(run)] == [None, None, 1000]
+    # The first record with a step makes the step the axis.
+    assert log.read_metrics(run)["rms/*"] == ("checkpoint_step", False)
+
+
 def test_the_run_goes_on_and_keeps_what_is_its_own(mine, record, examples):
     mine.summary["n_parameters"] = "mine"
     sink = WandbRun(mine)
