@@ -8,6 +8,7 @@
     ├── OptionError           an option or argument has a value that cannot be used
     ├── ReportError           a report cannot be read or written
     ├── PluginNotFound        no sink, statistic or architecture has this name
+    ├── PlaceNotFound         a record has no module or block of this name; a KeyError
     └── SinkUnavailable       a sink cannot be opened
         └── MissingExtra      because an optional package is not installed
 
@@ -48,6 +49,14 @@ class ReportError(TelemetryError):
 
 class PluginNotFound(TelemetryError):
     """No sink, statistic or architecture is known by this name."""
+
+
+class PlaceNotFound(TelemetryError, KeyError):
+    """A record has no module or block of this name; the text has what there is instead."""
+
+    def __str__(self) -> str:
+        # That of KeyError puts its message into quotes.
+        return " ".join(Exception.__str__(self).split())
 
 
 class SinkUnavailable(TelemetryError):

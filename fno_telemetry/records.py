@@ -3,11 +3,14 @@
 `None` means undefined; `reasons` then has the reason under the same name.
 """
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from fno_telemetry.quantities import Quantity
+from fno_telemetry import record_text
+from fno_telemetry.errors import PlaceNotFound
+from fno_telemetry.quantities import Quantity, look_up
 
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
@@ -27,7 +30,10 @@ ROOT = "(model)"
 Value = int | float | None
 """The value of one statistic: counts are integers; None means undefined, never zero."""
 
+_NAMES_SHOWN = 5
+
 V = TypeVar("V", covariant=True)
+_Placed = TypeVar("_Placed", "ModuleRecord", "BlockRecord")
 
 
 class FrozenMapping(Mapping[str, V]):
@@ -168,6 +174,9 @@ class TensorRecord:
     spectrum: Spectrum | None = None
     sketch: SketchNote | None = None
 
+    def __repr__(self) -> str:
+        return record_text.describe_tensor(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleRecord(TensorRecord):
@@ -186,6 +195,9 @@ class ModuleRecord(TensorRecord):
         """The path, with the call and the output if there are several: "head@1[amp]"."""
         return place_name(self.name, self.call, self.item)
 
+    def __repr__(self) -> str:
+        return record_text.describe_module(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockRecord:
@@ -202,6 +214,9 @@ class BlockRecord:
     def place(self) -> str:
         """The path, with the call if there are several: "fno_blocks@1"."""
         return place_name(self.name, self.call)
+
+    def __repr__(self) -> str:
+        return record_text.describe_block(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,9 +265,79 @@ class CaptureRecord:
         return digest if isinstance(digest, str) else None
 
     def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
-        """Return the record of one call; KeyError lists the recorded calls of that name."""
-        for record in self.modules:
-            if (record.name, record.call, record.item) == (name, call, item):
-                return record
-        calls = [(record.call, record.item) for record in self.modules if record.name == name]
-        raise KeyError(f"{name!r} call {call} item {item} (recorded (call, item) of that name: {calls})")
+        """Return the record of one call of a module, or of one output of that call.
+
+        `name` may also be the place as tables and findings spell it: "fno_blocks@1", "head[amp]". KeyError
+        names what is recorded of this module, or the nearest places.
+        """
+        for module in self.modules:
+            if (module.name, module.call, module.item) == (name, call, item):
+                return module
+        return self._find(self.modules, "module", name, place_name(name, call, item))
+
+    def block(self, name: str, call: int = 0) -> BlockRecord:
+        """Return the record of one call of a block.
+
+        `name` may also be the place as tables and findings spell it: "fno_blocks@1". KeyError names what is
+        recorded of this block, or the nearest places.
+        """
+        for block in self.blocks:
+            if (block.name, block.call) == (name, call):
+                return block
+        return self._find(self.blocks, "block", name, place_name(name, call))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat dict per output of a module call, in execution order, all with the same keys.
+
+        So `pandas.DataFrame(record.rows())` is a table of the capture. `name`, `call`, `item`, `role`,
+        `class`, `shape` (a tuple), `dtype` and `step` come first, then every statistic of any module. What is
+        undefined, or is not a number of that module, is None. A statistic of another package that is called
+        like one of the first keys is under `stats.<name>`.
+        """
+        statistics = look_up((name for m in self.modules for name in m.stats), self.quantities)
+        rows = []
+        for module in sorted(self.modules, key=lambda module: module.order):
+            row: dict[str, Any] = {
+                "name": module.name,
+                "call": module.call,
+                "item": module.item,
+                "role": module.role,
+                "class": module.class_name,
+                "shape": module.shape,
+                "dtype": module.dtype,
+                "step": self.step,
+            }
+            numbers = {
+                name if name not in row else f"stats.{name}": module.stats.get(name) for name in statistics
+            }
+            rows.append(row | numbers)
+        return rows
+
+    def __repr__(self) -> str:
+        return record_text.describe_capture(self)
+
+    def _find(self, records: Sequence[_Placed], kind: str, name: str, place: str) -> _Placed:
+        """Return the record at a place; PlaceNotFound names what there is instead."""
+        places = {record.place: record for record in records}
+        if place in (name, ROOT) and place in places:
+            return places[place]
+        of_name = [record.place for record in records if record.name == name]
+        unmeasured = {
+            entry["name"]: entry["reason"] for entry in (*self.not_fired, *self.skipped, *self.errors)
+        }
+        if of_name:
+            hint = f"recorded of this {kind}: {_some(of_name)}"
+        elif place in unmeasured:
+            hint = f"it was not measured: {unmeasured[place]}"
+        elif place in ("input", "output"):
+            hint = f"the {place} of the model is `record.{place}`"
+        elif not places:
+            hint = f"it has no {kind}s"
+        else:
+            hint = f"similar: {', '.join(difflib.get_close_matches(place, places, _NAMES_SHOWN, 0.0))}"
+        raise PlaceNotFound(f"no {kind} {place!r} in this record; {hint}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -116,7 +116,7 @@ def test_a_module_called_several_times_has_a_record_for_each_call():
     assert keys(record) == [(name, k, None) for k in range(3) for name in ("twice", "inner.0")]
     assert [record.module("twice", call).stats["mean"] for call in range(3)] == [2.0, 4.0, 8.0]
     assert record.module("twice", 2).shape == (4, 3)
-    with pytest.raises(KeyError, match=r"'twice' call 3 .*\(2, None\)"):
+    with pytest.raises(KeyError, match=r"'twice@3' .* recorded of this module: twice, twice@1, twice@2$"):
         record.module("twice", 3)
 
 
