@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fno_telemetry.comparison.learning import is_learning
 from fno_telemetry.comparison.pairs import compare_pair
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.thresholds import Thresholds
@@ -41,22 +42,27 @@ def find_break(records: Sequence[CaptureRecord], limits: Thresholds) -> tuple[in
     """Return the index of the record that broke and its comparison with the one before; None without.
 
     A break is worse than the record before it and not recovered from by the end. A return to an earlier state
-    of the run is a recovery, however different it is from the record before. The records are in the order of
-    steps.
+    of the run is a recovery, however different it is from the record before. While the run learns, only
+    values that are not finite, dead or far beyond the network's scales are worse. The records are in the
+    order of steps.
     """
+
+    def compared(before: int, after: int, limits: Thresholds = limits) -> Comparison:
+        learning = is_learning(records[0], records[before], records[after])
+        return compare_pair(records[before], records[after], limits, learning)
+
+    # What went far beyond has not recovered while it is beyond by an ordinary factor.
+    lasting = replace(limits, far=min(limits.far, limits.scale))
+    last = len(records) - 1
     for index in range(1, len(records)):
-        pair = compare_pair(records[index - 1], records[index], limits)
-        if not pair.worse or not compare_pair(records[index - 1], records[-1], limits).worse:
+        pair = compared(index - 1, index)
+        if not pair.worse or not compared(index - 1, last, lasting).worse:
             continue
-        if not _recovers(records, index, limits):
+        # The step before is worse than some earlier step, and this step is not: a recovery.
+        recovers = any(
+            compared(earlier, index - 1).worse and not compared(earlier, index).worse
+            for earlier in range(index - 1)
+        )
+        if not recovers:
             return index, pair
     return None
-
-
-def _recovers(records: Sequence[CaptureRecord], index: int, limits: Thresholds) -> bool:
-    """Whether, compared with some earlier record, the step before is worse and this step is not."""
-    return any(
-        compare_pair(earlier, records[index - 1], limits).worse
-        and not compare_pair(earlier, records[index], limits).worse
-        for earlier in records[: index - 1]
-    )

@@ -71,20 +71,27 @@ class Scales:
         return cls(min(values, default=0.0), max(values, default=math.inf))
 
 
-def module_change(
-    before: ModuleRecord,
-    after: ModuleRecord,
-    limits: Thresholds,
-    scales: Scales,
-    stored: Sequence[Quantity] = (),
-) -> LayerChange:
-    """Compare two records of the same call of the same module.
+@dataclass(frozen=True)
+class Judgement:
+    """How the changes between two records are judged.
 
     `scales` are those of the network before; `stored` are the quantities of other packages in the records.
+    `learning`: whether the network had not begun to learn before, so that only values that are dead or far
+    beyond its scales are worse.
     """
+
+    limits: Thresholds
+    scales: Scales
+    stored: Sequence[Quantity] = ()
+    learning: bool = False
+
+
+def module_change(before: ModuleRecord, after: ModuleRecord, judgement: Judgement) -> LayerChange:
+    """Compare two records of the same call of the same module."""
+    limits = judgement.limits
     distance = wasserstein_decades(before.log_histogram, after.log_histogram)
     spectral = spectral_distance(before.spectrum, after.spectrum)
-    changes = (*_no_longer_finite(before, after), *_changes(before, after, limits, scales, stored))
+    changes = (*_no_longer_finite(before, after), *_changes(before, after, judgement))
     beyond = (distance or 0) >= limits.distance or (spectral or 0) >= limits.share
     return LayerChange(
         name=before.name,
@@ -99,11 +106,9 @@ def module_change(
     )
 
 
-def block_change(
-    before: BlockRecord, after: BlockRecord, limits: Thresholds, stored: Sequence[Quantity] = ()
-) -> LayerChange:
+def block_change(before: BlockRecord, after: BlockRecord, judgement: Judgement) -> LayerChange:
     """Compare two records of the same block."""
-    changes = tuple(_changes(before, after, limits, None, stored))
+    changes = tuple(_changes(before, after, judgement))
     return LayerChange(before.name, before.call, None, "block", bool(changes), None, None, None, changes)
 
 
@@ -121,57 +126,74 @@ def _no_longer_finite(before: ModuleRecord, after: ModuleRecord) -> Iterator[Cha
 
 
 def _changes(
-    before: ModuleRecord | BlockRecord,
-    after: ModuleRecord | BlockRecord,
-    limits: Thresholds,
-    scales: Scales | None,
-    stored: Sequence[Quantity],
+    before: ModuleRecord | BlockRecord, after: ModuleRecord | BlockRecord, judgement: Judgement
 ) -> Iterator[Change]:
     """Yield the changes that are worse, by rank, then those that are only different."""
     shared = [name for name in after.stats if name in before.stats]
-    compared = [quantity for quantity in look_up(shared, stored).values() if quantity.compared]
-    for judge, quantities in ((_worse, by_rank(compared)), (_different, compared)):
+    compared = [quantity for quantity in look_up(shared, judgement.stored).values() if quantity.compared]
+    for judge, quantities in (
+        (_dead_or_far if judgement.learning else _worse, by_rank(compared)),
+        (_different, compared),
+    ):
         for quantity in quantities:
             old, new = before.stats[quantity.name], after.stats[quantity.name]
-            if old is None or new is None:
-                continue
-            in_scale = scales is not None and scales.smallest <= new <= scales.largest
-            if judge is _worse and quantity.unit == OF_THE_TENSOR and in_scale:
-                continue
-            yield from judge(quantity, old, new, limits)
+            if old is not None and new is not None:
+                yield from judge(quantity, old, new, judgement)
 
 
-def _worse(quantity: Quantity, old: float, new: float, limits: Thresholds) -> Iterator[Change]:
-    falls = quantity.falls or f"{quantity.title} fell"
-    rises = quantity.rises or f"{quantity.title} rose"
+def _dead_or_far(quantity: Quantity, old: float, new: float, judgement: Judgement) -> Iterator[Change]:
+    """Yield a warning for what learning does not do: values far beyond the scales, or almost zero."""
+    far, scales = judgement.limits.far, judgement.scales
+    if quantity.unit == OF_THE_TENSOR and quantity.worse == "either" and old > 0:
+        if new >= far * scales.largest:
+            yield Change(quantity.name, old, new, "warning", _rises(quantity, old, new))
+        elif new * far <= scales.smallest:
+            yield Change(quantity.name, old, new, "warning", _falls(quantity, old, new))
+    elif quantity.unit != SHARE and quantity.worse == "down" and old > 0 and new * far <= old:
+        yield Change(quantity.name, old, new, "warning", _falls(quantity, old, new))
+
+
+def _worse(quantity: Quantity, old: float, new: float, judgement: Judgement) -> Iterator[Change]:
+    limits, scales = judgement.limits, judgement.scales
 
     def change(message: str) -> Change:
         return Change(quantity.name, old, new, "warning", message)
 
+    if quantity.unit == OF_THE_TENSOR and scales.smallest <= new <= scales.largest:
+        return
     if quantity.unit == SHARE:
         if quantity.worse == "up" and new - old >= limits.dead:
-            yield change(f"{rises} from {old:.0%} to {new:.0%}")
+            yield change(f"{quantity.rises or f'{quantity.title} rose'} from {old:.0%} to {new:.0%}")
         if quantity.worse in ("down", "either") and old and new <= limits.lost * old:
-            yield change(f"{falls} from {old:.3g} to {new:.3g}")
+            yield change(_falls(quantity, old, new))
         if quantity.worse == "either" and old < 1 and 1 - new <= limits.lost * (1 - old):
             # The rest of the share, which belongs to the other side.
-            yield change(f"{rises} from {1 - old:.3g} to {1 - new:.3g}")
+            yield change(_rises(quantity, 1 - old, 1 - new))
     elif quantity.worse == "down":
         if old and new <= limits.lost * old:
-            yield change(f"{falls} from {old:.3g} to {new:.3g}")
+            yield change(_falls(quantity, old, new))
     elif quantity.worse != "none" and old > 0:
         if new >= limits.scale * old:
-            yield change(f"{rises} from {old:.3g} to {new:.3g}")
+            yield change(_rises(quantity, old, new))
         elif quantity.worse == "either" and new * limits.scale <= old:
-            yield change(f"{falls} from {old:.3g} to {new:.3g}")
+            yield change(_falls(quantity, old, new))
 
 
-def _different(quantity: Quantity, old: float, new: float, limits: Thresholds) -> Iterator[Change]:
+def _falls(quantity: Quantity, old: float, new: float) -> str:
+    return f"{quantity.falls or f'{quantity.title} fell'} from {old:.3g} to {new:.3g}"
+
+
+def _rises(quantity: Quantity, old: float, new: float) -> str:
+    return f"{quantity.rises or f'{quantity.title} rose'} from {old:.3g} to {new:.3g}"
+
+
+def _different(quantity: Quantity, old: float, new: float, judgement: Judgement) -> Iterator[Change]:
     """Yield a note if a share changed by the limit, or another number by that part of its larger value."""
+    share = judgement.limits.share
     if quantity.unit == SHARE:
-        moved = quantity.worse in ("none", "either") and abs(new - old) >= limits.share
+        moved = quantity.worse in ("none", "either") and abs(new - old) >= share
     else:
-        moved = quantity.worse == "none" and abs(new - old) >= limits.share * max(abs(old), abs(new)) > 0
+        moved = quantity.worse == "none" and abs(new - old) >= share * max(abs(old), abs(new)) > 0
     if moved:
         yield Change(quantity.name, old, new, "note", f"{quantity.name} {old:.3g} → {new:.3g}")
 

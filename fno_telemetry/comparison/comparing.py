@@ -4,12 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fno_telemetry.comparison.break_steps import compare_series
+from fno_telemetry.comparison.learning import is_untrained
 from fno_telemetry.comparison.pairs import compare_pair
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.run_groups import compare_runs
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
+
+UNTRAINED_BASELINE = (
+    "the first report is of an untrained network: changes since then are learning, and only values that are "
+    "not finite, dead or far out of range are worse"
+)
 
 
 def compare(
@@ -33,10 +39,13 @@ def compare(
         raise ReportError("compare needs at least two reports")
     limits = thresholds or Thresholds()
     notes = _notes(first, others, allow_different_input)
+    learning = is_untrained(first) and not all(map(is_untrained, others))
+    if learning and (group or len(others) == 1):
+        notes = (*notes, UNTRAINED_BASELINE)
     if group:
-        found = compare_runs(first, others, limits)
+        found = compare_runs(first, others, limits, learning)
     elif len(others) == 1:
-        found = compare_pair(first, others[0], limits)
+        found = compare_pair(first, others[0], limits, learning)
     else:
         found = compare_series([first, *others], limits)
     return replace(found, notes=notes)

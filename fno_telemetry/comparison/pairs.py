@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fno_telemetry.comparison.changes import LayerChange, Scales, block_change, module_change
+from fno_telemetry.comparison.changes import Judgement, LayerChange, Scales, block_change, module_change
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.findings import SEVERITIES
@@ -11,17 +11,21 @@ from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, plac
 Key = tuple[str, int, str | None]
 
 
-def compare_pair(before: CaptureRecord, after: CaptureRecord, limits: Thresholds) -> Comparison:
-    """Compare a record with an earlier one, layer by layer."""
-    old, new = _modules(before), _modules(after)
-    scales = Scales.of(before)
+def compare_pair(
+    before: CaptureRecord, after: CaptureRecord, limits: Thresholds, learning: bool = False
+) -> Comparison:
+    """Compare a record with an earlier one, layer by layer.
+
+    With `learning`, the network had not begun to learn before: only values that are no longer finite, dead or
+    far beyond its scales are worse.
+    """
     stored = (*after.quantities, *before.quantities)
-    modules = tuple(
-        module_change(old[key], entry, limits, scales, stored) for key, entry in new.items() if key in old
-    )
+    judgement = Judgement(limits, Scales.of(before), stored, learning)
+    old, new = _modules(before), _modules(after)
+    modules = tuple(module_change(old[key], entry, judgement) for key, entry in new.items() if key in old)
     old_blocks, new_blocks = _blocks(before), _blocks(after)
     blocks = tuple(
-        block_change(old_blocks[key], entry, limits, stored)
+        block_change(old_blocks[key], entry, judgement)
         for key, entry in new_blocks.items()
         if key in old_blocks
     )

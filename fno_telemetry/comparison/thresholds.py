@@ -24,14 +24,18 @@ class Thresholds:
     """Remaining share of a sample variation, an update or a branch; at this value it is worse."""
     dead: float = 0.2
     """Increase of the share of dead or constant channels; at this value it is worse."""
+    far: float = 100.0
+    """Factor beyond the network's range of rms, or by which a sample variation or an update fell; at this
+    value it is worse also while the run learns."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise OptionError(f"threshold {field.name} = {value!r}; expected a number above 0")
-        if self.scale <= 1:
-            raise OptionError(f"threshold scale = {self.scale!r}; expected a factor above 1")
+        for name in ("scale", "far"):
+            if getattr(self, name) <= 1:
+                raise OptionError(f"threshold {name} = {getattr(self, name)!r}; expected a factor above 1")
 
 
 def read_thresholds(path: str | Path) -> Thresholds:

@@ -1,16 +1,17 @@
 """From records to findings: applies the rules, sorts the symptoms by cause and groups findings over time."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fno_telemetry import plugins
+from fno_telemetry.comparison.learning import has_learned_since, is_untrained
 from fno_telemetry.comparison.trends import sort_by_step
 from fno_telemetry.diagnosis.causes import sort_by_cause
-from fno_telemetry.diagnosis.contract import Rule, Symptom
+from fno_telemetry.diagnosis.contract import Rule, Symptom, Topic
 from fno_telemetry.diagnosis.installed_rules import load_rules
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
 from fno_telemetry.errors import OptionError, ReportError
-from fno_telemetry.findings import SEVERITIES, Finding, group_by_cause
+from fno_telemetry.findings import SEVERITIES, Cause, Finding, group_by_cause
 from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_step
 
 _Symptoms = dict[Rule, list[Symptom]]
@@ -27,7 +28,8 @@ def diagnose(
 
     Args:
         records: One record, or several over the steps of one run, in any order.
-        baseline: A capture of the same network when it was healthy, with which rules compare.
+        baseline: A capture of the same network when it was healthy, with which rules compare. From an
+            untrained one everything changes by learning: then only the inputs are compared.
         rules: Names of the rules to apply; all by default.
         thresholds: Rule -> threshold -> number; what is left out keeps its default.
         reports: The name of each record's report in its findings, in the order of the records.
@@ -66,8 +68,9 @@ def diagnose(
         known = {(finding.rule, finding.layer): finding for finding in of_record}
         findings += of_record
     findings += [_describe_failure(name, error) for name, error in failures.items()]
-    judge_series = {rule.name for rule in loaded if rule.takes_series}
-    return tuple(_tell_ends(list(_sort_causes(findings)), series, judge_series))
+    about = {rule.name: rule.about for rule in loaded}
+    causes = _judge_over_steps(group_by_cause(findings), series, about)
+    return tuple(_sort_causes(causes))
 
 
 def _check_record(given: object) -> None:
@@ -105,7 +108,8 @@ def _apply(
 ) -> list[Symptom]:
     arguments: dict[str, float | CaptureRecord | None] = dict(limits.get(rule.name, {}))
     if rule.takes_baseline:
-        arguments["baseline"] = baseline
+        is_comparable = baseline is None or rule.about == "input" or not has_learned_since(baseline, record)
+        arguments["baseline"] = baseline if is_comparable else None
     return _call(rule, record, arguments)
 
 
@@ -182,36 +186,54 @@ def _follow_earlier(
         yield finding if earlier is None else replace(finding, follows_from=earlier.id)
 
 
-def _sort_causes(findings: Sequence[Finding]) -> Iterator[Finding]:
+def _sort_causes(causes: Iterable[Cause]) -> Iterator[Finding]:
     """Yield causes by the highest severity among what follows from them, each with that after it."""
-    causes = group_by_cause(findings)
     for cause in sorted(causes, key=lambda cause: -SEVERITIES.index(cause.worst)):
         yield cause.finding
         for consequence in cause.consequences:
             yield replace(consequence, follows_from=cause.finding.id)
 
 
-def _tell_ends(
-    findings: Sequence[Finding], series: Sequence[CaptureRecord], judge_series: Set[str]
-) -> Iterator[Finding]:
-    """Yield the findings; a cause that is gone at the end of the series says when it was last seen."""
-    last = series[-1].step
-    if last is None or len({record.step for record in series}) < len(series):
-        yield from findings
+def _judge_over_steps(
+    causes: Sequence[Cause], series: Sequence[CaptureRecord], about: Mapping[str, Topic]
+) -> Iterator[Cause]:
+    """Yield the causes as the whole run shows them: each with its end, and a zero start as a note."""
+    last, first = series[-1], series[0]
+    if len(series) == 1:
+        for cause in causes:
+            zero_start = is_untrained(first) and cause.finding.evidence.get("weight_norm") == 0
+            yield _as_notes(cause) if zero_start else cause
         return
-    seen: dict[str, int] = {}
-    for finding in findings:
-        if finding.step is not None and finding.rule not in judge_series:
-            cause = finding.follows_from or finding.id
-            seen[cause] = max(finding.step, seen.get(cause, finding.step))
-    for finding in findings:
-        end = seen.get(finding.id, last)
-        if finding.follows_from is None and end < last:
-            when = spell_step(end, series[-1].summary.get("step_kind"))
-            yield replace(finding, message=f"{finding.message}; not seen after {when}")
-        else:
-            yield finding
+    if last.step is None or len({record.step for record in series}) < len(series):
+        yield from causes
+        return
+    seen: dict[tuple[str, str | None], int] = {}  # the last step, by rule and layer
+    for cause in causes:
+        for each in (cause.finding, *cause.consequences):
+            key = (each.rule, each.layer)
+            seen[key] = max(each.step if each.step is not None else last.step, seen.get(key, 0))
+    for cause in causes:
+        finding = cause.finding
+        steps = [each.step for each in (finding, *cause.consequences) if about.get(each.rule) != "steps"]
+        end = max((step for step in steps if step is not None), default=last.step)
+        if end >= last.step:
+            yield cause
+            continue
+        when = spell_step(end, last.summary.get("step_kind"))
+        ended = replace(cause, finding=replace(finding, message=f"{finding.message}; not seen after {when}"))
+        starts = finding.step == first.step and about.get(finding.rule) in _OF_STARTS
+        comes_back = seen[finding.rule, finding.layer] > end
+        yield _as_notes(ended) if starts and not comes_back else ended
 
+
+def _as_notes(cause: Cause) -> Cause:
+    """Return the cause with all findings as notes: many networks start with zeros, or at a small scale."""
+    notes = [replace(each, severity="note") for each in cause.consequences]
+    return Cause(replace(cause.finding, severity="note"), notes)
+
+
+_OF_STARTS = frozenset({"values", "weights", "gradients"})
+"""What rules are about whose findings may be a deliberate start, such as a branch that starts at zero."""
 
 _ADVICE = "The rule has an error: report it to the authors of the rule. All other rules were applied."
 

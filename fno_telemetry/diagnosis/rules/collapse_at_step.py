@@ -6,19 +6,27 @@ from typing import Any
 from fno_telemetry.comparison.comparing import compare
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
-from fno_telemetry.diagnosis.example_records import change_module, healthy_record, make_series
+from fno_telemetry.diagnosis.example_records import (
+    change_module,
+    change_output,
+    healthy_record,
+    make_series,
+)
 from fno_telemetry.diagnosis.places import Place, block_places, module_places
 from fno_telemetry.records import CaptureRecord
 
 
 def _series(*rms: float) -> list[CaptureRecord]:
-    return make_series(*(change_module(healthy_record(), "blocks.1.local", rms=value) for value in rms))
+    """Return a run that begins to learn, and then has these rms in one layer."""
+    untrained = change_output(healthy_record(), sample_variation=0.1)
+    learned = [change_module(healthy_record(), "blocks.1.local", rms=value) for value in rms]
+    return make_series(untrained, *learned)
 
 
 @rule(
     about="steps",
-    fires_on=lambda: _series(1.0, 1.2, 30.0, 40.0),
-    silent_on=lambda: _series(1.0, 1.2, 30.0, 1.1),
+    fires_on=lambda: _series(1.0, 30.0, 40.0),
+    silent_on=lambda: _series(1.0, 30.0, 1.1),
 )
 def collapse_at_step(
     series: Sequence[CaptureRecord],
@@ -26,6 +34,7 @@ def collapse_at_step(
     scale: float = Thresholds.scale,
     lost: float = Thresholds.lost,
     dead: float = Thresholds.dead,
+    far: float = Thresholds.far,
 ) -> Iterator[Symptom]:
     """From one step on, a run is worse than just before, and it does not recover.
 
@@ -38,11 +47,16 @@ def collapse_at_step(
         and the run had not recovered in the last report. In (1), an rms within the range of rms that the
         network had just before does not count. The finding names the first layer in execution order for
         which one of these holds, or its block.
-    Default: `scale` is 10, `lost` is 0.1 and `dead` is 0.2, as in `compare`. They tell a step of healthy
-        training from a collapse.
+        Learning is not a break: from the first report on, while neither the loss, nor the sample_variation of
+        the output, nor the norm of any layer's weights has moved by 10 %, and wherever the sample_variation
+        of the output rises by 10 %, only these count, unless the loss is known to rise by 10 %: (4), an rms
+        that is a factor of `far` (100) or more beyond the range just before, and a sample_variation or
+        update_ratio that fell to 1 / `far` of its earlier value.
+    Default: `scale` is 10, `lost` is 0.1, `dead` is 0.2 and `far` is 100, as in `compare`. They tell a step
+        of healthy training from a collapse.
     False alarm when: the reports are so many steps apart that learning itself changes a layer as much.
     """
-    limits = Thresholds(scale=scale, lost=lost, dead=dead)
+    limits = Thresholds(scale=scale, lost=lost, dead=dead, far=far)
     broken = compare(*series, thresholds=limits, allow_different_input=True)
     record = next((one for one in series if one.step == broken.break_step), None)
     if broken.break_step is None or record is None:

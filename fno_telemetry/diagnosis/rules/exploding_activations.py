@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_block, change_module, healthy_record
-from fno_telemetry.diagnosis.growth import GrowthLimits, find_growth
+from fno_telemetry.diagnosis.growth import Growth, GrowthLimits, find_growth
+from fno_telemetry.diagnosis.places import input_place, output_place
+from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
 
@@ -24,6 +26,8 @@ def exploding_activations(
     of_baseline: float = 10,
     gain_of_baseline: float = 4,
     ordinary: float = 10,
+    of_input: float = 1e4,
+    large: float = 1000,
 ) -> Iterator[Symptom]:
     """The rms of the values grows too much: in one block, over all blocks together, or in one layer.
 
@@ -37,13 +41,18 @@ def exploding_activations(
         (4) there is no baseline, (3) holds for no block, and the product of the gains of all blocks >=
             `over_depth` (1000);
         (5) the rms of the layer >= `of_network` (300) times the median rms of the layers before it.
+        If the rms of the model's output is >= `of_input` (10000) times that of its input, >= `large` (1000),
+        and >= `of_baseline` times its value in the baseline, the finding is an error, not a warning; where
+        none of (1) to (5) holds, it is about the output.
     Default: `of_siblings` is 5, `least_gain` is 10, `of_network` is 300 and `over_depth` is 1000: in healthy
         networks, gains were 0.5 to 3 and at most 3.6 times the median gain, and the rms of a layer was at
         most 27 times the median rms of its network. `of_baseline` is 10 and `gain_of_baseline` is 4: during
         healthy training, no rms of a layer grew by more than a factor of 5.3 (26 when the baseline is the
         untrained network), and no gain by more than a factor of 1.9. `ordinary` is 10: after a normalisation
-        layer, values are near 1, whatever the scale of its input.
-    False alarm when: the scale of the input is very different from that of the training data.
+        layer, values are near 1, whatever the scale of its input. `of_input` is 10000 and `large` is 1000:
+        targets are rarely that far from the input.
+    False alarm when: the scale of the input is very different from that of the training data, or the targets
+        are that large.
     """
     limits = GrowthLimits(
         of_siblings=of_siblings,
@@ -54,9 +63,10 @@ def exploding_activations(
         gain_of_baseline=gain_of_baseline,
         ordinary=ordinary,
     )
-    for growth in find_growth(record, baseline, limits):
+    excess = _find_excess(record, baseline, of_input, large, of_baseline)
+    for growth in list(find_growth(record, baseline, limits)) or ([] if excess is None else [excess]):
         yield Symptom(
-            severity="warning",
+            severity="warning" if excess is None else "error",
             place=growth.place,
             message=growth.message,
             evidence=growth.evidence,
@@ -64,3 +74,28 @@ def exploding_activations(
             "learning rate, clip gradients, or add a normalisation layer before this one.",
             explains=Consequences(about=("values", "gradients"), but_not=("dead_layer", "dead_channels")),
         )
+
+
+def _find_excess(
+    record: CaptureRecord,
+    baseline: CaptureRecord | None,
+    of_input: float,
+    large: float,
+    of_baseline: float,
+) -> Growth | None:
+    """Return the output, if its rms is far beyond that of the input and of the baseline's output."""
+    entered, end = input_place(record), output_place(record)
+    known = output_place(baseline) if baseline is not None else None
+    size = entered.value("rms") if entered is not None else None
+    rms = end.value("rms") if end is not None else None
+    before = known.value("rms") if known is not None else None
+    if (
+        end is None
+        or not size
+        or rms is None
+        or rms < max(large, of_input * size, of_baseline * (before or 0))
+    ):
+        return None
+    message = f"has rms {format_number(rms)}; that of the model's input is {format_number(size)} "
+    message += f"(ratio: {format_number(rms / size)})"
+    return Growth(end, message, {"rms": rms, "of_the_input": size, "of_the_baseline": before})

@@ -1,0 +1,84 @@
+"""Whether changes are those of learning, which decides what counts as worse.
+
+While a network learns its first steps, every layer changes by factors; one that has learned does not.
+"""
+
+from collections.abc import Iterator
+
+from fno_telemetry.records import CaptureRecord, Value
+
+MOVED = 0.1
+"""The relative change of the loss, the output's sample variation or a layer's weights once a run has begun."""
+
+GROWN = 5.0
+
+
+def is_untrained(record: CaptureRecord) -> bool:
+    """Whether the record says that no optimiser step was made: untrained weights, or step 0."""
+    return record.step == 0 or str(record.summary.get("weights")).startswith("untrained")
+
+
+def has_begun(first: CaptureRecord, record: CaptureRecord) -> bool:
+    """Whether a run whose first record is `first` has begun to learn at `record`.
+
+    The loss, the sample variation of the output or the norm of some layer's weights has left its first value
+    by MOVED. The numbers of steps say nothing: one run has learned at step 20, another not at step 2,000.
+    """
+    return any(
+        before is not None and after is not None and abs(after - before) >= MOVED * abs(before) > 0
+        for before, after in _followed(first, record)
+    )
+
+
+def is_learning(first: CaptureRecord, before: CaptureRecord, after: CaptureRecord) -> bool:
+    """Whether the changes between two records of the run that starts with `first` are those of learning.
+
+    The run had not begun to learn before, or the output still learns to tell the samples apart: its sample
+    variation rises by MOVED. After that, a run that starts with trained weights need not move to have begun.
+    A loss that is known to rise by MOVED is no learning.
+    """
+    if _rises(before.summary.get("loss"), after.summary.get("loss")):
+        return False
+    if before is first or _rises(_variation(before), _variation(after)):
+        return True
+    return is_untrained(first) and not has_begun(first, before)
+
+
+def has_learned_since(baseline: CaptureRecord, record: CaptureRecord) -> bool:
+    """Whether the network learned most of what it knows after the baseline.
+
+    The baseline says that it is untrained; or the sample variation of the output at least doubled; or the
+    loss fell to half or less; or the rms of the output grew by GROWN or more, to at most that of the input:
+    untrained networks return little, and learning brings it to the scale of the data.
+    """
+    if is_untrained(baseline):
+        return not is_untrained(record)
+    loss, later_loss = baseline.summary.get("loss"), record.summary.get("loss")
+    if loss is not None and later_loss is not None and 2 * later_loss <= loss:
+        return True
+    return _rises(_variation(baseline), _variation(record), 1.0) or _comes_to_scale(baseline, record)
+
+
+def _comes_to_scale(baseline: CaptureRecord, record: CaptureRecord) -> bool:
+    before, after, entered = (
+        None if entry is None else entry.stats.get("rms")
+        for entry in (baseline.output, record.output, record.input)
+    )
+    if before is None or after is None or entered is None:
+        return False
+    return GROWN * before <= after <= entered
+
+
+def _rises(before: Value, after: Value, share: float = MOVED) -> bool:
+    return before is not None and after is not None and after - before >= share * abs(before)
+
+
+def _variation(record: CaptureRecord) -> Value:
+    return None if record.output is None else record.output.stats.get("sample_variation")
+
+
+def _followed(first: CaptureRecord, record: CaptureRecord) -> Iterator[tuple[Value, Value]]:
+    yield first.summary.get("loss"), record.summary.get("loss")
+    yield _variation(first), _variation(record)
+    weights = {module.place: module.stats.get("weight_norm") for module in first.modules}
+    yield from ((weights.get(module.place), module.stats.get("weight_norm")) for module in record.modules)
