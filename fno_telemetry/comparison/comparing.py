@@ -12,6 +12,9 @@ from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
 
+LARGE_RATIO = 2.0
+"""A note about different inputs names their rms if the largest is this many times the smallest."""
+
 UNTRAINED_BASELINE = (
     "the first report is of an untrained network: changes since then are learning, and only values that are "
     "not finite, dead or far out of range are worse"
@@ -64,7 +67,12 @@ def _notes(
             f"the reports have different {what}, so differences would not show changes of the weights; "
             "capture on the same samples, or pass `allow_different_input=True`"
         )
-    notes = ["the inputs differ; differences come from the weights and the inputs together"]
+    sizes = [record.input.stats.get("rms") for record in (first, *others) if record.input]
+    known = [size for size in sizes if size]
+    scale = ""
+    if known and max(known) >= LARGE_RATIO * min(known):
+        scale = f" (their rms is {min(known):.3g} to {max(known):.3g})"
+    notes = [f"the inputs differ{scale}; differences come from the weights and the inputs together"]
     if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:
         notes.append("the resolutions differ; spectra are compared mode by mode, in cycles per field")
     return tuple(notes)

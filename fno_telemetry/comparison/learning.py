@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fno_telemetry.records import CaptureRecord, Value
 
 MOVED = 0.1
-"""The relative change of the loss, the output's sample variation or a layer's weights once a run has begun."""
+"""Relative change of the loss, the output's sample variation or a layer's weights once a run has begun."""
 
 GROWN = 5.0
 
@@ -47,26 +47,35 @@ def is_learning(first: CaptureRecord, before: CaptureRecord, after: CaptureRecor
 def has_learned_since(baseline: CaptureRecord, record: CaptureRecord) -> bool:
     """Whether the network learned most of what it knows after the baseline.
 
-    The baseline says that it is untrained; or the sample variation of the output at least doubled; or the
-    loss fell to half or less; or the rms of the output grew by GROWN or more, to at most that of the input:
-    untrained networks return little, and learning brings it to the scale of the data.
+    The baseline says that it is untrained, and the record does not; otherwise as `shows_learning`.
     """
     if is_untrained(baseline):
         return not is_untrained(record)
-    loss, later_loss = baseline.summary.get("loss"), record.summary.get("loss")
+    return shows_learning(baseline, record)
+
+
+def shows_learning(before: CaptureRecord, after: CaptureRecord) -> bool:
+    """Whether the numbers show that the network learned most of what it knows between two records.
+
+    The sample variation of the output at least doubled; or the loss fell to half or less; or the rms of the
+    output grew by GROWN or more, to at most that of the input: untrained networks return little, and learning
+    brings it to the scale of the data.
+    """
+    loss, later_loss = before.summary.get("loss"), after.summary.get("loss")
     if loss is not None and later_loss is not None and 2 * later_loss <= loss:
         return True
-    return _rises(_variation(baseline), _variation(record), 1.0) or _comes_to_scale(baseline, record)
+    return _rises(_variation(before), _variation(after), 1.0) or _comes_to_scale(before, after)
 
 
-def _comes_to_scale(baseline: CaptureRecord, record: CaptureRecord) -> bool:
-    before, after, entered = (
+def _comes_to_scale(before: CaptureRecord, after: CaptureRecord) -> bool:
+    old, new, entered, entered_before = (
         None if entry is None else entry.stats.get("rms")
-        for entry in (baseline.output, record.output, record.input)
+        for entry in (before.output, after.output, after.input, before.input)
     )
-    if before is None or after is None or entered is None:
+    if old is None or new is None or entered is None or entered_before is None:
         return False
-    return GROWN * before <= after <= entered
+    # A larger input alone makes the output larger.
+    return GROWN * old <= new <= entered <= 2 * entered_before
 
 
 def _rises(before: Value, after: Value, share: float = MOVED) -> bool:

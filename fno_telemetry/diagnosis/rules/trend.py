@@ -1,8 +1,10 @@
 """Finds statistics that rise or fall over a run."""
 
 from collections.abc import Iterator, Sequence
+from itertools import dropwhile
 from typing import Any
 
+from fno_telemetry.comparison.learning import shows_learning
 from fno_telemetry.comparison.trends import Trend, series_of
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_module, healthy_record, make_series
@@ -40,7 +42,10 @@ def trend(
         (3) no single step makes more than 80 % of the change.
         For each statistic, only the layer that changed most is reported. The finding is a warning if a
         sample_variation, spectral_share or update_ratio fell to `lost` (0.1) times its first value or less,
-        or if dead_channel_fraction rose by `dead` (0.2) or more. Otherwise it is a note.
+        or if dead_channel_fraction rose by `dead` (0.2) or more, and if that also holds without the first
+        reports after which the network still learned most of what it knows: the sample_variation of the
+        output at least doubled after them, the loss fell to half, or the rms of the output grew by a factor
+        of 5 or more to the scale of the input. Otherwise it is a note.
     Default: `least_change` is 0.2, `lost` is 0.1 and `dead` is 0.2, so that normal learning gives only notes.
     False alarm when: a schedule changes the statistic on purpose, for example by switching on modes one after
         another.
@@ -50,6 +55,8 @@ def trend(
     last = series[-1]
     there: list[Place[Any]] = [*module_places(last), *block_places(last)]
     by_key = {record_key("", place.entry): place for place in there}
+    learned = list(dropwhile(lambda record: shows_learning(record, last), series))
+    settled = {found.key: found for found in series_of(learned, least_change).trends}
     strongest: dict[tuple[str, bool], tuple[float, Trend, Place[Any]]] = {}
     for found in series_of(series, least_change).trends:
         statistic, _, key_place = found.key.partition("/")
@@ -57,7 +64,8 @@ def trend(
         if place is None:
             continue
         change = abs(found.last - found.first) / max(abs(found.first), abs(found.last))
-        key = (statistic, _is_warning(statistic, found, lost, dead))
+        since = settled.get(found.key)
+        key = (statistic, since is not None and _is_warning(statistic, since, lost, dead))
         if key not in strongest or change > strongest[key][0]:
             strongest[key] = (change, found, place)
     for (statistic, warned), (_, found, place) in strongest.items():
