@@ -70,7 +70,7 @@ def measured(task: tuple[str, int]) -> tuple[list[Any], list[Any], list[tuple[An
         return SimpleNamespace(**dataclasses.asdict(found), counts=getattr(found, "counts", None))
 
     return (
-        [plain(one) for one in fault_harness.outcomes(*task)],
+        [plain(one) for one in (*fault_harness.outcomes(*task), *fault_harness.spikes(*task))],
         [plain(one) for one in fault_harness.alarms(*task)],
         [(plain(one), plain(other)) for one, other in fault_harness.milder(*task)],
     )

@@ -29,6 +29,9 @@ HEALTHY_DATA = (
     ("diffraction", 1.0),
 )
 OTHER_WIDTHS = (8, 24)
+RUN_STEPS = (0, 10, 20, 40, 60)
+SPIKES = ((2, 0.5), (25, 1.0))
+"""Steps after which the learning rate is this high once."""
 BY_DESIGN = frozenset(
     {"one_sided_spectrum", "grid_artifact", "mode_truncation", "unused_modes", "high_frequency_loss"}
 )
@@ -106,6 +109,46 @@ def outcomes(family: str, seed: int, names: Sequence[str] | None = None) -> Iter
             yield _over_steps(family, seed, name, rule, plant, strengths, number, anatomy, samples, before)
 
 
+def run(
+    family: str, seed: int, spike: tuple[int, float] | None = None
+) -> list[tuple[ft.CaptureRecord, float]]:
+    """Return a record and a loss at each of RUN_STEPS of a training, from untrained on."""
+    samples, found = fault_networks.held_out(seed), []
+    with contextlib.redirect_stdout(io.StringIO()):
+        for step, network in fault_networks.training(family, seed, spike=spike):
+            if step in RUN_STEPS:
+                found.append((at_step(ft.capture(network.eval(), samples), step), loss(network, samples)))
+    return found
+
+
+def at_step(record: ft.CaptureRecord, step: int) -> ft.CaptureRecord:
+    """Return the record as one of this step."""
+    summary = {**record.summary, "checkpoint_step": step, "step_kind": "step"}
+    return replace(record, summary=freeze_mapping(summary))
+
+
+def spikes(family: str, seed: int) -> Iterator[Outcome]:
+    """Let the rate spike once, right after the start and in the middle; where it did lasting harm, it counts.
+
+    It is found where the run is said to break at the first record after the spike, whatever the layer.
+    """
+    for step, rate in SPIKES:
+        records, losses = zip(*run(family, seed, (step, rate)), strict=True)
+        index = next(index for index, at in enumerate(RUN_STEPS) if at > step)
+        before, after = losses[index - 1], losses[index]
+        harm = (after if after >= 3 * before else before) / before - 1 if math.isfinite(after) else math.inf
+        lasting = not math.isfinite(losses[-1]) or losses[-1] >= 2 * before
+        findings = ft.diagnose(*records)
+        at = {finding.step for finding in findings if finding.rule == "collapse_at_step"}
+        first = findings[0] if findings else None
+        found = at == {RUN_STEPS[index]}
+        right = found and first is not None and first.rule == "collapse_at_step"
+        name = f"rate spikes at step {step}"
+        yield Outcome(
+            family, seed, name, "collapse_at_step", rate, harm if lasting else 0.0, found, right, str(first)
+        )
+
+
 def milder(family: str, seed: int) -> Iterator[tuple[Outcome, Outcome]]:
     """Plant faults that a network may live with; yield what was found without and with a baseline.
 
@@ -153,8 +196,7 @@ def _over_steps(
         if strength is not None:
             planted = plant(broken, anatomy, seed + number, strength)
         record = ft.capture(broken, samples)
-        summary = {**record.summary, "checkpoint_step": 100 * index, "step_kind": "step"}
-        records.append(replace(record, summary=freeze_mapping(summary)))
+        records.append(at_step(record, 100 * index))
         after = loss(broken, samples)
     findings = ft.diagnose(*records)
     change = abs(after / before - 1) if math.isfinite(after) else math.inf
@@ -203,6 +245,13 @@ def alarms(family: str, seed: int) -> Iterator[Alarm]:
     record, what = ft.capture(quiet_trained(family, seed), samples), "trained, by a baseline"
     found = [str(f) for f in ft.diagnose(record, baseline=halfway) if f.severity != "note"]
     yield from (Alarm(family, seed, what, finding) for finding in (*found, ""))
+    untrained = ft.capture(quiet_made(family, seed), samples)
+    found = [str(f) for f in ft.diagnose(record, baseline=untrained) if f.severity != "note"]
+    yield from (Alarm(family, seed, "trained, by the untrained network", finding) for finding in (*found, ""))
+    series = [record for record, _ in run(family, seed)]
+    found = [str(f) for f in ft.diagnose(*series) if f.severity != "note"]
+    found += [ft.compare(*series).verdict] if ft.compare(*series).worse else []
+    yield from (Alarm(family, seed, "a run from step 0", finding) for finding in (*found, ""))
 
 
 def loss(network: nn.Module, samples: torch.Tensor) -> float:

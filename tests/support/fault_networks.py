@@ -3,7 +3,7 @@
 The task: split a field into what is smooth and what is not, which needs the spectral and the local branch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -93,15 +93,35 @@ def loss_of(output: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def trained(family: str, seed: int, width: int = 16, kind: str = "waves", steps: int = STEPS) -> nn.Module:
     """Return a network after some steps of Adam."""
+    *_, (_, network) = training(family, seed, width, kind, steps)
+    return network.eval()
+
+
+def training(
+    family: str,
+    seed: int,
+    width: int = 16,
+    kind: str = "waves",
+    steps: int = STEPS,
+    spike: tuple[int, float] | None = None,
+) -> Iterator[tuple[int, nn.Module]]:
+    """Yield the number of steps made so far and the network, from 0 on; whoever gets it may not change it.
+
+    `spike` is a step and the rate of Adam at that step alone.
+    """
     network = make(family, seed, width).train()
     x = fields(kind, TRAINING_SAMPLES, 1000 + seed)
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     for step in range(steps):
+        yield step, network
+        network.train()
         batch = x[8 * (step % 2) : 8 * (step % 2) + 8]
+        for group in optimizer.param_groups:
+            group["lr"] = spike[1] if spike is not None and step == spike[0] else RATE
         optimizer.zero_grad()
         loss_of(network(batch), batch).backward()
         optimizer.step()
-    return network.eval()
+    yield steps, network
 
 
 def held_out(seed: int, kind: str = "waves") -> torch.Tensor:
