@@ -77,6 +77,12 @@ class Cause:
         return max(found, key=SEVERITIES.index)
 
     @property
+    def follows_from(self) -> str:
+        """The id of the finding in another report that explains this one; "" without."""
+        explained_by = self.finding.follows_from
+        return "" if explained_by is None else to_one_line(f"follows from {explained_by}", LONGEST_TEXT)
+
+    @property
     def what_follows(self) -> str:
         """How many later layers follow from this and the names of the first ones; "" where none does."""
         own = self.finding.layer

@@ -3,6 +3,7 @@
 from .changes import Change as Change
 from .changes import LayerChange as LayerChange
 from .comparing import compare as compare
+from .learning import has_learned_since as has_learned_since
 from .results import Comparison as Comparison
 from .results import GroupFinding as GroupFinding
 from .thresholds import Thresholds as Thresholds

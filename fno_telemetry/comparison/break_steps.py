@@ -64,5 +64,6 @@ def find_break(records: Sequence[CaptureRecord], limits: Thresholds) -> tuple[in
             for earlier in range(index - 1)
         )
         if not recovers:
-            return index, pair
+            # Where it began is told by ordinary changes, also where the run was still learning.
+            return index, compare_pair(records[index - 1], records[index], limits)
     return None

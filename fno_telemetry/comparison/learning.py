@@ -3,8 +3,6 @@
 While a network learns its first steps, every layer changes by factors; one that has learned does not.
 """
 
-from collections.abc import Iterator
-
 from fno_telemetry.records import CaptureRecord, Value
 
 MOVED = 0.1
@@ -24,24 +22,25 @@ def has_begun(first: CaptureRecord, record: CaptureRecord) -> bool:
     The loss, the sample variation of the output or the norm of some layer's weights has left its first value
     by MOVED. The numbers of steps say nothing: one run has learned at step 20, another not at step 2,000.
     """
-    return any(
-        before is not None and after is not None and abs(after - before) >= MOVED * abs(before) > 0
-        for before, after in _followed(first, record)
+    return (
+        _moves(first.summary.get("loss"), record.summary.get("loss"))
+        or _moves(_variation(first), _variation(record))
+        or _weights_move(first, record)
     )
 
 
 def is_learning(first: CaptureRecord, before: CaptureRecord, after: CaptureRecord) -> bool:
     """Whether the changes between two records of the run that starts with `first` are those of learning.
 
-    The run had not begun to learn before, or the output still learns to tell the samples apart: its sample
-    variation rises by MOVED. After that, a run that starts with trained weights need not move to have begun.
-    A loss that is known to rise by MOVED is no learning.
+    Any change since the first record may be; later ones, where the sample variation of the output rises by
+    MOVED, as it does while a network learns to tell its samples apart, or where the run had not begun to
+    learn and its weights now move by MOVED. A loss that is known to rise by MOVED is no learning.
     """
     if _rises(before.summary.get("loss"), after.summary.get("loss")):
         return False
     if before is first or _rises(_variation(before), _variation(after)):
         return True
-    return is_untrained(first) and not has_begun(first, before)
+    return not has_begun(first, before) and _weights_move(before, after)
 
 
 def has_learned_since(baseline: CaptureRecord, record: CaptureRecord) -> bool:
@@ -78,16 +77,18 @@ def _comes_to_scale(before: CaptureRecord, after: CaptureRecord) -> bool:
     return GROWN * old <= new <= entered <= 2 * entered_before
 
 
+def _weights_move(before: CaptureRecord, after: CaptureRecord) -> bool:
+    norms = {module.place: module.stats.get("weight_norm") for module in before.modules}
+    return any(_moves(norms.get(module.place), module.stats.get("weight_norm")) for module in after.modules)
+
+
+def _moves(before: Value, after: Value) -> bool:
+    return before is not None and after is not None and abs(after - before) >= MOVED * abs(before) > 0
+
+
 def _rises(before: Value, after: Value, share: float = MOVED) -> bool:
     return before is not None and after is not None and after - before >= share * abs(before)
 
 
 def _variation(record: CaptureRecord) -> Value:
     return None if record.output is None else record.output.stats.get("sample_variation")
-
-
-def _followed(first: CaptureRecord, record: CaptureRecord) -> Iterator[tuple[Value, Value]]:
-    yield first.summary.get("loss"), record.summary.get("loss")
-    yield _variation(first), _variation(record)
-    weights = {module.place: module.stats.get("weight_norm") for module in first.modules}
-    yield from ((weights.get(module.place), module.stats.get("weight_norm")) for module in record.modules)

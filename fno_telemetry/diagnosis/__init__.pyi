@@ -16,6 +16,7 @@ from .example_records import healthy_record as healthy_record
 from .example_records import make_series as make_series
 from .example_records import remove_numbers as remove_numbers
 from .example_records import set_step as set_step
+from .findings import assign_findings as assign_findings
 from .findings import diagnose as diagnose
 from .places import Place as Place
 from .places import block_places as block_places

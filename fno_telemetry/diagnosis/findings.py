@@ -73,6 +73,25 @@ def diagnose(
     return tuple(_sort_causes(causes))
 
 
+def assign_findings(
+    records: Sequence[CaptureRecord], reports: Sequence[str], findings: Sequence[Finding]
+) -> list[CaptureRecord]:
+    """Return the records, each with the findings about it, in the same words and order.
+
+    `reports` are the names of the records' reports that `diagnose` was given. A finding may follow from one
+    in another record, by its id. What is about no report, such as a rule that cannot be loaded, is in the
+    last.
+    """
+    of_report: dict[str, list[Finding]] = {name: [] for name in reports}
+    for finding in findings:
+        # A report need not name itself, and its path may be private.
+        of_report[finding.report or reports[-1]].append(replace(finding, report=None))
+    return [
+        replace(record, findings=tuple(of_report[name]))
+        for record, name in zip(records, reports, strict=True)
+    ]
+
+
 def _check_record(given: object) -> None:
     if not isinstance(given, CaptureRecord):
         unpack = ", each as an argument of its own" if isinstance(given, list | tuple) else ""

@@ -76,6 +76,13 @@ class FanOut:
         """Give the record to every sink that has not failed."""
         self._each(lambda sink: sink.write(record))
 
+    def keep(self, record: CaptureRecord) -> None:
+        """Give the record to the `required` sink alone, before `write` gives it, or one made of it, to all.
+
+        So a record is safe while the others wait, for example for a diagnosis of the whole series.
+        """
+        self._each(lambda sink: sink.write(record), only_required=True)
+
     def flush(self) -> None:
         """Make sure that what was written survives a kill."""
         self._each(lambda sink: sink.flush())
@@ -88,10 +95,10 @@ class FanOut:
         self._raise_first(running)
         return self._outcome
 
-    def _each(self, action: Callable[[Sink], object]) -> None:
+    def _each(self, action: Callable[[Sink], object], only_required: bool = False) -> None:
         if not self._is_open:
             raise SinkUnavailable("The sinks are not open: call open(run) before write, and close last.")
-        running = [member for member in self._members if member.is_open]
+        running = [m for m in self._members if m.is_open and (m.is_required or not only_required)]
         for member in running:
             self._call(member, partial(action, member.sink))
             if member.is_required:

@@ -1,7 +1,9 @@
 """A run that collapses: captured into all three sinks by one command, read back, and its break found."""
 
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import torch
 import fno_telemetry as ft
 import train_until_collapse
 from fno_telemetry import keys
+from fno_telemetry.findings import SEVERITIES, count_causes, group_by_cause
 from support import tensorboard_serving, wandb_surroundings
 from support import wandb_log as log
 
@@ -38,7 +41,9 @@ def collapse(tmp_path_factory) -> Iterator[SimpleNamespace]:
     np.savez(folder / "train.npz", diffraction=amplitudes)
     losses = train_until_collapse.train(torch.from_numpy(amplitudes).unsqueeze(1), checkpoints)
     line = ["capture", "--input", "train.npz", "--output", "out", "--checkpoint", "checkpoints/*.ckpt"]
-    done = call(folder, *line, "--batch-size", "3", "--sink", "json,tensorboard,wandb", "--json")
+    done = call(
+        folder, *line, "--batch-size", "3", "--sink", "json,tensorboard,wandb", "--json", "--diagnose"
+    )
     yield SimpleNamespace(folder=folder, losses=losses, done=done)
 
 
@@ -95,7 +100,8 @@ def test_tensorboards_server_shows_the_reports_numbers_at_every_step(collapse, r
 
     with serving(collapse.folder / "out" / "tensorboard", are_all_there) as get:
         assert get("runs") == ["out"]
-        assert set(get("plugin/scalars/tags")["out"]) == {key for each in expected for key in each}
+        counts = {f"findings/{severity}" for severity in SEVERITIES}
+        assert set(get("plugin/scalars/tags")["out"]) == {key for each in expected for key in each} | counts
         for tag in tags:
             points = get("plugin/scalars/scalars", run="out", tag=tag)
             assert [step for _, step, _ in points] == STEPS
@@ -110,7 +116,7 @@ def test_tensorboards_server_shows_the_reports_numbers_at_every_step(collapse, r
 
 def test_wandbs_transaction_log_holds_the_reports_numbers(collapse, records):
     [run] = (collapse.folder / "out" / "wandb").glob("offline-run-*")
-    rows = log.read_rows(run)
+    rows = [row for row in log.read_rows(run) if "findings/table" not in row]
     assert [row["checkpoint_step"] for row in rows] == STEPS
     for row, record in zip(rows, records, strict=True):
         for key, value in numbers(record).items():
@@ -180,3 +186,58 @@ def test_diagnose_says_nothing_of_the_healthy_part(collapse):
         f"out/activation_report.step{step}.json" for step in STEPS if step <= train_until_collapse.SPIKE
     ]
     assert call(collapse.folder, "diagnose", *healthy).returncode == 0
+
+
+def in_words(finding: ft.Finding) -> tuple[str, ...]:
+    """What a reader must find of a finding, word for word, wherever it is shown."""
+    return (finding.severity, finding.where, finding.message, finding.rule, finding.advice)
+
+
+def test_the_break_is_in_every_dashboard_at_its_step_in_the_words_of_the_terminal(collapse, records):
+    broken = records[STEPS.index(FIRST_BROKEN)]
+    [first] = [finding for finding in broken.findings if finding.rule == "collapse_at_step"]
+    assert first == broken.findings[0]
+    assert (first.step, first.severity) == (FIRST_BROKEN, "error")
+    told = call(collapse.folder, "diagnose", "out", "--fail-on", "never")
+    terminal = " ".join(told.stdout.split())
+    assert all(" ".join(part.split()) in terminal for part in in_words(first))
+    counts = [{f"findings/{name}": n for name, n in count_causes(one.findings).items()} for one in records]
+    assert [each["findings/error"] for each in counts].index(1) == STEPS.index(FIRST_BROKEN)
+
+    def is_there(get) -> bool:
+        return get("plugin/text/text", run="out", tag="findings/text_summary")[-1]["step"] == STEPS[-1]
+
+    with serving(collapse.folder / "out" / "tensorboard", is_there) as get:
+        for name in SEVERITIES:
+            points = get("plugin/scalars/scalars", run="out", tag=f"findings/{name}")
+            assert [(step, value) for _, step, value in points] == [
+                (step, each[f"findings/{name}"]) for step, each in zip(STEPS, counts, strict=True)
+            ]
+        texts = get("plugin/text/text", run="out", tag="findings/text_summary")
+        [text] = [html.unescape(each["text"]) for each in texts if each["step"] == FIRST_BROKEN]
+    shown = " ".join(re.sub("<[^>]*>", " ", text).split())
+    assert all(part in shown for part in in_words(first))
+
+    [run] = (collapse.folder / "out" / "wandb").glob("offline-run-*")
+    for row, each in zip(log.read_rows(run)[: len(STEPS)], counts, strict=True):
+        assert {key: row[key] for key in each} == each
+    [file] = (run / "files" / "media" / "table" / "findings").glob("table_*.json")
+    table = json.loads(file.read_text(encoding="utf-8"))
+    listed = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert len(listed) == sum(len(record.findings) for record in records)
+    [entry] = [row for row in listed if row["rule"] == "collapse_at_step"]
+    assert entry["step"] == FIRST_BROKEN
+    assert tuple(entry[key] for key in ("severity", "layer", "message", "rule", "advice")) == in_words(first)
+
+
+def test_what_the_reports_hold_is_what_diagnose_prints(collapse, records):
+    found = json.loads(call(collapse.folder, "diagnose", "out", "--json").stdout)["findings"]
+    stored = [finding for record in records for finding in record.findings]
+    assert {finding.id for finding in stored} == {each["id"] for each in found}
+    for each in found:
+        [finding] = [one for one in stored if one.id == each["id"]]
+        assert (finding.message, finding.advice, finding.follows_from, finding.step) == tuple(
+            each[key] for key in ("message", "advice", "follows_from", "step")
+        )
+    causes = [cause.finding.id for cause in group_by_cause(stored) if cause.finding.follows_from is None]
+    assert set(causes) == {each["id"] for each in found if each["follows_from"] is None}

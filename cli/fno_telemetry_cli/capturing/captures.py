@@ -1,12 +1,13 @@
 """Captures one checkpoint after the other into the sinks; one that fails does not cost the others."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import fno_telemetry as ft
+from fno_telemetry.diagnosis import assign_findings
 from fno_telemetry_cli.capturing.checkpoint_series import Listed
 from fno_telemetry_cli.capturing.input_batches import InputBatches
 from fno_telemetry_cli.capturing.preparing import prepare
@@ -36,12 +37,39 @@ class Captures:
     strict: bool
     redacted_paths: Sequence[Path | None] | None  # None: nothing is redacted
     quiet: bool
+    name_report: Callable[[ft.CaptureRecord], str]
     diagnose: bool = False
     records: list[ft.CaptureRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    findings: tuple[ft.Finding, ...] | None = None
 
     def run(self, jobs: Sequence[Job], given: InputBatches, sinks: ft.FanOut) -> None:
-        """Capture all; TelemetryError if the only one fails, or every one of several does."""
+        """Capture all; TelemetryError if the only one fails, or every one of several does.
+
+        When diagnosing, dashboards get the records at the end, since a break is known only then. Until then
+        each report is on disk with what was found in it alone.
+        """
+        if not self.diagnose:
+            self._capture(jobs, given, sinks)
+            return
+        try:
+            self._capture(jobs, given, sinks)
+        except KeyboardInterrupt:
+            self._write_diagnosed(sinks)
+            raise
+        self._write_diagnosed(sinks)
+
+    def _write_diagnosed(self, sinks: ft.FanOut) -> None:
+        """Diagnose all records as one run, and give each to the sinks with what was found at it."""
+        if not self.records:
+            return
+        names = [self.name_report(record) for record in self.records]
+        self.findings = ft.diagnose(*self.records, reports=names)
+        self.records = assign_findings(self.records, names, self.findings)
+        for record in self.records:
+            sinks.write(record)
+
+    def _capture(self, jobs: Sequence[Job], given: InputBatches, sinks: ft.FanOut) -> None:
         for number, job in enumerate(jobs, 1):
             try:
                 record = self._record(job, given, f"({number} of {len(jobs)})")
@@ -53,8 +81,9 @@ class Captures:
             if self.strict:
                 _refuse_unfired(record)
             if self.diagnose:
-                record = replace(record, findings=ft.diagnose(record))
-            sinks.write(record)
+                sinks.keep(replace(record, findings=ft.diagnose(record)))
+            else:
+                sinks.write(record)
             self.records.append(record)
         if not self.records:
             raise ft.CheckpointError(f"none of the checkpoints could be captured: {self.failures[0]}")

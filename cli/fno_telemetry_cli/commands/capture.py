@@ -179,13 +179,14 @@ def _run(request: CaptureRequest, work: _Work, sinks: ft.FanOut) -> CapturedRepo
     outcome = sinks.close(ok=True)
     log.note_captures(captures.records, captures.failures, outcome.status)
     problems = target.replace_log(None if redact else log)
-    labels = (record.label for record in captures.records)
-    paths = target.reports(labels) if request.several else [target.report]
-    reports = dict(zip(paths, captures.records, strict=True))
-    names = [str(path) for path in paths]
-    findings = ft.diagnose(*captures.records, reports=names) if request.diagnoses else None
+    reports = {_report_path(request, work, record): record for record in captures.records}
     failures = (*work.series.failures, *captures.failures)
-    return CapturedReports(reports, outcome, failures, findings, work.series.notes, tuple(problems))
+    return CapturedReports(reports, outcome, failures, captures.findings, work.series.notes, tuple(problems))
+
+
+def _report_path(request: CaptureRequest, work: _Work, record: ft.CaptureRecord) -> Path:
+    [path] = work.target.reports([record.label]) if request.several else [work.target.report]
+    return path
 
 
 def _captures(request: CaptureRequest, work: _Work) -> Captures:
@@ -198,5 +199,6 @@ def _captures(request: CaptureRequest, work: _Work) -> Captures:
         request.measuring.strict,
         paths if request.destination.redact else None,
         request.printing.quiet,
+        lambda record: str(_report_path(request, work, record)),
         request.diagnoses,
     )

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry.comparison import has_learned_since
 from fno_telemetry.diagnosis import explain_rule, read_rule_thresholds
 from fno_telemetry_cli.options.judging import DiagnosisOptions
 from fno_telemetry_cli.options.output import PrintingOptions
@@ -86,6 +87,10 @@ def _read(request: DiagnoseRequest) -> _Reports:
         notes.append("these reports have no step; they are ordered by name")
     if baseline is not None and len({record.input_digest for record in (baseline, *found.values())}) > 1:
         notes.append("the baseline used different samples; differences may come from the data")
+    if baseline is not None and any(has_learned_since(baseline, record) for record in found.values()):
+        notes.append(
+            "the network learned most of what it knows after the baseline; only the inputs are compared"
+        )
     return _Reports(found, baseline, notes)
 
 

@@ -72,8 +72,7 @@ def _details(cause: Cause) -> Iterator[RenderableType]:
     evidence = describe_evidence(cause.finding)
     lines = [Text(evidence, style="dim")] if evidence else []
     lines.append(Text(f"→ {to_one_line(spell_options(cause.finding.advice))}"))
-    if cause.what_follows:
-        lines.append(Text(cause.what_follows, style="dim"))
+    lines += [Text(text, style="dim") for text in (cause.follows_from, cause.what_follows) if text]
     for line in lines:
         yield Padding(line, (0, 0, 0, 8), expand=False)
 

@@ -47,11 +47,12 @@ def collapse_at_step(
         and the run had not recovered in the last report. In (1), an rms within the range of rms that the
         network had just before does not count. The finding names the first layer in execution order for
         which one of these holds, or its block.
-        Learning is not a break: from the first report on, while neither the loss, nor the sample_variation of
-        the output, nor the norm of any layer's weights has moved by 10 %, and wherever the sample_variation
-        of the output rises by 10 %, only these count, unless the loss is known to rise by 10 %: (4), an rms
-        that is a factor of `far` (100) or more beyond the range just before, and a sample_variation or
-        update_ratio that fell to 1 / `far` of its earlier value.
+        Learning is not a break. From the first report on, wherever the sample_variation of the output rises
+        by 10 %, and where the weights move by 10 % before the run has begun to learn, only these count,
+        unless the loss is known to rise by 10 %: (4), an rms that is a factor of `far` (100) or more beyond
+        the range just before, and a sample_variation or update_ratio that fell to 1 / `far` of its earlier
+        value. A run has begun when the loss, the sample_variation of the output or the norm of some layer's
+        weights has moved by 10 % since the first report.
     Default: `scale` is 10, `lost` is 0.1, `dead` is 0.2 and `far` is 100, as in `compare`. They tell a step
         of healthy training from a collapse.
     False alarm when: the reports are so many steps apart that learning itself changes a layer as much.

@@ -54,7 +54,7 @@ def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
         name = f"{escape(found.severity)}: {escape(found.where)}"
         lines.append(f"- **{name}** {escape(f'{message} ({found.rule})')}")
         advice = findings.to_one_line(found.advice, findings.LONGEST_TEXT)
-        below = (findings.describe_evidence(found), advice, cause.what_follows)
+        below = (findings.describe_evidence(found), advice, cause.follows_from, cause.what_follows)
         lines += [f"    - {escape(line)}" for line in below if line]
     if len(causes) > most:
         lines += ["", f"{len(causes) - most} more are in the report."]

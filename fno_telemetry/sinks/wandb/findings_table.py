@@ -40,11 +40,11 @@ class Alert:
 def table_rows(record: CaptureRecord) -> list[list[Any]]:
     """Return a row for each finding, each cause followed by its consequences; [] if it was not diagnosed.
 
-    `follows_from` is the id of the cause, empty for a cause.
+    `follows_from` is the id of the cause, which may be in the record of an earlier step; empty for a cause.
     """
     rows: list[list[Any]] = []
     for cause in findings.group_by_cause(record.findings or ()):
-        rows.append(_row(record, cause.finding, None))
+        rows.append(_row(record, cause.finding, cause.finding.follows_from))
         rows += [_row(record, found, cause.finding.id) for found in cause.consequences]
     return rows
 
