@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 import fno_telemetry as ft
@@ -54,13 +55,14 @@ def test_an_interrupt_anywhere_in_a_model_is_no_failure_of_the_model(run, folder
     assert not Path("out").exists()
 
 
-def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_events):
+@pytest.mark.parametrize("diagnose", [(), ("--diagnose",)])
+def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_events, diagnose):
     for step in range(4):
         network = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 2, 3, padding=1)})
         torch.nn.init.constant_(network.conv.bias, 2.0 if step > 1 else 0.5)
         torch.save(network.state_dict(), f"step{step}.pt")
     line = ("--input", "train.npz", "--output", "out", "--model", "cli_networks:Interrupted")
-    result = run("capture", *line, "--checkpoint", "step*.pt", "--sink", "tensorboard")
+    result = run("capture", *line, "--checkpoint", "step*.pt", "--sink", "tensorboard", *diagnose)
     assert (result.code, result.out) == (130, "")
     assert result.err.splitlines() == [
         "2 reports finished before: step0, step1",
@@ -68,5 +70,7 @@ def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_e
     ]
     reports = sorted(Path("out").glob("*.json"))
     assert [ft.load_report(report).step for report in reports] == [0, 1]
-    assert [step for step, _ in read_events(Path("out/tensorboard/out"))["rms/conv"]] == [0, 1]
+    events = read_events(Path("out/tensorboard/out"))
+    assert [step for step, _ in events["rms/conv"]] == [0, 1]
+    assert ("findings/error" in events) == bool(diagnose)
     assert not list(Path("out").rglob("*.part"))

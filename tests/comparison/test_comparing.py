@@ -240,3 +240,47 @@ def test_a_wrong_threshold_file_is_one_line(tmp_path, text: str) -> None:
     with pytest.raises(OptionError, match="`thresholds`") as caught:
         read_thresholds(path)
     assert "\n" not in str(caught.value)
+
+
+def learning_run(make_module: MakeModule, make_record: MakeRecord, *sizes: float, **losses: tuple) -> list:
+    """Return a run whose first layer has these rms, beside one of rms 1; and, if given, these losses."""
+    records = []
+    for step, rms in enumerate(sizes):
+        record = make_record(make_module("a", rms=rms), make_module("b", 1), step=10 * step)
+        loss = {"loss": losses["losses"][step]} if losses else {}
+        records.append(replace(record, summary=freeze_mapping({**record.summary, **loss})))
+    return records
+
+
+@pytest.mark.parametrize(
+    ("sizes", "losses", "step"),
+    [
+        ((0.05, 20.0, 21.0), None, None),  # learning, as the first record shows nothing of the run yet
+        ((0.05, 200.0, 210.0), None, 10),  # far beyond
+        ((0.05, 200.0, 20.0), None, 10),  # on its way back, and still beyond
+        ((0.05, 200.0, 2.0), None, None),  # recovered
+        ((0.05, 20.0, 21.0), (1.0, 1.5, 1.6), 10),  # the loss says that this is no learning
+        ((0.05, 20.0, 21.0), (1.0, 0.5, 0.4), None),
+        ((0.05, 0.05, 20.0, 21.0), None, 20),
+    ],
+)
+def test_learning_is_not_a_break(
+    make_module: MakeModule, make_record: MakeRecord, sizes: tuple, losses: tuple | None, step: int | None
+) -> None:
+    records = learning_run(make_module, make_record, *sizes, **({"losses": losses} if losses else {}))
+    found = compare(*records)
+    assert found.break_step == step
+    assert found.worse == (step is not None)
+
+
+def test_a_pair_with_an_untrained_report_is_judged_like_the_start_of_a_run(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    before, after, broken = learning_run(make_module, make_record, 0.05, 20.0, 200.0)
+    found = compare(before, after)
+    assert not found.worse
+    assert any("untrained" in note for note in found.notes)
+    assert compare(before, broken).worse
+    assert not compare(before, after, after, group=True).worse
+    later = replace(before, summary=freeze_mapping({**before.summary, "checkpoint_step": 5}))
+    assert compare(later, after).worse

@@ -1,14 +1,17 @@
 """How findings are put in order: by cause, by severity, by time."""
 
+from dataclasses import replace
+
 import pytest
 
 from fno_telemetry import plugins
 from fno_telemetry.diagnosis import example_records, rule
-from fno_telemetry.diagnosis.findings import diagnose
+from fno_telemetry.diagnosis.findings import assign_findings, diagnose
 from fno_telemetry.diagnosis.installed_rules import load_rule
 from fno_telemetry.diagnosis.places import block_places, module_places
 from fno_telemetry.errors import OptionError, PluginNotFound, ReportError
 from fno_telemetry.findings import SEVERITIES
+from fno_telemetry.records import freeze_mapping
 
 
 @pytest.fixture
@@ -260,3 +263,65 @@ def test_what_is_no_record_is_refused(record, given, message):
 def test_rules_that_are_no_list_of_names_are_refused(record, rules, message):
     with pytest.raises(OptionError, match=message):
         diagnose(record, rules=rules)
+
+
+def untrained(record):
+    summary = freeze_mapping({**record.summary, "weights": "untrained, seed 0"})
+    return replace(example_records.change_output(record, sample_variation=0.05), summary=summary)
+
+
+def test_what_grew_since_an_untrained_baseline_has_learned(record):
+    grown = example_records.change_module(record, "blocks.1.local", rms=40.0, tail_ratio=100.0)
+    assert {finding.rule for finding in diagnose(grown, baseline=record)} >= {"exploding_activations"}
+    assert diagnose(grown, baseline=untrained(record)) == ()
+    # The report need not say that it is of an untrained network.
+    small = example_records.change_output(record, sample_variation=0.05)
+    assert diagnose(grown, baseline=small) == ()
+
+
+def test_an_input_of_another_scale_explains_what_layers_pass_on(record):
+    baseline = untrained(record)
+    for known in (record, baseline):
+        scaled = example_records.change_input(record, mean=10.0, std=1e4, rms=1e4, min=-4e4, max=4e4)
+        for layer in ("lifter", "blocks.0.local", "blocks.1.local"):
+            scaled = example_records.change_module(scaled, layer, rms=1e4)
+        first, *rest = diagnose(scaled, baseline=known)
+        assert (first.rule, first.layer, first.severity) == ("input_scale", "input", "warning")
+        assert "1e+04" in first.message
+        assert "in the baseline it is 1 " in first.message
+        assert "normalised" in first.advice
+        assert all(finding.follows_from == first.id for finding in rest)
+        assert rest
+    assert [finding.severity for finding in diagnose(scaled) if finding.layer == "input"] == ["note"]
+
+
+def zero_start(record):
+    return example_records.change_module(record, "blocks.1.local", rms=0.0, weight_norm=0.0)
+
+
+def test_a_layer_that_starts_at_zero_is_a_note_unless_it_never_moves(record):
+    assert [f.severity for f in diagnose(zero_start(record))] == ["error"]
+    assert {f.severity for f in diagnose(zero_start(untrained(record)))} == {"note"}
+    learned = example_records.make_series(zero_start(record), record, record)
+    [finding] = diagnose(*learned)
+    assert (finding.rule, finding.severity) == ("dead_layer", "note")
+    assert finding.message == "returns zero everywhere; not seen after step 0"
+    stuck = example_records.make_series(*[zero_start(record)] * 3)
+    assert diagnose(*stuck)[0].severity == "error"
+    relapsed = example_records.make_series(zero_start(record), record, zero_start(record))
+    assert {f.severity for f in diagnose(*relapsed) if f.rule == "dead_layer"} == {"error"}
+
+
+def test_records_get_the_findings_about_them_in_the_same_words(record):
+    broken = example_records.change_module(record, "blocks.1.local", rms=40.0, dead_channel_fraction=0.5)
+    series = example_records.make_series(record, record, broken, broken)
+    names = ["a.json", "b.json", "c.json", "d.json"]
+    findings = diagnose(*series, reports=names)
+    assigned = assign_findings(series, names, findings)
+    assert [len(each.findings) for each in assigned[:2]] == [0, 0]
+    first = assigned[2].findings[0]
+    assert (first.rule, first.step, first.message) == ("collapse_at_step", 20, findings[0].message)
+    assert {f.report for each in assigned for f in each.findings} == {None}
+    later = assigned[3].findings
+    assert {f.follows_from for f in later} == {first.id}
+    assert sum(len(each.findings) for each in assigned) == len(findings)

@@ -78,6 +78,21 @@ def same(record: CaptureRecord) -> CaptureRecord:
 
 S, L, ACT = "blocks.1.spectral", "blocks.1.local", "blocks.1.act"
 CASES = [
+    Case("input_scale", inp(rms=1e4), "input", "warning", inp(rms=3.0), {"baseline": same}),
+    Case("input_scale", inp(rms=0.05), "input", "warning", inp(rms=0.3), {"baseline": same}),
+    Case("input_scale", inp(mean=300.0, std=1.0), "input", "warning", inp(mean=9.0), {"baseline": same}),
+    # A network that is made for temperatures in kelvin.
+    Case(
+        "input_scale",
+        inp(mean=300.0, std=0.1, rms=300.0),
+        "input",
+        "warning",
+        inp(mean=310.0, std=1.0, rms=310.0),
+        {"baseline": inp(mean=300.0, std=1.0, rms=300.0)},
+    ),
+    Case("input_scale", inp(rms=1e4), "input", "note", inp(rms=500.0)),
+    Case("input_scale", inp(rms=1e-4), "input", "note", inp(rms=0.01)),
+    Case("input_scale", inp(mean=-300.0, std=1.0), "input", "note", inp(mean=-50.0, std=1.0)),
     Case("bad_input", inp(nan_count=3), "input", "error", same),
     Case(
         "bad_input",
@@ -274,6 +289,12 @@ CASES = [
         every("block", gain=9.0),
     ),
     Case("exploding_activations", mod(L, rms=500.0), L, "warning", mod(L, rms=200.0)),
+    Case("exploding_activations", out(rms=2e4), "output", "error", out(rms=8e3)),
+    # Where a layer before it explodes, that layer is the error.
+    Case("exploding_activations", all_of(mod(L, rms=500.0), out(rms=6e5)), L, "error", mod(L, rms=500.0)),
+    # The targets are that large.
+    Case("exploding_activations", out(rms=6e5), "output", "error", out(rms=5e4), {"baseline": out(rms=6e3)}),
+    Case("exploding_activations", out(rms=6e5), "output", "error", all_of(out(rms=6e5), inp(rms=1e3))),
     Case("exploding_activations", mod(L, rms=40.0), L, "warning", mod(L, rms=6.0), {"baseline": same}),
     Case(
         "vanishing_activations",

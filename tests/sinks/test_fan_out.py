@@ -60,6 +60,16 @@ def test_every_sink_gets_every_call_and_the_required_one_is_always_first(calls, 
     assert expected == outcome
 
 
+def test_the_required_sink_can_have_a_record_before_the_others(calls, run, record):
+    sinks = FanOut([Listed(calls, "a"), Listed(calls, "json")], required="json")
+    sinks.open(run)
+    calls.clear()
+    sinks.keep(record)
+    assert calls == ["json write"]
+    sinks.write(record)
+    assert calls == ["json write", "json write", "a write"]
+
+
 def test_every_sink_gets_the_same_record(run, record):
     first, second = InMemorySink(), InMemorySink()
     sinks = FanOut([first, second])
