@@ -235,7 +235,8 @@ def _judge_over_steps(
         finding = cause.finding
         steps = [each.step for each in (finding, *cause.consequences) if about.get(each.rule) != "steps"]
         end = max((step for step in steps if step is not None), default=last.step)
-        if end >= last.step:
+        # A break is one only if the run did not recover from it, whatever is seen later.
+        if end >= last.step or about.get(finding.rule) == "steps":
             yield cause
             continue
         when = spell_step(end, last.summary.get("step_kind"))

@@ -109,6 +109,9 @@ def test_a_collapse_explains_what_is_seen_from_then_on(record):
     assert roots(findings)[0] == ("collapse_at_step", "blocks.1")
     assert findings[0].step == 20
     assert ("dead_channels", "blocks.1.local") not in roots(findings)
+    # A break has no end, also where what follows from it is gone.
+    mended = example_records.change_module(record, "blocks.1.local", rms=40.0)
+    assert "not seen" not in diagnose(*series, example_records.set_step(mended, 40))[0].message
 
 
 def test_identities_are_unique_and_the_same_each_time(record):

@@ -41,12 +41,12 @@ def findings_document(findings: Sequence[ft.Finding]) -> list[dict[str, Any]]:
 def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterator[RenderableType]:
     """Yield each cause with its evidence, advice and what follows from it, then how many causes there are.
 
-    Notes from which nothing follows are listed by rule. With `quiet`, yield one line for each cause that is
-    an error or a warning.
+    Notes from which nothing follows but themselves at later steps are listed by rule. With `quiet`, yield one
+    line for each cause that is an error or a warning.
     """
     causes = group_by_cause(findings)
     several = len({finding.report for finding in findings}) > 1
-    notes = [cause for cause in causes if cause.finding.severity == "note" and not cause.consequences]
+    notes = [cause for cause in causes if cause.finding.severity == "note" and _only_lasts(cause)]
     for cause in causes:
         if cause in notes or (quiet and cause.finding.severity == "note"):
             continue
@@ -56,6 +56,12 @@ def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterat
     if not quiet:
         yield from _notes([note.finding for note in notes])
         yield Text(format_counts(findings), style="bold" if causes else "green")
+
+
+def _only_lasts(cause: Cause) -> bool:
+    """Whether nothing follows but the same finding at later steps."""
+    finding = cause.finding
+    return all((each.rule, each.layer) == (finding.rule, finding.layer) for each in cause.consequences)
 
 
 def _line(finding: ft.Finding, more: str, several: bool) -> Text:
