@@ -72,8 +72,8 @@ def test_a_name_that_is_too_long_is_folded_and_every_number_kept(run, captured, 
     [
         (200, None),
         (120, None),
-        (80, "shape, abs_p50"),
-        (60, "role, shape, abs_p50, abs_p99"),
+        (80, "abs_p50, abs_p99"),
+        (60, "role, abs_p50, abs_p99, dead ch."),
     ],
 )
 def test_columns_that_give_way_are_named(run, captured, monkeypatch, columns, missing):
@@ -81,6 +81,27 @@ def test_columns_that_give_way_are_named(run, captured, monkeypatch, columns, mi
     lines = run("view", "out").out.splitlines()
     found = [line for line in lines if line.startswith("no room at this width for: ")]
     assert found[:1] == ([] if missing is None else [f"no room at this width for: {missing}"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "folded"),
+    [
+        (120, ["fno_blocks.fno_skips.0.conv"]),
+        (80, ["fno_blocks.fno_skips.0", ".conv"]),
+        (60, ["fno_blocks.fno_skips.0", ".conv"]),
+    ],
+)
+def test_shape_and_rms_stay_and_a_long_name_is_folded_at_a_dot(run, captured, monkeypatch, columns, folded):
+    path = Path("out/activation_report.json")
+    name = "fno_blocks.fno_skips.0.conv"
+    path.write_text(path.read_text().replace("fno_blocks.0.local_conv", name))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [line.split() for line in run("view", path).out.splitlines()]
+    at = next(index for index, row in enumerate(rows) if row[:1] == folded[:1])
+    last = at + len(folded) - 1
+    assert [row[0] for row in rows[at : last + 1]] == folded
+    rms = ft.load_report(path).module(name).stats["rms"]
+    assert {"3×4×16×16", f"{rms:.3g}"} <= {*rows[last]}
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "7", "many", ""])
