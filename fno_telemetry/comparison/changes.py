@@ -13,6 +13,7 @@ from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.quantities import OF_THE_TENSOR, SHARE, Quantity, by_rank, look_up
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, place_name
+from fno_telemetry.wording import format_number, format_percent
 
 
 @dataclass(frozen=True)
@@ -150,20 +151,20 @@ def _worse(quantity: Quantity, old: float, new: float, limits: Thresholds) -> It
 
     if quantity.unit == SHARE:
         if quantity.worse == "up" and new - old >= limits.dead:
-            yield change(f"{rises} from {old:.0%} to {new:.0%}")
+            yield change(f"{rises} from {format_percent(old)} to {format_percent(new)}")
         if quantity.worse in ("down", "either") and old and new <= limits.lost * old:
-            yield change(f"{falls} from {old:.3g} to {new:.3g}")
+            yield change(f"{falls} from {format_number(old)} to {format_number(new)}")
         if quantity.worse == "either" and old < 1 and 1 - new <= limits.lost * (1 - old):
             # The rest of the share, which belongs to the other side.
-            yield change(f"{rises} from {1 - old:.3g} to {1 - new:.3g}")
+            yield change(f"{rises} from {format_number(1 - old)} to {format_number(1 - new)}")
     elif quantity.worse == "down":
         if old and new <= limits.lost * old:
-            yield change(f"{falls} from {old:.3g} to {new:.3g}")
+            yield change(f"{falls} from {format_number(old)} to {format_number(new)}")
     elif quantity.worse != "none" and old > 0:
         if new >= limits.scale * old:
-            yield change(f"{rises} from {old:.3g} to {new:.3g}")
+            yield change(f"{rises} from {format_number(old)} to {format_number(new)}")
         elif quantity.worse == "either" and new * limits.scale <= old:
-            yield change(f"{falls} from {old:.3g} to {new:.3g}")
+            yield change(f"{falls} from {format_number(old)} to {format_number(new)}")
 
 
 def _different(quantity: Quantity, old: float, new: float, limits: Thresholds) -> Iterator[Change]:
@@ -173,7 +174,8 @@ def _different(quantity: Quantity, old: float, new: float, limits: Thresholds) -
     else:
         moved = quantity.worse == "none" and abs(new - old) >= limits.share * max(abs(old), abs(new)) > 0
     if moved:
-        yield Change(quantity.name, old, new, "note", f"{quantity.name} {old:.3g} → {new:.3g}")
+        message = f"{quantity.name} {format_number(old)} → {format_number(new)}"
+        yield Change(quantity.name, old, new, "note", message)
 
 
 def _number(value: Value) -> float:

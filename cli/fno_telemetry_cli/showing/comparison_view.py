@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import fno_telemetry as ft
+from fno_telemetry_cli.showing.tables import number
 
 _MOST_ROWS = 40
 
@@ -47,9 +48,6 @@ def _table(layers: list[ft.LayerChange]) -> Table:
     for layer in layers:
         changes = "; ".join(change.message for change in layer.changes)
         style = styles.get(layer.severity or "", "")
-        numbers = [
-            "–" if value is None else f"{value:.3f}"
-            for value in (layer.distance, layer.psi, layer.spectral_distance)
-        ]
+        numbers = map(number, (layer.distance, layer.psi, layer.spectral_distance))
         table.add_row(escape(layer.place), *numbers, escape(changes), style=style)
     return table

@@ -13,6 +13,7 @@ import fno_telemetry as ft
 from fno_telemetry.findings import NOTHING_FOUND, count_causes
 from fno_telemetry.quantities import columns
 from fno_telemetry.records import place_name
+from fno_telemetry.wording import format_number
 
 # How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
 _SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 1, 2
@@ -51,7 +52,7 @@ def headline(record: ft.CaptureRecord) -> Text:
         else f"; {format_count(samples, 'sample')} in batches of {summary['batch_size']}"
     )
     step = "" if record.spelled_step is None else f", {record.spelled_step}"
-    loss = "" if summary.get("loss") is None else f"; loss {summary['loss']:.4g}"
+    loss = "" if summary.get("loss") is None else f"; loss {format_number(summary['loss'], digits=4)}"
     text = (
         f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}{loss}"
     )
@@ -90,12 +91,8 @@ def some(names: Sequence[str]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number in at most eight characters; a dash for what is undefined."""
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.1e}"
+    """Return a number as messages show it; a dash for what is undefined."""
+    return "–" if value is None else format_number(value)
 
 
 @dataclass(frozen=True)
