@@ -40,6 +40,7 @@ class LayerChange:
     psi: float | None  # population stability index
     spectral_distance: float | None  # Wasserstein-1 between spectra, as a share of Nyquist
     changes: tuple[Change, ...]
+    same_as: str | None = None  # the place of an earlier module that returns the same tensor
 
     @property
     def severity(self) -> str | None:

@@ -1,14 +1,14 @@
 """Two records compared with each other: their changes, and the verdict as a sentence."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fno_telemetry.comparison.changes import LayerChange, Scales, block_change, module_change
 from fno_telemetry.comparison.results import Comparison
+from fno_telemetry.comparison.same_tensors import Key, find_same_tensors
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, place_name
-
-Key = tuple[str, int, str | None]
 
 
 def compare_pair(before: CaptureRecord, after: CaptureRecord, limits: Thresholds) -> Comparison:
@@ -16,8 +16,11 @@ def compare_pair(before: CaptureRecord, after: CaptureRecord, limits: Thresholds
     old, new = _modules(before), _modules(after)
     scales = Scales.of(before)
     stored = (*after.quantities, *before.quantities)
+    same = find_same_tensors(before, after)
     modules = tuple(
-        module_change(old[key], entry, limits, scales, stored) for key, entry in new.items() if key in old
+        replace(module_change(old[key], entry, limits, scales, stored), same_as=same.get(key))
+        for key, entry in new.items()
+        if key in old
     )
     old_blocks, new_blocks = _blocks(before), _blocks(after)
     blocks = tuple(

@@ -95,6 +95,16 @@ def number(value: float | None) -> str:
     return "–" if value is None else format_number(value)
 
 
+def folded(name: Text, width: int) -> Text:
+    """Return a name with line breaks in front of dots, where it is too long for the width."""
+    lines = [""]
+    for part in re.split(r"(?=\.)", name.plain):
+        if lines[-1] and Text(lines[-1] + part).cell_len > width:
+            lines.append("")
+        lines[-1] += part
+    return Text("\n".join(lines), style=name.style)
+
+
 @dataclass(frozen=True)
 class _Column:
     heading: str
@@ -164,7 +174,7 @@ def _fitting(columns: list[_Column], width: int) -> Iterator[RenderableType]:
             overflow="fold",
         )
     for name, *cells in zip(*(column.cells for column in shown), strict=True):
-        table.add_row(_folded(name, room), *cells)
+        table.add_row(folded(name, room), *cells)
     yield table
     if len(shown) < len(columns):
         left_out = [" ".join(column.heading.split()) for column in columns if column not in shown]
@@ -186,13 +196,3 @@ def _choose(columns: list[_Column], width: int) -> list[_Column]:
             break
         others = [column for column in others if column is not least]
     return [names, *others]
-
-
-def _folded(name: Text, width: int) -> Text:
-    """Return a name with line breaks in front of dots, where it is too long for the width."""
-    lines = [""]
-    for part in re.split(r"(?=\.)", name.plain):
-        if lines[-1] and Text(lines[-1] + part).cell_len > width:
-            lines.append("")
-        lines[-1] += part
-    return Text("\n".join(lines), style=name.style)
