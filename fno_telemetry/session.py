@@ -1,7 +1,6 @@
 """Captures: run a model over batches with hooks and return a record; detect the map of a model."""
 
 import contextlib
-import difflib
 import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +31,7 @@ from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
+from fno_telemetry.wording import find_near_names
 
 MEMORY_LIMIT = 2**30
 """Maximum number of bytes of the mean fields of all modules together."""
@@ -267,7 +267,7 @@ def _detect(
     known |= {name for names in paths_by_module(model).values() for name in names}
     for name in given or ():
         if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, 3, 0.0))
+            near = ", ".join(find_near_names(name, sorted(known), least_likeness=0))
             raise MapError(f"a role is given for {name!r}, but the model has no such module; similar: {near}")
     return model_map
 

@@ -1,8 +1,11 @@
 """Numbers and names as tables and messages show them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
+_NEAR, _FEW, _MOST = 3, 16, 40  # names that a message lists: near ones, beside near ones, without near ones
+_PART = 3  # letters of a name that is near because another one contains it
 _DIGITS = 3
 _MOST_DIGITS = 6
 _ROUNDING_ERROR = 1e-10  # sums over the elements of a tensor are not more exact
@@ -28,6 +31,45 @@ def format_percent(share: float) -> str:
 def join_names(names: Sequence[str]) -> str:
     """Return names separated by commas."""
     return ", ".join(names)
+
+
+def find_near_names(
+    name: str, known: Iterable[str], most: int = _NEAR, least_likeness: float = 0.6
+) -> list[str]:
+    """Return the known names most like this one, the nearest first, whatever is in capitals.
+
+    `least_likeness` is the cutoff of `difflib.get_close_matches`, from 0 to 1. A name that contains this one,
+    or is contained in it, is near too.
+    """
+    spelled: dict[str, list[str]] = {}
+    for each in known:
+        spelled.setdefault(each.lower(), []).append(each)
+    wanted = name.lower()
+    near = get_close_matches(wanted, spelled, most, least_likeness)
+    parts = [
+        each
+        for each in spelled
+        if min(len(wanted), len(each)) >= _PART and (wanted in each or each in wanted)
+    ]
+    found = [each for lower in dict.fromkeys((*near, *parts)) for each in spelled[lower]]
+    return found[:most]
+
+
+def hint_at_names(name: str, known: Iterable[str], most: int = _MOST) -> str:
+    """Return how a message about an unknown name ends: the names near it, and all names there are.
+
+    "Did you mean dead_layer? Known: dead_layer, trend." A long list is left out where names are near, else
+    cut to `most`.
+    """
+    names = [each if each.isprintable() else ascii(each) for each in known]
+    if not names:
+        return "There are none."
+    near = find_near_names(name, names)
+    question = f"Did you mean {' or '.join(near)}?" if near else ""
+    if near and len(names) > _FEW:
+        return question
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{question} Known: {', '.join(names[:most])}{more}.".strip()
 
 
 def _format(value: float, whole: int, digits: int) -> str:

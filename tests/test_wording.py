@@ -1,4 +1,4 @@
-"""Numbers as tables and messages show them: short, and never a round number for one that is not."""
+"""Numbers and names as tables and messages show them."""
 
 import math
 
@@ -9,7 +9,7 @@ from fno_telemetry.diagnosis.example_records import change_block, change_module,
 from fno_telemetry.findings import Finding, describe_evidence
 from fno_telemetry.records import FrozenMapping
 from fno_telemetry.sinks.tensorboard import markdown
-from fno_telemetry.wording import format_number, format_percent
+from fno_telemetry.wording import find_near_names, format_number, format_percent, hint_at_names
 from fno_telemetry_cli.showing.tables import number
 
 
@@ -74,3 +74,28 @@ def test_every_text_about_a_record_tells_0_99999_from_1():
     assert markdown.table(record).count("0.99999") == 2
     changes = [change for layer in compare(healthy_record(), record).blocks for change in layer.changes]
     assert "spectral_share 0.5 → 0.99999" in [change.message for change in changes]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "near"),
+    [
+        ("dead_layr", ["trend", "dead_layer", "dead_channels"], ["dead_layer"]),
+        ("FNO", ["hybrid", "fno"], ["fno"]),
+        ("modes", ["n_modes_height", "hidden_channels"], ["n_modes_height"]),
+        ("X", ["x", "X "], ["x", "X "]),
+        ("a", ["diffraction"], []),
+        ("", ["diffraction"], []),
+    ],
+)
+def test_near_names_are_those_that_look_alike_whatever_is_in_capitals(name, known, near):
+    assert find_near_names(name, known) == near
+
+
+def test_a_hint_lists_what_there_is_as_far_as_that_helps():
+    many = [f"{letter}{index}" for letter in "abc" for index in range(20)]
+    assert hint_at_names("jsn", ["json", "wandb"]) == "Did you mean json? Known: json, wandb."
+    assert hint_at_names("xyz", ["json", "wandb"]) == "Known: json, wandb."
+    assert hint_at_names("layer", ["layer1", *many]) == "Did you mean layer1?"
+    assert hint_at_names("xyz", many, most=2) == "Known: a0, a1 and 58 more."
+    assert hint_at_names("xyz", []) == "There are none."
+    assert hint_at_names("xyz", ["\x1b[31m"]) == "Known: '\\x1b[31m'."
