@@ -1,6 +1,7 @@
 """`view`: a report in the terminal, and as JSON."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,31 @@ def test_a_folder_shows_every_report_in_it(run, captured, small):
     refused = run("view", "out", "--json")
     assert refused.code == 2
     assert "b.json" in refused.document["error"]
+
+
+def test_a_folder_of_captures_lists_their_reports_and_says_how_to_see_more(run, captured):
+    for name in ("a", "b"):
+        shutil.copytree("out", f"runs/{name}")
+    Path("runs/other").mkdir()
+    Path("runs/other/settings.json").write_text("{}")
+    result = run("view", "runs")
+    headline = "fno: 1,682 parameters, untrained weights, seed 0; 3 samples in batches of 1"
+    assert result.out.splitlines() == [
+        "runs/a/activation_report.json",
+        headline,
+        "runs/b/activation_report.json",
+        headline,
+    ]
+    assert result.err.splitlines() == [
+        "the tables of one: fno-telemetry view runs/a",
+        "the runs compared with the first: fno-telemetry compare --group runs/a runs/b",
+    ]
+    assert run("compare", "--group", "runs/a", "runs/b").code == 0
+    assert "name one of a/activation_report.json, b/" in run("view", "runs", "--json").document["error"]
+    for command in ("compare", "diagnose"):
+        refused = run(command, "runs")
+        assert refused.code == 2
+        assert "no report in this folder, but in the folders runs/a, runs/b in it; name one" in refused.err
 
 
 def test_markup_and_smileys_in_names_are_shown_as_they_are(run, captured):
