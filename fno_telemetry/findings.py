@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from fno_telemetry import keys
 from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_step
+from fno_telemetry.wording import format_number
 
 Severity = Literal["note", "warning", "error"]
 
@@ -151,7 +152,7 @@ def to_one_line(text: str, longest: int | None = None) -> str:
 
 def _show(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return format_number(value, digits=4)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_show(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from fno_telemetry.errors import PluginNotFound
+from fno_telemetry.wording import hint_at_names
 
 SINKS = {
     "json": "fno_telemetry.sinks.json_file:JsonFile",
@@ -88,7 +89,7 @@ def load(kind: str, name: str) -> Any:
     installed = _installed(kind)
     if name not in installed:
         singular = kind.removesuffix("s")
-        raise PluginNotFound(f"No {singular} is called {name!r}. Known: {', '.join(names(kind))}.")
+        raise PluginNotFound(f"No {singular} is called {name!r}. {hint_at_names(name, names(kind))}")
     try:
         return installed[name].load()
     except (Exception, SystemExit) as error:

@@ -28,7 +28,8 @@ class Quantity:
     with a lower `rank` first and drop them last. `falls` and `rises` describe a fall or a rise that is worse;
     messages continue with "from … to …". `compared`: whether `compare` uses it; `followed`: whether trends
     do. `in_tables`: whether it is a column of tables, under its `heading` (default: the title); on a narrow
-    terminal the column with the highest `gives_way` is dropped first, and a column with 0 is never dropped.
+    terminal the column with the highest `gives_way` is dropped first, of equal ones the last, and a column
+    with 0 is never dropped.
     """
 
     name: str

@@ -10,6 +10,8 @@ from itertools import chain
 from numbers import Real
 from typing import TYPE_CHECKING, TypeGuard
 
+from fno_telemetry.wording import format_number
+
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
     from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, TensorRecord
@@ -197,7 +199,7 @@ def _is_defined(value: object) -> TypeGuard[float]:
 def _number(value: object) -> str:
     if not _is_defined(value):
         return "undefined" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else format_number(value)
 
 
 def _count(number: object, noun: str) -> str:

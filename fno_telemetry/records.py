@@ -3,7 +3,6 @@
 `None` means undefined; `reasons` then has the reason under the same name.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from fno_telemetry import record_text
 from fno_telemetry.errors import PlaceNotFound
 from fno_telemetry.quantities import Quantity, look_up
+from fno_telemetry.wording import find_near_names
 
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
@@ -334,7 +334,7 @@ class CaptureRecord:
         elif not places:
             hint = f"it has no {kind}s"
         else:
-            hint = f"similar: {', '.join(difflib.get_close_matches(place, places, _NAMES_SHOWN, 0.0))}"
+            hint = f"similar: {', '.join(find_near_names(place, places, least_likeness=0))}"
         raise PlaceNotFound(f"no {kind} {place!r} in this record; {hint}")
 
 

@@ -1,7 +1,6 @@
 """Captures: run a model over batches with hooks and return a record; detect the map of a model."""
 
 import contextlib
-import difflib
 import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,13 +27,19 @@ from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sources.digests import InputsDigest
+from fno_telemetry.sources.loaders import BATCH_NOTE, describe_batch
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
+from fno_telemetry.wording import find_near_names
 
 MEMORY_LIMIT = 2**30
 """Maximum number of bytes of the mean fields of all modules together."""
+
+_OTHER_FORWARD = (
+    "fno-telemetry: `forward` runs a batch in another way, such as forward=lambda batch: model(batch[0])"
+)
 
 
 @keep_uncompiled
@@ -83,7 +88,8 @@ def capture(
     """Run `model` over `batches` in eval mode without gradients and record what its modules returned.
 
     A tensor is one batch; a list or iterator yields batches, where a tuple holds positional arguments and a
-    dict keyword arguments. `forward(batch)` runs anything else. Outputs are the same as without a capture;
+    dict keyword arguments. `forward(batch)` runs anything else. An error of the model's forward comes through
+    as it is, with a note that says what its batch was taken to be. Outputs are the same as without a capture;
     afterwards parameters, buffers, training flags and random states are bit-identical and no hook remains,
     also after an error.
 
@@ -238,11 +244,23 @@ def _runner(model: nn.Module, forward: Callable[[Any], object] | None) -> Callab
         return forward
 
     def run(batch: Any) -> object:
-        if isinstance(batch, tuple | list):
-            return model(*batch)
-        return model(**batch) if isinstance(batch, dict) else model(batch)
+        try:
+            if isinstance(batch, tuple | list):
+                return model(*batch)
+            return model(**batch) if isinstance(batch, dict) else model(batch)
+        except (Exception, SystemExit) as error:
+            _add_notes(error, f"{BATCH_NOTE}{describe_batch(batch)}", _OTHER_FORWARD)
+            raise
 
     return run
+
+
+def _add_notes(error: BaseException, *notes: str) -> None:
+    """Add the notes that the error does not have yet; one that takes none, such as a frozen one, stays."""
+    with contextlib.suppress(Exception):
+        for note in notes:
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
 
 
 def _batch_size(batch: object) -> int | None:
@@ -267,7 +285,7 @@ def _detect(
     known |= {name for names in paths_by_module(model).values() for name in names}
     for name in given or ():
         if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, 3, 0.0))
+            near = ", ".join(find_near_names(name, sorted(known), least_likeness=0))
             raise MapError(f"a role is given for {name!r}, but the model has no such module; similar: {near}")
     return model_map
 

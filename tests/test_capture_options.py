@@ -143,6 +143,33 @@ def test_what_is_no_batch_is_refused(batches):
         ft.capture(nn.Sequential(nn.Flatten()), batches)
 
 
+def test_an_error_of_a_forward_has_a_note_of_what_its_batch_was_taken_to_be():
+    pair = [torch.rand(4, 3), torch.rand(4, 1)]  # as a DataLoader of (x, y) gives it
+    for run in (ft.capture, ft.map_model):
+        with pytest.raises(TypeError, match="takes 2 positional arguments but 3 were given") as caught:
+            run(nn.Sequential(nn.Linear(3, 1)), [pair])
+        note, advice = caught.value.__notes__
+        taken = "a batch was taken to be 2 positional arguments: (4, 3) float32, (4, 1) float32"
+        assert note == f"fno-telemetry: {taken}"
+        assert "forward=lambda batch: model(batch[0])" in advice
+    model = nn.Sequential(nn.Linear(3, 1))
+    record = ft.capture(model, [pair], forward=lambda batch: model(batch[0]))
+    assert record.module("0").shape == (4, 1)
+
+
+def test_an_error_that_takes_no_note_is_raised_all_the_same():
+    class FrozenError(Exception):
+        def add_note(self, note):
+            raise AttributeError("is frozen")
+
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise FrozenError("mine")
+
+    with pytest.raises(FrozenError, match="mine"):
+        ft.capture(Failing(), torch.zeros(1, 1))
+
+
 def test_an_error_of_the_models_forward_is_raised_as_it_is():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         ft.capture(nn.Sequential(nn.Linear(4, 4)), torch.rand(3, 5))

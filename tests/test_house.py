@@ -18,8 +18,7 @@ COMMAND = ROOT / "cli" / "fno_telemetry_cli"
 
 # In this order: each folder or module may import those before it, and what is in the same place.
 # Without torch, but for the writer that the TensorBoard sink takes from it:
-BASE = ("errors", "version", "canonical_paths", "files", "quantities", "record_text", "records", "keys")
-BASE += ("findings",)
+BASE = ("errors", "version", "files", "wording", "quantities", "record_text", "records", "keys", "findings")
 READERS = ("plugins", "report", "comparison", "diagnosis", "sinks")
 # With torch:
 TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
@@ -29,7 +28,18 @@ LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
 COMMAND_LAYERS = ("invocation", "options", "failures", "reports_in", "showing", "capturing", "sink_choice")
 COMMAND_LAYERS += ("replaying", "commands", "app", "__main__")
 # What the command, and any other program, may import; the names of a package are those in its `__all__`.
-PUBLIC = {"errors", "files", "findings", "keys", "plugins", "quantities", "records", "report", "sinks.wandb"}
+PUBLIC = {
+    "errors",
+    "files",
+    "findings",
+    "keys",
+    "plugins",
+    "quantities",
+    "records",
+    "report",
+    "sinks.wandb",
+    "wording",
+}
 PUBLIC |= {"architectures", "comparison", "diagnosis", "mapping", "sinks", "sources", "statistics", "testing"}
 MOST_TOP_LEVEL_MODULES = 13
 MOST_PARAMETERS = 15  # of a function of the command

@@ -106,7 +106,8 @@ def _advice(error: Exception) -> str:
         return spell_options(str(error))
     context = getattr(error, "ctx", None)  # on errors in the use of options
     advice = f" See: {context.command_path} --help" if context is not None else ""
-    return f"{error.format_message().rstrip('. ')}.{advice}"
+    message = error.format_message().rstrip(". ")
+    return f"{message}{'' if message.endswith('?') else '.'}{advice}"
 
 
 def _report(message: str, invocation: Invocation) -> None:

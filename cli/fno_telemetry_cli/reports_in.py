@@ -1,10 +1,14 @@
 """The reports that a path names."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import fno_telemetry as ft
+
+_REPORT, _HEAD = b'"fno-telemetry/', 256  # what the first bytes of a report hold
+_NAMED = 3  # folders in a message
 
 
 def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
@@ -22,14 +26,29 @@ def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
         except ft.ReportError as error:
             refused.append(error)
     if not found:
-        raise (
-            refused[0]
-            if refused
-            else ft.ReportError(
-                f"{path}: no report in this folder; `fno-telemetry capture --output {path}` writes one"
-            )
-        )
+        raise refused[0] if refused else ft.ReportError(_nothing_in(path))
     return found, [str(error) for error in refused]
+
+
+def reports_below(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+    """Return what `reports_in` returns or, of a folder without reports, those in the folders in it."""
+    found: dict[Path, ft.CaptureRecord] = {}
+    refused: list[str] = []
+    for folder in captures_below(path):
+        try:
+            reports, reasons = reports_in(folder)
+        except ft.ReportError as error:
+            reports, reasons = {}, [str(error)]
+        found |= reports
+        refused += reasons
+    return (found, refused) if found else reports_in(path)
+
+
+def captures_below(path: Path) -> list[Path]:
+    """Return the folders with reports in a folder that holds none itself."""
+    if not path.is_dir() or any(path.glob("*.json")):
+        return []
+    return [folder for folder in sorted(path.iterdir(), key=_by_numbers) if _holds_a_report(folder)]
 
 
 def reports_in_all(paths: Iterable[Path]) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
@@ -41,6 +60,23 @@ def reports_in_all(paths: Iterable[Path]) -> tuple[dict[Path, ft.CaptureRecord],
         found |= reports
         notes += [f"left out: {reason}" for reason in refused]
     return found, notes
+
+
+def _nothing_in(folder: Path) -> str:
+    if captures := captures_below(folder):
+        more = f" and {len(captures) - _NAMED} more" if len(captures) > _NAMED else ""
+        names = ", ".join(map(str, captures[:_NAMED]))
+        return f"{folder}: no report in this folder, but in the folders {names}{more} in it; name one of them"
+    return f"{folder}: no report in this folder; `fno-telemetry capture --output {folder}` writes one"
+
+
+def _holds_a_report(folder: Path) -> bool:
+    for file in folder.glob("*.json"):
+        # What is closed to us, and what is no file, is no report.
+        with contextlib.suppress(OSError), file.open("rb") as opened:
+            if _REPORT in opened.read(_HEAD):
+                return True
+    return False
 
 
 def _by_numbers(file: Path) -> list[tuple[int, str]]:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import fno_telemetry as ft
-from fno_telemetry import sinks, sources
+from fno_telemetry import plugins, sinks, sources
+from fno_telemetry.wording import hint_at_names
 from fno_telemetry_cli.options.output import WandbOptions
 
 _OF_PROGRAMS = ("json.path", "tensorboard.writer", "wandb.run", "wandb.commit")
@@ -45,6 +46,9 @@ def _parse(texts: Iterable[str], chosen: Sequence[str]) -> dict[str, dict[str, o
             )
         if not dot or "=" in name or not equals or not typed_key.strip().isidentifier():
             raise ft.OptionError(f"--sink-option {text!r}: expected NAME.KEY=VALUE, as in wandb.project=mine")
+        if name not in plugins.names("sinks"):
+            hint = hint_at_names(name, plugins.names("sinks"))
+            raise ft.OptionError(f"--sink-option {text}: no sink is called {name!r}. {hint}")
         if name not in chosen:
             raise ft.OptionError(
                 f"--sink-option {text}: the sink {name!r} is not chosen; add --sink {name}, or leave this out"
@@ -72,7 +76,7 @@ def _refuse_unknown(text: str, name: str, key: str) -> None:
             f"--sink-option {text}: the sink {name!r} has no options for the command line; leave this out"
         )
     raise ft.OptionError(
-        f"--sink-option {text}: the sink {name!r} has no option {key!r}; known: {', '.join(usable)}"
+        f"--sink-option {text}: the sink {name!r} has no option {key!r}. {hint_at_names(key, usable)}"
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fno_telemetry.architectures.layers import INPUT_TRANSFORMS
 from fno_telemetry.errors import ModelError
+from fno_telemetry.wording import hint_at_names
 
 OUTPUT_MODES = ("real_imag", "amp_phase")
 PARTS = 2  # real and imaginary part
@@ -113,7 +114,8 @@ class Generator:
         unknown = [name for name in arguments if name not in known]
         if unknown:
             raise ModelError(
-                f"The architecture {self.name!r} has no argument {unknown[0]!r}. Known: {', '.join(known)}."
+                f"The architecture {self.name!r} has no argument {unknown[0]!r}. "
+                f"{hint_at_names(unknown[0], known)}"
             )
         for name, value in arguments.items():
             if expected := _objection(name, value):

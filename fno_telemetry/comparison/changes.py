@@ -13,6 +13,7 @@ from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.quantities import OF_THE_TENSOR, SHARE, Quantity, by_rank, look_up
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, place_name
+from fno_telemetry.wording import format_number, format_percent
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class LayerChange:
     psi: float | None  # population stability index
     spectral_distance: float | None  # Wasserstein-1 between spectra, as a share of Nyquist
     changes: tuple[Change, ...]
+    same_as: str | None = None  # the place of an earlier module that returns the same tensor
 
     @property
     def severity(self) -> str | None:
@@ -163,7 +165,8 @@ def _worse(quantity: Quantity, old: float, new: float, judgement: Judgement) -> 
         return
     if quantity.unit == SHARE:
         if quantity.worse == "up" and new - old >= limits.dead:
-            yield change(f"{quantity.rises or f'{quantity.title} rose'} from {old:.0%} to {new:.0%}")
+            rises = quantity.rises or f"{quantity.title} rose"
+            yield change(f"{rises} from {format_percent(old)} to {format_percent(new)}")
         if quantity.worse in ("down", "either") and old and new <= limits.lost * old:
             yield change(_falls(quantity, old, new))
         if quantity.worse == "either" and old < 1 and 1 - new <= limits.lost * (1 - old):
@@ -180,11 +183,11 @@ def _worse(quantity: Quantity, old: float, new: float, judgement: Judgement) -> 
 
 
 def _falls(quantity: Quantity, old: float, new: float) -> str:
-    return f"{quantity.falls or f'{quantity.title} fell'} from {old:.3g} to {new:.3g}"
+    return f"{quantity.falls or f'{quantity.title} fell'} from {format_number(old)} to {format_number(new)}"
 
 
 def _rises(quantity: Quantity, old: float, new: float) -> str:
-    return f"{quantity.rises or f'{quantity.title} rose'} from {old:.3g} to {new:.3g}"
+    return f"{quantity.rises or f'{quantity.title} rose'} from {format_number(old)} to {format_number(new)}"
 
 
 def _different(quantity: Quantity, old: float, new: float, judgement: Judgement) -> Iterator[Change]:
@@ -195,7 +198,8 @@ def _different(quantity: Quantity, old: float, new: float, judgement: Judgement)
     else:
         moved = quantity.worse == "none" and abs(new - old) >= share * max(abs(old), abs(new)) > 0
     if moved:
-        yield Change(quantity.name, old, new, "note", f"{quantity.name} {old:.3g} → {new:.3g}")
+        message = f"{quantity.name} {format_number(old)} → {format_number(new)}"
+        yield Change(quantity.name, old, new, "note", message)
 
 
 def _number(value: Value) -> float:

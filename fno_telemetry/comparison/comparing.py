@@ -11,6 +11,7 @@ from fno_telemetry.comparison.run_groups import compare_runs
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.wording import format_number
 
 LARGE_RATIO = 2.0
 """A note about different inputs names their rms if the largest is this many times the smallest."""
@@ -71,7 +72,7 @@ def _notes(
     known = [size for size in sizes if size]
     scale = ""
     if known and max(known) >= LARGE_RATIO * min(known):
-        scale = f" (their rms is {min(known):.3g} to {max(known):.3g})"
+        scale = f" (their rms is {format_number(min(known))} to {format_number(max(known))})"
     notes = [f"the inputs differ{scale}; differences come from the weights and the inputs together"]
     if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:
         notes.append("the resolutions differ; spectra are compared mode by mode, in cycles per field")

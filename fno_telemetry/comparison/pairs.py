@@ -1,14 +1,14 @@
 """Two records compared with each other: their changes, and the verdict as a sentence."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fno_telemetry.comparison.changes import Judgement, LayerChange, Scales, block_change, module_change
 from fno_telemetry.comparison.results import Comparison
+from fno_telemetry.comparison.same_tensors import Key, find_same_tensors
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, place_name
-
-Key = tuple[str, int, str | None]
 
 
 def compare_pair(
@@ -22,7 +22,12 @@ def compare_pair(
     stored = (*after.quantities, *before.quantities)
     judgement = Judgement(limits, Scales.of(before), stored, learning)
     old, new = _modules(before), _modules(after)
-    modules = tuple(module_change(old[key], entry, judgement) for key, entry in new.items() if key in old)
+    same = find_same_tensors(before, after)
+    modules = tuple(
+        replace(module_change(old[key], entry, judgement), same_as=same.get(key))
+        for key, entry in new.items()
+        if key in old
+    )
     old_blocks, new_blocks = _blocks(before), _blocks(after)
     blocks = tuple(
         block_change(old_blocks[key], entry, judgement)

@@ -47,6 +47,7 @@ class Comparison:
         worse = [
             f"{layer.place}: {change.message}"
             for layer in (*self.modules, *self.blocks)
+            if layer.same_as is None
             for change in layer.changes
             if change.severity != "note"
         ]

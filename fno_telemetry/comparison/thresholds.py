@@ -3,9 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fno_telemetry.errors import OptionError
 from fno_telemetry.files import read_toml
+from fno_telemetry.wording import find_near_names, hint_at_names
+
+_TABLES = ("compare", "diagnose")
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,22 @@ class Thresholds:
                 raise OptionError(f"threshold {name} = {getattr(self, name)!r}; expected a factor above 1")
 
 
+def read_threshold_tables(path: str | Path) -> dict[str, Any]:
+    """Return the tables of a TOML file; OptionError in one line, also where a table's name is misspelled.
+
+    Tables of other programs are left alone.
+    """
+    document = read_toml(path, OptionError, "`thresholds`")
+    for name in document:
+        if name not in _TABLES and find_near_names(name, _TABLES):
+            hint = hint_at_names(name, _TABLES)
+            raise OptionError(f"`thresholds` {path}: no table of thresholds is called {name!r}. {hint}")
+    return document
+
+
 def read_thresholds(path: str | Path) -> Thresholds:
     """Read `[compare]` of a TOML file; missing thresholds keep their defaults. OptionError in one line."""
-    document = read_toml(path, OptionError, "`thresholds`")
+    document = read_threshold_tables(path)
     table = document.get("compare", {})
     known = {field.name for field in dataclasses.fields(Thresholds)}
     if not isinstance(table, dict):
@@ -48,7 +65,7 @@ def read_thresholds(path: str | Path) -> Thresholds:
     for name in table:
         if name not in known:
             raise OptionError(
-                f"`thresholds` {path}: no threshold {name!r}; known: {', '.join(sorted(known))}"
+                f"`thresholds` {path}: no threshold is called {name!r}. {hint_at_names(name, sorted(known))}"
             )
     try:
         return Thresholds(**table)

@@ -27,6 +27,7 @@ from fno_telemetry.diagnosis.places import Place
 from fno_telemetry.errors import OptionError
 from fno_telemetry.findings import Severity
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Value
+from fno_telemetry.wording import hint_at_names
 
 Topic = Literal["input", "finiteness", "values", "weights", "gradients", "steps"]
 """What rules are about: the input, NaN and infinity, what layers return, weights, gradients, a series."""
@@ -147,4 +148,4 @@ def rule(
 
 def _check_topic(topic: str) -> None:
     if topic not in TOPICS:
-        raise OptionError(f"{topic!r} is not a topic of rules; expected one of {', '.join(TOPICS)}")
+        raise OptionError(f"{topic!r} is not a topic of rules. {hint_at_names(str(topic), TOPICS)}")

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 from fno_telemetry.errors import OptionError
@@ -18,6 +17,7 @@ from fno_telemetry.records import (
     TensorRecord,
     freeze_mapping,
 )
+from fno_telemetry.wording import find_near_names
 
 _HEALTHY: dict[str, Any] = {
     "nan_count": 0,
@@ -193,7 +193,7 @@ def _changed(record: CaptureRecord, entry: Any, stats: dict[str, Any]) -> Any:
 def _refuse_misspelled(stats: Iterable[str], known: Sequence[str]) -> None:
     """Raise OptionError for a name that is almost a known one; any other is the number of another package."""
     for name in stats:
-        close = [] if name in known else get_close_matches(name, [*_FIELDS, *known], n=1)
+        close = [] if name in known else find_near_names(name, [*_FIELDS, *known], most=1)
         if close:
             raise OptionError(
                 f"no number of the record is called {name!r}; did you mean {close[0]!r}? A number of another "

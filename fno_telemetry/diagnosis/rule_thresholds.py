@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fno_telemetry import plugins
+from fno_telemetry.comparison.thresholds import read_threshold_tables
 from fno_telemetry.diagnosis.installed_rules import load_rule
 from fno_telemetry.errors import OptionError
-from fno_telemetry.files import read_toml
+from fno_telemetry.wording import hint_at_names
 
 RuleThresholds = Mapping[str, Mapping[str, float]]
 """Rule -> threshold -> number."""
@@ -31,8 +32,7 @@ def explain_rule(name: str) -> RuleExplanation:
 
 def read_rule_thresholds(path: str | Path) -> RuleThresholds:
     """Read the tables `[diagnose.RULE]` of a TOML file; OptionError in one line where it cannot be used."""
-    document = read_toml(path, OptionError, "`thresholds`")
-    table = document.get("diagnose", {})
+    table = read_threshold_tables(path).get("diagnose", {})
     if not isinstance(table, dict):
         raise OptionError(f"`thresholds` {path}: [diagnose] must be a table of tables")
     try:
@@ -45,14 +45,14 @@ def check_thresholds(thresholds: RuleThresholds) -> RuleThresholds:
     """Return the thresholds; OptionError names an unknown rule or threshold, or a value that is no number."""
     for name, limits in thresholds.items():
         if name not in plugins.names("rules"):
-            raise OptionError(f"no rule {name!r}; known: {', '.join(plugins.names('rules'))}")
+            raise OptionError(f"no rule is called {name!r}. {hint_at_names(name, plugins.names('rules'))}")
         if not isinstance(limits, Mapping):
             raise OptionError(f"[diagnose.{name}] must be a table")
         known = load_rule(name).thresholds
         for threshold, value in limits.items():
             if threshold not in known:
                 raise OptionError(
-                    f"rule {name} has no threshold {threshold!r}; known: {', '.join(known) or 'none'}"
+                    f"rule {name} has no threshold {threshold!r}. {hint_at_names(threshold, known)}"
                 )
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise OptionError(f"{name}.{threshold} = {value!r}: a number was expected")

@@ -1,11 +1,11 @@
 """Selects the modules to measure: by the patterns of the user, else by role."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from fno_telemetry.errors import MapError
 from fno_telemetry.mapping.model_map import ModelMap
+from fno_telemetry.wording import find_near_names
 
 
 def select_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
@@ -19,8 +19,9 @@ def select_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[s
     for argument, patterns in (("layers", layers), ("exclude", exclude)):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
+                near = ", ".join(find_near_names(pattern, names, most=4, least_likeness=0))
                 raise MapError(
-                    f"`{argument}` {pattern!r} matches no module; near it: {_nearest(pattern, names)}"
+                    f"`{argument}` {pattern!r} matches no module; near it: {near or 'there are no modules'}"
                 )
     chosen = [name for name in names if _any(name, layers)] if layers else by_role
     kept = frozenset(name for name in chosen if not _any(name, exclude))
@@ -33,7 +34,3 @@ def select_names(model_map: ModelMap, layers: Sequence[str], exclude: Sequence[s
 
 def _any(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _nearest(pattern: str, names: Sequence[str]) -> str:
-    return ", ".join(get_close_matches(pattern, names, n=4, cutoff=0.0)) or "there are no modules"

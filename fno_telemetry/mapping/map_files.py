@@ -8,6 +8,7 @@ from typing import Any
 from fno_telemetry.errors import MapError
 from fno_telemetry.files import read_toml, whole_file
 from fno_telemetry.mapping.model_map import ROLES, GivenRole, ModelMap
+from fno_telemetry.wording import hint_at_names
 
 SCHEMA = "fno-telemetry-map/1"
 _KEYS = {"name", "role", "spatial_axes", "channel_axis"}
@@ -37,7 +38,9 @@ def read_map(path: str | Path) -> dict[str, GivenRole]:
     if document.get("schema") != SCHEMA:
         raise MapError(f"{path}: the schema is {document.get('schema')!r}, expected {SCHEMA!r}")
     if unknown := set(document) - {"schema", "modules"}:
-        raise MapError(f"{path}: unknown key {min(unknown)!r}; known: modules, schema")
+        raise MapError(
+            f"{path}: unknown key {min(unknown)!r}. {hint_at_names(min(unknown), ('modules', 'schema'))}"
+        )
     entries = document.get("modules", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise MapError(f"{path}: modules must be tables, each with the header [[modules]]")
@@ -56,9 +59,10 @@ def _entry(path: str | Path, entry: Mapping[str, Any]) -> tuple[str, GivenRole]:
     if not isinstance(name, str):
         raise MapError(f"{path}: an entry of modules has no name")
     if unknown := set(entry) - _KEYS:
-        raise MapError(f"{path}: {name!r} has an unknown key {min(unknown)!r}; known: {sorted(_KEYS)}")
+        hint = hint_at_names(min(unknown), sorted(_KEYS))
+        raise MapError(f"{path}: {name!r} has an unknown key {min(unknown)!r}. {hint}")
     if role is not None and role not in ROLES:
-        raise MapError(f"{path}: {name!r} has the role {role!r}; known: {', '.join(ROLES)}")
+        raise MapError(f"{path}: {name!r} has the unknown role {role!r}. {hint_at_names(str(role), ROLES)}")
     if axes is not None and not (isinstance(axes, list) and all(_is_axis(axis) for axis in axes)):
         raise MapError(f"{path}: spatial_axes of {name!r} must be a list of axes counted from 0")
     if channel is not None and not _is_axis(channel):

@@ -7,6 +7,7 @@ from typing import get_args
 from fno_telemetry.errors import MapError
 from fno_telemetry.mapping.layouts import AxesGuide
 from fno_telemetry.records import Role
+from fno_telemetry.wording import hint_at_names
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -22,7 +23,7 @@ class GivenRole:
     def __post_init__(self) -> None:
         """Raise MapError for an unknown role, a negative axis or an axis given twice."""
         if self.role is not None and self.role not in ROLES:
-            raise MapError(f"unknown role {self.role!r}; known: {', '.join(ROLES)}")
+            raise MapError(f"unknown role {self.role!r}. {hint_at_names(str(self.role), ROLES)}")
         axes = [] if self.spatial_axes is None else list(self.spatial_axes)
         axes += [] if self.channel_axis is None else [self.channel_axis]
         if any(isinstance(axis, bool) or not isinstance(axis, int) or axis < 0 for axis in axes):

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from fno_telemetry import plugins
 from fno_telemetry.errors import OptionError, SinkUnavailable, TelemetryError
 from fno_telemetry.sinks.contract import Sink
+from fno_telemetry.wording import hint_at_names
 
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
@@ -25,7 +26,7 @@ def make_sink(name: str, options: Mapping[str, object] | None = None) -> Sink:
     known = _option_names(constructor)
     unknown = [] if known is None else [option for option in given if option not in known]
     if unknown:
-        there_are = f"Known: {', '.join(known)}." if known else "It has no options."
+        there_are = hint_at_names(unknown[0], known) if known else "It has no options."
         raise OptionError(f"The sink {name!r} has no option {unknown[0]!r}. {there_are}")
     for option, value in given.items():
         expected = _find_misfit(constructor, option, value)

@@ -3,6 +3,7 @@
 from .arrays import Samples as Samples
 from .arrays import read_samples as read_samples
 from .arrays import split_batches as split_batches
+from .axis_orders import describe_axes as describe_axes
 from .checkpoints import Checkpoint as Checkpoint
 from .checkpoints import WeightMatch as WeightMatch
 from .checkpoints import load_weights as load_weights
@@ -13,7 +14,9 @@ from .factories import build_network as build_network
 from .factories import import_object as import_object
 from .factories import parse_setting as parse_setting
 from .factories import parse_settings as parse_settings
+from .loaders import BATCH_NOTE as BATCH_NOTE
 from .loaders import count_samples as count_samples
+from .loaders import describe_batch as describe_batch
 from .loaders import first_tensor as first_tensor
 from .loaders import move_batch as move_batch
 from .loaders import read_batches as read_batches

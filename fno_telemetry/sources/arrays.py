@@ -17,6 +17,7 @@ from fno_telemetry.sources import (
     tensor_files,
     zip_members,
 )
+from fno_telemetry.wording import format_number
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
@@ -169,4 +170,4 @@ def _doubts(values: torch.Tensor) -> Iterator[str]:
     if not bool(values.any()):
         yield f"all {values.numel()} input values read are zero"
     elif values.numel() > 1 and bool((values == first).all()):
-        yield f"all {values.numel()} input values read are equal ({first.item():.6g})"
+        yield f"all {values.numel()} input values read are equal ({format_number(first.item(), digits=6)})"

@@ -4,7 +4,16 @@ import torch
 
 from fno_telemetry.errors import InputError, OptionError
 
-LETTERS = "NCDHWLT"  # samples, channels, depth, height, width, length, time
+_WORDS = {
+    "N": "samples",
+    "C": "channels",
+    "D": "depth",
+    "H": "height",
+    "W": "width",
+    "L": "length",
+    "T": "time",
+}
+LETTERS = "".join(_WORDS)
 _DEFAULTS = {3: "NHW", 4: "NHWC"}
 _SUGGESTIONS = {
     1: '`axes="L"` for one signal',
@@ -88,6 +97,11 @@ def _lookalikes(shape: tuple[int, ...]) -> list[str]:
     if first == second != third:
         rivals.append("HWNC")
     return rivals
+
+
+def describe_axes(letters: str) -> str:
+    """Return the axes of what `arrange` makes of an array: `samples, channels, height, width` of NHW."""
+    return ", ".join(_WORDS[letter] for letter in ("N", "C", *(each for each in letters if each not in "NC")))
 
 
 def sample_axis(letters: str) -> int | None:

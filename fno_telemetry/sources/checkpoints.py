@@ -13,10 +13,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from fno_telemetry.canonical_paths import SOLE_CHILDREN, canonical_names, without_wrappers
 from fno_telemetry.errors import CheckpointError
 from fno_telemetry.records import StepKind
 from fno_telemetry.sources.unpickling import read_torch_file
+from fno_telemetry.tracing.canonical_paths import SOLE_CHILDREN, canonical_names, without_wrappers
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs put the weights, most telling first."""

@@ -1,11 +1,11 @@
 """Networks made from what users type: a built-in name or `pkg.mod:factory`, and `key=value` settings."""
 
 import contextlib
-import difflib
 import importlib
+import inspect
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
 from fno_telemetry.sources.checkpoints import Checkpoint, WeightMatch, load_weights, subtrees
 from fno_telemetry.sources.unpickling import make_working_folder_importable
+from fno_telemetry.wording import find_near_names, hint_at_names
 
 DEFAULT_ARCHITECTURE = "fno"
 
@@ -77,9 +78,7 @@ def import_object(spec: str) -> Any:
         try:
             found = getattr(found, name)
         except AttributeError as error:
-            near = difflib.get_close_matches(
-                name, [known for known in dir(found) if not known.startswith("_")], 3
-            )
+            near = find_near_names(name, [known for known in dir(found) if not known.startswith("_")])
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise ModelError(f"{spec!r}: {module_name} has no attribute {attribute!r}.{hint}") from error
         except Exception as error:  # modules that import on demand
@@ -105,6 +104,7 @@ def build_from_factory(spec: str, settings: Mapping[str, object], seed: int) -> 
         raise ModelError(
             f"{spec!r} is of type {type(found).__name__}; a network, its class or a function was expected."
         )
+    _refuse_unknown(spec, found, settings)
     try:
         with _seeded(seed):
             model = found(**settings)
@@ -135,7 +135,7 @@ def build_network(
     """
     found: dict[str, object] = {}
     if name is not None and name not in architectures:
-        raise PluginNotFound(f"No architecture is called {name!r}. Known: {', '.join(architectures)}.")
+        raise PluginNotFound(f"No architecture is called {name!r}. {hint_at_names(name, architectures)}")
     if checkpoint is not None:
         name, found = _recognise(architectures, name, checkpoint)
     name = name or DEFAULT_ARCHITECTURE
@@ -156,6 +156,22 @@ def build_network(
             "(or log1p, instancenorm).",
         )
     return Network(model, name, arguments, "checkpoint", warnings, match)
+
+
+def _refuse_unknown(spec: str, factory: Callable[..., Any], settings: Mapping[str, object]) -> None:
+    """Raise ModelError for a setting that the factory has no argument for, where its signature tells."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # of what is written in C
+        return
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [parameter.name for parameter in parameters if parameter.kind in by_keyword]
+    for name in settings:
+        if name not in known:
+            hint = hint_at_names(name, known) if known else "It has none."
+            raise ModelError(f"{spec!r} has no argument {name!r}. {hint}")
 
 
 def _recognise(

@@ -7,7 +7,12 @@ import torch
 
 from fno_telemetry.errors import InputError, ModelError, TelemetryError
 from fno_telemetry.sources.factories import import_object
-from fno_telemetry.tracing.nested_tensors import map_tensors, tensors_in
+from fno_telemetry.tracing.nested_tensors import list_parts, map_tensors, tensors_in
+
+BATCH_NOTE = "fno-telemetry: a batch was taken to be "
+"""How the note begins that a capture adds to an error of the model's forward; `describe_batch` follows."""
+
+_MOST_PARTS = 6  # of a batch that a description names
 
 
 def read_batches(spec: str, max_samples: int) -> list[Any]:
@@ -46,6 +51,35 @@ def count_samples(batch: Any) -> int:
 def move_batch(batch: Any, device: torch.device) -> Any:
     """Return the batch with every tensor in it on `device`."""
     return map_tensors(batch, lambda tensor: tensor.to(device))
+
+
+def describe_batch(batch: Any) -> str:
+    """Return what a model gets of a batch: `2 positional arguments: (4, 1, 64, 64) float32, (4,) int64`."""
+    if isinstance(batch, dict):
+        return _counted(len(batch), "keyword", [f"{key}={_describe(part)}" for key, part in batch.items()])
+    if isinstance(batch, tuple | list):
+        return _counted(len(batch), "positional", [_describe(part) for part in batch])
+    return f"one argument: {_describe(batch)}"
+
+
+def _counted(count: int, kind: str, parts: list[str]) -> str:
+    if not parts:
+        return "no argument"
+    return f"{count} {kind} argument{'' if count == 1 else 's'}: {_joined(parts)}"
+
+
+def _describe(value: Any, depth: int = 2) -> str:
+    """Return shape and type of a tensor or array; the parts of a container, others by their type."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    name = type(value).__name__
+    parts = [f"{item}: {_describe(part, depth - 1)}" for item, part in list_parts(value)] if depth else []
+    return f"{name} of ({_joined(parts)})" if parts else name
+
+
+def _joined(parts: list[str]) -> str:
+    more = len(parts) - _MOST_PARTS
+    return ", ".join(parts[:_MOST_PARTS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _first(batches: Any, spec: str, most: int) -> Iterator[Any]:

@@ -10,12 +10,13 @@ from typing import IO
 from fno_telemetry.errors import InputError
 from fno_telemetry.sources.first_samples import ValueBytes
 from fno_telemetry.sources.npy_header import NpyHeader
+from fno_telemetry.wording import hint_at_names
 
 DEFAULT_KEYS = ("diffraction", "diff3d")
 _LOCAL_HEADER = 30  # bytes before the member's name; its length and that of the extra field are at offset 26
 _DEFLATE_LIMIT = 1032  # no deflate stream holds more bytes per byte [zlib technical details]
-_CHECKED = 64 << 20  # bytes, a fifth of a second of inflating
 _LISTED = 12  # keys named in an error
+_CHECKED = 64 << 20  # bytes, a fifth of a second of inflating
 
 
 @contextmanager
@@ -63,10 +64,9 @@ def choose_key(known: Iterable[str], key: str | None, path: str) -> str:
     for name in wanted:
         if name in known:
             return name
-    names = [name if name.isprintable() else ascii(name) for name in known[:_LISTED]]
-    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
     asked = "neither diffraction nor diff3d" if key is None else f"no array called {key!a}"
-    raise InputError(f"{path}: holds {asked}; name one of its arrays with `key`: {', '.join(names)}{more}.")
+    hint = hint_at_names(key or "", known, _LISTED)
+    raise InputError(f"{path}: holds {asked}; name one of its arrays with `key`. {hint}")
 
 
 def array_keys(archive: zipfile.ZipFile) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from fno_telemetry.canonical_paths import WRAPPERS, canonical_names
+from fno_telemetry.tracing.canonical_paths import WRAPPERS, canonical_names
 from fno_telemetry.tracing.fourier_calls import FourierCall
 from fno_telemetry.tracing.lineage import UNKNOWN, Lineage
 

@@ -68,11 +68,12 @@ def _nested(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[
     if isinstance(value, torch.Tensor):
         yield ".".join(path), value
     elif depth and not isinstance(value, _HOLD_NO_TENSOR):
-        for name, part in _parts(value):
+        for name, part in list_parts(value):
             yield from _nested(part, (*path, name), depth - 1)
 
 
-def _parts(value: object) -> Iterator[tuple[str, object]]:
+def list_parts(value: object) -> Iterator[tuple[str, object]]:
+    """Yield the contents of a container with their names: fields, positions or keys; nothing for another."""
     return ((str(name), part) for name, part in _attributes(value))
 
 

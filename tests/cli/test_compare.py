@@ -1,23 +1,33 @@
 """`compare` says what changed, and its exit code whether that is worse."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from fno_telemetry_cli.app import main
+
+
+@pytest.fixture(scope="module")
+def pair(samples, small, tmp_path_factory) -> Path:
+    """Captures of the same samples, with weights of two seeds, in the folders seed0 and seed1."""
+    made = tmp_path_factory.mktemp("pair")
+    for seed in ("0", "1"):
+        target = ("--output", str(made / f"seed{seed}"), "--seed", seed)
+        with pytest.raises(SystemExit) as end:
+            main(["capture", "-q", "--input", str(samples), *target, *small])
+        assert end.value.code == 0
+    return made
+
 
 @pytest.fixture
-def reports(run, folder) -> tuple[Path, Path]:
-    """Two captures of the same samples, with weights of two seeds."""
-    made = []
-    for seed in ("0", "1"):
-        target = folder / f"seed{seed}"
-        small = ("--set", "hidden_channels=4", "--set", "modes=3", "--seed", seed)
-        assert run("capture", "--input", "train.npz", "--output", target, *small).code == 0
-        made.append(target / "activation_report.json")
-    return made[0], made[1]
+def reports(folder, pair) -> tuple[Path, Path]:
+    """The two reports, for this test to change."""
+    made = [Path(shutil.copytree(pair / name, folder / name)) for name in ("seed0", "seed1")]
+    return made[0] / "activation_report.json", made[1] / "activation_report.json"
 
 
 def damaged(report: Path, **stats: object) -> Path:
@@ -57,6 +67,7 @@ def test_a_collapse_exits_1_and_names_the_layer(run, reports):
     [
         (("{0}",), "at least two"),
         (("{0}", "missing.json"), "missing.json"),
+        (("{0}", "missing"), "missing: no such file or folder; check the path"),
         (("{0}", "{1}", "--fail-on", "bad"), "--fail-on"),
         (("{0}", "{1}", "--thresholds", "none.toml"), "none.toml"),
     ],
@@ -81,6 +92,88 @@ def test_a_folder_of_reports_is_a_series(run, reports):
     result = run("compare", folder, "--json")
     assert result.code == 1
     assert json.loads(result.out)["break_step"] == 30
+
+
+@pytest.fixture
+def deep(reports) -> tuple[Path, Path]:
+    """Two reports of thirty layers, of which all changed: the third most, the last two for the worse."""
+    before = json.loads(reports[0].read_text())
+    layer = next(entry for entry in before["modules"] if entry["name"] == "fno_blocks.0.spectral")
+    before["modules"] = [
+        layer | {"name": f"layers.{index}", "order": index, "stats": layer["stats"] | {"rms": 1 + index}}
+        for index in range(30)
+    ]
+    before["blocks"] = []
+    after = json.loads(json.dumps(before))
+    for index, entry in enumerate(after["modules"]):
+        entry["stats"]["negative_fraction"] = layer["stats"]["negative_fraction"] / 2
+        counts = entry["log_histogram"]["counts"]
+        if index == 3:
+            entry["log_histogram"]["counts"] = [*counts[8:], *counts[:8]]
+        if index > 27:
+            entry["stats"]["sample_variation"] = 1e-6
+    paths = (reports[0].with_name("deep.json"), reports[1].with_name("deep.json"))
+    for path, document in zip(paths, (before, after), strict=True):
+        path.write_text(json.dumps(document))
+    return paths
+
+
+def listed(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines() if line.startswith("layers.")]
+
+
+def test_of_many_changed_layers_those_are_listed_that_matter_most(run, deep):
+    text = run("compare", *deep).out
+    names = listed(text)
+    assert len(names) == 12
+    assert names == sorted(names, key=lambda name: int(name.removeprefix("layers.")))
+    assert {"layers.0", "layers.3", "layers.28", "layers.29"} <= {*names}
+    assert "18 more layers changed; --all shows them" in text
+    assert listed(run("compare", *deep, "--all").out) == [f"layers.{index}" for index in range(30)]
+    assert "--all" not in run("compare", *deep, "--all").out
+    assert len(run("compare", *deep, "--json").document["modules"]) == 30
+
+
+def test_a_layer_and_the_last_one_inside_it_are_one_row(run, reports):
+    document = json.loads(reports[0].read_text())
+    for entry in document["modules"]:
+        if entry["name"] in ("lifter.conv2", "lifter"):
+            entry["stats"]["sample_variation"] = 1e-6
+    worse = reports[0].with_name("worse.json")
+    worse.write_text(json.dumps(document))
+
+    def rows(*options: str) -> list[str]:
+        lines = run("compare", reports[0], worse, *options).out.splitlines()
+        return [line.split()[0] for line in lines if line.startswith("lifter")]
+
+    text = run("compare", reports[0], worse).out
+    assert "first diverging lifter.conv2" in text.splitlines()[0]
+    assert rows() == ["lifter.conv2"]
+    assert "not listed again, with the tensor of an earlier layer: lifter" in text
+    assert rows("--all") == ["lifter.conv2", "lifter"]
+    modules = run("compare", reports[0], worse, "--json").document["modules"]
+    same = {layer["name"]: layer["same_as"] for layer in modules}
+    assert (same["lifter"], same["lifter.conv2"]) == ("lifter.conv2", None)
+
+
+def test_a_block_and_its_module_are_one_row(run, reports):
+    worse = json.loads(reports[0].read_text())
+    for entry in worse["blocks"]:
+        entry["stats"]["update_ratio"] = 1e-6
+    worse["modules"][-1]["stats"]["negative_fraction"] += 0.1
+    path = reports[0].with_name("worse.json")
+    path.write_text(json.dumps(worse))
+    rows = [line.split()[0] for line in run("compare", reports[0], path).out.splitlines() if line.split()]
+    names = [entry["name"] for entry in worse["blocks"]]
+    assert [row for row in rows if row in names] == names
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_no_line_of_a_comparison_is_wider_than_the_terminal(run, reports, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run("compare", *reports).out.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= columns
+    assert ("no room at this width for: PSI, spectrum" in lines) == (columns < 80)
 
 
 PROGRAM = """

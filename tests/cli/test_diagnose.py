@@ -192,13 +192,20 @@ def test_a_rule_explains_itself(run):
         (["diagnose"], "needs a report"),
         (["diagnose", "absent.json"], "absent.json: no such file"),
         (["diagnose", "text.json"], "text.json: not JSON"),
-        (["diagnose", "--explain", "dead_lair"], "No rule is called 'dead_lair'. Known: bad_input, "),
+        (["diagnose", "--explain", "dead_lair"], "No rule is called 'dead_lair'. Did you mean dead_layer?"),
         (["diagnose", "text.json", "--explain", "dead_layer"], "--explain dead_layer needs no report"),
         (["diagnose", "ok.json", "--rule", "dead_lair"], "No rule is called 'dead_lair'"),
-        (["diagnose", "ok.json", "--fail-on", "fatal"], "--fail-on 'fatal'"),
+        (["diagnose", "ok.json", "--fail-on", "fatal"], "--fail-on 'fatal': no such level. Known: note, "),
         (["diagnose", "ok.json", "--thresholds", "absent.toml"], "absent.toml: no such file"),
-        (["diagnose", "ok.json", "--thresholds", "unknown.toml"], "no rule 'dead_lair'"),
-        (["diagnose", "ok.json", "--thresholds", "limit.toml"], "rule dead_layer has no threshold 'limit'"),
+        (
+            ["diagnose", "ok.json", "--thresholds", "unknown.toml"],
+            "no rule is called 'dead_lair'. Did you mean",
+        ),
+        (["diagnose", "ok.json", "--thresholds", "table.toml"], "called 'diagnos'. Did you mean diagnose?"),
+        (
+            ["diagnose", "ok.json", "--thresholds", "limit.toml"],
+            "dead_layer has no threshold 'limit'. Known: near_zero",
+        ),
         (["diagnose", "ok.json", "--thresholds", "words.toml"], "dead_layer.near_zero = 'low': a number"),
         (["diagnose", "ok.json", "--thresholds", "flat.toml"], "[diagnose.dead_layer] must be a table"),
         (["diagnose", "ok.json", "--thresholds", "text.json"], "text.json: not TOML"),
@@ -211,6 +218,7 @@ def test_what_cannot_be_used_is_one_line_and_exit_2(run, folder, line, words):
     report.write(example_records.healthy_record(), folder / "ok.json")
     (folder / "text.json").write_text("no = json = at all")
     (folder / "unknown.toml").write_text("[diagnose.dead_lair]\nlimit = 1\n")
+    (folder / "table.toml").write_text("[tool.mine]\nlimit = 1\n[diagnos.dead_layer]\nlimit = 1\n")
     (folder / "limit.toml").write_text("[diagnose.dead_layer]\nlimit = 1\n")
     (folder / "words.toml").write_text('[diagnose.dead_layer]\nnear_zero = "low"\n')
     (folder / "flat.toml").write_text("[diagnose]\ndead_layer = 1\n")

@@ -100,7 +100,12 @@ BOARD = ("--sink", "tensorboard")
         (("--sink-option", "json.="), ("--sink-option 'json.=':", "NAME.KEY=VALUE")),
         ((*BOARD, "--sink-option", "tensorboard.log_dir=t\nb"), ("--sink-option tensorboard.log_dir=t b:",)),
         (("--sink-option", ".x=1"), ("--sink-option '.x=1': NAME, the sink, is missing",)),
-        ((*BOARD, "--sink-option", "tensorboard.bogus=1"), ("no option 'bogus'; known: log_dir, layout",)),
+        ((*BOARD, "--sink-option", "tensorboard.bogus=1"), ("no option 'bogus'. Known: log_dir, layout",)),
+        ((*BOARD, "--sink-option", "tensorboard.layot=1"), ("option 'layot'. Did you mean layout? Known",)),
+        (
+            (*BOARD, "--sink-option", "tensorbord.layout=1"),
+            ("'tensorbord'. Did you mean tensorboard? Known",),
+        ),
         (("--sink-option", "json.x=1"), ("'json' has no options for the command line",)),
         ((*BOARD, "--sink-option", "tensorboard.log_dir=5"), ("log_dir=5: expected a path for log_dir",)),
         ((*BOARD, "--sink-option", 'tensorboard.log_dir=""'), ('log_dir="": expected a path for log_dir',)),

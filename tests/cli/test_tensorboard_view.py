@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+from fno_telemetry_cli.showing import tensorboard_server
 
 PROGRAM = """
 import signal
@@ -80,6 +83,21 @@ def test_the_server_runs_on_loopback_until_told_to_stop(run, captured, small, fo
     assert mentions(str(folder)) == []
     # TensorBoard keeps a note of its address of its own.
     assert [path.name for path in temporary.iterdir() if path.name != ".tensorboard-info"] == []
+
+
+def test_captures_in_one_folder_are_runs_beside_each_other(captured, folder):
+    shutil.copytree("out", "runs/a")
+    shutil.copytree("out", "runs/b")
+    with tensorboard_server.log_dir(Path("runs")) as made:
+        found = {str(file.parent.relative_to(made)) for file in made.rglob("events.*")}
+    assert found == {"a/activation_report", "b/activation_report"}
+    assert not made.exists()
+    events = Path("runs/a/tensorboard/a")
+    events.mkdir(parents=True)
+    (events / "events.out.tfevents.1").touch()
+    with tensorboard_server.log_dir(Path("runs")) as made:
+        assert made == Path("runs")
+    assert [tensorboard_server.has_events(Path("runs", name)) for name in "ab"] == [True, False]
 
 
 def test_a_port_in_use_is_one_line(captured, run):

@@ -1,6 +1,7 @@
 """`view`: a report in the terminal, and as JSON."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,8 +73,8 @@ def test_a_name_that_is_too_long_is_folded_and_every_number_kept(run, captured, 
     [
         (200, None),
         (120, None),
-        (80, "shape, abs_p50"),
-        (60, "role, shape, abs_p50, abs_p99"),
+        (80, "abs_p50, abs_p99"),
+        (60, "role, abs_p50, abs_p99, dead ch."),
     ],
 )
 def test_columns_that_give_way_are_named(run, captured, monkeypatch, columns, missing):
@@ -81,6 +82,27 @@ def test_columns_that_give_way_are_named(run, captured, monkeypatch, columns, mi
     lines = run("view", "out").out.splitlines()
     found = [line for line in lines if line.startswith("no room at this width for: ")]
     assert found[:1] == ([] if missing is None else [f"no room at this width for: {missing}"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "folded"),
+    [
+        (120, ["fno_blocks.fno_skips.0.conv"]),
+        (80, ["fno_blocks.fno_skips.0", ".conv"]),
+        (60, ["fno_blocks.fno_skips.0", ".conv"]),
+    ],
+)
+def test_shape_and_rms_stay_and_a_long_name_is_folded_at_a_dot(run, captured, monkeypatch, columns, folded):
+    path = Path("out/activation_report.json")
+    name = "fno_blocks.fno_skips.0.conv"
+    path.write_text(path.read_text().replace("fno_blocks.0.local_conv", name))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [line.split() for line in run("view", path).out.splitlines()]
+    at = next(index for index, row in enumerate(rows) if row[:1] == folded[:1])
+    last = at + len(folded) - 1
+    assert [row[0] for row in rows[at : last + 1]] == folded
+    rms = ft.load_report(path).module(name).stats["rms"]
+    assert {"3×4×16×16", f"{rms:.3g}"} <= {*rows[last]}
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "7", "many", ""])
@@ -124,6 +146,31 @@ def test_a_folder_shows_every_report_in_it(run, captured, small):
     refused = run("view", "out", "--json")
     assert refused.code == 2
     assert "b.json" in refused.document["error"]
+
+
+def test_a_folder_of_captures_lists_their_reports_and_says_how_to_see_more(run, captured):
+    for name in ("a", "b"):
+        shutil.copytree("out", f"runs/{name}")
+    Path("runs/other").mkdir()
+    Path("runs/other/settings.json").write_text("{}")
+    result = run("view", "runs")
+    headline = "fno: 1,682 parameters, untrained weights, seed 0; 3 samples in batches of 1"
+    assert result.out.splitlines() == [
+        "runs/a/activation_report.json",
+        headline,
+        "runs/b/activation_report.json",
+        headline,
+    ]
+    assert result.err.splitlines() == [
+        "the tables of one: fno-telemetry view runs/a",
+        "the runs compared with the first: fno-telemetry compare --group runs/a runs/b",
+    ]
+    assert run("compare", "--group", "runs/a", "runs/b").code == 0
+    assert "name one of a/activation_report.json, b/" in run("view", "runs", "--json").document["error"]
+    for command in ("compare", "diagnose"):
+        refused = run(command, "runs")
+        assert refused.code == 2
+        assert "no report in this folder, but in the folders runs/a, runs/b in it; name one" in refused.err
 
 
 def test_markup_and_smileys_in_names_are_shown_as_they_are(run, captured):

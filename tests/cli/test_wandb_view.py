@@ -1,5 +1,6 @@
 """`view --wandb`: where the runs of a capture are, in lines to open and to run."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,30 @@ def test_json_has_the_same_facts(run, capture):
     }
     assert known.items() <= shown.items()
     assert (shown["url"], shown["problem"]) == (None, None)
+
+
+def test_the_runs_of_several_captures_are_listed_by_experiment(run, capture):
+    for name in ("a", "b"):
+        capture("--wandb-mode", "offline", "--experiment", name)
+        shutil.move("run", f"runs/{name}")
+    Path("runs/empty").mkdir()
+    [one], [two] = (list(Path(f"runs/{name}/wandb").iterdir()) for name in ("a", "b"))
+    expected = [
+        "a, in runs/a:",
+        f"  wandb leet {one}",
+        f"  to upload it: wandb sync {one}",
+        "b, in runs/b:",
+        f"  wandb leet {two}",
+        f"  to upload it: wandb sync {two}",
+        "to upload all of them into the project fno-telemetry, which compares them: "
+        "wandb sync runs/*/wandb/offline-run-*",
+    ]
+    result = run("view", "--wandb", "runs")
+    assert (result.code, result.out.splitlines(), result.err) == (0, expected, "")
+    document = run("view", "--wandb", "--json", "runs").document
+    found = [(each["experiment"], each["folder"]) for each in document["runs"]]
+    assert found == [("a", str(one)), ("b", str(two))]
+    assert document["look"] == expected
 
 
 def test_a_saved_workspace_is_printed_now_and_later(run, capture, server):

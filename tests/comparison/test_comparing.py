@@ -115,6 +115,37 @@ def test_added_and_removed_layers_are_named(make_module: MakeModule, make_record
     assert "1 layers added, 1 removed" in found.verdict
 
 
+def same_as(before: CaptureRecord, after: CaptureRecord) -> dict[str, str | None]:
+    return {layer.name: layer.same_as for layer in compare(before, after).modules}
+
+
+def test_a_module_names_the_earlier_one_whose_tensor_it_returns(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    conv = make_module("block.conv", 0, weight_norm=2.0, std=1.0)
+    block, identity = make_module("block", 1, std=1.0), make_module("skip", 2, std=1.0)
+    other = make_module("head", 3, std=1.1)
+    before = make_record(conv, block, identity, other)
+    assert same_as(before, before) == {
+        "block.conv": None,
+        "block": "block.conv",
+        "skip": "block.conv",
+        "head": None,
+    }
+    worse = make_record(
+        *(replace(m, stats=FrozenMapping({**m.stats, "sample_variation": 1e-6})) for m in before.modules)
+    )
+    assert str(compare(before, worse)).count("sample variation") == 3  # verdict, block.conv and head
+    trained = make_record(conv, make_module("block", 1, rms=1.1, std=1.0), identity, other)
+    assert same_as(before, trained)["block"] is None
+    assert same_as(trained, before)["block"] is None
+
+
+def test_two_dead_layers_are_not_one_tensor(make_module: MakeModule, make_record: MakeRecord) -> None:
+    dead = [make_module(name, order, std=0.0) for order, name in enumerate(("a.inner", "a", "b"))]
+    assert same_as(make_record(*dead), make_record(*dead)) == {"a.inner": None, "a": "a.inner", "b": None}
+
+
 def test_other_input_is_refused_unless_allowed(make_record: MakeRecord) -> None:
     with pytest.raises(ReportError, match="`allow_different_input=True`"):
         compare(make_record(), make_record(digest="b"))

@@ -196,7 +196,7 @@ def test_thresholds_move_a_rule(record):
     ("given", "error", "words"),
     [
         ({"rules": ["absent"]}, PluginNotFound, "No rule is called 'absent'"),
-        ({"thresholds": {"absent": {}}}, OptionError, "no rule 'absent'"),
+        ({"thresholds": {"absent": {}}}, OptionError, "no rule is called 'absent'"),
         ({"thresholds": {"dead_layer": {"most": 1}}}, OptionError, "has no threshold 'most'"),
         ({"thresholds": {"dead_layer": {"near_zero": True}}}, OptionError, "a number was expected"),
         ({"thresholds": {"dead_layer": 1}}, OptionError, "must be a table"),

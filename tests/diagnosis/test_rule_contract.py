@@ -241,7 +241,9 @@ def test_a_plain_function_is_refused_with_what_to_do() -> None:
 
 
 def test_an_unknown_topic_and_a_threshold_that_is_no_number_are_refused_at_once() -> None:
-    with pytest.raises(OptionError, match="'value' is not a topic of rules; expected one of input, "):
+    with pytest.raises(
+        OptionError, match=r"'value' is not a topic of rules\. Did you mean values\? Known: input, "
+    ):
         rule(about="value")(sound)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="'gradient' is not a topic"):
         Consequences(about=("gradient",))  # type: ignore[arg-type]

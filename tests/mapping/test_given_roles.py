@@ -100,7 +100,10 @@ def test_an_unknown_name_is_an_error_that_names_near_ones(act, small_network, im
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"role": "spektral"}, "unknown role 'spektral'; known: lifting, spectral, local"),
+        (
+            {"role": "spektral"},
+            "unknown role 'spektral'. Did you mean spectral\\? Known: lifting, spectral, local",
+        ),
         ({"spatial_axes": (-1,)}, r"axes are counted from 0, but \[-1\] was given"),
         ({"spatial_axes": (2, 2)}, "only once"),
         ({"spatial_axes": (2, 3), "channel_axis": 3}, "spatial or as channel axis"),

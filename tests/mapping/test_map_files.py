@@ -83,8 +83,11 @@ def test_what_is_left_out_is_seen_from_the_model(tmp_path, small_network, images
         (ENTRY + 'role = "local"', "has no name"),
         (ENTRY + "name = 3", "has no name"),
         (ENTRY + 'name = "a"\nrolle = "local"', "'a' has an unknown key 'rolle'"),
-        (ENTRY + 'name = "a"\nrole = "lokal"', "'a' has the role 'lokal'; known: lifting"),
-        (ENTRY + 'name = "a"\nrole = ["local"]', "'a' has the role"),
+        (
+            ENTRY + 'name = "a"\nrole = "lokal"',
+            "'a' has the unknown role 'lokal'. Did you mean local or block\\? Known: lifting",
+        ),
+        (ENTRY + 'name = "a"\nrole = ["local"]', "'a' has the unknown role"),
         (ENTRY + 'name = "a"\nspatial_axes = 2', "spatial_axes of 'a' must be a list"),
         (ENTRY + 'name = "a"\nspatial_axes = [-1]', "spatial_axes of 'a' must be a list"),
         (ENTRY + 'name = "a"\nspatial_axes = [1.0]', "spatial_axes of 'a' must be a list"),

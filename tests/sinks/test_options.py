@@ -134,11 +134,16 @@ def test_a_value_of_another_type_than_annotated_is_refused(installed, option, va
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
-        ("csv", "digit", "The sink 'csv' has no option 'digit'. Known: folder, digits."),
+        ("csv", "digit", "The sink 'csv' has no option 'digit'. Did you mean digits? Known: folder, digits."),
         ("csv", "separator", "The sink 'csv' has no option 'separator'. Known: folder, digits."),
         ("plain", "digits", "The sink 'plain' has no option 'digits'. It has no options."),
         ("json", "name", "The sink 'json' has no option 'name'. Known: path."),
-        ("tensorboard", "dir", "The sink 'tensorboard' has no option 'dir'. Known: writer, log_dir, layout."),
+        (
+            "tensorboard",
+            "dir",
+            "The sink 'tensorboard' has no option 'dir'. "
+            "Did you mean log_dir? Known: writer, log_dir, layout.",
+        ),
     ],
 )
 def test_an_unknown_option_is_refused_with_those_there_are(installed, name, option, message) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fno_telemetry.errors import InputError, OptionError
 from fno_telemetry.sources.arrays import read_samples, split_batches
+from fno_telemetry.sources.axis_orders import describe_axes
 
 Array = npt.NDArray[Any]
 
@@ -235,3 +236,11 @@ def test_every_sample_is_in_exactly_one_batch(count: int, size: int) -> None:
 def test_a_batch_size_below_one_is_refused_at_once(size: int) -> None:
     with pytest.raises(OptionError, match="`batch_size`"):
         split_batches(torch.zeros(3, 1, 2), size)
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [("NHW", "samples, channels, height, width"), ("CTHW", "samples, channels, time, height, width")],
+)
+def test_axes_are_described_as_they_are_handed_on(axes, words):
+    assert describe_axes(axes) == words

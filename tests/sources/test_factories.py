@@ -220,6 +220,16 @@ def test_every_way_a_factory_can_fail_is_told_in_one_line(folder, spec, words):
     assert spec in line(caught)
 
 
+def test_an_argument_that_a_factory_does_not_have_is_answered_with_those_it_has(folder):
+    folder("my_nets_g.py", NETS + "\ndef loose(width=1, **others):\n    raise ValueError(str(others))\n")
+    with pytest.raises(
+        ModelError, match=r"'my_nets_g:fails' has no argument 'widht'. Did you mean width\? Known"
+    ):
+        build_from_factory("my_nets_g:fails", {"widht": 2}, seed=0)
+    with pytest.raises(ModelError, match=r"failed with ValueError: \{'widht': 2\}"):
+        build_from_factory("my_nets_g:loose", {"widht": 2}, seed=0)
+
+
 def test_constructor_arguments_are_named_when_it_fails(folder):
     folder("my_nets_f.py", NETS)
     with pytest.raises(

@@ -4,17 +4,21 @@ import sys
 from dataclasses import dataclass
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
 from fno_telemetry.errors import InputError
-from fno_telemetry.sources import count_samples, first_tensor, move_batch, read_batches
+from fno_telemetry.sources import count_samples, describe_batch, first_tensor, move_batch, read_batches
 
 
 @dataclass(frozen=True)
 class Batch:
     name: str
     x: torch.Tensor
+
+
+NINE = ", ".join(f"{index}: (3,) float32" for index in range(6))
 
 
 @pytest.fixture
@@ -53,6 +57,24 @@ def test_other_batches_stay_whole_and_count_by_their_first_tensor(batches, batch
 def test_one_batch_needs_no_list(batches, made):
     [batch] = read_batches(batches(made), 8)
     assert batch is made or torch.equal(batch, made)
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        (torch.ones(3, 1), "one argument: (3, 1) float32"),
+        ((torch.ones(3, 1),), "1 positional argument: (3, 1) float32"),
+        ([torch.ones(3), "a", None], "3 positional arguments: (3,) float32, str, NoneType"),
+        ({"x": torch.ones(3).cfloat()}, "1 keyword argument: x=(3,) complex64"),
+        ((np.ones((2, 3)),), "1 positional argument: (2, 3) float64"),
+        (Batch("a", torch.ones(3, 1)), "one argument: Batch of (name: str, x: (3, 1) float32)"),
+        (([torch.ones(3)] * 9,), f"1 positional argument: list of ({NINE} and 3 more)"),
+        ((), "no argument"),
+        (3, "one argument: int"),
+    ],
+)
+def test_a_batch_is_described_as_the_model_gets_it(batch, words):
+    assert describe_batch(batch) == words
 
 
 def test_every_tensor_of_a_batch_moves_and_the_batch_itself_stays():

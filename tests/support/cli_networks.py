@@ -76,6 +76,7 @@ class Raising(Plain):
             "RuntimeError": RuntimeError("first line\nsecond line"),
             "EOFError": EOFError(),
             "SystemExit": SystemExit(0),
+            "MemoryError": MemoryError(),
             "KeyboardInterrupt": KeyboardInterrupt(),
         }[error]
 

@@ -1,6 +1,7 @@
 """Runs a user's model: the record, a progress bar, and what its forward raises as one line."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from fno_telemetry import sources
 from fno_telemetry_cli.capturing.preparing import Prepared
 from fno_telemetry_cli.showing.tables import notes
 from fno_telemetry_cli.showing.terminal import stderr_console
+
+_NO_MEMORY = re.compile(r"out of memory|not enough memory|allocate memory", re.I)
 
 
 @contextlib.contextmanager
@@ -25,13 +28,38 @@ def errors_in_one_line(prepared: Prepared) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # a user's forward may raise anything
         text = str(error).strip().splitlines()
-        detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-        first = sources.first_tensor(prepared.batches)
-        given = "" if first is None else f" It was given {tuple(first.shape)} {first.dtype}."
+        detail = f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
         raise ft.ModelError(
-            f"The forward of {type(prepared.model).__name__} failed with {detail}.{given} "
-            "Check --axes, --set and --batch-size."
+            f"The forward of {type(prepared.model).__name__} failed with {detail}.{_advice(error, prepared)}"
         ) from error
+
+
+def _advice(error: BaseException, prepared: Prepared) -> str:
+    """Return what the batch was taken to be and the option that changes it; "" for an error elsewhere."""
+    # The last: of an error that a model raises again and again, the first is of another batch.
+    notes_on_batches = [
+        note for note in getattr(error, "__notes__", ()) if note.startswith(sources.BATCH_NOTE)
+    ]
+    batch = notes_on_batches[-1].removeprefix(sources.BATCH_NOTE) if notes_on_batches else ""
+    axes = prepared.provenance["input"].get("axes")
+    order = f" ({sources.describe_axes(axes)}, from axes {axes})" if axes else ""
+    taken = f" A batch was taken to be {batch}{order}." if batch else ""
+    if _is_out_of_memory(error):
+        smaller = "lower --batch-size" if axes else "let the function of --batches make smaller batches"
+        return f"{taken} The memory is too small: {smaller}, or use another --device."
+    if not batch:
+        return ""
+    if axes is None:
+        return (
+            f"{taken} The function of --batches must yield what the forward takes: "
+            "a tuple of its positional or a dict of its keyword arguments."
+        )
+    return f"{taken} --axes gives another order; --batches is for a forward that takes something else."
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def capture_record(

@@ -29,6 +29,7 @@ from fno_telemetry_cli.showing.terminal import (
     print_json,
     print_notes,
     print_results,
+    stdout_console,
 )
 
 EXIT_WORSE, EXIT_SINK_FAILED = 1, 3
@@ -80,7 +81,10 @@ class CompareRequest:
 
     @property
     def source(self) -> Source:
-        """The model and its input; OptionError when there are checkpoints and no input."""
+        """The model and its input; TelemetryError when a checkpoint or the input is missing."""
+        for path in self.checkpoints:
+            if not path.exists():
+                raise ft.ReportError(f"{path}: no such file or folder; check the path")
         if self.data.input is None and self.data.batches is None:
             raise ft.OptionError(
                 f"{self.checkpoints[0]} is not a report; to capture it as a checkpoint, add --input FILE"
@@ -109,7 +113,7 @@ def compare(context: typer.Context, request: CompareRequest) -> None:
     failed = _failures(outcome)
     for name, reason in failed.items():
         print_error(f"the {name} sink failed: {reason}")
-    _show(comparison, outcome, request.printing)
+    _show(comparison, outcome, request)
     if comparison.severity is not None and LEVELS.index(comparison.severity) >= LEVELS.index(
         request.judging.fail_on
     ):
@@ -169,11 +173,15 @@ def _failures(outcome: Outcome | None) -> dict[str, str]:
     return {name: why for name, why in outcome.status.items() if why != "ok"} if outcome else {}
 
 
-def _show(comparison: ft.Comparison, outcome: Outcome | None, printing: PrintingOptions) -> None:
+def _show(comparison: ft.Comparison, outcome: Outcome | None, request: CompareRequest) -> None:
+    printing = request.printing
     if printing.as_json:
         sinks: dict[str, Any] = {} if outcome is None else {"sinks": outcome.status}
         print_json(comparison_document(comparison) | sinks)
         return
-    print_results(*comparison_view(comparison, printing.quiet))
-    if outcome is not None and outcome.lines and not printing.quiet:
+    if printing.quiet:
+        print_results(comparison.verdict)
+        return
+    print_results(*comparison_view(comparison, stdout_console().width, request.judging.show_all))
+    if outcome is not None and outcome.lines:
         print_notes(["look at it:", *(f"  {line}" for line in outcome.lines)])

@@ -1,7 +1,10 @@
 """`fno-telemetry view`: a report as a table in the terminal, in the real TensorBoard, or in W&B."""
 
 import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +15,8 @@ from rich.text import Text
 import fno_telemetry as ft
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.options.signature import with_options
-from fno_telemetry_cli.reports_in import reports_in
-from fno_telemetry_cli.showing.tables import record_view
+from fno_telemetry_cli.reports_in import reports_below
+from fno_telemetry_cli.showing.tables import headline, record_view
 from fno_telemetry_cli.showing.tensorboard_server import serve
 from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_results, stdout_console
 from fno_telemetry_cli.showing.wandb_view import show_wandb
@@ -72,22 +75,38 @@ def view(request: ViewRequest) -> None:
 
 
 def _show_reports(request: ViewRequest) -> None:
-    reports, refused = reports_in(request.path)
+    reports, refused = reports_below(request.path)
     if not request.printing.quiet:
         print_notes((f"left out: {reason}" for reason in refused), style="yellow")
     if request.printing.as_json:
         print_json(_document(request.path, list(reports)))
         return
+    captures = list(dict.fromkeys(file.parent for file in reports))
+    if request.path.is_dir() and captures != [request.path]:
+        _list_captures(reports, captures, request.printing.quiet)
+        return
     width = stdout_console().width
     for file, record in reports.items():
         if file != request.path and not request.printing.quiet:
             print_results(Text(str(file), style="dim"))
-        print_results(_table(file, record, width))
+        print_results(_shown(file, partial(record_view, record, width)))
 
 
-def _table(file: Path, record: ft.CaptureRecord, width: int) -> RenderableType:
+def _list_captures(reports: Mapping[Path, ft.CaptureRecord], folders: Sequence[Path], quiet: bool) -> None:
+    """Print a line for each report of several captures, and how to see more of them."""
+    for file, record in reports.items():
+        print_results(Text(str(file), style="dim"), _shown(file, partial(headline, record)))
+    if not quiet:
+        names = [shlex.quote(str(folder)) for folder in folders]
+        lines = [f"the tables of one: fno-telemetry view {names[0]}"]
+        if len(names) > 1:
+            lines.append(f"the runs compared with the first: fno-telemetry compare --group {' '.join(names)}")
+        print_notes(lines)
+
+
+def _shown(file: Path, show: Callable[[], RenderableType]) -> RenderableType:
     try:
-        return record_view(record, width)
+        return show()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # The loader checks the shape of a report, not the type of every value in it.
         raise ft.ReportError(
@@ -98,7 +117,7 @@ def _table(file: Path, record: ft.CaptureRecord, width: int) -> RenderableType:
 def _document(path: Path, reports: list[Path]) -> dict[str, Any]:
     """Return the report as it is in the file, with what this version does not know."""
     if len(reports) > 1:
-        names = ", ".join(file.name for file in reports)
+        names = ", ".join(str(file.relative_to(path)) for file in reports)
         raise ft.OptionError(f"--json prints one report and {path} holds {len(reports)}: name one of {names}")
     document: dict[str, Any] = json.loads(reports[0].read_text(encoding="utf-8"))
     return document

@@ -10,6 +10,7 @@ import typer
 
 import fno_telemetry as ft
 from fno_telemetry.files import read_toml
+from fno_telemetry.wording import hint_at_names
 from fno_telemetry_cli.invocation import Invocation
 
 _NEVER = ("config", "help")
@@ -33,8 +34,8 @@ def apply_config(context: typer.Context, path: Path | None) -> Path | None:
     for key, value in read_toml(path, ft.OptionError, "--config", "; check the path").items():
         name = names.get(key.replace("-", "_"))
         if name is None:
-            known = ", ".join(sorted(names))
-            raise ft.OptionError(f"--config {path}: no option is called {key!r}; known: {known}")
+            hint = hint_at_names(key.replace("-", "_"), sorted(names))
+            raise ft.OptionError(f"--config {path}: no option is called {key!r}. {hint}")
         if name in _TABLES and isinstance(value, dict):
             value = list(_TABLES[name](value))
         defaults[name] = _checked(f"--config {path}: {key}", value, kinds[name])

@@ -22,6 +22,14 @@ class ComparisonOptions:
             "several seeds.",
         ),
     ] = False
+    show_all: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            metavar="",
+            help="List every layer that changed. Default: those that matter most, each tensor once.",
+        ),
+    ] = False
     allow_different_input: Annotated[
         bool,
         typer.Option(

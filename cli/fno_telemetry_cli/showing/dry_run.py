@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import fno_telemetry as ft
@@ -66,7 +66,7 @@ class Plan:
             number = format_count(len(self.checkpoints), "checkpoint")
             yield f"for each of {number}: {', '.join(self.checkpoints)}"
         yield f"would run {run} and record {records} and {format_count(self.blocks, 'block')}"
-        yield f"about {self.memory_bytes / 2**20:.0f} MiB of running statistics; nothing is written"
+        yield f"about {ceil(self.memory_bytes / 2**20)} MiB of running statistics; nothing is written"
         for module in self.modules:
             shape = "×".join(["N", *map(str, module.shape[1:])])
             calls = f", {module.calls} calls" if module.calls > 1 else ""

@@ -10,6 +10,7 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.findings import SEVERITIES, Cause, describe_evidence, group_by_cause, to_one_line
+from fno_telemetry.wording import hint_at_names
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.showing.tables import format_count, format_counts
 
@@ -20,7 +21,7 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 def check_level(level: str) -> str:
     """Return the level of --fail-on; OptionError when there is no such level."""
     if level not in LEVELS:
-        raise ft.OptionError(f"--fail-on {level!r}: expected {', '.join(LEVELS)}")
+        raise ft.OptionError(f"--fail-on {level!r}: no such level. {hint_at_names(level, LEVELS)}")
     return level
 
 

@@ -1,5 +1,6 @@
 """Tables of a record for the terminal."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,12 @@ import fno_telemetry as ft
 from fno_telemetry.findings import NOTHING_FOUND, count_causes
 from fno_telemetry.quantities import columns
 from fno_telemetry.records import place_name
+from fno_telemetry.wording import format_number
 
 # How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
-_SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 5, 2
+_SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 1, 2
+_NAMES_FOLD = 2  # names are folded before a column that gives way this late, or later, is dropped
+_FOLDED_NAME = 20  # columns of the terminal that a folded name keeps while there is anything to drop
 _NAMES_SHOWN = 3
 _GAP = 2  # columns of the terminal between columns of a table
 ROLE_STYLES = {
@@ -48,7 +52,7 @@ def headline(record: ft.CaptureRecord) -> Text:
         else f"; {format_count(samples, 'sample')} in batches of {summary['batch_size']}"
     )
     step = "" if record.spelled_step is None else f", {record.spelled_step}"
-    loss = "" if summary.get("loss") is None else f"; loss {summary['loss']:.4g}"
+    loss = "" if summary.get("loss") is None else f"; loss {format_number(summary['loss'], digits=4)}"
     text = (
         f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}{loss}"
     )
@@ -87,12 +91,18 @@ def some(names: Sequence[str]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number in at most eight characters; a dash for what is undefined."""
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.1e}"
+    """Return a number as messages show it; a dash for what is undefined."""
+    return "–" if value is None else format_number(value)
+
+
+def folded(name: Text, width: int) -> Text:
+    """Return a name with line breaks in front of dots, where it is too long for the width."""
+    lines = [""]
+    for part in re.split(r"(?=\.)", name.plain):
+        if lines[-1] and Text(lines[-1] + part).cell_len > width:
+            lines.append("")
+        lines[-1] += part
+    return Text("\n".join(lines), style=name.style)
 
 
 @dataclass(frozen=True)
@@ -149,27 +159,40 @@ def _numbers(
 
 def _fitting(columns: list[_Column], width: int) -> Iterator[RenderableType]:
     """Yield a table of the columns that fit side by side, then a line that names the others."""
-    shown = columns
-    while sum(column.width + _GAP for column in shown) - _GAP > width:
-        least = max(shown, key=lambda column: column.gives_way)
-        if not least.gives_way:
-            break
-        shown = [column for column in shown if column is not least]
+    shown = _choose(columns, width)
+    names, *others = shown
+    room = max(1, width - sum(column.width + _GAP for column in others))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for column in shown:
         justify = "right" if column.is_number else "left"
         # Only names may be broken; what is left of a broken number would be another number.
-        is_name = column is shown[0]
         table.add_column(
             column.heading,
             justify=justify,  # type: ignore[arg-type]
             vertical="bottom",
-            no_wrap=not is_name,
+            no_wrap=column is not names,
             overflow="fold",
         )
-    for cells in zip(*(column.cells for column in shown), strict=True):
-        table.add_row(*cells)
+    for name, *cells in zip(*(column.cells for column in shown), strict=True):
+        table.add_row(folded(name, room), *cells)
     yield table
     if len(shown) < len(columns):
         left_out = [" ".join(column.heading.split()) for column in columns if column not in shown]
         yield Text(f"no room at this width for: {', '.join(left_out)}", style="dim")
+
+
+def _choose(columns: list[_Column], width: int) -> list[_Column]:
+    """Return the columns to show; those that give way earliest are dropped, of equal ones the last.
+
+    Names, the first column, are folded before what a reader misses more than a line of its own.
+    """
+    names, *others = columns
+    while others:
+        # Of equal columns `max` takes the first.
+        least = max(reversed(others), key=lambda column: column.gives_way)
+        room = width - sum(column.width + _GAP for column in others)
+        folds = least.gives_way <= _NAMES_FOLD
+        if room >= (min(names.width, _FOLDED_NAME) if folds else names.width) or not least.gives_way:
+            break
+        others = [column for column in others if column is not least]
+    return [names, *others]

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 import fno_telemetry as ft
-from fno_telemetry_cli.reports_in import reports_in
+from fno_telemetry_cli.reports_in import captures_below, reports_below
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_notes, print_results
 
 _ADDRESS = re.compile(r"http://\S+?/(?=\s|$)")
@@ -30,10 +30,12 @@ def serve(path: Path, port: int, quiet: bool) -> None:
         raise ft.MissingExtra(
             "view --tensorboard needs tensorboard: pip install 'fno-telemetry[tensorboard]'."
         )
-    with _signals_as_interrupts(), _log_dir(path) as folder, _Server(folder, port) as server:
+    with _signals_as_interrupts(), log_dir(path) as folder, _Server(folder, port) as server:
         address = server.address()
         print_results(f"TensorBoard: {address}{ft.TensorBoard.best_tab}")
         if not quiet:
+            without = [str(each) for each in captures_below(path) if folder == path and not has_events(each)]
+            print_notes([f"not shown, without TensorBoard files: {', '.join(without)}"] if without else [])
             print_notes(["Ctrl-C stops it."])
         with contextlib.suppress(KeyboardInterrupt):
             server.wait()
@@ -56,21 +58,28 @@ def _signals_as_interrupts() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _log_dir(path: Path) -> Iterator[Path]:
+def log_dir(path: Path) -> Iterator[Path]:
     """Yield a folder with event files: those of the capture, else made from the reports for now."""
     for folder in (path / "tensorboard", path):
-        if folder.is_dir() and any(folder.rglob("events.out.tfevents.*")):
+        if has_events(folder):
             yield folder
             return
-    reports, _ = reports_in(path)
+    reports, _ = reports_below(path)
     with tempfile.TemporaryDirectory(prefix="fno-telemetry-") as made:
         with keep_stdout_clean():
             for file, record in reports.items():
-                sink = ft.TensorBoard(log_dir=Path(made) / file.stem)
+                # Of several captures, each has a folder of its own.
+                place = file.relative_to(path) if path.is_dir() else Path(file.name)
+                sink = ft.TensorBoard(log_dir=Path(made) / place.with_suffix(""))
                 sink.open(ft.RunContext(Path(made)))
                 sink.write(record)
                 sink.close(ok=True)
         yield Path(made)
+
+
+def has_events(folder: Path) -> bool:
+    """Whether there are event files in the folder, at any depth."""
+    return folder.is_dir() and any(folder.rglob("events.out.tfevents.*"))
 
 
 class _Server:

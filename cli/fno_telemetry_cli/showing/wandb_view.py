@@ -6,19 +6,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fno_telemetry.sinks import wandb
-from fno_telemetry_cli.reports_in import reports_in
+from fno_telemetry_cli.reports_in import reports_below
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, print_lines, print_notes
 
 
 def show_wandb(path: Path, save_workspace: bool, as_json: bool, quiet: bool) -> None:
     """Print how to open the runs of a capture; save a workspace first if that was asked for."""
-    runs = wandb.runs_in(path)
+    runs = wandb.runs_in(path, below=True)
     notes = []
     if save_workspace:
         left_out = _save_workspace(path, runs)
         if left_out:
             notes.append(f"the workspace has no room for: {', '.join(left_out)}")
-        runs = wandb.runs_in(path)
+        runs = wandb.runs_in(path, below=True)
     lines = wandb.how_to_look(runs)
     if as_json:
         print_json(
@@ -38,7 +38,7 @@ def show_wandb(path: Path, save_workspace: bool, as_json: bool, quiet: bool) -> 
 
 def _save_workspace(path: Path, runs: list[wandb.KnownRun]) -> tuple[str, ...]:
     """Save a workspace and return what it has no room for; W&B's own output is dropped."""
-    reports, _ = reports_in(path)
+    reports, _ = reports_below(path)
     with keep_stdout_clean(), contextlib.redirect_stderr(io.StringIO()):
         return wandb.save_workspace(runs, reports.values()).left_out
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from fno_telemetry import findings, keys, quantities
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import CaptureRecord, Value
+from fno_telemetry.wording import format_number
 
 MOST_CAUSES = 50
 """The list of findings is no longer than this; the first causes in a record explain most."""
@@ -79,7 +80,7 @@ def _heading(quantity: Quantity) -> str:
 
 def _numbers(stats: Mapping[str, Value], shown: Iterable[Quantity]) -> list[str]:
     values = [stats.get(quantity.name) for quantity in shown]
-    return [f"{value:.3g}" if keys.is_defined(value) else "-" for value in values]
+    return [format_number(value) if keys.is_defined(value) else "-" for value in values]
 
 
 def _rows(header: list[str], rows: Iterable[list[str]]) -> str:

@@ -6,12 +6,45 @@ from pathlib import Path
 
 from fno_telemetry.sinks.wandb.run_notes import KnownRun
 
+_OF_A_PROJECT = ("W&B project: ", "W&B workspace: ")
+
 
 def how_to_look(runs: Sequence[KnownRun]) -> list[str]:
-    """Return a line for each thing to open or to run: addresses, `wandb leet`, `wandb sync`."""
+    """Return a line for each thing to open or to run: addresses, `wandb leet`, `wandb sync`.
+
+    Where the runs are of captures in several folders, the lines of each are indented under its name, and
+    those about all of them come last.
+    """
+    by_folder: dict[Path, list[KnownRun]] = {}
+    for run in runs:
+        by_folder.setdefault(run.capture_folder, []).append(run)
+    if len(by_folder) < 2:
+        return _lines(runs)
+    lines: list[str] = []
+    last: list[str] = []
+    for folder, members in by_folder.items():
+        names = ", ".join(dict.fromkeys(run.experiment for run in members if run.experiment))
+        lines.append(f"{names or folder.name}, in {folder}:")
+        for line in _lines(members):
+            shared = line.startswith(_OF_A_PROJECT)
+            (last if shared else lines).append(line if shared else f"  {line}")
+    return [*lines, *dict.fromkeys(last), *_upload_of_all(runs)]
+
+
+def _lines(runs: Sequence[KnownRun]) -> list[str]:
     online = [run for run in runs if run.mode == "online"]
     offline = [run for run in runs if run.mode != "online"]
     return [*_addresses(online), *_unfinished_uploads(online), *_in_the_terminal(offline), *_uploads(offline)]
+
+
+def _upload_of_all(runs: Sequence[KnownRun]) -> list[str]:
+    """Return the line that uploads the offline runs of several captures, where one command can."""
+    left = [run for run in runs if run.mode != "online" and not run.is_synced]
+    if len({run.capture_folder for run in left}) < 2 or any(run.joins for run in left):
+        return []
+    projects = {run.project or "of each run" for run in left}
+    together = f" into the project {projects.pop()}, which compares them" if len(projects) == 1 else ""
+    return [f"to upload all of them{together}: wandb sync {_paths(left)}"]
 
 
 def _addresses(runs: Sequence[KnownRun]) -> list[str]:
@@ -67,9 +100,10 @@ def _uploads(runs: Sequence[KnownRun]) -> list[str]:
 def _paths(runs: Sequence[KnownRun]) -> str:
     """Return the runs' folders for a command line: as a pattern, if it matches just these."""
     folder = runs[0].folder.parent
-    pattern = "offline-run-*"
-    if len(runs) > 1 and {run.folder for run in runs} == set(folder.glob(pattern)):
-        return f"{_quoted(folder)}/{pattern}"
+    patterns = ((folder, "offline-run-*"), (folder.parent.parent, f"*/{folder.name}/offline-run-*"))
+    for place, pattern in patterns:
+        if len(runs) > 1 and {run.folder for run in runs} == set(place.glob(pattern)):
+            return f"{_quoted(place)}/{pattern}"
     return " ".join(_quoted(run.folder) for run in runs)
 
 

@@ -3,6 +3,7 @@
 The note has the names that W&B's server uses; W&B itself keeps them in a log that only its package can read.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -48,6 +49,11 @@ class KnownRun:
     workspace: str | None = None
 
     @property
+    def capture_folder(self) -> Path:
+        """The folder of the capture, which the report is in too."""
+        return self.folder.parent.parent if self.folder.parent.name == "wandb" else self.folder.parent
+
+    @property
     def is_synced(self) -> bool:
         """Whether `wandb sync` has uploaded it, which leaves a marker file next to the log."""
         return any(self.folder.glob("*.wandb.synced"))
@@ -70,10 +76,11 @@ def write(run: KnownRun, redacted: bool) -> None:
         part.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def runs_in(path: str | Path) -> list[KnownRun]:
+def runs_in(path: str | Path, *, below: bool = False) -> list[KnownRun]:
     """Return the runs under a folder, or of the experiment whose report `path` is, the earliest first.
 
-    ReportError when there is none. Neither wandb nor torch is imported.
+    With `below`, a folder without runs may hold folders of captures; the runs of each are then together.
+    ReportError when there is no run. Neither wandb nor torch is imported.
     """
     path = Path(path)
     experiment = None
@@ -84,6 +91,8 @@ def runs_in(path: str | Path) -> list[KnownRun]:
         found = sorted(_runs(place), key=lambda run: _started(run.folder))
         if found:
             return [run for run in found if experiment and run.experiment == experiment] or found
+    if below and path.is_dir() and (found := list(_runs_below(path))):
+        return found
     raise ReportError(
         f"{path}: no W&B run in this folder; "
         f"`fno-telemetry capture --sink wandb --output {folder}` writes one"
@@ -104,6 +113,12 @@ def _runs(place: Path) -> Iterator[KnownRun]:
         run = _noted(folder) or KnownRun(folder, log.stem.removeprefix("run-"), mode)
         if run.mode != "failed":
             yield run
+
+
+def _runs_below(folder: Path) -> Iterator[KnownRun]:
+    for capture in sorted(folder.iterdir()):
+        with contextlib.suppress(ReportError, OSError):  # of others, which may be closed to us
+            yield from sorted(_runs(capture / "wandb"), key=lambda run: _started(run.folder))
 
 
 def _started(folder: Path) -> str:

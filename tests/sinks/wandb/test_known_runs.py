@@ -283,3 +283,38 @@ def test_nothing_in_a_note_becomes_a_command_of_its_own(tmp_path):
     [_, line] = how_to_look([run])
     _, _, command = line.partition(": ")
     assert shlex.split(command) == ["wandb", "sync", "--id", "x; echo harmed", str(run.folder)]
+
+
+def test_online_runs_of_several_captures_have_their_project_in_common():
+    def run(name: str, **more: str) -> KnownRun:
+        folder, url = Path("runs", name, "wandb", "run-1-x"), "https://w.ai/e/p"
+        more = {"url": f"{url}/runs/{name}", "project_url": url, **more}
+        return KnownRun(folder, name, "online", experiment=name, **more)
+
+    assert how_to_look([run("a"), run("b", workspace="https://w.ai/e/p?nw=1")]) == [
+        "a, in runs/a:",
+        "  W&B run: https://w.ai/e/p/runs/a",
+        "b, in runs/b:",
+        "  W&B run: https://w.ai/e/p/runs/b",
+        "W&B project: https://w.ai/e/p",
+        "W&B workspace: https://w.ai/e/p?nw=1",
+    ]
+
+
+def test_runs_of_several_captures_are_uploaded_together_only_where_one_command_can(tmp_path):
+    def runs(**more: str) -> list[KnownRun]:
+        folders = [tmp_path / name / "wandb" / "offline-run-20260101_000000-x" for name in ("a", "b")]
+        return [KnownRun(folder, "x", "offline", **more) for folder in folders]
+
+    a, b = (run.folder for run in runs())
+    assert how_to_look(runs(project="p"))[-1].startswith("to upload all of them into the project p, which ")
+    assert how_to_look(runs())[-1].endswith(f": wandb sync {a} {b}")
+    assert not [line for line in how_to_look(runs(joins="other")) if "all of them" in line]
+
+
+def test_runs_below_a_folder_are_found_only_where_they_are_asked_for(alone, record):
+    capture(alone / "a", record, mode="offline")
+    with pytest.raises(ReportError, match="no W&B run in this folder"):
+        runs_in(alone)
+    [run] = runs_in(alone, below=True)
+    assert run.capture_folder == alone / "a"

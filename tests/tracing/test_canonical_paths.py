@@ -9,7 +9,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.optim.swa_utils import AveragedModel
 
 import fno_telemetry as ft
-from fno_telemetry.canonical_paths import SOLE_CHILDREN, WRAPPERS, canonical_names, without_wrappers
+from fno_telemetry.tracing.canonical_paths import SOLE_CHILDREN, WRAPPERS, canonical_names, without_wrappers
 
 WRAPPER_NAMES = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]
 WRAPPER_NAMES += ["_forward_module"]  # of Lightning's Fabric

@@ -1,0 +1,85 @@
+"""Numbers and names as tables and messages show them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+_NEAR, _FEW, _MOST = 3, 16, 40  # names that a message lists: near ones, beside near ones, without near ones
+_PART = 3  # letters of a name that is near because another one contains it
+_DIGITS = 3
+_MOST_DIGITS = 6
+_ROUNDING_ERROR = 1e-10  # sums over the elements of a tensor are not more exact
+
+
+def format_number(value: float, digits: int = _DIGITS) -> str:
+    """Return that many significant digits, integers as they are; never "1" for a number that is not 1.
+
+    Numbers that would be rounded to 1 get as many digits as show the difference, six at most: 0.99999,
+    1.0004. What is even nearer to 1 is 0.999999 or 1.000001, unless it is a rounding error (1e-10) away.
+    """
+    return str(value) if isinstance(value, int) else _format(value, 1, digits)
+
+
+def format_percent(share: float) -> str:
+    """Return a share in percent, to three significant digits; never "100 %" for less than all of something.
+
+    The rules of `format_number` hold: 99.99 %, or 99.9999 % for any share that is nearer to 1.
+    """
+    return f"{_format(100 * share, 100, _DIGITS)} %"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return names separated by commas."""
+    return ", ".join(names)
+
+
+def find_near_names(
+    name: str, known: Iterable[str], most: int = _NEAR, least_likeness: float = 0.6
+) -> list[str]:
+    """Return the known names most like this one, the nearest first, whatever is in capitals.
+
+    `least_likeness` is the cutoff of `difflib.get_close_matches`, from 0 to 1. A name that contains this one,
+    or is contained in it, is near too.
+    """
+    spelled: dict[str, list[str]] = {}
+    for each in known:
+        spelled.setdefault(each.lower(), []).append(each)
+    wanted = name.lower()
+    near = get_close_matches(wanted, spelled, most, least_likeness)
+    parts = [
+        each
+        for each in spelled
+        if min(len(wanted), len(each)) >= _PART and (wanted in each or each in wanted)
+    ]
+    found = [each for lower in dict.fromkeys((*near, *parts)) for each in spelled[lower]]
+    return found[:most]
+
+
+def hint_at_names(name: str, known: Iterable[str], most: int = _MOST) -> str:
+    """Return how a message about an unknown name ends: the names near it, and all names there are.
+
+    "Did you mean dead_layer? Known: dead_layer, trend." A long list is left out where names are near, else
+    cut to `most`.
+    """
+    names = [each if each.isprintable() else ascii(each) for each in known]
+    if not names:
+        return "There are none."
+    near = find_near_names(name, names)
+    question = f"Did you mean {' or '.join(near)}?" if near else ""
+    if near and len(names) > _FEW:
+        return question
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{question} Known: {', '.join(names[:most])}{more}.".strip()
+
+
+def _format(value: float, whole: int, digits: int) -> str:
+    """Return the digits of a number, more of them if these are those of `whole` and the number is another."""
+    text = f"{value or 0.0:.{digits}g}"  # no minus in front of a zero
+    beyond = abs(value) / whole - 1
+    if abs(float(text)) != whole or abs(beyond) <= _ROUNDING_ERROR:
+        return text
+    nearest = math.copysign(whole * (1 + math.copysign(10.0**-_MOST_DIGITS, beyond)), value)
+    # Of a number above `whole`, the first digit is the only one that says nothing.
+    most = _MOST_DIGITS + (beyond > 0)
+    found = (f"{value:.{more}g}" for more in range(digits + 1, most + 1))
+    return next((text for text in found if abs(float(text)) != whole), f"{nearest:.{most}g}")
