@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fno_telemetry.comparison.break_steps import compare_series
-from fno_telemetry.comparison.learning import is_untrained
+from fno_telemetry.comparison.learning import has_learned_since
 from fno_telemetry.comparison.pairs import compare_pair
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.run_groups import compare_runs
@@ -16,10 +16,11 @@ from fno_telemetry.wording import format_number
 LARGE_RATIO = 2.0
 """A note about different inputs names their rms if the largest is this many times the smallest."""
 
-UNTRAINED_BASELINE = (
-    "the first report is of an untrained network: changes since then are learning, and only values that are "
-    "not finite, dead or far out of range are worse"
+LEARNED = (
+    "the network learned most of what it knows after the first report: only values that are not finite, dead "
+    "or far out of range are worse"
 )
+"""The note of a comparison that judges changes as learning."""
 
 
 def compare(
@@ -43,15 +44,14 @@ def compare(
         raise ReportError("compare needs at least two reports")
     limits = thresholds or Thresholds()
     notes = _notes(first, others, allow_different_input)
-    learning = is_untrained(first) and not all(map(is_untrained, others))
-    if learning and (group or len(others) == 1):
-        notes = (*notes, UNTRAINED_BASELINE)
+    if len(others) > 1 and not group:
+        return replace(compare_series([first, *others], limits), notes=notes)
+    if any(has_learned_since(first, other) for other in others):
+        notes = (*notes, LEARNED)
     if group:
-        found = compare_runs(first, others, limits, learning)
-    elif len(others) == 1:
-        found = compare_pair(first, others[0], limits, learning)
+        found = compare_runs(first, others, limits)
     else:
-        found = compare_series([first, *others], limits)
+        found = compare_pair(first, others[0], limits, has_learned_since(first, others[0]))
     return replace(found, notes=notes)
 
 

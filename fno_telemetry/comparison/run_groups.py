@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fno_telemetry.comparison.learning import has_learned_since
 from fno_telemetry.comparison.pairs import compare_pair
 from fno_telemetry.comparison.results import Comparison, GroupFinding
 from fno_telemetry.comparison.thresholds import Thresholds
@@ -11,14 +12,9 @@ from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.records import CaptureRecord
 
 
-def compare_runs(
-    baseline: CaptureRecord, runs: Sequence[CaptureRecord], limits: Thresholds, learning: bool = False
-) -> Comparison:
-    """Compare each run with the baseline; the layers shown are those of the worst run.
-
-    `learning` is that of `compare_pair`.
-    """
-    pairs = [compare_pair(baseline, run, limits, learning) for run in runs]
+def compare_runs(baseline: CaptureRecord, runs: Sequence[CaptureRecord], limits: Thresholds) -> Comparison:
+    """Compare each run with the baseline; the layers shown are those of the worst run."""
+    pairs = [compare_pair(baseline, run, limits, has_learned_since(baseline, run)) for run in runs]
     counted: Counter[tuple[str, str]] = Counter()
     for pair in pairs:
         worse_places = [
