@@ -76,23 +76,28 @@ def grown(record: ft.CaptureRecord, layers: int, blocks: int, step: int) -> ft.C
 def sizes(record: ft.CaptureRecord, folder: Path) -> Iterator[str]:
     """Yield a line for each place that a record goes to."""
     from fno_telemetry.keys import tensors_by_place
+    from fno_telemetry.sinks import DETAILS, at_detail
     from fno_telemetry.sinks.tensorboard.summaries import scalars
     from fno_telemetry.sinks.wandb.rows import row
 
     report = folder / "one.json"
     ft.JsonFile(report).write(record)
     yield f"report: {report.stat().st_size / 1e6:.2f} MB"
-    sink = ft.TensorBoard(log_dir=folder / "events")
-    sink.open(ft.RunContext(folder))
-    sink.write(record)
-    sink.close(ok=True)
-    events = sum(file.stat().st_size for file in (folder / "events").iterdir())
-    bins = 2 * sum(1 for _ in tensors_by_place(record))
-    curves = sum(1 for _ in scalars(record))
-    yield f"TensorBoard: {events / 1e6:.2f} MB a step, {curves} curves, {bins} histograms"
-    made = row(record)
-    size = len(json.dumps({**made.scalars, **made.histograms}))
-    yield f"W&B: {size / 1e6:.2f} MB a row as JSON, {len(made.scalars) + len(made.histograms)} keys"
+    for detail in DETAILS:
+        log_dir = folder / f"events of {detail}"
+        sink = ft.TensorBoard(log_dir=log_dir, detail=detail)
+        sink.open(ft.RunContext(folder))
+        sink.write(record)
+        sink.close(ok=True)
+        events = sum(file.stat().st_size for file in log_dir.iterdir())
+        shown = at_detail(record, detail)
+        bins = 2 * sum(1 for _ in tensors_by_place(shown))
+        curves = sum(1 for _ in scalars(shown))
+        yield f"TensorBoard, {detail}: {events / 1e6:.2f} MB a step, {curves} curves, {bins} histograms"
+        made = row(record, detail)
+        size = len(json.dumps({**made.scalars, **made.histograms}))
+        keys = len(made.scalars) + len(made.histograms)
+        yield f"W&B, {detail}: {size / 1e6:.2f} MB a row as JSON, {keys} keys"
 
 
 def main() -> None:

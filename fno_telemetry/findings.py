@@ -125,6 +125,13 @@ def count_causes(findings: Iterable[Finding]) -> dict[Severity, int]:
     return {severity: found.count(severity) for severity in reversed(SEVERITIES)}
 
 
+def describe_counts(findings: Iterable[Finding]) -> str:
+    """Return how many causes there are, `1 error, 2 notes`, or `nothing found`."""
+    found = count_causes(findings).items()
+    counts = [f"{number:,} {severity}{'' if number == 1 else 's'}" for severity, number in found if number]
+    return ", ".join(counts) or NOTHING_FOUND
+
+
 def count_causes_by_key(record: CaptureRecord) -> dict[str, int]:
     """Return the counts of causes under the keys that dashboards use; {} where nobody diagnosed."""
     if record.findings is None:

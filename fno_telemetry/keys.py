@@ -65,10 +65,18 @@ def model_place(side: Literal["input", "output"], item: str | None = None) -> st
 
 def numbers(record: CaptureRecord) -> Iterator[tuple[str, int | float]]:
     """Yield the key and value of every defined statistic: of the input, modules, outputs and blocks."""
+    for place, stats in stats_by_place(record):
+        for statistic, value in stats.items():
+            if is_defined(value):
+                yield at(statistic, place), value
+
+
+def stats_by_place(record: CaptureRecord) -> Iterator[tuple[str, Mapping[str, Value]]]:
+    """Yield every place with its statistics: the input, modules, outputs and blocks."""
     for place, entry in tensors_by_place(record):
-        yield from _defined(entry.stats, place)
+        yield place, entry.stats
     for block in record.blocks:
-        yield from _defined(block.stats, record_place(block))
+        yield record_place(block), block.stats
 
 
 def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
@@ -93,12 +101,6 @@ def modules_in_order(record: CaptureRecord) -> list[ModuleRecord]:
 def is_defined(value: Value) -> TypeGuard[int | float]:
     """Return whether a value can be shown: it is neither None nor NaN nor infinite."""
     return value is not None and math.isfinite(value)
-
-
-def _defined(stats: Mapping[str, Value], place: str) -> Iterator[tuple[str, int | float]]:
-    for statistic, value in stats.items():
-        if is_defined(value):
-            yield at(statistic, place), value
 
 
 def _bracket(item: str | None) -> str:

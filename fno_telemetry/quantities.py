@@ -27,9 +27,9 @@ class Quantity:
     `unit` is "share", "x" (that of the tensor's values), "elements", … or "1" for ratios. Views show numbers
     with a lower `rank` first and drop them last. `falls` and `rises` describe a fall or a rise that is worse;
     messages continue with "from … to …". `compared`: whether `compare` uses it; `followed`: whether trends
-    do. `in_tables`: whether it is a column of tables, under its `heading` (default: the title); on a narrow
-    terminal the column with the highest `gives_way` is dropped first, of equal ones the last, and a column
-    with 0 is never dropped.
+    do. `in_overview`: whether dashboards show it without `detail="full"`. `in_tables`: whether it is a column
+    of tables, under its `heading` (default: the title); on a narrow terminal the column with the highest
+    `gives_way` is dropped first, of equal ones the last, and a column with 0 is never dropped.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Quantity:
     rises: str = ""
     compared: bool = True
     followed: bool = True
+    in_overview: bool = True
     in_tables: bool = True
     heading: str | None = None
     gives_way: int = 1
@@ -66,7 +67,7 @@ class Quantity:
         for field in ("rank", "gives_way"):
             if type(value := getattr(self, field)) is not int:
                 raise self._unusable(field, value, "a whole number")
-        for field in ("compared", "followed", "in_tables"):
+        for field in ("compared", "followed", "in_overview", "in_tables"):
             if type(value := getattr(self, field)) is not bool:
                 raise self._unusable(field, value, "true or false")
         if self.worse not in get_args(Direction):
@@ -76,8 +77,10 @@ class Quantity:
         return OptionError(f"the quantity {self.name!r} has {field}={value!r}; expected {expected}")
 
 
-def _plain(name: str, title: str, group: str, unit: str = "1", rank: int = 100) -> Quantity:
-    """Return a number that views show, but `compare` and trends do not use."""
+def _plain(
+    name: str, title: str, group: str, unit: str = "1", rank: int = 100, in_overview: bool = False
+) -> Quantity:
+    """Return a number that `compare` and trends do not use, and that is no column of tables."""
     return Quantity(
         name=name,
         title=title,
@@ -86,6 +89,7 @@ def _plain(name: str, title: str, group: str, unit: str = "1", rank: int = 100) 
         rank=rank,
         compared=False,
         followed=False,
+        in_overview=in_overview,
         in_tables=False,
     )
 
@@ -108,6 +112,7 @@ _TENSOR = (
         rises="the rms grew",
         heading="rms",
         gives_way=0,
+        in_overview=True,
     ),
     _plain("min", "minimum", "values", OF_THE_TENSOR),
     _plain("max", "maximum", "values", OF_THE_TENSOR),
@@ -128,6 +133,7 @@ _TENSOR = (
         followed=False,
         heading="abs_p50",
         gives_way=4,
+        in_overview=True,
     ),
     _plain("abs_p95", "95th percentile of |x|", "values", OF_THE_TENSOR),
     Quantity(
@@ -140,6 +146,7 @@ _TENSOR = (
         followed=False,
         heading="abs_p99",
         gives_way=3,
+        in_overview=True,
     ),
     _plain("tail_ratio", "99th percentile of |x| over its median", "values"),
     Quantity(
@@ -149,6 +156,7 @@ _TENSOR = (
         unit=SHARE,
         rank=40,
         in_tables=False,
+        in_overview=False,
     ),
     Quantity(
         name="zero_fraction",
@@ -158,6 +166,7 @@ _TENSOR = (
         rank=41,
         followed=False,
         in_tables=False,
+        in_overview=False,
     ),
     _plain("dc_fraction", "energy share of the fields' means", "spectrum", SHARE),
     Quantity(
@@ -168,6 +177,7 @@ _TENSOR = (
         rank=11,
         heading="low\nfreq.",
         gives_way=0,
+        in_overview=True,
     ),
     Quantity(
         name="high_frequency_fraction",
@@ -177,6 +187,7 @@ _TENSOR = (
         rank=43,
         followed=False,
         in_tables=False,
+        in_overview=False,
     ),
     _plain("spectral_centroid", "mean frequency by energy", "spectrum", "cycles per grid point"),
     _plain("one_sidedness", "energy at negative over energy at positive frequencies", "spectrum"),
@@ -189,6 +200,7 @@ _TENSOR = (
         falls="the dependence on the input (sample variation) fell",
         heading="sample\nvar.",
         gives_way=0,
+        in_overview=True,
     ),
     _plain("relative_sample_variation", "variation between samples over that of the input", "samples"),
     Quantity(
@@ -201,6 +213,7 @@ _TENSOR = (
         rises="the share of dead channels rose",
         heading="dead\nch.",
         gives_way=1,
+        in_overview=True,
     ),
     Quantity(
         name="constant_channel_fraction",
@@ -212,6 +225,7 @@ _TENSOR = (
         rises="the share of constant channels rose",
         followed=False,
         in_tables=False,
+        in_overview=False,
     ),
     _plain("truncated_energy_fraction", "energy share of the input outside the modes", "spectrum", SHARE),
 )
@@ -231,6 +245,7 @@ _BLOCKS = (
         followed=False,
         heading="spectral\n/ local",
         gives_way=1,
+        in_overview=False,
     ),
     Quantity(
         name="spectral_share",
@@ -243,6 +258,7 @@ _BLOCKS = (
         rises="the energy share of the local branch fell",
         heading="share",
         gives_way=0,
+        in_overview=True,
     ),
     Quantity(
         name="branch_cosine",
@@ -253,6 +269,7 @@ _BLOCKS = (
         followed=False,
         heading="cosine",
         gives_way=2,
+        in_overview=False,
     ),
     Quantity(
         name="branch_coherence",
@@ -263,6 +280,7 @@ _BLOCKS = (
         followed=False,
         heading="coherence",
         gives_way=3,
+        in_overview=False,
     ),
     Quantity(
         name="update_ratio",
@@ -273,6 +291,7 @@ _BLOCKS = (
         falls="the relative change of the block's input (update ratio) fell",
         heading="update",
         gives_way=0,
+        in_overview=True,
     ),
     Quantity(
         name="gain",
@@ -284,10 +303,18 @@ _BLOCKS = (
         rises="the gain grew",
         heading="gain",
         gives_way=0,
+        in_overview=True,
     ),
 )
 _GRADIENTS = (
-    _plain("grad_norm", "norm of the gradient of the weights", "gradients", "loss per weight"),
+    _plain(
+        "grad_norm",
+        "norm of the gradient of the weights",
+        "gradients",
+        "loss per weight",
+        rank=14,
+        in_overview=True,
+    ),
     _plain("grad_abs_mean", "mean magnitude of the gradient of the weights", "gradients", "loss per weight"),
     _plain("grad_to_weight", "gradient norm over weight norm", "gradients", "loss per weight squared"),
     _plain("grad_nonfinite_count", "non-finite gradient elements", "gradients", "elements"),

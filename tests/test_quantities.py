@@ -50,6 +50,7 @@ def test_the_most_telling_comes_first():
         ({"name": "a", "title": "a", "rank": "b"}, "rank='b'; expected a whole number"),
         ({"name": "a", "title": "a", "gives_way": True}, "gives_way=True; expected a whole number"),
         ({"name": "a", "title": "a", "compared": "no"}, "compared='no'; expected true or false"),
+        ({"name": "a", "title": "a", "in_overview": 1}, "in_overview=1; expected true or false"),
         ({"name": "a", "title": "a", "heading": "\x1b[31mred"}, "heading=.*; expected printable text"),
         ({"name": "a", "title": "a", "heading": 3}, "heading=3; expected printable text"),
         ({"name": "a", "title": "a", "rises": "two\nlines"}, "rises=.*; expected printable text"),

@@ -22,6 +22,7 @@ class Replays:
     options: tuple[str, ...]
     wandb: WandbOptions
     folder: Path
+    detail: str | None
 
     @classmethod
     def of(cls, asked: DashboardOptions, wandb: WandbOptions) -> "Replays":
@@ -35,7 +36,7 @@ class Replays:
             raise ft.OptionError("--sink json: the reports are there already; name tensorboard, wandb, …")
         if (reason := files.why_unwritable(folder)) is not None:
             raise ft.OptionError(f"--output {folder}: cannot be written: {reason}; choose another folder")
-        replays = cls(tuple(sinks), tuple(asked.sink_option or ()), wandb, folder)
+        replays = cls(tuple(sinks), tuple(asked.sink_option or ()), wandb, folder, asked.detail)
         replays._make_sinks()  # so that a wrong name is refused before anything runs
         return replays
 
@@ -61,7 +62,7 @@ class Replays:
 
     def _make_sinks(self) -> list[ft.Sink]:
         group = self.folder.resolve().name
-        return choose_sinks(self.sinks, self.wandb, self.options, always=(), group=group)
+        return choose_sinks(self.sinks, self.wandb, self.options, always=(), group=group, detail=self.detail)
 
 
 def _by_run(found: Found) -> dict[str, list[ft.CaptureRecord]]:

@@ -17,10 +17,12 @@ def choose_sinks(
     options: Sequence[str],
     always: Sequence[str] = ("json",),
     group: str | None = None,
+    detail: str | None = None,
 ) -> list[ft.Sink]:
     """Return the sinks of these comma lists, after `always`; TelemetryError for what cannot be made.
 
     `options` are `NAME.KEY=VALUE` texts. `group` is the group of W&B runs; by default it is the experiment.
+    `detail` is given to every sink that has this option.
     """
     names = [name.strip() for part in typed for name in part.split(",")]
     if not all(names):
@@ -31,6 +33,8 @@ def choose_sinks(
     given = {name: dict(values) for name, values in _parse(options, chosen).items()}
     if "wandb" in chosen:
         given["wandb"] = _wandb_options(wandb, given.get("wandb", {}), group)
+    if detail is not None:
+        _add_detail(detail, chosen, given)
     return [sinks.make_sink(name, given.get(name, {})) for name in chosen]
 
 
@@ -85,3 +89,16 @@ def _wandb_options(wandb: WandbOptions, given: Mapping[str, object], group: str 
     if twice := sorted(wandb.typed.keys() & given.keys()):
         raise ft.OptionError(f"give --wandb-{twice[0]} or --sink-option wandb.{twice[0]}, not both")
     return {"group": group} | wandb.typed | dict(given)
+
+
+def _add_detail(detail: str, chosen: Sequence[str], given: dict[str, dict[str, object]]) -> None:
+    """Add the option to the sinks that have it; OptionError for a wrong value, or one that nothing takes."""
+    if detail not in sinks.DETAILS:
+        raise ft.OptionError(f"--detail {detail!r}: expected {' or '.join(sinks.DETAILS)}")
+    taking = [name for name in chosen if "detail" in (sinks.list_options(name) or ())]
+    if not taking:
+        raise ft.OptionError(f"--detail {detail} is for dashboards; add --sink tensorboard, or wandb")
+    for name in taking:
+        if "detail" in given.setdefault(name, {}):
+            raise ft.OptionError(f"give --detail or --sink-option {name}.detail, not both")
+        given[name]["detail"] = detail

@@ -9,5 +9,9 @@ from .json_file import JsonFile as JsonFile
 from .options import find_misfit as find_misfit
 from .options import list_options as list_options
 from .options import make_sink as make_sink
+from .overview import DETAILS as DETAILS
+from .overview import Detail as Detail
+from .overview import at_detail as at_detail
+from .overview import select_overview as select_overview
 from .tensorboard.sink import TensorBoard as TensorBoard
 from .wandb.sink import WandbRun as WandbRun

@@ -33,6 +33,10 @@ class Sink(Protocol):
     and can be called without arguments. The options of a sink are the keyword arguments of that call; on the
     command line they are `--sink-option NAME.KEY=VALUE`. A value that cannot be used is an OptionError.
 
+    A sink holds every number of a record. One that holds only its overview says so by an attribute `detail`,
+    "overview", and has an option `detail`, by which it holds everything: `detail="full"`. On the command line
+    this option of all chosen sinks is `--detail`.
+
     `fno_telemetry.testing.sinks.check_sink` tests everything that is promised here.
     """
 
@@ -71,8 +75,9 @@ class Sink(Protocol):
 
         This works on a new sink that was never opened. It must return all of `keys.numbers(record)`, which is
         every defined statistic of the input, modules, outputs and blocks, with a relative error of at most
-        PRECISION. Two losses are allowed: numbers outside the normal range of float32, and, where a sink
-        documents a limit on how much it stores, whole statistics. More keys are allowed. For a step that was
-        written twice the last value counts. {} if nothing was written.
+        PRECISION; of a sink with the `detail` "overview", all of `keys.numbers(select_overview(record))`. Two
+        losses are allowed: numbers outside the normal range of float32, and, where a sink documents a limit
+        on how much it stores, whole statistics. More keys are allowed. For a step that was written twice the
+        last value counts. {} if nothing was written.
         """
         ...

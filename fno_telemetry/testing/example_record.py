@@ -232,15 +232,16 @@ def _log_histogram(size: np.ndarray) -> LogHistogram:
 
 def _block(name: str, ratio: float | None, update: float, gain: float) -> BlockRecord:
     where = name.partition("#")[0]
+    share = ratio and ratio**2 / (1 + ratio**2)
+    stats = {"spectral_local_ratio": ratio, "spectral_share": share, "update_ratio": update, "gain": gain}
+    missing = "the local branch is constant in space"
     return BlockRecord(
         name=name,
         call=0,
         spectral=(f"{where}.spectral",),
         local=(f"{where}.local_conv",),
-        stats=FrozenMapping({"spectral_local_ratio": ratio, "update_ratio": update, "gain": gain}),
-        reasons=FrozenMapping(
-            {} if ratio else {"spectral_local_ratio": "the local branch is constant in space"}
-        ),
+        stats=FrozenMapping(stats),
+        reasons=FrozenMapping({name: missing for name, value in stats.items() if value is None}),
     )
 
 

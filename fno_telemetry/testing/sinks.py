@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 from fno_telemetry import keys
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import PRECISION, RunContext, Sink
+from fno_telemetry.sinks.overview import DETAILS, at_detail
 from fno_telemetry.testing import example_record
 from fno_telemetry.testing.promises import calling, require
 
@@ -66,12 +68,14 @@ def check_sink(make: Make, folder: Path, name: str | None = None) -> None:
 
 
 def check_members(make: Make, folder: Path) -> None:
-    """A sink has a name and every method of the contract."""
+    """A sink has a name and every method of the contract, and a `detail` that exists if it has any."""
     sink: Any = _made(make)
     name = getattr(sink, "name", None)
     require(isinstance(name, str) and name, f"`name` is {name!r}: a text was expected")
     missing = [method for method in _METHODS if not callable(getattr(sink, method, None))]
     require(not missing, f"the {name} sink has no method `{', '.join(missing)}`")
+    detail = getattr(sink, "detail", "full")
+    require(detail in DETAILS, f"its `detail` is {detail!r}: one of {', '.join(DETAILS)} was expected")
 
 
 def check_without_opening(make: Make, folder: Path) -> None:
@@ -118,7 +122,7 @@ def check_kill(make: Make, folder: Path) -> None:
 
 
 def check_records(make: Make, folder: Path) -> None:
-    """Every record of a series is found at its step with all its numbers, and is left unchanged."""
+    """Every record of a series is found at its step with all it has to hold, and is left unchanged."""
     records = _series()
     sink = _opened(make, replace(_run(folder), series=True))
     for record in records:
@@ -157,6 +161,24 @@ def check_opening_again(make: Make, folder: Path) -> None:
     _require_numbers(sink, numbers, second, "written after the sink was opened again")
 
 
+def check_full_detail(make: Make, folder: Path) -> None:
+    """A sink that holds only overviews can be made to hold everything."""
+    if getattr(_made(make), "detail", "full") == "full":
+        return
+    takes_options: Callable[..., Sink] = make
+    make_full = partial(takes_options, detail="full")
+    with calling("the constructor, given detail='full',", expected="this option is how to get everything"):
+        sink = make_full()
+    detail = getattr(sink, "detail", "full")
+    require(detail == "full", f"made with detail='full', the {sink.name} sink says that its is {detail!r}")
+    record = example_record.example()
+    with calling("open"):
+        sink.open(_run(folder))
+    _write(sink, record)
+    _close(sink, ok=True)
+    _require_found(sink, folder, [record], "written with detail='full'")
+
+
 CHECKS: tuple[Callable[[Make, Path], None], ...] = (
     check_members,
     check_without_opening,
@@ -165,6 +187,7 @@ CHECKS: tuple[Callable[[Make, Path], None], ...] = (
     check_records,
     check_failed_run,
     check_opening_again,
+    check_full_detail,
 )
 """All checks; those that need little come first."""
 
@@ -247,7 +270,7 @@ def _require_numbers(sink: Sink, found: Mapping[Any, Any], record: CaptureRecord
     numbers = found[record.step]
     are_numbers = isinstance(numbers, Mapping)
     require(are_numbers, f"`read_back` finds {numbers!r} {of}: a mapping from keys to numbers was expected")
-    for key, value in keys.numbers(record):
+    for key, value in keys.numbers(at_detail(record, getattr(sink, "detail", "full"))):
         read = numbers.get(key)
         require(read is not None, f"the {sink.name} sink lost {key} {of}, which is {value} ({which})")
         is_equal = isinstance(read, Real) and math.isclose(read, value, rel_tol=PRECISION)

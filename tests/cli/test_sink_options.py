@@ -112,6 +112,18 @@ BOARD = ("--sink", "tensorboard")
         ((*BOARD, "--sink-option", "tensorboard.layout=5"), ("layout=5: expected true or false for layout",)),
         ((*WANDB, "--sink-option", 'wandb.alert="yes"'), ('wandb.alert="yes": expected true or false',)),
         ((*WANDB, "--sink-option", "wandb.commit=true"), ("wandb.commit", "cannot be given")),
+        ((*BOARD, "--detail", "all"), ("--detail 'all': expected overview or full",)),
+        (("--detail", "full"), ("--detail full is for dashboards; add --sink tensorboard, or wandb",)),
+        ((*TABLE, "--detail", "full"), ("--detail full is for dashboards",)),
+        (
+            (*BOARD, "--detail", "full", "--sink-option", "tensorboard.detail=full"),
+            ("give --detail or --sink-option tensorboard.detail, not both",),
+        ),
+        (
+            (*WANDB, "--detail", "full", "--sink-option", "wandb.detail=overview"),
+            ("give --detail or --sink-option wandb.detail, not both",),
+        ),
+        ((*BOARD, "--sink-option", "tensorboard.detail=all"), ("detail=all: expected overview or full",)),
         (
             (*TABLE, "--sink-option", "table.digits=5", "--sink-option", "table.digits=6"),
             ("--sink-option table.digits=6: table.digits is given twice",),

@@ -68,7 +68,7 @@ def test_the_server_runs_on_loopback_until_told_to_stop(run, captured, small, fo
     with process:
         try:
             line = process.stdout.readline()
-            found = re.fullmatch(r"TensorBoard: (http://127\.0\.0\.1:\d+/)#custom_scalars\S*\n", line)
+            found = re.fullmatch(r"TensorBoard: (http://127\.0\.0\.1:\d+/)#text&_smoothingWeight=0\n", line)
             assert found, line + process.stderr.read()
             expected = {"mine"} if events else {"activation_report"}
             assert runs(found[1], expected) == expected

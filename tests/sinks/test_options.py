@@ -142,7 +142,7 @@ def test_a_value_of_another_type_than_annotated_is_refused(installed, option, va
             "tensorboard",
             "dir",
             "The sink 'tensorboard' has no option 'dir'. "
-            "Did you mean log_dir? Known: writer, log_dir, layout.",
+            "Did you mean log_dir? Known: writer, log_dir, layout, detail.",
         ),
     ],
 )
@@ -166,6 +166,8 @@ def test_an_unknown_option_is_refused_with_those_there_are(installed, name, opti
         ("nothing", {}, SinkUnavailable, "The sink 'nothing' cannot be made: TypeError: "),
         ("tensorboard", {"writer": "runs"}, OptionError, "`writer` is a str: a SummaryWriter was expected"),
         ("wandb", {"mode": "on"}, OptionError, "`mode` 'on': expected online, offline or disabled"),
+        ("wandb", {"detail": "all"}, OptionError, "`detail` 'all': expected overview or full"),
+        ("tensorboard", {"detail": "all"}, OptionError, "`detail` 'all': expected overview or full"),
         ("parquet", {}, PluginNotFound, "No sink is called 'parquet'. Known: json, tensorboard, wandb"),
     ],
 )

@@ -9,6 +9,7 @@ from fno_telemetry.errors import SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.json_file import JsonFile
+from fno_telemetry.sinks.overview import select_overview
 from fno_telemetry.testing import example_record
 
 Numbers = dict[Any, dict[str, Any]]
@@ -161,3 +162,40 @@ class InventsAStep(JsonFile):
     def read_back(self, folder: Path) -> Mapping[Any, Any]:
         found = super().read_back(folder)
         return {**found, 7: {}} if found else {}
+
+
+class HoldsOnlyOverviews(JsonFile):
+    """Has no option to hold everything."""
+
+    detail = "overview"
+
+
+class LosesWithFullDetail(JsonFile):
+    def __init__(self, detail: str = "overview") -> None:
+        super().__init__()
+        self.detail = detail
+
+    def write(self, record: CaptureRecord) -> None:
+        super().write(select_overview(record))
+
+
+class HoldsTheHalf(JsonFile):
+    detail = "half"
+
+
+class IgnoresTheDetail(JsonFile):
+    detail = "overview"
+
+    def __init__(self, detail: str = "overview") -> None:
+        super().__init__()
+
+
+class LosesTheOverview(JsonFile):
+    def __init__(self, detail: str = "overview") -> None:
+        super().__init__()
+        self.detail = detail
+
+    def read_back(self, folder: Path) -> Numbers:
+        lost = () if self.detail == "full" else ("low_frequency_fraction/input",)
+        found = super().read_back(folder)
+        return {step: {k: v for k, v in numbers.items() if k not in lost} for step, numbers in found.items()}

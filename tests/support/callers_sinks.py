@@ -4,8 +4,9 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 
 
-def tensorboard(folder: Path) -> TensorBoard:
-    return TensorBoard(SummaryWriter(str(folder)))
+def tensorboard(folder: Path, detail: Detail = "overview") -> TensorBoard:
+    return TensorBoard(SummaryWriter(str(folder)), detail=detail)

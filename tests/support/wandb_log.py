@@ -4,9 +4,34 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fno_telemetry.sinks.wandb.transaction_log import read_log, read_rows
+from fno_telemetry.sinks.wandb import transaction_log
+from fno_telemetry.sinks.wandb.transaction_log import read_log
 
-__all__ = ["exit_code", "read_config", "read_log", "read_metrics", "read_rows", "read_summary"]
+__all__ = ["exit_code", "read_config", "read_log", "read_metrics", "read_rows", "read_summary", "read_tables"]
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows that hold numbers, without the tables that are logged at the end."""
+    rows = []
+    for row in transaction_log.read_rows(folder):
+        kept = {key: value for key, value in row.items() if not _is_of_a_table(key)}
+        # W&B itself adds the step metric to a table's row.
+        if kept == row or kept.keys() - {"_step", "checkpoint_step"}:
+            rows.append(kept)
+    return rows
+
+
+def read_tables(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return each table that was logged, key -> columns and data, from the file that is uploaded."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in transaction_log.read_rows(folder):
+        for key in [key for key in row if _is_of_a_table(key) and key.endswith(".path")]:
+            found[key.removesuffix(".path")] = json.loads((folder / "files" / row[key]).read_text())
+    return found
+
+
+def _is_of_a_table(key: str) -> bool:
+    return key.partition(".")[0].endswith("/table")
 
 
 def read_metrics(folder: Path) -> dict[str, tuple[str, bool]]:

@@ -31,6 +31,17 @@ class Run:
     exit_code: int | None = None
     starts: int = 0
 
+    @property
+    def record_rows(self) -> list[Row]:
+        """The rows that hold numbers, without the tables that are logged at the end."""
+        rows = []
+        for row in self.rows:
+            kept = {key: value for key, value in row.items() if not key.endswith("/table")}
+            # W&B itself adds times, and the step metric to a table's row.
+            if kept == row or kept.keys() - {"_step", "_runtime", "_timestamp", "checkpoint_step"}:
+                rows.append(kept)
+        return rows
+
 
 @dataclass
 class Artifact:
@@ -62,6 +73,11 @@ class StandIn:
         self._server.handle_error = lambda *_: None
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def reports(self) -> list[Artifact]:
+        """The artifacts that are reports: a table is an artifact too."""
+        return [artifact for artifact in self.artifacts if artifact.type == "activation-report"]
 
     def __enter__(self) -> "StandIn":
         self._thread.start()

@@ -39,6 +39,17 @@ from support import broken_sinks
         (broken_sinks.ForgetsAFailedRun, "lost the record of step 1000 (written before the run failed)"),
         (broken_sinks.OpensOnce, "open raised SinkUnavailable: used up"),
         (broken_sinks.InventsAStep, "`read_back` of the json sink finds step 7, never written"),
+        (broken_sinks.HoldsTheHalf, "its `detail` is 'half': one of overview, full was expected"),
+        (
+            broken_sinks.HoldsOnlyOverviews,
+            "the constructor, given detail='full', raised TypeError",
+        ),
+        (broken_sinks.IgnoresTheDetail, "made with detail='full', the json sink says that its is 'overview'"),
+        (
+            broken_sinks.LosesWithFullDetail,
+            "the json sink lost count/input of step 1000, which is 514 (written with detail='full')",
+        ),
+        (broken_sinks.LosesTheOverview, "the json sink lost low_frequency_fraction/input of step 1000"),
     ],
 )
 def test_a_broken_promise_is_named_in_one_line(sink, message, tmp_path: Path) -> None:

@@ -118,7 +118,12 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
     source, target = request.find_source(), request.find_target()
     with keep_stdout_clean():
         destination = request.destination
-        sinks = choose_sinks(destination.sink or (), request.wandb, destination.sink_option or ())
+        sinks = choose_sinks(
+            destination.sink or (),
+            request.wandb,
+            destination.sink_option or (),
+            detail=destination.detail,
+        )
         given = read_input(source)
         jobs, series = _list_jobs(source, request.several)
         if request.measuring.dry_run:

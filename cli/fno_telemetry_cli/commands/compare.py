@@ -67,6 +67,10 @@ class CompareRequest:
                 raise ft.OptionError(
                     f"--sink-option {dashboards.sink_option[0]}: no sink is chosen; add --sink and --output"
                 )
+            if dashboards.detail:
+                raise ft.OptionError(
+                    f"--detail {dashboards.detail}: no sink is chosen; add --sink and --output"
+                )
 
     @property
     def replays(self) -> Replays | None:

@@ -20,6 +20,17 @@ SinkOptionTexts = Annotated[
     ),
 ]
 
+DetailText = Annotated[
+    str | None,
+    typer.Option(
+        "--detail",
+        metavar="LEVEL",
+        help="How much goes to dashboards. overview: the layers with a role, and of each at most 12 numbers. "
+        "full: every number. The report always has every number. Default: overview.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
@@ -44,6 +55,7 @@ class OutputOptions:
             autocompletion=complete_names("sinks"),
         ),
     ] = None
+    detail: DetailText = None
     sink_option: SinkOptionTexts = None
     output_json_name: Annotated[
         str,
@@ -92,6 +104,7 @@ class DashboardOptions:
             autocompletion=complete_names("sinks"),
         ),
     ] = None
+    detail: DetailText = None
     sink_option: SinkOptionTexts = None
     output: Annotated[
         Path | None,

@@ -9,10 +9,17 @@ from rich.padding import Padding
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry.findings import SEVERITIES, Cause, describe_evidence, group_by_cause, to_one_line
+from fno_telemetry.findings import (
+    SEVERITIES,
+    Cause,
+    describe_counts,
+    describe_evidence,
+    group_by_cause,
+    to_one_line,
+)
 from fno_telemetry.wording import hint_at_names
 from fno_telemetry_cli.options.spelling import spell_options
-from fno_telemetry_cli.showing.tables import format_count, format_counts
+from fno_telemetry_cli.showing.tables import format_count
 
 LEVELS = (*SEVERITIES, "never")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
@@ -56,7 +63,7 @@ def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterat
             yield from _details(cause)
     if not quiet:
         yield from _notes([note.finding for note in notes])
-        yield Text(format_counts(findings), style="bold" if causes else "green")
+        yield Text(describe_counts(findings), style="bold" if causes else "green")
 
 
 def _only_lasts(cause: Cause) -> bool:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry.findings import NOTHING_FOUND, count_causes
+from fno_telemetry.findings import describe_counts
 from fno_telemetry.quantities import columns
 from fno_telemetry.records import place_name
 from fno_telemetry.wording import format_number
@@ -37,7 +37,7 @@ def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
         parts += [Text(), *_fitting(_blocks(record), width)]
     found = [Text(line, style="yellow") for line in notes(record)]
     if record.findings is not None:
-        found.append(Text(f"diagnosed: {format_counts(record.findings)}", style="bold"))
+        found.append(Text(f"diagnosed: {describe_counts(record.findings)}", style="bold"))
     return Group(*parts, *([Text(), *found] if found else []))
 
 
@@ -71,12 +71,6 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
         for entry in entries:
             places.setdefault(entry["reason"], []).append(entry["name"])
         yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
-
-
-def format_counts(findings: Sequence[ft.Finding]) -> str:
-    """Return how many causes there are, `1 error, 2 notes`, or `nothing found`."""
-    found = count_causes(findings).items()
-    return ", ".join(format_count(number, severity) for severity, number in found if number) or NOTHING_FOUND
 
 
 def format_count(number: int, noun: str) -> str:

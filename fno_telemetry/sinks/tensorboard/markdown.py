@@ -48,18 +48,23 @@ def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
     causes = findings.group_by_cause(record.findings)
     if not causes:
         return findings.NOTHING_FOUND
-    lines = []
-    for cause in causes[:most]:
-        found = cause.finding
-        message = findings.to_one_line(found.message, findings.LONGEST_TEXT)
-        name = f"{escape(found.severity)}: {escape(found.where)}"
-        lines.append(f"- **{name}** {escape(f'{message} ({found.rule})')}")
-        advice = findings.to_one_line(found.advice, findings.LONGEST_TEXT)
-        below = (findings.describe_evidence(found), advice, cause.follows_from, cause.what_follows)
-        lines += [f"    - {escape(line)}" for line in below if line]
+    lines = [line for cause in causes[:most] for line in cause_lines(cause)]
     if len(causes) > most:
         lines += ["", f"{len(causes) - most} more are in the report."]
     return "\n".join(lines)
+
+
+def cause_lines(cause: findings.Cause, when: str = "") -> list[str]:
+    """Return a list item for a cause, with its evidence, advice and consequences below it."""
+    found = cause.finding
+    message = findings.to_one_line(found.message, findings.LONGEST_TEXT)
+    name = f"{escape(found.severity)}{when}: {escape(found.where)}"
+    advice = findings.to_one_line(found.advice, findings.LONGEST_TEXT)
+    below = (findings.describe_evidence(found), advice, cause.follows_from, cause.what_follows)
+    return [
+        f"- **{name}** {escape(f'{message} ({found.rule})')}",
+        *(f"    - {escape(line)}" for line in below if line),
+    ]
 
 
 def escape(text: object) -> str:
@@ -80,7 +85,12 @@ def _heading(quantity: Quantity) -> str:
 
 def _numbers(stats: Mapping[str, Value], shown: Iterable[Quantity]) -> list[str]:
     values = [stats.get(quantity.name) for quantity in shown]
-    return [format_number(value) if keys.is_defined(value) else "-" for value in values]
+    return [format_value(value) for value in values]
+
+
+def format_value(value: Value) -> str:
+    """Return a number as the tables show it; a dash for what is undefined."""
+    return format_number(value) if keys.is_defined(value) else "-"
 
 
 def _rows(header: list[str], rows: Iterable[list[str]]) -> str:

@@ -1,4 +1,4 @@
-"""TensorBoard: curves, histograms, percentile bands and tables, through the real SummaryWriter."""
+"""TensorBoard: curves, histograms, charts and texts, through the real SummaryWriter."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -13,8 +13,11 @@ from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 from fno_telemetry.sinks.earlier_reports import EarlierReports
+from fno_telemetry.sinks.overview import DETAILS, Detail, at_detail
+from fno_telemetry.sinks.tensorboard import overview_text
 from fno_telemetry.sinks.tensorboard.event_files import TEXT_TAG, as_unavailable, read_numbers
 from fno_telemetry.sinks.tensorboard.markdown import findings_list, table
+from fno_telemetry.sinks.tensorboard.overview_text import Earlier
 from fno_telemetry.sinks.tensorboard.run_folders import OWN_EVENTS, OwnRun, folder_name
 from fno_telemetry.sinks.tensorboard.summaries import Charts, scalars, write_histograms
 
@@ -24,9 +27,15 @@ if TYPE_CHECKING:
 FINDINGS_TAG = "findings"
 """The tag of the findings of a diagnosed record, shown as `findings/text_summary`."""
 
+MOST_TABLE_ROWS = 64
+"""A table of more layers has those of the overview alone, unless the detail is "full"."""
+
 
 class TensorBoard:
     """Writes every record into one TensorBoard run, at the record's step.
+
+    With `detail="overview"` the run has the curves and histograms of the overview, which the Text tab, the
+    Custom Scalars tab and Histograms show at a glance; with "full" those of every number.
 
     `TensorBoard(writer)` writes into what the caller owns: flushed, never closed. `layout=False` leaves the
     Custom Scalars tab alone, of which a run can have only one layout, the last. A second record of a step, or
@@ -51,8 +60,11 @@ class TensorBoard:
 
     name = "tensorboard"
 
-    best_tab = "#custom_scalars&_smoothingWeight=0"
-    """The tab to open first, the end of an address; default smoothing would distort curves of few points."""
+    best_tab = "#text&_smoothingWeight=0"
+    """The tab to open first, the end of an address: that of the overview, from which links lead on.
+
+    Smoothing, which would distort curves of few points, is then off in the other tabs too.
+    """
 
     def __init__(
         self,
@@ -60,6 +72,7 @@ class TensorBoard:
         *,
         log_dir: str | Path | None = None,
         layout: bool = True,
+        detail: Detail = "overview",
     ) -> None:
         if writer is not None and log_dir is not None:
             raise OptionError(
@@ -70,6 +83,9 @@ class TensorBoard:
                 f"`writer` is a {type(writer).__name__}: a SummaryWriter was expected; "
                 "for a folder give `log_dir`"
             )
+        if detail not in DETAILS:
+            raise OptionError(f"`detail` {detail!r}: expected {' or '.join(DETAILS)}")
+        self.detail: Detail = detail
         self._callers = writer
         self._callers_steps = None if writer is None else CallersSteps("TensorBoard", drawn_at=0)
         self._log_dir = None if log_dir is None else Path(log_dir)
@@ -120,7 +136,7 @@ class TensorBoard:
         own = written[0].own
         shown = getattr(self._callers, "log_dir", None) if own is None else own.shown
         if shown is not None:
-            lines = _how_to_look(shown, self.best_tab if self._layout else "#scalars") + lines
+            lines = _how_to_look(shown, self.best_tab) + lines
         if any(run.own is not None and run.own.has_replaced for run in written):
             lines.append("The earlier run was replaced: restart a TensorBoard that is already open.")
         return [*lines, *(line for run in written for line in _warn_of_order(run.steps))]
@@ -140,7 +156,7 @@ class TensorBoard:
     def _start_afresh(self) -> None:
         self._context = self._earlier = None
         callers = self._callers
-        self._runs = {} if callers is None else {"": _Run(None, lambda: callers)}
+        self._runs = {} if callers is None else {"": self._run(None, lambda: callers)}
 
     def _run_of(self, record: CaptureRecord) -> "_Run":
         """Return the run that a record belongs to: the experiment's, or one of its own."""
@@ -163,17 +179,22 @@ class TensorBoard:
             shown = folder = self._log_dir
             hidden_in = self._log_dir.absolute().parent
         own = OwnRun(make_writer, folder / folder_name(name) if name else folder, shown, hidden_in)
-        return _Run(own, own.writer)
+        return self._run(own, own.writer)
+
+    def _run(self, own: OwnRun | None, writer: "Callable[[], SummaryWriter]") -> "_Run":
+        return _Run(own, writer, self.detail, Charts(self.detail))
 
 
 @dataclass
 class _Run:
-    """One TensorBoard run: its writer, its charts, the steps written so far."""
+    """One TensorBoard run: its writer, its charts, the steps written so far and what was found."""
 
     own: OwnRun | None
     writer: "Callable[[], SummaryWriter]"
-    charts: Charts = field(default_factory=Charts)
+    detail: Detail
+    charts: Charts
     steps: list[int] = field(default_factory=list)
+    earlier: Earlier = field(default_factory=Earlier)
 
     @property
     def is_visible(self) -> bool:
@@ -182,18 +203,21 @@ class _Run:
 
     def write(self, record: CaptureRecord, layout: bool) -> None:
         writer, step = self.writer(), record.step or 0
-        for tag, value in scalars(record):
+        shown = at_detail(record, self.detail)
+        for tag, value in scalars(shown):
             writer.add_scalar(tag, value, step)
-        for place, entry in keys.tensors_by_place(record):
+        for place, entry in keys.tensors_by_place(shown):
             write_histograms(writer, place, entry, step)
         if self.charts.add(record) and layout:
-            writer.add_custom_scalars(self.charts.layout())
-        writer.add_text(TEXT_TAG, table(record), step)
+            writer.add_custom_scalars(self.charts.layout)
+        writer.add_text(TEXT_TAG, table(record if len(record.modules) <= MOST_TABLE_ROWS else shown), step)
+        writer.add_text(overview_text.TAG, overview_text.overview_text(record, self.earlier), step)
         found = findings_list(record)
         if found is not None:
             writer.add_text(FINDINGS_TAG, found, step)
         writer.flush()
         self.steps.append(step)
+        self.earlier.add(record)
 
     def flush(self) -> None:
         if self.steps:

@@ -1,12 +1,13 @@
 """The curves and histograms of a record in TensorBoard, and the charts of its Custom Scalars tab."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fno_telemetry import findings, keys
 from fno_telemetry.records import CaptureRecord, TensorRecord
+from fno_telemetry.sinks.overview import FIRST, LOSS, Detail, at_detail, loss_by_key, sort_quantities, spread
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -14,16 +15,25 @@ if TYPE_CHECKING:
 BAND = ("p50", "p05", "p95")
 """A margin chart takes exactly value, lower and upper."""
 
+LAYERS_TITLE = "all layers over the steps"
 BANDS_TITLE = "signed values: p50 between p05 and p95"
-BLOCKS_TITLE = "blocks"
+
+MOST_CHARTS = 30
+"""The page draws every chart of the tab at once. There are as many at most for each of the two titles."""
+
+MOST_LINES = 300
+"""The page asks for all lines of a chart in one address, which the server takes up to 64 kB."""
+
+_SEVERE: tuple[findings.Severity, ...] = ("error", "warning")
 
 Layout = dict[str, dict[str, list[Any]]]
 """Category -> chart -> [kind, tags], as `SummaryWriter.add_custom_scalars` takes it."""
 
 
 def scalars(record: CaptureRecord) -> Iterator[tuple[str, float]]:
-    """Yield the tag and value of every defined statistic, then the counts of the findings."""
+    """Yield the tag and value of every defined statistic, then the loss and the counts of the findings."""
     yield from ((tag, float(value)) for tag, value in keys.numbers(record))
+    yield from loss_by_key(record).items()
     yield from ((tag, float(count)) for tag, count in findings.count_causes_by_key(record).items())
 
 
@@ -74,32 +84,54 @@ def _write_bins(
 
 
 class Charts:
-    """The charts of all records so far, because TensorBoard keeps only the last layout of a run."""
+    """The charts of all records so far, because TensorBoard keeps only the last layout of a run.
 
-    def __init__(self) -> None:
-        # Dicts serve as sets that keep the order in which the layers ran.
+    Each statistic has one chart with a line for each layer. TensorBoard itself colours a line by its run and
+    lists the lines of a chart in an order of its own. With the detail "full", layers also have charts of
+    their percentiles.
+    """
+
+    def __init__(self, detail: Detail) -> None:
+        self._detail = detail
+        # Dicts serve as sets that keep the order of depth: statistic -> tags of its lines, places of bands.
+        self._lines: dict[str, dict[str, None]] = {}
         self._bands: dict[str, None] = {}
-        self._blocks: dict[str, dict[str, None]] = {}
+        self.layout: Layout = {}
 
     def add(self, record: CaptureRecord) -> bool:
-        """Add the layers and blocks of this record; return whether that changed the layout."""
-        before = (len(self._bands), sum(map(len, self._blocks.values())))
-        for place, entry in keys.tensors_by_place(record):
-            if all(keys.is_defined(entry.stats.get(statistic)) for statistic in BAND):
-                self._bands[place] = None
-        for block in record.blocks:
-            for statistic, value in block.stats.items():
-                if keys.is_defined(value):
-                    self._blocks.setdefault(statistic, {})[keys.record_key(statistic, block)] = None
-        return before != (len(self._bands), sum(map(len, self._blocks.values())))
+        """Add the layers of this record; return whether that changed the layout."""
+        self._lines = self._with_lines_of(record)
+        if self._detail == "full":
+            self._bands |= dict.fromkeys(_bands_of(record))
+        before, self.layout = self.layout, self._lay_out(record)
+        return self.layout != before
 
-    def layout(self) -> Layout:
-        """Return one chart per block statistic, a line for each block, and a margin chart for each layer."""
+    def _with_lines_of(self, record: CaptureRecord) -> dict[str, dict[str, None]]:
+        lines: dict[str, dict[str, None]] = {}
+        for place, stats in keys.stats_by_place(at_detail(record, self._detail)):
+            for statistic, value in stats.items():
+                tag = keys.at(statistic, place)
+                if keys.is_defined(value) or tag in self._lines.get(statistic, ()):
+                    lines.setdefault(statistic, {})[tag] = None
+        if record.findings is not None:
+            lines[findings.STATISTIC] = dict.fromkeys(keys.at(findings.STATISTIC, name) for name in _SEVERE)
+        if loss := loss_by_key(record):
+            lines[LOSS] = dict.fromkeys(loss)
+        for statistic, tags in self._lines.items():
+            # What this record lacks comes last.
+            lines.setdefault(statistic, {}).update(tags)
+        return lines
+
+    def _lay_out(self, record: CaptureRecord) -> Layout:
+        own = (findings.STATISTIC, LOSS)
+        names = [
+            quantity.name for quantity in sort_quantities(self._lines.keys() - set(own), record, self._detail)
+        ]
+        first = [name for name in names if name in FIRST]
+        ordered = [*first, *(name for name in own if name in self._lines), *names[len(first) :]]
         layout: Layout = {
-            # Regular expressions, matched at the start only: without the end, layer 1 is layer 10 too.
-            BLOCKS_TITLE: {
-                statistic: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
-                for statistic, tags in self._blocks.items()
+            LAYERS_TITLE: {
+                name: ["Multiline", _patterns(name, self._lines[name])] for name in ordered[:MOST_CHARTS]
             },
             # Plain tags. The page shows margin charts from the last to the first.
             BANDS_TITLE: {
@@ -108,3 +140,20 @@ class Charts:
             },
         }
         return {title: charts for title, charts in layout.items() if charts}
+
+
+def _patterns(statistic: str, tags: Collection[str]) -> list[str]:
+    """Return regular expressions for these tags; the page matches them at the start only."""
+    if len(tags) > MOST_LINES:
+        return [f"^{re.escape(keys.at(statistic, ''))}"]
+    # Without the end, layer 1 would be layer 10 too.
+    return [f"^{re.escape(tag)}$" for tag in tags]
+
+
+def _bands_of(record: CaptureRecord) -> Iterator[str]:
+    """Yield the places of layers whose percentiles get a chart: few, and evenly spread over the depth."""
+    entries = dict(keys.tensors_by_place(record))
+    layers = [place for place, _ in keys.tensors_by_place(at_detail(record, "overview"))]
+    for place in spread(layers, MOST_CHARTS):
+        if all(keys.is_defined(entries[place].stats.get(statistic)) for statistic in BAND):
+            yield place

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
+from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import rows
 from fno_telemetry.sinks.wandb.feed import Feed
 from fno_telemetry.sinks.wandb.starting import LONGEST_REASON
@@ -24,10 +25,10 @@ class CallersRun:
     `step=`. So a row is ended only where the caller allows it.
     """
 
-    def __init__(self, run: "Run", commit: bool, alert: bool = False) -> None:
+    def __init__(self, run: "Run", commit: bool, detail: Detail, alert: bool = False) -> None:
         self._run = run
         self._commit = commit
-        self._feed = Feed(run, alerts=alert, most_reports=1)
+        self._feed = Feed(run, detail, alerts=alert, most_reports=1)
         self._latest: CaptureRecord | None = None
         self._joined: int | None = None
         self._replaced = 0
@@ -65,7 +66,7 @@ class CallersRun:
             self._feed.wait_until_taken()
 
     def close(self, ok: bool) -> list[str]:
-        """Log the last report and the findings of all records; the run stays open."""
+        """Log the last report, and the findings and layers of all records; the run stays open."""
         record, self._latest = self._latest, None
         if record is None:
             return []

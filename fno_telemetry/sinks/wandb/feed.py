@@ -4,18 +4,22 @@ import re
 from collections import deque
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fno_telemetry import files, report
-from fno_telemetry.findings import to_one_line
+from fno_telemetry.findings import STATISTIC, to_one_line
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import findings_table, rows
-from fno_telemetry.sinks.wandb.rows import DEPTH, HISTOGRAMS, STEP
+from fno_telemetry.sinks.wandb.layers_table import LayersTable
+from fno_telemetry.sinks.wandb.rows import DEPTH, STEP
 from fno_telemetry.sinks.wandb.starting import LONGEST_REASON, stage_in
+from fno_telemetry.sinks.wandb.tables import MOST_ROWS, Table
 
 if TYPE_CHECKING:
-    from wandb import Table
+    from wandb import Table as LoggedTable
     from wandb.sdk.wandb_run import Run
 
 ARTIFACT_TYPE = "activation-report"
@@ -27,33 +31,41 @@ MOST_REPORTS = 100
 
 
 class Feed:
-    """One run: its metrics are defined as they appear; its reports and findings are kept until the end.
+    """One run: its metrics are defined as they appear; its reports and tables are kept until the end.
 
     An artifact contains the path of its file, and so does a table, because W&B makes an artifact of it. When
     a run is `redacted`, both are plain files of the run, without a path.
     """
 
     def __init__(
-        self, run: "Run", redacted: bool = False, alerts: bool = False, most_reports: int = MOST_REPORTS
+        self,
+        run: "Run",
+        detail: Detail,
+        redacted: bool = False,
+        alerts: bool = False,
+        most_reports: int = MOST_REPORTS,
     ) -> None:
         self.run = run
         self.redacted = redacted
+        self._detail = detail
         self._alerts = alerts
         self.left_out: tuple[str, ...] = ()
         self._defined: set[tuple[str, str | None]] = set()
         self._reports: deque[tuple[Path, CaptureRecord]] = deque()
-        self._findings: deque[list[Any]] = deque(maxlen=findings_table.MOST_ROWS)
+        self._findings: deque[list[Any]] = deque(maxlen=MOST_ROWS)
+        self._layers = LayersTable()
         self._most_reports = most_reports
         self._kept = 0
 
     def write_row(self, record: CaptureRecord, commit: bool = True) -> None:
         """Write the record as one row; without `commit` it is added to the open row, or to the next one.
 
-        Its findings are kept for `log_kept`; with `alerts`, an error or a warning is also sent as an alert.
+        Its findings and layers are kept for `log_kept`; with `alerts`, an error or a warning is also sent as
+        an alert.
         """
         import wandb
 
-        made = rows.row(record)
+        made = rows.row(record, self._detail)
         self.left_out = made.left_out
         self._define([*made.scalars, *made.histograms], STEP if record.step is not None else None)
         values: dict[str, Any] = dict(made.scalars)
@@ -63,6 +75,7 @@ class Feed:
         # No step=: one smaller than the run's own would drop the row.
         self.run.log(values, commit=commit)
         self._findings += findings_table.table_rows(record)
+        self._layers.add(record)
         alert = findings_table.alert(record) if self._alerts else None
         if alert is not None:
             # W&B holds back an alert of the same title for a minute, and takes 0 for that minute.
@@ -73,7 +86,7 @@ class Feed:
         self.run.define_metric(f"{DEPTH}/*", step_metric=DEPTH, summary="none")
         for name in (DEPTH, "layer"):
             self.run.define_metric(name, summary="none")
-        for values in rows.depth_rows(record):
+        for values in rows.depth_rows(record, self._detail):
             self.run.log(values)
 
     def keep_report(self, record: CaptureRecord) -> None:
@@ -86,14 +99,20 @@ class Feed:
             self._reports.popleft()[0].unlink(missing_ok=True)
 
     def log_kept(self, commit: bool = True) -> list[tuple[str, str]]:
-        """Log the reports and the table of findings; return what is missing in the run, and why.
+        """Log the reports and the tables; return what is missing in the run, and why.
 
-        Online this waits for the server. Without `commit` the table is added to a row, as records are.
+        Online this waits for the server. Without `commit` the tables are added to a row, as records are.
         """
+        found = findings_table.make_table(list(self._findings))
+        self._findings.clear()
         lacks = []
-        for what, log in (("report", self._log_reports), ("table of findings", self._log_findings)):
+        for what, log in (
+            ("report", self._log_reports),
+            ("table of findings", partial(self._log_table, found, commit)),
+            ("table of layers", partial(self._log_table, self._layers.take(), commit)),
+        ):
             try:
-                log(commit)
+                log()
             except Exception as error:  # noqa: BLE001 - the rows are written; W&B may raise anything
                 lacks.append((what, to_one_line(str(error), LONGEST_REASON)))
         return lacks
@@ -102,30 +121,28 @@ class Feed:
     def _folder(self) -> Path:
         return Path(self.run.dir).absolute().parent / "fno-telemetry"
 
-    def _log_findings(self, commit: bool) -> None:
-        import wandb
-
-        rows = list(self._findings)
-        self._findings.clear()
-        if not rows:
+    def _log_table(self, table: Table, commit: bool) -> None:
+        if not table.rows:
             return
         if self.redacted:
-            path = self._folder / findings_table.FILE
+            path = self._folder / table.file
             with files.whole_file(path) as part:
-                part.write_bytes(findings_table.as_csv(rows))
+                part.write_bytes(table.as_csv())
             self._save(path)
             return
-        table = wandb.Table(columns=list(findings_table.COLUMNS), data=rows)
+        import wandb
+
+        logged = wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
         try:
             with stage_in(self._folder / "staging"):
-                self.run.log({findings_table.TABLE: table}, commit=commit)
+                self.run.log({table.key: logged}, commit=commit)
         finally:
-            _clean_up(table)
+            _clean_up(logged)
 
     def _save(self, path: Path) -> None:
         self.run.save(path, base_path=path.parent, policy="now", glob=False)
 
-    def _log_reports(self, _commit: bool) -> None:
+    def _log_reports(self) -> None:
         """Make each report kept a version of the run's artifact."""
         import wandb
 
@@ -157,12 +174,13 @@ class Feed:
             statistic = glob.removesuffix("/*")
             if "*" in statistic:
                 continue  # W&B allows an asterisk at the end only; this curve is drawn over W&B's own step
-            summary = "none" if statistic in HISTOGRAMS else None
+            # Thousands of layers' last values would hide the few numbers of the whole model.
+            summary = "none" if glob != statistic and statistic != STATISTIC else None
             if summary or step_metric:
                 self.run.define_metric(glob, step_metric=step_metric, summary=summary)
 
 
-def _clean_up(table: "Table") -> None:
+def _clean_up(table: "LoggedTable") -> None:
     """Remove the folder in which W&B built the table's artifact, which has been staged since.
 
     Otherwise Python warns about it at the end, with a traceback where warnings are errors.

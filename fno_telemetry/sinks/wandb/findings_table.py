@@ -1,13 +1,12 @@
 """A record's findings in W&B, besides their counts: rows of a table, and an alert."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fno_telemetry import findings
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.wandb.tables import Table
 
 TABLE = "findings/table"
 """The key of the table, in the section of the counts."""
@@ -16,9 +15,6 @@ FILE = "findings.csv"
 """The table as a plain file."""
 
 COLUMNS = ("step", "severity", "rule", "layer", "message", "evidence", "advice", "follows_from")
-
-MOST_ROWS = 10_000
-"""W&B shows no more rows of a table."""
 
 MOST_TOLD = 3
 """Findings in one alert."""
@@ -49,11 +45,9 @@ def table_rows(record: CaptureRecord) -> list[list[Any]]:
     return rows
 
 
-def as_csv(rows: Sequence[Sequence[Any]]) -> bytes:
-    """Return the table as a CSV file in UTF-8; what is None is empty."""
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([COLUMNS, *rows])
-    return text.getvalue().encode()
+def make_table(rows: Sequence[Sequence[Any]]) -> Table:
+    """Return the table of these rows."""
+    return Table(TABLE, FILE, COLUMNS, rows)
 
 
 def alert(record: CaptureRecord) -> Alert | None:

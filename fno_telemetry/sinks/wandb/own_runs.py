@@ -97,7 +97,7 @@ class OwnRuns:
         run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
         if was_online and run.offline:
             self._note_failed_start(run_id)
-        feed = Feed(run, self._plan.redacted, self._plan.alert)
+        feed = Feed(run, self._plan.detail, self._plan.redacted, self._plan.alert)
         online = not run.offline
         self._running[feed] = known = KnownRun(
             self._plan.folder / "wandb" / Path(run.sync_dir).name,
@@ -109,6 +109,7 @@ class OwnRuns:
             project=self._plan.project,
             url=run.url if online else None,
             project_url=run.project_url if online else None,
+            detail=self._plan.detail,
             # When this part is uploaded, it continues the online run of the experiment.
             joins=run_id if of_experiment and run.id == offline_id(run_id) else None,
         )

@@ -7,11 +7,12 @@ runs table can be sorted:
     lifting_low_frequency_fraction     of the first lifting layer
     smallest_update_ratio, largest_update_ratio, smallest_spectral_share     over all blocks
     largest_dead_channel_fraction, layers_with_nan_or_inf                    over all modules
+    captured_loss                      where a loss was given
 
-A row holds at most MOST_KEYS keys. A model with too many layers loses whole statistics, the least telling
-first and the same at every checkpoint. Measured with 200 layers of 32 statistics and two histograms of 64
-bins, 50 blocks, and as many digits as a float has: 7,215 keys, 1.1 MB as the JSON that is sent, 1.6 MB on
-disk with the summary. With 10,000 keys a row is below 4 MB, however many layers there are.
+A row of the detail "full" holds at most MOST_KEYS keys. A model with too many layers loses whole statistics,
+the least telling first and the same at every checkpoint. Measured with 200 layers of 32 statistics and two
+histograms of 64 bins, 50 blocks, and as many digits as a float has: 7,215 keys, 1.1 MB as the JSON that is
+sent. With 10,000 keys a row is below 4 MB, however many layers there are.
 """
 
 import math
@@ -22,12 +23,13 @@ from typing import Any
 from fno_telemetry import findings, keys, report
 from fno_telemetry.quantities import look_up
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram, LogHistogram, TensorRecord, Value
+from fno_telemetry.sinks.overview import Detail, at_detail, loss_by_key
 
 STEP = "checkpoint_step"
 """The x-axis of all curves; W&B's own step only counts rows."""
 
 DEPTH = "depth"
-"""The x-axis of a depth profile: the index of a module in the order in which the modules finished."""
+"""The x-axis of a depth profile: the index of a layer in the order in which the layers finished."""
 
 MOST_KEYS = 10_000
 """W&B advises against runs with more metrics than this."""
@@ -56,7 +58,7 @@ class Row:
     left_out: tuple[str, ...] = ()
 
 
-def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
+def row(record: CaptureRecord, detail: Detail = "overview", most_keys: int = MOST_KEYS) -> Row:
     """Return the curves and histograms of the record; an undefined value has no key."""
     scalars: dict[str, int | float] = model_scalars(record)
     if record.step is not None:
@@ -65,7 +67,7 @@ def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
     histograms: dict[str, Bins] = {}
     left_out = []
     room = most_keys - len(scalars)
-    for statistic, values in _by_rank(record):
+    for statistic, values in _by_rank(at_detail(record, detail)):
         # Undefined values count as well, or the statistics of a run would change from row to row.
         if len(values) > room:
             left_out.append(statistic)
@@ -81,9 +83,9 @@ def row(record: CaptureRecord, most_keys: int = MOST_KEYS) -> Row:
     return Row(scalars, histograms, tuple(left_out))
 
 
-def depth_rows(record: CaptureRecord) -> Iterator[dict[str, int | float | str]]:
-    """Yield one row per module in the order of completion: `depth`, `layer` and `depth/<statistic>`."""
-    for depth, module in enumerate(keys.modules_in_order(record)):
+def depth_rows(record: CaptureRecord, detail: Detail = "overview") -> Iterator[dict[str, int | float | str]]:
+    """Yield one row per layer in the order of completion: `depth`, `layer` and `depth/<statistic>`."""
+    for depth, module in enumerate(keys.modules_in_order(at_detail(record, detail))):
         stats = {f"{DEPTH}/{name}": value for name, value in module.stats.items() if keys.is_defined(value)}
         yield {DEPTH: depth, "layer": keys.record_place(module), **stats}
 
@@ -108,7 +110,7 @@ def model_scalars(record: CaptureRecord) -> dict[str, int | float]:
             bool(module.stats.get("nan_count") or module.stats.get("inf_count")) for module in record.modules
         ),
     }
-    return {name: value for name, value in found.items() if keys.is_defined(value)}
+    return {name: value for name, value in found.items() if keys.is_defined(value)} | loss_by_key(record)
 
 
 def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:

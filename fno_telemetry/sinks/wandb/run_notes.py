@@ -32,7 +32,8 @@ class KnownRun:
 
     `mode` is online or offline. `joins` is the id of the online run that an offline run
     continues once it is uploaded. `problem` says why something is missing on the server or in the run.
-    `workspace` is the address of the view that was saved for its project.
+    `workspace` is the address of the view that was saved for its project. `detail` says whether the run has
+    the overview of each record or everything.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class KnownRun:
     joins: str | None = None
     problem: str | None = None
     workspace: str | None = None
+    detail: str | None = None
 
     @property
     def capture_folder(self) -> Path:

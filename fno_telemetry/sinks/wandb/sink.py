@@ -7,6 +7,7 @@ from fno_telemetry import files
 from fno_telemetry.errors import OptionError, ReportError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
+from fno_telemetry.sinks.overview import DETAILS, Detail
 from fno_telemetry.sinks.wandb.callers_run import CallersRun
 from fno_telemetry.sinks.wandb.own_runs import LAYOUTS, Layout, OwnRuns
 from fno_telemetry.sinks.wandb.run_notes import runs_in
@@ -37,7 +38,9 @@ class WandbRun:
     run for each checkpoint, with a depth profile: `depth` and `depth/<statistic>` over the modules in the
     order of completion. A record without a step always has such a run.
 
-    The row of a diagnosed record counts the causes by severity; a table of all findings is logged at the end.
+    The row of a diagnosed record counts the causes by severity. Two tables are logged at the end: all
+    findings, and the layers of all records. With `detail="overview"` the rows have the curves and histograms
+    of the overview, with "full" those of every number; a run's summary has the numbers of the whole model.
     With `alert=True`, a record with a cause that is an error or a warning sends an alert, which W&B delivers
     as its users have configured it; an offline run sends it when it is uploaded.
 
@@ -46,8 +49,9 @@ class WandbRun:
     asked for anything. Finishing takes at most `finish_timeout` seconds, plus about 20 without a connection.
 
     Only what the record holds is sent: not the host, the program or its output. The artifact contains the
-    path of the report; with `RunContext.redact` it is a plain file of the run instead. A row has at most
-    10,000 keys and, measured with 200 layers, 1.1 MB; the last 100 reports are kept as artifacts.
+    path of the report; with `RunContext.redact` it is a plain file of the run instead. A row of the detail
+    "full" has at most 10,000 keys and, measured with 200 layers, 1.1 MB; the last 100 reports are kept as
+    artifacts.
     """
 
     name = "wandb"
@@ -63,6 +67,7 @@ class WandbRun:
         group: str | None = None,
         commit: bool = False,
         alert: bool = False,
+        detail: Detail = "overview",
         init_timeout: float = 20.0,
         finish_timeout: float = 60.0,
     ) -> None:
@@ -78,6 +83,8 @@ class WandbRun:
             raise OptionError(f"`mode` {mode!r}: expected {', '.join(MODES[:-1])} or {MODES[-1]}")
         if layout not in LAYOUTS:
             raise OptionError(f"`layout` {layout!r}: expected {' or '.join(LAYOUTS)}")
+        if detail not in DETAILS:
+            raise OptionError(f"`detail` {detail!r}: expected {' or '.join(DETAILS)}")
         for option, seconds in (("init_timeout", init_timeout), ("finish_timeout", finish_timeout)):
             if not seconds > 0:
                 raise OptionError(f"`{option}` {seconds}: a number of seconds above 0 was expected")
@@ -87,7 +94,8 @@ class WandbRun:
         self._mode, self._layout = mode, layout
         self._timeouts = (init_timeout, finish_timeout)
         self._alert = alert
-        self._callers = None if run is None else CallersRun(run, commit, alert)
+        self.detail: Detail = detail
+        self._callers = None if run is None else CallersRun(run, commit, detail, alert)
         self._own: OwnRuns | None = None
 
     def open(self, run: RunContext) -> None:
@@ -105,7 +113,16 @@ class WandbRun:
         # An experiment that has its name from the folder is the one in that folder, not another of that name.
         identity = run.origin or (str(folder) if experiment == folder.name else "")
         group = self._group or experiment
-        plan = Plan(run.folder, self._project, self._entity, group, *self._timeouts, redacted, self._alert)
+        plan = Plan(
+            run.folder,
+            self._project,
+            self._entity,
+            group,
+            *self._timeouts,
+            redacted,
+            self._alert,
+            self.detail,
+        )
         self._own = OwnRuns(plan, settle_mode(self._mode), experiment, identity, self._layout)
 
     def write(self, record: CaptureRecord) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.findings import to_one_line
+from fno_telemetry.sinks.overview import Detail
 
 if TYPE_CHECKING:
     from wandb import Settings
@@ -76,6 +77,7 @@ class Plan:
     finish_timeout: float
     redacted: bool = False
     alert: bool = False
+    detail: Detail = "overview"
 
 
 def check_name(argument: str, name: str) -> str:

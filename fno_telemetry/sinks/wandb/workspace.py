@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
 from fno_telemetry.errors import MissingExtra, OptionError, ReportError, SinkUnavailable
-from fno_telemetry.findings import to_one_line
+from fno_telemetry.findings import STATISTIC, to_one_line
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.overview import FIRST, Detail, rank_among_first
 from fno_telemetry.sinks.wandb import rows, run_notes
 from fno_telemetry.sinks.wandb.run_notes import KnownRun
 from fno_telemetry.sinks.wandb.starting import (
@@ -22,6 +23,9 @@ from fno_telemetry.sinks.wandb.starting import (
 NAME = "fno-telemetry"
 
 MODEL_SECTION = "whole model"
+
+OPEN_SECTIONS = 1 + len(FIRST)
+"""The whole model, the low frequencies and the share of the spectral branch."""
 
 MOST_PANELS = 2_000
 """The browser loads a view as one document, of which each panel takes about 250 bytes."""
@@ -38,14 +42,16 @@ class SavedWorkspace:
 def save_workspace(runs: Sequence[KnownRun], records: Iterable[CaptureRecord]) -> SavedWorkspace:
     """Save a new view of the project of the latest online run, with what the records hold.
 
-    Layers are in the order of completion, the most telling statistics first; only the first section is open.
+    It has the curves that the run has: those of the overview, or all. Layers are in the order of completion,
+    the low frequencies and the share of the spectral branch first; the first three sections are open.
     No view that exists is changed. The run's note keeps the address.
 
     Raises MissingExtra without wandb-workspaces, OptionError without an online run or a checkpoint's step,
     SinkUnavailable when the server cannot be reached. The user is never asked for anything.
     """
     run = _latest_online(runs)
-    sections, left_out = sections_of(records)
+    # Earlier versions sent everything and noted no detail.
+    sections, left_out = sections_of(records, "overview" if run.detail == "overview" else "full")
     _require_workspaces()
     # Also around the requests: whatever starts W&B must not start its error reports.
     with without_error_reports():
@@ -66,27 +72,32 @@ def save_workspace(runs: Sequence[KnownRun], records: Iterable[CaptureRecord]) -
 
 
 def sections_of(
-    records: Iterable[CaptureRecord], most_panels: int = MOST_PANELS
+    records: Iterable[CaptureRecord], detail: Detail = "overview", most_panels: int = MOST_PANELS
 ) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Return section -> keys of its curves, and the statistics for which there was no room."""
     found: dict[str, dict[str, None]] = {}
     for record in records:
         if record.step is None:
             continue
-        for key in rows.row(record).scalars:
+        for key in rows.row(record, detail).scalars:
             section = key.partition("/")[0] if "/" in key else MODEL_SECTION
             found.setdefault(section, {})[key] = None
     if not found:
         raise OptionError("no report here has a step, and a workspace draws curves over steps")
     found[MODEL_SECTION].pop(rows.STEP)
     sections, left_out, room = {}, [], most_panels
-    for section, names in found.items():
+    for section, names in sorted(found.items(), key=lambda item: _place(item[0])):
         if len(names) > room:
             left_out.append(section)
             continue
         room -= len(names)
         sections[section] = list(names)
     return sections, tuple(left_out)
+
+
+def _place(section: str) -> tuple[bool, int, bool]:
+    """Return the place of a section; those with the same place are in the order of rank."""
+    return section != MODEL_SECTION, rank_among_first(section), section != STATISTIC
 
 
 def _latest_online(runs: Sequence[KnownRun]) -> KnownRun:
@@ -133,7 +144,7 @@ def _save(run: KnownRun, sections: dict[str, list[str]]) -> str:
         sections=[
             workspaces.Section(
                 name=section,
-                is_open=index == 0,
+                is_open=index < OPEN_SECTIONS,
                 panel_settings=workspaces.SectionPanelSettings(x_axis=rows.STEP),
                 panels=[LinePlot(title=key.partition("/")[2] or key, x=rows.STEP, y=[key]) for key in keys],
             )

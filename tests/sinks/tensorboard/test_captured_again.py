@@ -22,10 +22,10 @@ def files(folder: Path) -> list[str]:
 
 def test_a_second_capture_replaces_the_first(run, folder, record, examples, read_events):
     capture(run, examples.at_step(record, 5), examples.at_step(record, 1000))
-    lines = capture(run, examples.at_step(examples.without(record, "dead"), 10))
+    lines = capture(run, examples.at_step(examples.without(record, "fno_blocks.1"), 10))
     events = read_events(folder)
     assert [step for step, _ in events["rms/lifter"]] == [10]
-    assert "rms/dead" not in events
+    assert "rms/fno_blocks/1" not in events
     assert len(files(run.folder)) == 3  # tensorboard, its demo and one event file
     assert "replaced" in lines[-1]
 

@@ -16,11 +16,11 @@ from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.fan_out import FanOut
 from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
-from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, BLOCKS_TITLE
+from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, LAYERS_TITLE
 from support import tensorboard_serving
 
 serving = tensorboard_serving.serving
-LAST_STEPS = {"once": 2000, "again": 7, "grown": 2000, "diagnosed": 3000, "callers": 1100}
+LAST_STEPS = {"once": 2000, "full": 2000, "again": 7, "grown": 2000, "diagnosed": 3000, "callers": 1100}
 
 Get = Callable[..., Any]
 
@@ -30,8 +30,8 @@ def folder(tmp_path_factory, record, examples) -> Path:
     """A folder with one run for each thing that can happen, and the reports beside."""
     folder = tmp_path_factory.mktemp("captures")
 
-    def capture(experiment: str, *records) -> None:
-        sinks = FanOut([TensorBoard(), JsonFile()], required="json")
+    def capture(experiment: str, *records, **options) -> None:
+        sinks = FanOut([TensorBoard(**options), JsonFile()], required="json")
         sinks.open(RunContext(folder, f"{experiment}.json", experiment))
         for each in records:
             sinks.write(each)
@@ -39,8 +39,9 @@ def folder(tmp_path_factory, record, examples) -> Path:
 
     later = examples.at_step(examples.with_stats(record, "lifter", p05=-3.0, p50=0.5, p95=4.0), 2000)
     capture("once", record, later)
+    capture("full", record, later, detail="full")
     capture("again", record, later)
-    capture("again", examples.at_step(examples.without(record, "dead"), 7))
+    capture("again", examples.at_step(examples.without(record, "fno_blocks.1"), 7))
     capture("grown", examples.without(record, "lifter"), later)
     found, nothing = examples.add_findings(record), replace(examples.at_step(record, 3000), findings=())
     awkward = replace(found.findings[0], layer=examples.AWKWARD)
@@ -81,8 +82,8 @@ def test_the_server_shows_one_run_for_each_experiment_and_nothing_else(get: Get)
     assert set(get("runs")) == set(LAST_STEPS)
 
 
-def test_curves_are_the_reports_numbers_in_float32(get: Get, saved):
-    tags = get("plugin/scalars/tags")["once"]
+def test_with_full_detail_curves_are_all_of_the_reports_numbers_in_float32(get: Get, saved):
+    tags = get("plugin/scalars/tags")["full"]
     entries = [(keys.record_place(entry), entry) for entry in (*saved.modules, *saved.blocks)]
     entries += [("input", saved.input), ("output", saved.output)]
     entries += [(keys.model_place("output", output.item), output) for output in saved.outputs]
@@ -94,14 +95,29 @@ def test_curves_are_the_reports_numbers_in_float32(get: Get, saved):
     }
     assert set(expected) == set(tags)
     for tag in [tag for tag in expected if tag.partition("/")[0] in ("rms", "count", "p05", "update_ratio")]:
-        points = get("plugin/scalars/scalars", run="once", tag=tag)
+        points = get("plugin/scalars/scalars", run="full", tag=tag)
         assert [step for _, step, _ in points] == [1000, 2000]
         assert points[-1][2] == np.float32(expected[tag])
 
 
+def test_by_default_curves_are_those_of_the_layers_with_a_role(get: Get, saved):
+    places = ["input", "lifter", "fno_blocks/0/spectral", "fno_blocks/0/local_conv", "fno_blocks/0", "output"]
+    places += ["fno_blocks/1", "fno_blocks/10", "heads[0]", "heads[1]", "output@0"]
+    tensor = ("rms", "abs_p50", "abs_p99", "low_frequency_fraction", "sample_variation")
+    expected = {f"{name}/{place}" for place in places for name in (*tensor, "dead_channel_fraction")}
+    blocks = ("fno_blocks/0", "fno_blocks/1", "fno_blocks/10", "spec_encoder#0")
+    expected |= {f"{name}/{block}" for block in blocks for name in ("update_ratio", "gain")}
+    expected |= {f"spectral_share/{block}" for block in blocks[:-1]}
+    assert set(get("plugin/scalars/tags")["once"]) == expected
+    histograms = {f"{kind}/{place}" for place in places for kind in ("histogram", "log_histogram")}
+    assert set(get("plugin/histograms/tags")["once"]) == histograms
+    points = get("plugin/scalars/scalars", run="once", tag="low_frequency_fraction/output")
+    assert [value for _, _, value in points] == [0.125, 0.125]
+
+
 @pytest.mark.parametrize("kind", ["histogram", "log_histogram"])
 def test_bins_and_counts_are_the_reports(get: Get, saved, kind):
-    tags = get("plugin/histograms/tags")["once"]
+    tags = get("plugin/histograms/tags")["full"]
     named = [(keys.record_place(module), module) for module in saved.modules]
     for place, entry in [("input", saved.input), ("output", saved.output), *named]:
         found, tag = getattr(entry, kind), f"{kind}/{place}"
@@ -109,7 +125,7 @@ def test_bins_and_counts_are_the_reports(get: Get, saved, kind):
         filled = [index for index, count in enumerate(found.counts) if count]
         assert bool(filled) == (tag in tags)
         if filled:
-            points = get("plugin/histograms/histograms", run="once", tag=tag)
+            points = get("plugin/histograms/histograms", run="full", tag=tag)
             assert [step for _, step, _ in points] == [1000, 2000]
             assert bins[filled[0] : filled[-1] + 1] == points[-1][2]
 
@@ -122,11 +138,10 @@ def charts(get: Get, category: str) -> dict[str, Any]:
 
 def test_every_band_of_the_layout_holds_p50_between_p05_and_p95(get: Get, saved):
     bands = {title: chart["margin"]["series"] for title, chart in charts(get, BANDS_TITLE).items()}
-    assert {keys.record_place(module) for module in saved.modules} <= set(bands)
-    for place in ("input", "lifter", "fno_blocks/0#gelu", "shared@1", "heads[1]", "output@0", "output"):
+    for place in ("input", "lifter", "fno_blocks/0/spectral", "heads[1]", "output@0", "output"):
         [series] = bands[place]
         curves = {
-            role: [value for _, _, value in get("plugin/scalars/scalars", run="once", tag=series[role])]
+            role: [value for _, _, value in get("plugin/scalars/scalars", run="full", tag=series[role])]
             for role in ("lower", "value", "upper")
         }
         assert series["value"] == f"p50/{place}"
@@ -135,26 +150,29 @@ def test_every_band_of_the_layout_holds_p50_between_p05_and_p95(get: Get, saved)
         assert all(lower < value < upper for lower, value, upper in ordered)
 
 
-def test_each_line_of_a_block_chart_is_the_curve_of_one_block(get: Get):
-    patterns = charts(get, BLOCKS_TITLE)["update_ratio"]["multiline"]["tag"]
-    found = [get("plugin/custom_scalars/scalars", run="once", tag=pattern) for pattern in patterns]
+def test_each_chart_has_the_lines_of_all_layers_in_order_of_depth(get: Get):
+    found = charts(get, LAYERS_TITLE)
+    # Of all runs together: no run adds a chart of a layer.
+    assert {"low_frequency_fraction", "spectral_share", "findings", "rms", "p05"} <= set(found)
+    patterns = found["update_ratio"]["multiline"]["tag"]
+    answers = [get("plugin/custom_scalars/scalars", run="once", tag=pattern) for pattern in patterns]
     places = ["fno_blocks/0", "fno_blocks/1", "fno_blocks/10", "spec_encoder#0"]
-    assert all(answer["regex_valid"] for answer in found)
-    assert [[f"update_ratio/{place}"] for place in places] == [list(a["tag_to_events"]) for a in found]
+    assert all(answer["regex_valid"] for answer in answers)
+    assert [[f"update_ratio/{place}"] for place in places] == [list(a["tag_to_events"]) for a in answers]
 
 
 def test_a_layer_that_appeared_later_is_in_the_layout(get: Get, folder: Path, read_events):
     # The server merges the layouts of all runs, so only the file tells what this run's own is.
     assert len(read_events(folder / "tensorboard" / "grown")["custom_scalars__config__"]) == 2
-    [point] = get("plugin/scalars/scalars", run="grown", tag="p50/lifter")
+    [point] = get("plugin/scalars/scalars", run="grown", tag="rms/lifter")
     assert point[1] == 2000
 
 
 def test_a_run_captured_again_shows_only_the_new_points(get: Get):
     points = get("plugin/scalars/scalars", run="again", tag="rms/lifter")
     assert [step for _, step, _ in points] == [7]
-    assert "rms/dead" not in get("plugin/scalars/tags")["again"]
-    assert "histogram/dead" not in get("plugin/histograms/tags")["again"]
+    assert "rms/fno_blocks/1" not in get("plugin/scalars/tags")["again"]
+    assert "histogram/fno_blocks/1" not in get("plugin/histograms/tags")["again"]
     texts = get("plugin/text/text", run="again", tag="report/text_summary")
     assert [text["step"] for text in texts] == [7]
 
@@ -231,3 +249,23 @@ def test_findings_are_a_list_of_causes_that_shows_every_character_as_it_is(get: 
         "Look at it.",
     ]
     assert "nothing found" in texts[1]["text"]
+
+
+def test_the_overview_says_what_is_wrong_and_links_to_charts_and_histograms(get: Get, examples):
+    assert "0_overview/text_summary" in get("plugin/text/tags")["diagnosed"]
+    texts = get("plugin/text/text", run="diagnosed", tag="0_overview/text_summary")
+    first, found, after = (text["text"] for text in texts)
+    assert [text["step"] for text in texts] == [1000, 2000, 3000]
+    assert "<strong>step 1000: not diagnosed.</strong>" in first
+    assert "<strong>step 2000: 1 error, 1 note</strong>" in found
+    assert "<strong>step 3000: nothing found</strong>" in after
+    named = " ".join(_Cells(found).cells)
+    assert f"error: {examples.AWKWARD} dead_layer | <b> of `dead` (dead_layer)" in named
+    assert "Look at it." in named
+    # The latest text is shown first, so it has the error of an earlier step too.
+    assert "Before that: error at step 2000." in after
+    assert f"error at step 2000: {examples.AWKWARD}" in " ".join(_Cells(after).cells)
+    for text in (first, found, after):
+        # As the page's own tabs are called, which it opens without loading anything again.
+        assert '<a href="#custom_scalars&amp;_smoothingWeight=0">' in text
+        assert '<a href="#histograms">' in text

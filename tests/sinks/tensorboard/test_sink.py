@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fno_telemetry import keys
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
+from fno_telemetry.records import FrozenMapping
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.tensorboard.markdown import escape, findings_list, table
 from fno_telemetry.sinks.tensorboard.run_folders import SUFFIX, folder_name
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
-from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, BLOCKS_TITLE, Charts
+from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, LAYERS_TITLE, Charts
 from support.sink_runs import write_records
 
 
@@ -23,7 +25,8 @@ def capture(run: RunContext, *records, ok: bool = True, **options) -> list[str]:
 
 @pytest.fixture
 def events(run, folder, record, read_events):
-    capture(run, record)
+    """All numbers of the record, in TensorBoard's own files."""
+    capture(run, record, detail="full")
     return read_events(folder)
 
 
@@ -55,10 +58,10 @@ def test_an_undefined_number_has_no_curve(events):
 
 
 def test_a_number_that_is_not_finite_has_no_curve(run, folder, record, examples, read_events):
-    capture(run, examples.with_stats(record, "lifter", rms=float("nan"), mean=float("inf")))
+    capture(run, examples.with_stats(record, "lifter", rms=float("nan"), abs_p99=float("inf")))
     events = read_events(folder)
-    assert "std/lifter" in events
-    assert not {"rms/lifter", "mean/lifter"} & set(events)
+    assert "abs_p50/lifter" in events
+    assert not {"rms/lifter", "abs_p99/lifter"} & set(events)
 
 
 def test_a_record_without_a_step_stands_at_step_0(run, folder, record, examples, read_events):
@@ -78,7 +81,7 @@ def test_a_record_without_a_step_is_read_back_as_such_next_to_one_of_step_0(run,
 def test_curves_of_the_caller_do_not_hide_a_record(tmp_path, record):
     with SummaryWriter(str(tmp_path)) as writer:
         writer.add_scalar("loss", 1.0, 7)
-        sink = TensorBoard(writer)
+        sink = TensorBoard(writer, detail="full")
         sink.write(record)
         writer.add_scalar("loss", 0.5, 1000)
         sink.close(ok=True)
@@ -148,28 +151,81 @@ def test_a_layer_of_zeros_has_no_histogram_over_decades(events):
 # --- the Custom Scalars tab
 
 
-@pytest.fixture
-def layout(record):
-    charts = Charts()
-    charts.add(record)
-    return charts.layout()
+def lay_out(*records, detail="overview"):
+    charts = Charts(detail)
+    for record in records:
+        charts.add(record)
+    return charts.layout
 
 
-def test_a_margin_chart_has_value_lower_and_upper(layout):
-    assert layout[BANDS_TITLE]["shared@1"] == ["Margin", ["p50/shared@1", "p05/shared@1", "p95/shared@1"]]
-
-
-def test_margin_charts_stand_in_reverse_since_the_page_turns_them_round(layout, record):
-    places = ["input", *(keys.record_place(m) for m in record.modules), "output", "output[0]", "output[amp]"]
-    assert places[::-1] == list(layout[BANDS_TITLE])
-
-
-def test_each_line_of_a_block_chart_matches_its_own_curve_alone(layout, events):
-    kind, patterns = layout[BLOCKS_TITLE]["update_ratio"]
+def lines(layout, statistic):
+    """The places whose curves are lines of this chart, in order."""
+    kind, patterns = layout[LAYERS_TITLE][statistic]
     assert kind == "Multiline"
+    return [
+        pattern.removeprefix(f"^{statistic}/").removesuffix("$").replace("\\", "") for pattern in patterns
+    ]
+
+
+def test_the_low_frequencies_and_the_branch_share_are_the_first_charts(record, examples):
+    assert list(lay_out(record)[LAYERS_TITLE]) == [
+        "low_frequency_fraction",
+        "spectral_share",
+        "update_ratio",
+        "gain",
+        "rms",
+        "abs_p50",
+        "abs_p99",
+        "sample_variation",
+        "dead_channel_fraction",
+    ]
+    more = replace(examples.add_findings(record), summary=FrozenMapping({**record.summary, "loss": 0.5}))
+    shown = list(lay_out(more)[LAYERS_TITLE])
+    assert shown[:5] == [
+        *list(lay_out(record)[LAYERS_TITLE])[:2],
+        "findings",
+        "captured_loss",
+        "update_ratio",
+    ]
+
+
+def test_a_chart_has_a_line_for_every_layer_in_order_of_depth(record):
+    layout = lay_out(record)
+    places = ["lifter", "fno_blocks/0/spectral", "fno_blocks/0/local_conv", "fno_blocks/0", "fno_blocks/1"]
+    places += ["fno_blocks/10", "heads[0]", "heads[1]", "output@0"]
+    assert lines(layout, "low_frequency_fraction") == ["input", *places, "output"]
+    assert lines(layout, "spectral_share") == ["fno_blocks/0", "fno_blocks/1", "fno_blocks/10"]
+    assert lay_out(record, detail="overview").keys() == {LAYERS_TITLE}
+
+
+def test_a_layer_that_comes_later_stands_at_its_depth_and_one_that_is_missing_stays(record, examples):
+    without = examples.without(record, "fno_blocks.1")
+    assert lines(lay_out(without, record), "rms") == lines(lay_out(record), "rms")
+    assert set(lines(lay_out(record, without), "rms")) == set(lines(lay_out(record), "rms"))
+
+
+def test_a_margin_chart_has_value_lower_and_upper(record):
+    bands = lay_out(record, detail="full")[BANDS_TITLE]
+    assert bands["heads[1]"] == ["Margin", ["p50/heads[1]", "p05/heads[1]", "p95/heads[1]"]]
+
+
+def test_margin_charts_stand_in_reverse_since_the_page_turns_them_round(record):
+    bands = lay_out(record, detail="full")[BANDS_TITLE]
+    assert list(bands)[::-1] == lines(lay_out(record), "rms")
+
+
+def test_each_line_of_a_chart_matches_its_own_curve_alone(record, events):
+    _, patterns = lay_out(record, detail="full")[LAYERS_TITLE]["update_ratio"]
     matched = [[tag for tag in events if re.match(pattern, tag)] for pattern in patterns]
     places = ["fno_blocks/0", "fno_blocks/1", "fno_blocks/10", "spec_encoder#0"]
     assert [[f"update_ratio/{place}"] for place in places] == matched
+
+
+def test_a_chart_of_very_many_lines_matches_all_curves_of_its_statistic(record, examples):
+    # Their names would make an address that is too long for the server.
+    layout = lay_out(examples.large(record, 301), detail="full")
+    assert layout[LAYERS_TITLE]["rms"] == ["Multiline", ["^rms/"]]
+    assert len(layout[LAYERS_TITLE]["low_frequency_fraction"][1]) == 1
 
 
 def test_the_layout_is_written_once_for_the_same_names(run, folder, record, examples, read_events):
@@ -180,11 +236,11 @@ def test_the_layout_is_written_once_for_the_same_names(run, folder, record, exam
 def test_the_layout_is_written_whole_again_for_new_names(run, folder, record, examples, read_events):
     from tensorboard.plugins.custom_scalar import layout_pb2
 
-    capture(run, examples.without(record, "lifter"), examples.without(record, "dead"))
+    capture(run, examples.without(record, "lifter"), examples.without(record, "heads"))
     last = read_events(folder)["custom_scalars__config__"][-1][1]
     parsed = layout_pb2.Layout.FromString(last.string_val[0])
-    titles = {chart.title for category in parsed.category for chart in category.chart}
-    assert {"lifter", "dead"} <= titles
+    [rms] = [chart for chart in parsed.category[0].chart if chart.title == "rms"]
+    assert {"^rms/lifter$", r"^rms/heads\[1\]$"} <= set(rms.multiline.tag)
 
 
 def test_the_layout_can_be_left_alone(run, folder, record, read_events):
@@ -208,14 +264,24 @@ def test_the_table_holds_layers_in_execution_order_blocks_warnings_and_a_summary
     ]
     assert names == [row[0] for row in cells[2 : 2 + len(names)]]
     blocks = cells[2 + len(names) :]
-    assert blocks[0] == ["block", "spectral / local", "update", "gain"]
-    assert blocks[-1] == ["spec&#95;encoder&#35;0", "-", "0.4", "1.4"]
+    assert blocks[0] == ["block", "spectral / local", "share", "update", "gain"]
+    assert blocks[-1] == ["spec&#95;encoder&#35;0", "-", "-", "0.4", "1.4"]
     assert lines[-1] == "- warning: dead &#124; is &#60;zero&#62; everywhere"
 
 
-def test_layers_stand_in_the_order_in_which_they_ran_not_in_the_records(record):
-    from dataclasses import replace
+@pytest.mark.parametrize(("detail", "names"), [("overview", ["lifter"]), ("full", ["lifter", "dead"])])
+def test_a_very_long_table_has_the_layers_of_the_overview_alone(
+    run, folder, record, examples, read_events, detail, names
+):
+    dead = record.module("dead")
+    more = [replace(dead, name=f"dead.{index}", order=100 + index) for index in range(60)]
+    capture(run, replace(record, modules=(*record.modules, *more)), detail=detail)
+    [(_, text)] = read_events(folder)["report/text_summary"]
+    written = text.string_val[0].decode()
+    assert [name for name in ("lifter", "dead") if f"| {name} |" in written] == names
 
+
+def test_layers_stand_in_the_order_in_which_they_ran_not_in_the_records(record):
     assert table(record) == table(replace(record, modules=record.modules[::-1]))
 
 
@@ -229,8 +295,6 @@ def test_a_record_that_nobody_diagnosed_is_written_as_before(events):
 
 
 def test_the_list_of_findings_is_bounded_and_says_what_it_leaves_out(record, examples):
-    from dataclasses import replace
-
     cause = replace(examples.add_findings(record).findings[0], message="m" * 10_000)
     many = tuple(replace(cause, id=str(index), layer=f"layer {index}") for index in range(120))
     text = findings_list(replace(record, findings=many))
@@ -290,8 +354,7 @@ def test_closing_says_how_to_look_in_words_that_a_shell_takes(tmp_path: Path, re
     where = f"'{tmp_path}/my run/tensorboard'"
     assert lines == [
         f"fno-telemetry view --tensorboard {where}",
-        f"or: tensorboard --logdir {where}, then open "
-        "http://localhost:6006/#custom_scalars&_smoothingWeight=0",
+        f"or: tensorboard --logdir {where}, then open http://localhost:6006/#text&_smoothingWeight=0",
     ]
 
 
@@ -334,16 +397,3 @@ def test_importing_the_sink_imports_neither_torch_nor_tensorboard():
         "sys.exit(any(name in sys.modules for name in ('torch', 'tensorboard', 'numpy')))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-def test_200_layers_stay_within_what_a_step_is_promised_to_take(run, folder, record, examples, read_events):
-    steps = (1, 2, 3)
-    large = examples.large(record)
-    capture(run, *(examples.at_step(large, step) for step in steps))
-    [file] = folder.iterdir()
-    # docs/dashboards.md: at most 45 tags and 8 kB for each layer and step, and as much for ten layers beside.
-    assert file.stat().st_size <= len(steps) * 8_000 * (200 + 10)
-    tags = read_events(folder)
-    assert len(tags) <= 45 * (200 + 10)
-    # No step adds tags of its own, or a page would grow with the training.
-    assert all(len(points) == len(steps) for tag, points in tags.items() if "/" in tag)

@@ -111,7 +111,7 @@ def test_a_point_of_a_callers_run_is_not_written_twice(mine, record, examples):
     run = finished(mine)
     assert [each.get("checkpoint_step") for each in log.read_rows(run)] == [None, None, 1000]
     # The first record with a step makes the step the axis.
-    assert log.read_metrics(run)["rms/*"] == ("checkpoint_step", False)
+    assert log.read_metrics(run)["rms/*"] == ("checkpoint_step", True)
 
 
 def test_the_run_goes_on_and_keeps_what_is_its_own(mine, record, examples):
@@ -132,6 +132,7 @@ def test_the_run_goes_on_and_keeps_what_is_its_own(mine, record, examples):
     assert [item.key for config in configs for item in config.update] == ["fno_telemetry"]
     assert "lr" in log.read_config(folder)
     artifacts = [entry.artifact for entry in log.read_log(folder) if entry.HasField("artifact")]
+    artifacts = [artifact for artifact in artifacts if artifact.type == "activation-report"]
     # Only the last report: a training would leave thousands.
     [[entry]] = [artifact.manifest.contents for artifact in artifacts]
     assert report.load_report(entry.local_path).step == 2000
@@ -142,8 +143,9 @@ def test_a_run_that_ended_first_takes_nothing_else_with_it(mine, record):
     sink = WandbRun(mine)
     sink.write(record)
     finished(mine)
-    [line] = sink.close(ok=True)
-    assert line.startswith("W&B lacks the report of this run: ")
+    report, layers = sink.close(ok=True)
+    assert report.startswith("W&B lacks the report of this run: ")
+    assert layers.startswith("W&B lacks the table of layers of this run: ")
 
 
 def test_a_disabled_run_takes_nothing(alone, record):
@@ -174,10 +176,10 @@ def test_an_online_run_is_shown_by_its_address(alone, record, monkeypatch):
                 sink.write(record)
         assert sink.close(ok=True) == [f"W&B run: {server.url}/stand-in/p/runs/mine"]
         mine.finish()
-    rows = server.runs["mine"].rows
+    rows = server.runs["mine"].record_rows
     assert [each["_step"] for each in rows] == [0, 1, 2]
     assert [each.get("checkpoint_step") for each in rows] == [None, 1000, None]
-    assert [each.aliases for each in server.artifacts] == [["latest", "step-1000"]]
+    assert [each.aliases for each in server.reports] == [["latest", "step-1000"]]
 
 
 def test_what_is_no_run_is_refused():
@@ -186,7 +188,7 @@ def test_what_is_no_run_is_refused():
 
 
 def test_records_in_a_callers_run_can_be_read_back(mine, record, examples, tmp_path):
-    sink = WandbRun(mine, commit=True)
+    sink = WandbRun(mine, commit=True, detail="full")
     mine.log({"loss": 1.0}, commit=False)
     sink.write(record)
     later = examples.at_step(examples.with_stats(record, "lifter", rms=0.5), 2000)

@@ -134,7 +134,7 @@ mine.finish()
     [(name, run)] = server.runs.items()
     assert name.startswith("demo-")
     assert not name.endswith("-offline")
-    assert [row["checkpoint_step"] for row in run.rows] == [1000, 2000, 3000]
+    assert [row["checkpoint_step"] for row in run.record_rows] == [1000, 2000, 3000]
 
 
 def test_a_server_that_never_answers_costs_the_timeout_once(tmp_path, run_program):
@@ -191,7 +191,7 @@ capture("out", WandbRun(finish_timeout=1), *later, between=dies)
     with wandb_stand_in.StandIn() as server:
         run_wandb(tmp_path, problem.partition("rest: ")[2], WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
     [run] = server.runs.values()
-    assert [row["checkpoint_step"] for row in run.rows] == [1000, 2000, 3000]
+    assert [row["checkpoint_step"] for row in run.record_rows] == [1000, 2000, 3000]
 
 
 def test_the_same_experiment_again_in_the_same_process_is_whole_too(tmp_path, run_program):

@@ -13,7 +13,7 @@ import pytest
 
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
-from fno_telemetry.sinks.wandb.findings_table import COLUMNS, Alert, alert, as_csv, table_rows
+from fno_telemetry.sinks.wandb.findings_table import COLUMNS, Alert, alert, make_table, table_rows
 from fno_telemetry.sinks.wandb.rows import row
 from fno_telemetry.sinks.wandb.sink import WandbRun
 from fno_telemetry.sinks.wandb.workspace import sections_of
@@ -54,10 +54,11 @@ def at_step(record: CaptureRecord, examples: SimpleNamespace, step: int) -> Capt
 
 
 def tables(server) -> list[dict[str, Any]]:
-    """The tables that reached the server as artifacts."""
+    """The tables of findings that reached the server as artifacts."""
     logged = [artifact for artifact in server.artifacts if artifact.type == "run_table"]
     assert all(artifact.committed for artifact in logged)
-    return [json.loads(content) for artifact in logged for content in artifact.files.values()]
+    files = [item for artifact in logged for item in artifact.files.items()]
+    return [json.loads(content) for name, content in files if name.startswith("findings/")]
 
 
 def test_the_table_has_a_row_for_each_finding(found):
@@ -72,7 +73,7 @@ def test_a_csv_file_holds_the_same_rows_whatever_is_in_them(found, examples):
     rows = table_rows(replace(found, findings=(awkward, *found.findings[1:])))
     assert rows[0][4] == 'a,"b"\\ud800 c'
     assert rows[0][0] == 1000
-    header, *read = csv.reader(io.StringIO(as_csv(rows).decode(), newline=""))
+    header, *read = csv.reader(io.StringIO(make_table(rows).as_csv().decode(), newline=""))
     assert tuple(header) == COLUMNS
     assert read == [["" if cell is None else str(cell) for cell in each] for each in rows]
 
@@ -86,8 +87,9 @@ def test_counts_are_in_each_row_that_was_diagnosed_and_the_table_comes_once_at_t
     counts = [
         [each.get(f"findings/{severity}") for severity in ("error", "warning", "note")] for each in run.rows
     ]
-    assert counts == [[None] * 3, [1, 0, 1], [1, 0, 1], [0, 0, 0], [None] * 3]
-    assert ["findings/table" in each for each in run.rows] == [False] * 4 + [True]
+    # The table of layers has the last row.
+    assert counts == [[None] * 3, [1, 0, 1], [1, 0, 1], [0, 0, 0], [None] * 3, [None] * 3]
+    assert ["findings/table" in each for each in run.rows] == [False] * 4 + [True, False]
     assert [run.summary[f"findings/{severity}"] for severity in ("error", "warning", "note")] == [0, 0, 0]
     [table] = tables(server)
     assert tuple(table["columns"]) == COLUMNS
@@ -111,11 +113,12 @@ def test_the_counts_are_drawn_over_the_checkpoints_step(alone, found):
     assert log.read_metrics(run)["findings/*"] == ("checkpoint_step", False)
 
 
-def test_a_saved_workspace_shows_the_counts_in_front(found, record):
+def test_a_saved_workspace_shows_the_counts_after_what_comes_first(found, record):
     sections, _ = sections_of([record, found])
     assert sections["findings"] == ["findings/error", "findings/warning", "findings/note"]
     assert "findings" not in sections_of([record])[0]
-    assert list(sections_of([found])[0])[:2] == ["whole model", "findings"]
+    first = ["whole model", "low_frequency_fraction", "spectral_share", "findings", "update_ratio"]
+    assert list(sections_of([found])[0])[:5] == first
 
 
 def test_where_nobody_looked_or_nothing_was_found_there_is_no_table(server, alone, record):
@@ -160,7 +163,7 @@ def test_wandb_sync_uploads_the_table_from_the_runs_folder_alone(server, alone, 
     [table] = tables(server)
     assert [[*each[:5], each[7]] for each in table["data"]] == EXPECTED
     [run] = server.runs.values()
-    assert [each.get("findings/error") for each in run.rows] == [1, None]
+    assert [each.get("findings/error") for each in run.record_rows] == [1]
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
@@ -172,7 +175,7 @@ def test_of_a_redacted_capture_the_table_is_a_file_that_tells_no_path(server, al
     if mode == "offline":
         run_wandb(alone.parent, lines[-1].partition(": ")[2], WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
     [run] = server.runs.values()
-    assert run.files["findings.csv"] == as_csv(table_rows(found))
+    assert run.files["findings.csv"] == make_table(table_rows(found)).as_csv()
     assert server.artifacts == []
     assert str(alone).encode() not in b"\n".join(server.received)
     assert run.rows[0]["findings/error"] == 1
@@ -224,9 +227,9 @@ def test_in_a_callers_run_the_table_costs_no_row_of_theirs(alone, found, example
     rows = log.read_rows(folder)
     assert [each["loss"] for each in rows if "loss" in each] == [0, 1, 2, 3]
     assert [each["findings/error"] for each in rows if "findings/error" in each] == [1, 1, 1]
-    [table] = [each for each in rows if "findings/table.nrows" in each]
-    assert table["findings/table.nrows"] == 9
-    assert len(rows) == (8 if commit else 4)
+    assert len(log.read_tables(folder)["findings/table"]["data"]) == 9
+    # With `commit` each record and each table has a row of its own.
+    assert rows[-1]["_step"] == (8 if commit else 3)
 
 
 def with_severities(record: CaptureRecord, *severities: str) -> CaptureRecord:
@@ -297,7 +300,7 @@ def test_an_offline_alert_does_no_harm_and_is_sent_with_the_upload(server, alone
     assert lines[0] == "W&B is offline, as requested."
     assert (server.alerts, server.received) == ([], [])
     [folder] = (alone / "wandb").iterdir()
-    assert len(log.read_rows(folder)) == 2
+    assert [each["findings/error"] for each in log.read_rows(folder)] == [1]
     assert log.exit_code(folder) == 0
     run_wandb(alone.parent, lines[-1].partition(": ")[2], WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
     assert [each["title"] for each in server.alerts] == ["error at step 1000: dead_layer"]

@@ -72,6 +72,7 @@ def test_what_the_server_calls_a_run_is_noted_in_its_folder(server, alone, recor
         "joins": None,
         "problem": None,
         "workspace": None,
+        "detail": "overview",
     }
 
 
@@ -116,7 +117,7 @@ def test_the_commands_show_and_upload_every_run_and_then_say_that_it_is_done(
     for line in commands(lines, "sync"):
         run_wandb(alone.parent, line, **environment)
     steps = {
-        run.fields["displayName"]: [row["checkpoint_step"] for row in run.rows]
+        run.fields["displayName"]: [row["checkpoint_step"] for row in run.record_rows]
         for run in server.runs.values()
     }
     assert steps == {"demo": [1000, 2000], "other": [7], "third": [1, 2]}
@@ -178,7 +179,7 @@ os.killpg(os.getpgid(0), signal.SIGKILL)
     assert rest.startswith(f"W&B: {UNFINISHED}; to upload the rest: wandb sync --include-online ")
     server.runs.clear()
     run_wandb(alone.parent, commands([rest], "sync")[0], WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
-    assert [row["checkpoint_step"] for row in server.runs[name].rows] == [1000]
+    assert [row["checkpoint_step"] for row in server.runs[name].record_rows] == [1000]
     assert how_to_look(runs_in(alone))[2:] == []
 
 

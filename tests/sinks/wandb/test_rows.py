@@ -24,8 +24,8 @@ def large(record: CaptureRecord, examples) -> CaptureRecord:
     return examples.large(record)
 
 
-def test_a_row_holds_every_number_under_the_keys_that_tensorboard_has(record):
-    made = row(record)
+def test_with_full_detail_a_row_holds_every_number_under_the_keys_that_tensorboard_has(record):
+    made = row(record, "full")
     curves = {key: value for key, value in made.scalars.items() if "/" in key}
     assert dict(scalars(record)) == curves
     assert made.scalars["checkpoint_step"] == 1000
@@ -37,7 +37,7 @@ def test_a_row_without_a_step_has_none(record, examples):
 
 
 def test_bins_are_the_records_without_the_empty_ones_at_both_ends(record):
-    made = row(record).histograms
+    made = row(record, "full").histograms
     for module in record.modules:
         for kind in ("histogram", "log_histogram"):
             found = getattr(module, kind)
@@ -71,10 +71,21 @@ def test_model_scalars_are_of_the_whole_model(record, examples):
         "lifting_low_frequency_fraction": 0.75,
         "smallest_update_ratio": 0.1,
         "largest_update_ratio": 0.4,
+        "smallest_spectral_share": pytest.approx(1 / 17),
         "largest_dead_channel_fraction": 1.0,
         "layers_with_nan_or_inf": len(lifted.modules) - 1,
     } == found
     assert all(name.isidentifier() for name in found)
+
+
+def test_the_loss_of_a_capture_is_a_number_of_the_whole_model(record):
+    # Not called `loss`, like the curve that a training loop logs into its own run.
+    given = replace(record, summary=FrozenMapping({**record.summary, "loss": 0.25}))
+    assert model_scalars(given)["captured_loss"] == 0.25
+    assert "loss" not in row(given).scalars
+    for nothing in (None, float("nan")):
+        given = replace(record, summary=FrozenMapping({**record.summary, "loss": nothing}))
+        assert "captured_loss" not in model_scalars(given)
 
 
 def test_a_model_without_blocks_or_lifting_has_fewer_scalars(record):
@@ -84,7 +95,7 @@ def test_a_model_without_blocks_or_lifting_has_fewer_scalars(record):
 
 def test_a_depth_profile_follows_the_order_of_completion(record):
     shuffled = replace(record, modules=record.modules[::-1])
-    rows = list(depth_rows(shuffled))
+    rows = list(depth_rows(shuffled, "full"))
     assert list(range(len(record.modules))) == [each["depth"] for each in rows]
     assert [keys.record_place(module) for module in record.modules] == [each["layer"] for each in rows]
     assert [module.stats["rms"] for module in record.modules] == [each["depth/rms"] for each in rows]
@@ -101,7 +112,7 @@ def test_the_config_of_an_experiment_holds_what_its_checkpoints_share(record):
 
 
 def test_200_layers_fit_into_the_row_that_is_promised(large):
-    made = row(large)
+    made = row(large, "full")
     histograms = {
         key: {"_type": "histogram", "values": counts, "bins": edges}
         for key, (counts, edges) in made.histograms.items()
@@ -122,7 +133,7 @@ def test_200_layers_fit_into_the_row_that_is_promised(large):
     ],
 )
 def test_where_keys_are_short_the_least_telling_statistics_are_left_out(large, most, expected):
-    made = row(large, most)
+    made = row(large, "full", most)
     kept = {key.partition("/")[0] for key in (*made.scalars, *made.histograms) if "/" in key}
     assert len(made.scalars) + len(made.histograms) <= most
     assert not kept & set(made.left_out)
@@ -135,4 +146,6 @@ def test_which_statistics_have_room_does_not_depend_on_the_values(large):
     undefined = tuple(
         replace(module, stats=FrozenMapping(dict.fromkeys(module.stats))) for module in large.modules
     )
-    assert row(large, 3_000).left_out == row(replace(large, modules=undefined), 3_000).left_out
+    assert (
+        row(large, "full", 3_000).left_out == row(replace(large, modules=undefined), "full", 3_000).left_out
+    )

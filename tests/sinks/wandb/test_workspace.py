@@ -70,18 +70,18 @@ def test_every_curve_of_a_statistic_is_in_its_section_over_the_checkpoints_step(
         for section in workspace.sections
     }
     assert found == expected
-    assert list(found)[:3] == [MODEL_SECTION, "update_ratio", "gain"]
-    assert [section.is_open for section in workspace.sections] == [True] + [False] * (len(found) - 1)
+    assert list(found)[:4] == [MODEL_SECTION, "low_frequency_fraction", "spectral_share", "update_ratio"]
+    assert [section.is_open for section in workspace.sections] == [True] * 3 + [False] * (len(found) - 3)
     for section in workspace.sections:
         assert section.panel_settings.x_axis == STEP
         assert {panel.x.name for panel in section.panels} == {STEP}
     assert [panel.title for panel in workspace.sections[1].panels] == [
-        key.removeprefix("update_ratio/") for key in expected["update_ratio"]
+        key.removeprefix("low_frequency_fraction/") for key in expected["low_frequency_fraction"]
     ]
 
 
 def test_layers_are_in_the_order_in_which_they_finish(record):
-    sections, _ = sections_of([record])
+    sections, _ = sections_of([record], "full")
     in_order = sorted(record.modules, key=lambda module: module.order)
     measured = [keys.record_place(module) for module in in_order if module.stats.get("rms") is not None]
     assert len(measured) > 10
