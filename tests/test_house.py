@@ -37,6 +37,7 @@ PUBLIC = {
     "quantities",
     "records",
     "report",
+    "sinks.tensorboard.start_page",
     "sinks.wandb",
     "wording",
 }

@@ -1,5 +1,7 @@
 """`view --tensorboard`: the real server, from its start to its end."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -34,6 +37,19 @@ def runs(address: str, wanted: set[str]) -> set[str]:
         if found == wanted or time.monotonic() > end:
             return found
         time.sleep(0.2)
+
+
+def check_start_page(address: str, path: str) -> None:
+    """Check that the browser may run the page's program, which opens the overview."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address + path, timeout=10) as answer:
+        page, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
+    [program] = re.findall(r"<script>(.*)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in policy
+    assert '"_ignoreYOutliers": "false"' in program
+    [tab] = re.findall(r'location\.replace\("(.*)"\)', program)
+    assert urllib.parse.urljoin(address + path, tab) == f"{address}#text&_smoothingWeight=0"
 
 
 def mentions(words: str) -> list[str]:
@@ -68,10 +84,11 @@ def test_the_server_runs_on_loopback_until_told_to_stop(run, captured, small, fo
     with process:
         try:
             line = process.stdout.readline()
-            found = re.fullmatch(r"TensorBoard: (http://127\.0\.0\.1:\d+/)#text&_smoothingWeight=0\n", line)
+            found = re.fullmatch(r"TensorBoard: (http://127\.0\.0\.1:\d+/)(\S+)\n", line)
             assert found, line + process.stderr.read()
             expected = {"mine"} if events else {"activation_report"}
             assert runs(found[1], expected) == expected
+            check_start_page(found[1], found[2])
             assert mentions(str(folder)) or not Path("/proc").is_dir()
         finally:
             process.send_signal(number)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 import fno_telemetry as ft
+from fno_telemetry.sinks.tensorboard import start_page
 from fno_telemetry_cli.reports_in import captures_below, reports_below
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_notes, print_results
 
@@ -32,7 +33,7 @@ def serve(path: Path, port: int, quiet: bool) -> None:
         )
     with _signals_as_interrupts(), log_dir(path) as folder, _Server(folder, port) as server:
         address = server.address()
-        print_results(f"TensorBoard: {address}{ft.TensorBoard.best_tab}")
+        print_results(f"TensorBoard: {address}{start_page.PATH}")
         if not quiet:
             without = [str(each) for each in captures_below(path) if folder == path and not has_events(each)]
             print_notes([f"not shown, without TensorBoard files: {', '.join(without)}"] if without else [])
@@ -87,7 +88,7 @@ class _Server:
 
     def __init__(self, folder: Path, port: int) -> None:
         # -P: a tensorboard.py in the working folder is not the one that is meant.
-        self._command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
+        self._command = [sys.executable, "-P", "-m", start_page.__name__, "--logdir", str(folder)]
         self._command += ["--host", "127.0.0.1", "--port", str(port), "--reload_interval", "5"]
         self._words: deque[str] = deque(maxlen=20)
 
