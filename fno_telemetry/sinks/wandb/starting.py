@@ -57,6 +57,10 @@ _QUIET: dict[str, Any] = {
 }
 
 
+# What W&B's settings hold where the process is part of no sweep and no launch job.
+_WITHOUT_A_SWEEP: dict[str, Any] = {"sweep_id": None, "sweep_param_path": None, "launch": False}
+
+
 @dataclass(frozen=True)
 class Mode:
     """The mode of runs, and a sentence that says why it is not online."""
@@ -209,7 +213,7 @@ def _init(
 
     timeouts = {"init_timeout": plan.init_timeout, "finish_timeout": plan.finish_timeout}
     known = wandb.Settings.model_fields
-    with without_error_reports():
+    with without_error_reports(), _outside_of_a_sweep():
         return wandb.init(
             entity=plan.entity,
             project=plan.project,
@@ -227,17 +231,47 @@ def _init(
         )
 
 
+@contextlib.contextmanager
+def _outside_of_a_sweep() -> Iterator[None]:
+    """Keep a run that starts here out of the sweep or launch job that the process belongs to.
+
+    In one, W&B ignores the id, the project and the entity that `init` is given: the run would be the
+    training's own, and have the hyperparameters of the sweep in its configuration.
+    """
+    session = _session()
+    settings = session.settings
+    known = type(settings).model_fields
+    kept = {name: getattr(settings, name) for name in _WITHOUT_A_SWEEP if name in known}
+    hyperparameters = getattr(session, "_sweep_config", None)
+    for name in kept:
+        setattr(settings, name, _WITHOUT_A_SWEEP[name])
+    session._sweep_config = None
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(settings, name, value)
+        session._sweep_config = hyperparameters
+
+
 def _settings() -> "Settings":
+    settings: Settings = _session().settings
+    return settings
+
+
+def _session() -> Any:
+    """Return what W&B's runs in this process have in common; SinkUnavailable when W&B does not start."""
     import wandb
     from wandb.sdk import wandb_setup
 
     # Unlike `setup`, `singleton` does not start W&B's process already, but it is not a public interface.
     find = getattr(wandb_setup, "singleton", wandb.setup)
     try:
-        settings: Settings = find().settings
-        return settings
+        session = find()
+        _ = session.settings
     except Exception as error:
         raise SinkUnavailable(f"W&B cannot start: {to_one_line(str(error), LONGEST_REASON)}") from error
+    return session
 
 
 def _why_no_credentials(settings: "Settings") -> str | None:
