@@ -6,9 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,29 @@ def records(collapse) -> list[ft.CaptureRecord]:
     return [ft.load_report(collapse.folder / "out" / f"activation_report.step{s}.json") for s in STEPS]
 
 
+@pytest.fixture(scope="module")
+def get(collapse) -> Iterator[Callable[..., Any]]:
+    """Asks the real TensorBoard server, which shows the last step."""
+
+    def are_all_there(get: Callable[..., Any]) -> bool:
+        last = [
+            get("plugin/text/text", run="out", tag=f"{tag}/text_summary") for tag in ("report", "findings")
+        ]
+        return all(texts[-1]["step"] == STEPS[-1] for texts in last)
+
+    with serving(collapse.folder / "out" / "tensorboard", are_all_there) as get:
+        yield get
+
+
+@pytest.fixture(scope="module")
+def findings(collapse) -> list[dict[str, Any]]:
+    """The findings that `diagnose --json` prints of the reports."""
+    result = call(collapse.folder, "diagnose", "out", "--json")
+    assert result.returncode == 1
+    found: list[dict[str, Any]] = json.loads(result.stdout)["findings"]
+    return found
+
+
 def numbers(record: ft.CaptureRecord) -> dict[str, float]:
     """Every defined number of a record by the key that dashboards use."""
     entries = [(keys.record_place(entry), entry.stats) for entry in (*record.modules, *record.blocks)]
@@ -89,28 +113,23 @@ def test_one_command_fills_all_three_sinks(collapse):
     assert [report["step"] for report in document["reports"]] == STEPS
 
 
-def test_tensorboards_server_shows_the_reports_numbers_at_every_step(collapse, records):
+def test_tensorboards_server_shows_the_reports_numbers_at_every_step(records, get):
     expected = [numbers(record) for record in records]
     tags = ["rms/lifter", "sample_variation/output", "spectral_share/fno_blocks/2", "p05/input"]
     tags += ["low_frequency_fraction/fno_blocks/1/spectral", "zero_fraction/cnn_refiner/0/1"]
-
-    def are_all_there(get) -> bool:
-        return get("plugin/text/text", run="out", tag="report/text_summary")[-1]["step"] == STEPS[-1]
-
-    with serving(collapse.folder / "out" / "tensorboard", are_all_there) as get:
-        assert get("runs") == ["out"]
-        counts = {f"findings/{severity}" for severity in SEVERITIES}
-        assert set(get("plugin/scalars/tags")["out"]) == {key for each in expected for key in each} | counts
-        for tag in tags:
-            points = get("plugin/scalars/scalars", run="out", tag=tag)
-            assert [step for _, step, _ in points] == STEPS
-            assert [value for _, _, value in points] == [np.float32(each[tag]) for each in expected]
-        for record in records:
-            points = get("plugin/histograms/histograms", run="out", tag="log_histogram/fno_blocks/0")
-            counts = {step: [int(count) for _, _, count in bins] for _, step, bins in points}
-            found = record.module("fno_blocks.0").log_histogram.counts
-            filled = [index for index, count in enumerate(found) if count]
-            assert counts[record.step] == list(found[filled[0] : filled[-1] + 1])
+    assert get("runs") == ["out"]
+    counts = {f"findings/{severity}" for severity in SEVERITIES}
+    assert set(get("plugin/scalars/tags")["out"]) == {key for each in expected for key in each} | counts
+    for tag in tags:
+        points = get("plugin/scalars/scalars", run="out", tag=tag)
+        assert [step for _, step, _ in points] == STEPS
+        assert [value for _, _, value in points] == [np.float32(each[tag]) for each in expected]
+    for record in records:
+        points = get("plugin/histograms/histograms", run="out", tag="log_histogram/fno_blocks/0")
+        bins_at = {step: [int(count) for _, _, count in bins] for _, step, bins in points}
+        found = record.module("fno_blocks.0").log_histogram.counts
+        filled = [index for index, count in enumerate(found) if count]
+        assert bins_at[record.step] == list(found[filled[0] : filled[-1] + 1])
 
 
 def test_wandbs_transaction_log_holds_the_reports_numbers(collapse, records):
@@ -160,10 +179,8 @@ def test_the_checkpoints_alone_tell_the_same(collapse):
     assert json.loads(result.stdout)["break_step"] == FIRST_BROKEN
 
 
-def test_diagnose_names_the_step_and_where_it_began(collapse, records):
-    result = call(collapse.folder, "diagnose", "out", "--json")
-    assert result.returncode == 1
-    first = json.loads(result.stdout)["findings"][0]
+def test_diagnose_names_the_step_and_where_it_began(records, findings):
+    first = findings[0]
     assert (first["rule"], first["severity"], first["step"]) == ("collapse_at_step", "error", FIRST_BROKEN)
     # By hand: the first layer in execution order, and the first block, whose size left the scales of before.
     at = STEPS.index(FIRST_BROKEN)
@@ -192,7 +209,7 @@ def in_words(finding: ft.Finding) -> tuple[str, ...]:
     return (finding.severity, finding.where, finding.message, finding.rule, finding.advice)
 
 
-def test_the_break_is_in_every_dashboard_at_its_step_in_the_words_of_the_terminal(collapse, records):
+def test_the_break_is_in_every_dashboard_at_its_step_in_the_words_of_the_terminal(collapse, records, get):
     broken = records[STEPS.index(FIRST_BROKEN)]
     [first] = [finding for finding in broken.findings if finding.rule == "collapse_at_step"]
     assert first == broken.findings[0]
@@ -202,18 +219,13 @@ def test_the_break_is_in_every_dashboard_at_its_step_in_the_words_of_the_termina
     assert all(" ".join(part.split()) in terminal for part in in_words(first))
     counts = [{f"findings/{name}": n for name, n in count_causes(one.findings).items()} for one in records]
     assert [each["findings/error"] for each in counts].index(1) == STEPS.index(FIRST_BROKEN)
-
-    def is_there(get) -> bool:
-        return get("plugin/text/text", run="out", tag="findings/text_summary")[-1]["step"] == STEPS[-1]
-
-    with serving(collapse.folder / "out" / "tensorboard", is_there) as get:
-        for name in SEVERITIES:
-            points = get("plugin/scalars/scalars", run="out", tag=f"findings/{name}")
-            assert [(step, value) for _, step, value in points] == [
-                (step, each[f"findings/{name}"]) for step, each in zip(STEPS, counts, strict=True)
-            ]
-        texts = get("plugin/text/text", run="out", tag="findings/text_summary")
-        [text] = [html.unescape(each["text"]) for each in texts if each["step"] == FIRST_BROKEN]
+    for name in SEVERITIES:
+        points = get("plugin/scalars/scalars", run="out", tag=f"findings/{name}")
+        assert [(step, value) for _, step, value in points] == [
+            (step, each[f"findings/{name}"]) for step, each in zip(STEPS, counts, strict=True)
+        ]
+    texts = get("plugin/text/text", run="out", tag="findings/text_summary")
+    [text] = [html.unescape(each["text"]) for each in texts if each["step"] == FIRST_BROKEN]
     shown = " ".join(re.sub("<[^>]*>", " ", text).split())
     assert all(part in shown for part in in_words(first))
 
@@ -229,8 +241,8 @@ def test_the_break_is_in_every_dashboard_at_its_step_in_the_words_of_the_termina
     assert tuple(entry[key] for key in ("severity", "layer", "message", "rule", "advice")) == in_words(first)
 
 
-def test_what_the_reports_hold_is_what_diagnose_prints(collapse, records):
-    found = json.loads(call(collapse.folder, "diagnose", "out", "--json").stdout)["findings"]
+def test_what_the_reports_hold_is_what_diagnose_prints(records, findings):
+    found = findings
     stored = [finding for record in records for finding in record.findings]
     assert {finding.id for finding in stored} == {each["id"] for each in found}
     for each in found:
