@@ -21,6 +21,8 @@ STATISTIC = "findings"
 
 NOTHING_FOUND = "nothing found"
 
+NOTHING_NEW = "nothing new since an earlier step"
+
 MODEL = "the model"
 """How a finding about the whole model names its layer."""
 
@@ -132,11 +134,33 @@ def describe_counts(findings: Iterable[Finding]) -> str:
     return ", ".join(counts) or NOTHING_FOUND
 
 
+def select_new(record: CaptureRecord) -> list[Finding]:
+    """Return the findings of a record but those that follow from findings of another record of its series."""
+    own = f"{record.label}:"
+    return [
+        finding
+        for finding in record.findings or ()
+        # The ids of a series begin with the label of the record.
+        if finding.follows_from is None
+        or finding.follows_from.startswith(own)
+        or not finding.id.startswith(own)
+    ]
+
+
+def describe_diagnosis(record: CaptureRecord) -> str:
+    """Return how many causes are new in a record; `nothing new` if it only has what was found before."""
+    new = select_new(record)
+    return NOTHING_NEW if record.findings and not new else describe_counts(new)
+
+
 def count_causes_by_key(record: CaptureRecord) -> dict[str, int]:
-    """Return the counts of causes under the keys that dashboards use; {} where nobody diagnosed."""
+    """Return the counts of causes under the keys that dashboards use; {} where nobody diagnosed.
+
+    What follows from a finding of an earlier step is counted at that step alone.
+    """
     if record.findings is None:
         return {}
-    counts = count_causes(record.findings)
+    counts = count_causes(select_new(record))
     return {keys.at(STATISTIC, severity): number for severity, number in counts.items()}
 
 

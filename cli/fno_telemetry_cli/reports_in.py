@@ -79,6 +79,20 @@ def _holds_a_report(folder: Path) -> bool:
     return False
 
 
+def refuse_two_runs(found: Iterable[tuple[Path, ft.CaptureRecord]]) -> None:
+    """Raise ReportError where two folders have a report of the same step: these are two runs."""
+    steps: dict[tuple[int, object], Path] = {}
+    for path, record in found:
+        if record.step is None:
+            continue
+        other = steps.setdefault((record.step, record.summary.get("step_kind")), path)
+        if other.resolve().parent != path.resolve().parent:
+            raise ft.ReportError(
+                f"{other} and {path} are both of {record.spelled_step}, so they are of two runs; give the "
+                "reports of one run, or compare runs: fno-telemetry compare --group"
+            )
+
+
 def _by_numbers(file: Path) -> list[tuple[int, str]]:
     """Sort names as people do: step9 before step10."""
     parts = re.split(r"(\d+)", file.name)

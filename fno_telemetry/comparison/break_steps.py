@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fno_telemetry.comparison.learning import is_learning
+from fno_telemetry.comparison.learning import count_learning, is_learning
 from fno_telemetry.comparison.pairs import compare_pair
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.thresholds import Thresholds
@@ -46,24 +46,26 @@ def find_break(records: Sequence[CaptureRecord], limits: Thresholds) -> tuple[in
     values that are not finite, dead or far beyond the network's scales are worse. The records are in the
     order of steps.
     """
+    settled, last = count_learning(records), len(records) - 1
 
     def compared(before: int, after: int, limits: Thresholds = limits) -> Comparison:
-        learning = is_learning(records[0], records[before], records[after])
-        return compare_pair(records[before], records[after], limits, learning)
+        return compare_pair(
+            records[before], records[after], limits, learning=is_learning(records, before, after)
+        )
+
+    def recovers(index: int) -> bool:
+        """Whether some earlier record is no better, which is what the run returns to."""
+        return any(
+            not compared(earlier, index).worse
+            and (earlier >= max(settled, 1) or compared(earlier, index - 1).worse)
+            for earlier in range(index - 1)
+        )
 
     # What went far beyond has not recovered while it is beyond by an ordinary factor.
     lasting = replace(limits, far=min(limits.far, limits.scale))
-    last = len(records) - 1
     for index in range(1, len(records)):
-        pair = compared(index - 1, index)
-        if not pair.worse or not compared(index - 1, last, lasting).worse:
-            continue
-        # The step before is worse than some earlier step, and this step is not: a recovery.
-        recovers = any(
-            compared(earlier, index - 1).worse and not compared(earlier, index).worse
-            for earlier in range(index - 1)
-        )
-        if not recovers:
+        worse = compared(index - 1, index).worse and compared(index - 1, last, lasting).worse
+        if worse and not recovers(index):
             # Where it began is told by ordinary changes, also where the run was still learning.
             return index, compare_pair(records[index - 1], records[index], limits)
     return None

@@ -12,8 +12,17 @@ from fno_telemetry.comparison.distances import (
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.quantities import OF_THE_TENSOR, SHARE, Quantity, by_rank, look_up
-from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value, place_name
+from fno_telemetry.records import (
+    BlockRecord,
+    CaptureRecord,
+    ModuleRecord,
+    TensorRecord,
+    Value,
+    place_name,
+)
 from fno_telemetry.wording import format_number, format_percent
+
+VARIATION = "sample_variation"
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,14 @@ def block_change(before: BlockRecord, after: BlockRecord, judgement: Judgement) 
     return LayerChange(before.name, before.call, None, "block", bool(changes), None, None, None, changes)
 
 
-def _no_longer_finite(before: ModuleRecord, after: ModuleRecord) -> Iterator[Change]:
+def output_change(before: TensorRecord | None, after: TensorRecord | None) -> LayerChange | None:
+    """Return the change of the model's output if it is no longer finite, which no module need show."""
+    if before is None or after is None or not (changes := tuple(_no_longer_finite(before, after))):
+        return None
+    return LayerChange("output", 0, None, "other", True, None, None, None, changes)
+
+
+def _no_longer_finite(before: TensorRecord, after: TensorRecord) -> Iterator[Change]:
     broken_before = _number(before.stats.get("nan_count")) + _number(before.stats.get("inf_count"))
     broken = _number(after.stats.get("nan_count")) + _number(after.stats.get("inf_count"))
     if broken and not broken_before:
@@ -123,7 +139,7 @@ def _no_longer_finite(before: ModuleRecord, after: ModuleRecord) -> Iterator[Cha
             before.stats.get("finite_fraction"),
             after.stats.get("finite_fraction"),
             "error",
-            f"{broken:.0f} values are no longer finite",
+            f"{broken:.0f} values are no longer finite" if broken > 1 else "a value is no longer finite",
         )
 
 
@@ -139,8 +155,22 @@ def _changes(
     ):
         for quantity in quantities:
             old, new = before.stats[quantity.name], after.stats[quantity.name]
-            if old is not None and new is not None:
-                yield from judge(quantity, old, new, judgement)
+            if old is None or new is None:
+                continue
+            if judge is not _different and quantity.name == VARIATION and varies_as_much(before, after):
+                continue
+            yield from judge(quantity, old, new, judgement)
+
+
+def varies_as_much(before: ModuleRecord | BlockRecord, after: ModuleRecord | BlockRecord) -> bool:
+    """Whether the samples differ by half as much as before or more, in the unit of the values.
+
+    Then a smaller sample variation, which is relative to the values, only says that their mean has grown.
+    """
+    sizes = [
+        _number(entry.stats.get("rms")) * _number(entry.stats.get(VARIATION)) for entry in (before, after)
+    ]
+    return sizes[0] > 0 and 2 * sizes[1] >= sizes[0]
 
 
 def _dead_or_far(quantity: Quantity, old: float, new: float, judgement: Judgement) -> Iterator[Change]:

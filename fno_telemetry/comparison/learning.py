@@ -3,6 +3,9 @@
 While a network learns its first steps, every layer changes by factors; one that has learned does not.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from fno_telemetry.records import CaptureRecord, Value
 
 MOVED = 0.1
@@ -29,18 +32,35 @@ def has_begun(first: CaptureRecord, record: CaptureRecord) -> bool:
     )
 
 
-def is_learning(first: CaptureRecord, before: CaptureRecord, after: CaptureRecord) -> bool:
-    """Whether the changes between two records of the run that starts with `first` are those of learning.
+def count_learning(records: Sequence[CaptureRecord]) -> int:
+    """Return the index of the record up to which a run learns to tell its samples apart.
 
-    Any change since the first record may be; later ones, where the sample variation of the output rises by
-    MOVED, as it does while a network learns to tell its samples apart, or where the run had not begun to
-    learn and its weights now move by MOVED. A loss that is known to rise by MOVED is no learning.
+    From the first record to this one, each time, the sample variation of the output rises by MOVED, or what
+    it is in the unit of the values, while the output is not larger than the input. A rise after a record
+    without one is no learning: a spike makes outputs differ, too.
     """
-    if _rises(before.summary.get("loss"), after.summary.get("loss")):
-        return False
-    if before is first or _rises(_variation(before), _variation(after)):
+    index = 0
+    for before, after in pairwise(records):
+        grows = _is_within_input(after) and _rises(_spread(before), _spread(after))
+        if not grows and not _rises(_variation(before), _variation(after)):
+            break
+        index += 1
+    return index
+
+
+def is_learning(records: Sequence[CaptureRecord], before: int, after: int) -> bool:
+    """Whether the changes between two records of a run, by their indices, are those of learning.
+
+    Where the losses are known and one is MOVED from the other, a lower loss is learning, and a higher one is
+    not. Otherwise any change since the first record may be; later ones, while the run learns to tell its
+    samples apart, or where it had not begun to learn and its weights now move by MOVED.
+    """
+    old, new = records[before].summary.get("loss"), records[after].summary.get("loss")
+    if old is not None and new is not None and _moves(old, new):
+        return bool(new < old)
+    if before == 0 or after <= count_learning(records):
         return True
-    return not has_begun(first, before) and _weights_move(before, after)
+    return not has_begun(records[0], records[before]) and _weights_move(records[before], records[after])
 
 
 def has_learned_since(baseline: CaptureRecord, record: CaptureRecord) -> bool:
@@ -61,7 +81,7 @@ def shows_learning(before: CaptureRecord, after: CaptureRecord) -> bool:
     brings it to the scale of the data.
     """
     loss, later_loss = before.summary.get("loss"), after.summary.get("loss")
-    if loss is not None and later_loss is not None and 2 * later_loss <= loss:
+    if loss is not None and later_loss is not None and 2 * later_loss <= loss > later_loss:
         return True
     return _rises(_variation(before), _variation(after), 1.0) or _comes_to_scale(before, after)
 
@@ -74,7 +94,7 @@ def _comes_to_scale(before: CaptureRecord, after: CaptureRecord) -> bool:
     if old is None or new is None or entered is None or entered_before is None:
         return False
     # A larger input alone makes the output larger.
-    return GROWN * old <= new <= entered <= 2 * entered_before
+    return 0 < GROWN * old <= new <= entered <= 2 * entered_before
 
 
 def _weights_move(before: CaptureRecord, after: CaptureRecord) -> bool:
@@ -87,7 +107,19 @@ def _moves(before: Value, after: Value) -> bool:
 
 
 def _rises(before: Value, after: Value, share: float = MOVED) -> bool:
-    return before is not None and after is not None and after - before >= share * abs(before)
+    return before is not None and after is not None and after - before >= share * abs(before) > 0
+
+
+def _spread(record: CaptureRecord) -> Value:
+    """How much samples differ in the output, in the unit of its values."""
+    variation = _variation(record)
+    rms = None if record.output is None else record.output.stats.get("rms")
+    return None if variation is None or rms is None else variation * rms
+
+
+def _is_within_input(record: CaptureRecord) -> bool:
+    entered, left = (None if e is None else e.stats.get("rms") for e in (record.input, record.output))
+    return entered is not None and left is not None and left <= entered
 
 
 def _variation(record: CaptureRecord) -> Value:

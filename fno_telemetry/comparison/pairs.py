@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fno_telemetry.comparison.changes import Judgement, LayerChange, Scales, block_change, module_change
+from fno_telemetry.comparison.changes import (
+    Judgement,
+    LayerChange,
+    Scales,
+    block_change,
+    module_change,
+    output_change,
+)
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.same_tensors import Key, find_same_tensors
 from fno_telemetry.comparison.thresholds import Thresholds
@@ -28,6 +35,9 @@ def compare_pair(
         for key, entry in new.items()
         if key in old
     )
+    left = output_change(before.output, after.output)
+    if left is not None and not any(layer.severity == "error" for layer in modules):
+        modules = (*modules, left)
     old_blocks, new_blocks = _blocks(before), _blocks(after)
     blocks = tuple(
         block_change(old_blocks[key], entry, judgement)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,13 @@ import torch
 import fno_telemetry as ft
 import train_until_collapse
 from fno_telemetry import keys
-from fno_telemetry.findings import SEVERITIES, count_causes, group_by_cause
+from fno_telemetry.findings import (
+    SEVERITIES,
+    count_causes_by_key,
+    describe_counts,
+    group_by_cause,
+    select_new,
+)
 from support import tensorboard_serving, wandb_surroundings
 from support import wandb_log as log
 
@@ -217,8 +224,11 @@ def test_the_break_is_in_every_dashboard_at_its_step_in_the_words_of_the_termina
     told = call(collapse.folder, "diagnose", "out", "--fail-on", "never")
     terminal = " ".join(told.stdout.split())
     assert all(" ".join(part.split()) in terminal for part in in_words(first))
-    counts = [{f"findings/{name}": n for name, n in count_causes(one.findings).items()} for one in records]
-    assert [each["findings/error"] for each in counts].index(1) == STEPS.index(FIRST_BROKEN)
+    counts = [count_causes_by_key(record) for record in records]
+    errors = [each["findings/error"] for each in counts]
+    assert errors.index(1) == STEPS.index(FIRST_BROKEN)
+    # Each is counted at the step at which it appeared, and as often as the terminal says.
+    assert terminal.endswith(describe_counts(chain.from_iterable(map(select_new, records))))
     for name in SEVERITIES:
         points = get("plugin/scalars/scalars", run="out", tag=f"findings/{name}")
         assert [(step, value) for _, step, value in points] == [

@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -69,7 +70,12 @@ class Alarm:
 
 
 def quiet_trained(family: str, seed: int, width: int = 16, steps: int = fault_networks.STEPS) -> nn.Module:
-    """Train a network without what its library prints."""
+    """Return a copy of a network that is trained once, without what its library prints."""
+    return copy.deepcopy(_trained_once(family, seed, width, steps))
+
+
+@cache
+def _trained_once(family: str, seed: int, width: int, steps: int) -> nn.Module:
     with contextlib.redirect_stdout(io.StringIO()):
         return fault_networks.trained(family, seed, width, steps=steps)
 

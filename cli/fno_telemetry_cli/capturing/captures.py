@@ -11,7 +11,7 @@ from fno_telemetry.diagnosis import assign_findings
 from fno_telemetry_cli.capturing.checkpoint_series import Listed
 from fno_telemetry_cli.capturing.input_batches import InputBatches
 from fno_telemetry_cli.capturing.preparing import prepare
-from fno_telemetry_cli.capturing.redaction import redact
+from fno_telemetry_cli.capturing.redaction import redact, redact_findings
 from fno_telemetry_cli.capturing.running import capture_record
 from fno_telemetry_cli.failures import Failure
 from fno_telemetry_cli.options.model import Source
@@ -64,10 +64,16 @@ class Captures:
         if not self.records:
             return
         names = [self.name_report(record) for record in self.records]
-        self.findings = ft.diagnose(*self.records, reports=names)
+        self.findings = self._diagnose(*self.records, reports=names)
         self.records = assign_findings(self.records, names, self.findings)
         for record in self.records:
             sinks.write(record)
+
+    def _diagnose(
+        self, *records: ft.CaptureRecord, reports: Sequence[str] | None = None
+    ) -> tuple[ft.Finding, ...]:
+        found = ft.diagnose(*records, reports=reports)
+        return found if self.redacted_paths is None else redact_findings(found, self.redacted_paths)
 
     def _capture(self, jobs: Sequence[Job], given: InputBatches, sinks: ft.FanOut) -> None:
         for number, job in enumerate(jobs, 1):
@@ -81,7 +87,7 @@ class Captures:
             if self.strict:
                 _refuse_unfired(record)
             if self.diagnose:
-                sinks.keep(replace(record, findings=ft.diagnose(record)))
+                sinks.keep(replace(record, findings=self._diagnose(record)))
             else:
                 sinks.write(record)
             self.records.append(record)

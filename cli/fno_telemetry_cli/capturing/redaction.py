@@ -14,14 +14,11 @@ _STAND_IN = "<path>"
 
 def redact(record: ft.CaptureRecord, paths: Iterable[Path | None]) -> ft.CaptureRecord:
     """Return the record without the command and without paths: those given, and whatever is absolute."""
-    typed = {str(form) for path in paths if path is not None for form in (path, path.absolute())}
-    # The longest first, since one may be the start of another.
-    alternatives = "|".join(re.escape(path) for path in sorted(typed, key=len, reverse=True))
-    known = re.compile(rf"(?<![\w./-])(?:{alternatives})(?![\w/-])") if typed else None
+    known = _pattern(paths)
 
     def cleaned(value: Any) -> Any:
         if isinstance(value, str):
-            return _ABSOLUTE.sub(_STAND_IN, known.sub(_STAND_IN, value) if known else value)
+            return _without_paths(value, known)
         if isinstance(value, Mapping):
             kept = {key: cleaned(part) for key, part in value.items() if key not in ("path", "command")}
             return type(record.provenance)(kept)
@@ -38,6 +35,36 @@ def redact(record: ft.CaptureRecord, paths: Iterable[Path | None]) -> ft.Capture
         errors=cleaned(record.errors),
         warnings=cleaned(record.warnings),
     )
+
+
+def redact_findings(findings: Iterable[ft.Finding], paths: Iterable[Path | None]) -> tuple[ft.Finding, ...]:
+    """Return the findings without paths: a rule of another package may say anything, also why it failed."""
+    known = _pattern(paths)
+
+    def cleaned(value: Any) -> Any:
+        return _without_paths(value, known) if isinstance(value, str) else value
+
+    return tuple(
+        replace(
+            finding,
+            message=cleaned(finding.message),
+            advice=cleaned(finding.advice),
+            evidence=type(finding.evidence)({name: cleaned(part) for name, part in finding.evidence.items()}),
+        )
+        for finding in findings
+    )
+
+
+def _pattern(paths: Iterable[Path | None]) -> re.Pattern[str] | None:
+    """Return what finds these paths in a text; None without any."""
+    typed = {str(form) for path in paths if path is not None for form in (path, path.absolute())}
+    # The longest first, since one may be the start of another.
+    alternatives = "|".join(re.escape(path) for path in sorted(typed, key=len, reverse=True))
+    return re.compile(rf"(?<![\w./-])(?:{alternatives})(?![\w/-])") if typed else None
+
+
+def _without_paths(text: str, known: re.Pattern[str] | None) -> str:
+    return _ABSOLUTE.sub(_STAND_IN, known.sub(_STAND_IN, text) if known else text)
 
 
 def _without_folders(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """`fno-telemetry compare`: what changed between reports, in which layer first, and whether it is worse."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from fno_telemetry_cli.options.model import InputOptions, NetworkOptions, Source
 from fno_telemetry_cli.options.output import DashboardOptions, PrintingOptions, WandbOptions
 from fno_telemetry_cli.options.signature import list_parameters, with_options
 from fno_telemetry_cli.replaying import Replays
-from fno_telemetry_cli.reports_in import reports_in_all
+from fno_telemetry_cli.reports_in import refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.comparison_view import comparison_document, comparison_view
 from fno_telemetry_cli.showing.findings_view import LEVELS, check_level
 from fno_telemetry_cli.showing.terminal import (
@@ -148,9 +149,14 @@ def _read_records(request: CompareRequest, command: str) -> tuple[Found, list[st
             found.append((path, _capture(source, given, command, request.printing.quiet)))
         else:
             reports, left_out = reports_in_all([path])
-            found += reports.items()
+            # Of a folder with the steps of a run, the run is its last step.
+            found += [_last(reports)] if request.judging.group and path.is_dir() else reports.items()
             notes += left_out
     return found, notes
+
+
+def _last(reports: Mapping[Path, ft.CaptureRecord]) -> tuple[Path, ft.CaptureRecord]:
+    return max(reports.items(), key=lambda item: -1 if item[1].step is None else item[1].step)
 
 
 def _capture(source: Source, given: InputBatches, command: str, quiet: bool) -> ft.CaptureRecord:
@@ -164,6 +170,8 @@ def _compare(request: CompareRequest, found: Found, limits: ft.Thresholds | None
         raise ft.ReportError(
             f"{', '.join(map(str, request.paths))}: {len(found)} report; compare needs at least two"
         )
+    if len(found) > 2 and not request.judging.group:
+        refuse_two_runs(found)
     return ft.compare(
         *(record for _, record in found),
         thresholds=limits,

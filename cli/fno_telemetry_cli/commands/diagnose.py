@@ -15,7 +15,7 @@ from fno_telemetry_cli.options.judging import DiagnosisOptions
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.options.spelling import spell_options
-from fno_telemetry_cli.reports_in import reports_in_all
+from fno_telemetry_cli.reports_in import refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.findings_view import (
     check_level,
     findings_document,
@@ -83,6 +83,7 @@ def diagnose(request: DiagnoseRequest) -> None:
 def _read(request: DiagnoseRequest) -> _Reports:
     baseline = ft.load_report(request.judging.baseline) if request.judging.baseline else None
     found, notes = reports_in_all(request.paths or ())
+    refuse_two_runs(found.items())
     if len(found) > 1 and any(record.step is None for record in found.values()):
         notes.append("these reports have no step; they are ordered by name")
     if baseline is not None and len({record.input_digest for record in (baseline, *found.values())}) > 1:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry.findings import describe_counts
+from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_new, to_one_line
 from fno_telemetry.quantities import columns
 from fno_telemetry.records import place_name
 from fno_telemetry.wording import format_number
@@ -37,7 +37,12 @@ def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
         parts += [Text(), *_fitting(_blocks(record), width)]
     found = [Text(line, style="yellow") for line in notes(record)]
     if record.findings is not None:
-        found.append(Text(f"diagnosed: {describe_counts(record.findings)}", style="bold"))
+        found.append(Text(f"diagnosed: {describe_diagnosis(record)}", style="bold"))
+        found += [
+            Text(to_one_line(str(cause.finding)))
+            for cause in group_by_cause(select_new(record))
+            if cause.finding.severity != "note"
+        ]
     return Group(*parts, *([Text(), *found] if found else []))
 
 

@@ -12,7 +12,7 @@ from fno_telemetry.diagnosis.example_records import (
     healthy_record,
     make_series,
 )
-from fno_telemetry.diagnosis.places import Place, block_places, module_places
+from fno_telemetry.diagnosis.places import Place, block_places, tensor_places
 from fno_telemetry.records import CaptureRecord
 
 
@@ -47,12 +47,15 @@ def collapse_at_step(
         and the run had not recovered in the last report. In (1), an rms within the range of rms that the
         network had just before does not count. The finding names the first layer in execution order for
         which one of these holds, or its block.
-        Learning is not a break. From the first report on, wherever the sample_variation of the output rises
-        by 10 %, and where the weights move by 10 % before the run has begun to learn, only these count,
-        unless the loss is known to rise by 10 %: (4), an rms that is a factor of `far` (100) or more beyond
-        the range just before, and a sample_variation or update_ratio that fell to 1 / `far` of its earlier
-        value. A run has begun when the loss, the sample_variation of the output or the norm of some layer's
-        weights has moved by 10 % since the first report.
+        In (2), a sample_variation does not count where the samples differ by half as much as before or more
+        in the unit of the values. Learning is not a break: from the first report on; as long as the
+        output has learned more from each report to the next (its sample_variation rose by 10 %, or
+        sample_variation · rms, with an rms of at most that of the input); where the weights
+        move by 10 % before the run has begun to learn; and where the loss is known to fall by 10 %, only (4)
+        counts, an rms that is a factor of `far` (100) or more beyond the range just before, and a
+        sample_variation or update_ratio that fell to 1 / `far` of its earlier value. That is not so where
+        the loss is known to rise by 10 %. A run has begun when the loss, the sample_variation of the output
+        or the norm of some layer's weights has moved by 10 % since the first report.
     Default: `scale` is 10, `lost` is 0.1, `dead` is 0.2 and `far` is 100, as in `compare`. They tell a step
         of healthy training from a collapse.
     False alarm when: the reports are so many steps apart that learning itself changes a layer as much.
@@ -62,7 +65,7 @@ def collapse_at_step(
     record = next((one for one in series if one.step == broken.break_step), None)
     if broken.break_step is None or record is None:
         return
-    places: list[Place[Any]] = [*block_places(record), *module_places(record)]
+    places: list[Place[Any]] = [*block_places(record), *tensor_places(record)]
     by_name = {place.name: place for place in places}
     worse = [layer for layer in (*broken.modules, *broken.blocks) if layer.severity in ("warning", "error")]
     found = [(by_name[layer.place], layer) for layer in worse if layer.place in by_name]

@@ -27,13 +27,15 @@ def input_scale(
 ) -> Iterator[Symptom]:
     """The model's input has another scale, or another mean, than in the baseline, or is not normalised.
 
-    Layers pass the scale of their input on, so what is found in them follows from this.
+    Layers pass the scale of their input on, so what is found in their values follows from this: dead layers
+    and values that are not finite only if the input is far from the baseline's.
 
     Formula: let s be the rms of the model's input, and m its |mean| / std. If the baseline has an input, one
         of (a warning)
         (1) s >= `of_baseline` (10) times its value in the baseline, or <= 1 / `of_baseline` times;
         (2) m >= `least_offset` (10), and >= `of_baseline` times its value in the baseline.
-        Without a baseline, one of (a note)
+        With s >= `large` (1000) times, or <= `small` (0.001) times, its value in the baseline, or with m >=
+        `offset` (100), the input is far from the baseline's. Without a baseline, one of (a note)
         (3) s >= `large` (1000), or s <= `small` (0.001);
         (4) m >= `offset` (100).
     Default: the rms of other healthy samples was 0.5 to 2 times that of the baseline, and m was at most 3;
@@ -61,6 +63,7 @@ def input_scale(
         then = (known.value("mean"), known.value("std"))
         message = f"has mean {_show(mean)} and standard deviation {_show(std)}; in the baseline, the mean is "
         message += f"{_show(then[0])} and the standard deviation {_show(then[1])}"
+        far = (_offset(place) or 0) >= offset
         evidence: Evidence = {
             "mean": mean,
             "std": std,
@@ -70,6 +73,7 @@ def input_scale(
     elif size and before and not 1 / of_baseline < size / before < of_baseline:
         message = f"has rms {format_number(size)}; in the baseline it is {format_number(before)} "
         message += f"(ratio: {format_number(size / before)})"
+        far = not small < size / before < large
         evidence = {"rms": size, "of_the_baseline": before}
     else:
         return
@@ -80,7 +84,9 @@ def input_scale(
         evidence=evidence,
         advice="The samples were probably not normalised as those of the baseline: subtract the same mean "
         "and divide by the same standard deviation as in training.",
-        explains=Consequences(about=("values", "finiteness", "gradients")),
+        explains=Consequences(about=("values", "finiteness", "gradients"))
+        if far
+        else Consequences(about=("values", "gradients"), but_not=("dead_layer",)),
     )
 
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from itertools import dropwhile
 from typing import Any
 
+from fno_telemetry.comparison.changes import VARIATION, varies_as_much
 from fno_telemetry.comparison.learning import shows_learning
 from fno_telemetry.comparison.trends import Trend, series_of
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_module, healthy_record, make_series
-from fno_telemetry.diagnosis.places import Place, block_places, module_places
+from fno_telemetry.diagnosis.places import Place, block_places, find_counterpart, module_places
 from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.keys import record_key
 from fno_telemetry.records import CaptureRecord
@@ -42,7 +43,8 @@ def trend(
         (3) no single step makes more than 80 % of the change.
         For each statistic, only the layer that changed most is reported. The finding is a warning if a
         sample_variation, spectral_share or update_ratio fell to `lost` (0.1) times its first value or less,
-        or if dead_channel_fraction rose by `dead` (0.2) or more, and if that also holds without the first
+        (in the unit of the values, the samples differ by less than half as much, too), or if
+        dead_channel_fraction rose by `dead` (0.2) or more, and if that also holds without the first
         reports after which the network still learned most of what it knows: the sample_variation of the
         output at least doubled after them, the loss fell to half, or the rms of the output grew by a factor
         of 5 or more to the scale of the input. Otherwise it is a note.
@@ -65,7 +67,11 @@ def trend(
             continue
         change = abs(found.last - found.first) / max(abs(found.first), abs(found.last))
         since = settled.get(found.key)
-        key = (statistic, since is not None and _is_warning(statistic, since, lost, dead))
+        warned = since is not None and _is_warning(statistic, since, lost, dead)
+        if warned and statistic == VARIATION:
+            before = find_counterpart(place, learned[0], module_places)
+            warned = before is None or not varies_as_much(before.entry, place.entry)
+        key = (statistic, warned)
         if key not in strongest or change > strongest[key][0]:
             strongest[key] = (change, found, place)
     for (statistic, warned), (_, found, place) in strongest.items():

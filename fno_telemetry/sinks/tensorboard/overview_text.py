@@ -9,8 +9,9 @@ from fno_telemetry.findings import (
     SEVERITIES,
     Cause,
     Severity,
-    describe_counts,
+    describe_diagnosis,
     group_by_cause,
+    select_new,
 )
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import CaptureRecord
@@ -52,7 +53,7 @@ class Earlier:
     def add(self, record: CaptureRecord) -> None:
         """Add a record; its notes are not kept, as a note that still holds is in the next record too."""
         when = _when(record)
-        causes = group_by_cause(record.findings or ())
+        causes = group_by_cause(select_new(record))
         for severity in {cause.finding.severity for cause in causes} - {"note"}:
             self.steps.setdefault(severity, []).append(when)
         found = _find_worst(causes)
@@ -76,7 +77,7 @@ def _verdict(record: CaptureRecord) -> str:
             f"**{when}: not diagnosed.** Capture with `--diagnose`, or run `fno-telemetry diagnose` with the "
             "folder of the reports."
         )
-    return f"**{when}: {describe_counts(record.findings)}**"
+    return f"**{when}: {describe_diagnosis(record)}**"
 
 
 def _earlier_steps(earlier: Earlier) -> Iterator[str]:
