@@ -4,10 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import fno_telemetry as ft
+from fno_telemetry import report
 from fno_telemetry_cli.app import main
 
 
@@ -191,3 +194,33 @@ def test_comparing_reports_loads_no_torch(reports):
     verdict, loaded = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
     assert verdict.startswith("different, not worse")
     assert not {"torch", "tensorboard", "wandb"} & set(loaded.split())
+
+
+def runs_of_two_steps(reports: tuple[Path, Path]) -> None:
+    """Write folders `well` and `ill` with the steps 0 and 10; the second run ends with dead channels."""
+    for name, last in (("well", 0.0), ("ill", 1.0)):
+        for step, dead in ((0, 0.0), (10, last)):
+            record = ft.load_report(reports[0])
+            layer = record.modules[3]
+            sick = replace(layer, stats=type(layer.stats)({**layer.stats, "dead_channel_fraction": dead}))
+            modules = tuple(sick if module is layer else module for module in record.modules)
+            summary = {**record.summary, "checkpoint_step": step, "step_kind": "step"}
+            changed = replace(record, modules=modules, summary=type(record.summary)(summary))
+            report.write(changed, Path(name, f"activation_report.step{step}.json"))
+
+
+def test_a_run_of_a_group_is_the_last_step_of_its_folder(run, reports):
+    runs_of_two_steps(reports)
+    result = run("compare", "--group", "well", "ill")
+    assert result.code == 1
+    assert result.out.startswith("1 of 1 runs are worse than the baseline")
+    assert run("compare", "--group", "well", "well").code == 0
+
+
+@pytest.mark.parametrize("command", ["compare", "diagnose"])
+def test_two_runs_are_not_taken_as_one(run, reports, command):
+    runs_of_two_steps(reports)
+    result = run(command, "well", "ill")
+    assert (result.code, result.out) == (2, "")
+    assert "are both of step 0, so they are of two runs" in result.err
+    assert "compare --group" in result.err

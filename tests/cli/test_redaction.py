@@ -9,6 +9,8 @@ import torch
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
+from fno_telemetry.records import FrozenMapping
+from fno_telemetry_cli.capturing.redaction import redact_findings
 
 
 @pytest.fixture
@@ -90,3 +92,17 @@ def test_paths_in_what_went_wrong_go_too(run, folder, monkeypatch):
     assert run(*line, "--redact").code == 0
     record = ft.load_report("out/activation_report.json")
     assert {entry["reason"] for entry in record.errors} == {"OSError: cannot read <path> or <path>"}
+
+
+def test_a_finding_holds_no_path_whatever_a_rule_says():
+    pathless = {"id": "a", "rule": "r", "severity": "note", "layer": None, "step": None, "report": None}
+    finding = ft.Finding(
+        **pathless,
+        message="failed: FileNotFoundError: '/secret/table.csv' of home/train.npz",
+        evidence=FrozenMapping({"file": "/secret/table.csv", "rms": 1.0}),
+        advice="look into ~/rules",
+    )
+    [cleaned] = redact_findings([finding], [Path("home/train.npz"), None])
+    assert cleaned.message == "failed: FileNotFoundError: '<path>' of <path>"
+    assert dict(cleaned.evidence) == {"file": "<path>", "rms": 1.0}
+    assert cleaned.advice == "look into <path>"

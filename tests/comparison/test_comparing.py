@@ -315,3 +315,58 @@ def test_a_pair_with_an_untrained_report_is_judged_like_the_start_of_a_run(
     assert not compare(before, after, after, group=True).worse
     later = replace(before, summary=freeze_mapping({**before.summary, "checkpoint_step": 5}))
     assert compare(later, after).worse
+
+
+def outputs(make_module: MakeModule, make_record: MakeRecord, *steps: tuple[float, float]) -> list:
+    """Return a run with these rms of a layer, and these sample variations of the output, whose rms is 0.5."""
+    found = []
+    for step, (rms, variation) in enumerate(steps):
+        record = make_record(make_module("a", rms=rms), make_module("b", 1), step=10 * step)
+        output = make_module("head", rms=0.5, sample_variation=variation)
+        found.append(replace(record, output=output, input=make_module("input", rms=1.0)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("steps", "step"),
+    [
+        # The layer grows while the run learns to tell its samples apart.
+        (((0.05, 0.02), (0.05, 0.1), (20.0, 0.4), (21.0, 0.41)), None),
+        # A spike makes the outputs differ as well, but after a record at which they did not.
+        (((0.05, 0.02), (0.05, 0.1), (0.05, 0.1), (20.0, 0.4), (21.0, 0.4)), 30),
+    ],
+)
+def test_outputs_that_differ_more_are_learning_only_from_the_start_on(
+    make_module: MakeModule, make_record: MakeRecord, steps: tuple, step: int | None
+) -> None:
+    assert compare(*outputs(make_module, make_record, *steps)).break_step == step
+
+
+def test_the_way_back_from_a_spike_is_no_break(make_module: MakeModule, make_record: MakeRecord) -> None:
+    variations = (0.2, 0.1, 0.06, 0.06, 0.3, 0.02, 0.02)
+    records = [
+        make_record(make_module("a", sample_variation=value), step=step)
+        for step, value in enumerate(variations)
+    ]
+    assert compare(*records).break_step is None
+
+
+def test_samples_that_differ_as_much_as_before_around_a_larger_mean_are_not_worse(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    before = make_record(make_module("a", rms=1.0, sample_variation=0.2), make_module("b", 1, rms=30.0))
+    grown = make_record(make_module("a", rms=20.0, sample_variation=0.01), make_module("b", 1, rms=30.0))
+    lost = make_record(make_module("a", rms=1.0, sample_variation=0.01), make_module("b", 1, rms=30.0))
+    assert not compare(before, grown).worse
+    assert compare(before, lost).worse
+
+
+def test_an_output_that_is_no_longer_finite_is_worse_whatever_the_modules(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    before, after = (
+        replace(make_record(), output=make_module("output", nan_count=count)) for count in (0, 1)
+    )
+    found = compare(before, after)
+    assert (found.severity, found.first_diverging) == ("error", "output")
+    assert "in output, a value is no longer finite" in found.verdict

@@ -298,6 +298,24 @@ def test_an_input_of_another_scale_explains_what_layers_pass_on(record):
     assert [finding.severity for finding in diagnose(scaled) if finding.layer == "input"] == ["note"]
 
 
+@pytest.mark.parametrize("stats", [{"sample_variation": 0.0}, {"rms": 0.0, "sample_variation": None}])
+def test_a_series_that_never_returns_anything_is_diagnosed(record, stats):
+    dead = example_records.change_output(record, **stats)
+    series = example_records.make_series(dead, dead, dead)
+    assert "trend" not in {finding.rule for finding in diagnose(*series)}
+    # Two outputs that are zero do not show that anything was learned.
+    loud = example_records.change_module(dead, "blocks.1.local", rms=40.0)
+    assert "exploding_activations" in {finding.rule for finding in diagnose(loud, baseline=dead)}
+
+
+def test_an_input_that_is_not_far_off_does_not_explain_what_is_not_finite(record):
+    sick = example_records.change_module(record, "blocks.1.local", nan_count=7, finite_fraction=0.9)
+    near, far = (example_records.change_input(sick, rms=rms, std=rms) for rms in (12.0, 1e4))
+    causes = [cause for cause, _ in roots(diagnose(near, baseline=record))]
+    assert causes[0] == "non_finite"
+    assert [cause for cause, _ in roots(diagnose(far, baseline=record))] == ["input_scale"]
+
+
 def zero_start(record):
     return example_records.change_module(record, "blocks.1.local", rms=0.0, weight_norm=0.0)
 
