@@ -60,7 +60,10 @@ class Finding:
     @property
     def when(self) -> str:
         """The step, or the report where the step is unknown, which tells findings over a series apart."""
-        return str(self.report) if self.step is None else spell_step(self.step, None)
+        if self.step is None:
+            return str(self.report)
+        # In a series an id begins with the label of its record.
+        return spell_step(self.step, "epoch" if self.id.startswith(f"epoch{self.step}:") else None)
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.where}: {self.message} ({self.rule})"

@@ -103,6 +103,8 @@ def read_document(path: str | Path) -> dict[str, Any]:
         document = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except FileNotFoundError:
         raise ReportError(f"{path}: no such file; `fno-telemetry capture` writes reports") from None
+    except IsADirectoryError:
+        raise ReportError(f"{path}: a folder; expected the file of one report in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(f"{path}: cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:

@@ -244,6 +244,11 @@ def test_one_report_is_not_a_comparison(make_record: MakeRecord) -> None:
         compare(make_record())
 
 
+def test_a_list_of_records_is_refused_with_what_to_do(make_record: MakeRecord) -> None:
+    with pytest.raises(OptionError, match=r"given a list; expected records.*each as an argument of its own"):
+        compare([make_record(), make_record()])
+
+
 def test_thresholds_come_from_a_file(tmp_path, make_module: MakeModule, make_record: MakeRecord) -> None:
     path = tmp_path / "limits.toml"
     path.write_text("[compare]\nscale = 100\n")

@@ -333,6 +333,15 @@ def test_a_layer_that_starts_at_zero_is_a_note_unless_it_never_moves(record):
     assert {f.severity for f in diagnose(*relapsed) if f.rule == "dead_layer"} == {"error"}
 
 
+def test_a_finding_of_an_epoch_is_at_an_epoch(record):
+    dead = example_records.change_module(record, "blocks.1.local", dead_channel_fraction=0.1)
+    epochs = [
+        replace(one, summary=freeze_mapping({**one.summary, "checkpoint_step": index, "step_kind": "epoch"}))
+        for index, one in enumerate((record, dead))
+    ]
+    assert [finding.when for finding in diagnose(*epochs)] == ["epoch 1"]
+
+
 def test_records_get_the_findings_about_them_in_the_same_words(record):
     broken = example_records.change_module(record, "blocks.1.local", rms=40.0, dead_channel_fraction=0.5)
     series = example_records.make_series(record, record, broken, broken)

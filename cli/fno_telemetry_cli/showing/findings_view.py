@@ -19,7 +19,7 @@ from fno_telemetry.findings import (
 )
 from fno_telemetry.wording import hint_at_names
 from fno_telemetry_cli.options.spelling import spell_options
-from fno_telemetry_cli.showing.tables import format_count
+from fno_telemetry_cli.showing.tables import format_count, some
 
 LEVELS = (*SEVERITIES, "never")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
@@ -95,7 +95,7 @@ def _notes(notes: Sequence[ft.Finding]) -> Iterator[RenderableType]:
     by_rule: dict[str, list[ft.Finding]] = {}
     for note in notes:
         by_rule.setdefault(note.rule, []).append(note)
-    for same in by_rule.values():
-        layers = list(dict.fromkeys(note.layer for note in same))
-        more = f"; and {format_count(len(layers) - 1, 'more layer')}" if len(layers) > 1 else ""
-        yield _line(same[0], more, several=False)
+    for first, *rest in by_rule.values():
+        layers = some(list(dict.fromkeys(to_one_line(note.where) for note in rest)))
+        more = f"; and {format_count(len(rest), 'more note')} of this rule, in {layers}" if rest else ""
+        yield _line(first, more, several=False)
