@@ -87,7 +87,7 @@ class Judgement:
     """How the changes between two records are judged.
 
     `scales` are those of the network before; `stored` are the quantities of other packages in the records.
-    `learning`: whether the network had not begun to learn before, so that only values that are dead or far
+    `learning`: whether the changes are those of learning, so that only values that are dead or far
     beyond its scales are worse.
     """
 

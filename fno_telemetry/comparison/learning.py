@@ -9,7 +9,7 @@ from itertools import pairwise
 from fno_telemetry.records import CaptureRecord, Value
 
 MOVED = 0.1
-"""Relative change of the loss, the output's sample variation or a layer's weights once a run has begun."""
+"""The relative change of the loss, or of the output's sample variation, that tells learning."""
 
 GROWN = 5.0
 
@@ -17,19 +17,6 @@ GROWN = 5.0
 def is_untrained(record: CaptureRecord) -> bool:
     """Whether the record says that no optimiser step was made: untrained weights, or step 0."""
     return record.step == 0 or str(record.summary.get("weights")).startswith("untrained")
-
-
-def has_begun(first: CaptureRecord, record: CaptureRecord) -> bool:
-    """Whether a run whose first record is `first` has begun to learn at `record`.
-
-    The loss, the sample variation of the output or the norm of some layer's weights has left its first value
-    by MOVED. The numbers of steps say nothing: one run has learned at step 20, another not at step 2,000.
-    """
-    return (
-        _moves(first.summary.get("loss"), record.summary.get("loss"))
-        or _moves(_variation(first), _variation(record))
-        or _weights_move(first, record)
-    )
 
 
 def count_learning(records: Sequence[CaptureRecord]) -> int:
@@ -52,15 +39,13 @@ def is_learning(records: Sequence[CaptureRecord], before: int, after: int) -> bo
     """Whether the changes between two records of a run, by their indices, are those of learning.
 
     Where the losses are known and one is MOVED from the other, a lower loss is learning, and a higher one is
-    not. Otherwise any change since the first record may be; later ones, while the run learns to tell its
-    samples apart, or where it had not begun to learn and its weights now move by MOVED.
+    not. Otherwise any change since the first record may be, and later ones while the run learns to tell its
+    samples apart. The numbers of steps say nothing: one run has learned at step 20, another not at 2,000.
     """
     old, new = records[before].summary.get("loss"), records[after].summary.get("loss")
     if old is not None and new is not None and _moves(old, new):
         return bool(new < old)
-    if before == 0 or after <= count_learning(records):
-        return True
-    return not has_begun(records[0], records[before]) and _weights_move(records[before], records[after])
+    return before == 0 or after <= count_learning(records)
 
 
 def has_learned_since(baseline: CaptureRecord, record: CaptureRecord) -> bool:
@@ -95,11 +80,6 @@ def _comes_to_scale(before: CaptureRecord, after: CaptureRecord) -> bool:
         return False
     # A larger input alone makes the output larger.
     return 0 < GROWN * old <= new <= entered <= 2 * entered_before
-
-
-def _weights_move(before: CaptureRecord, after: CaptureRecord) -> bool:
-    norms = {module.place: module.stats.get("weight_norm") for module in before.modules}
-    return any(_moves(norms.get(module.place), module.stats.get("weight_norm")) for module in after.modules)
 
 
 def _moves(before: Value, after: Value) -> bool:

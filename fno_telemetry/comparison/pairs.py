@@ -23,7 +23,7 @@ def compare_pair(
 ) -> Comparison:
     """Compare a record with an earlier one, layer by layer.
 
-    With `learning`, the network had not begun to learn before: only values that are no longer finite, dead or
+    With `learning`, the changes are those of learning: only values that are no longer finite, dead or
     far beyond its scales are worse.
     """
     stored = (*after.quantities, *before.quantities)

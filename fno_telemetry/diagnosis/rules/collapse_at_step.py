@@ -48,14 +48,12 @@ def collapse_at_step(
         network had just before does not count. The finding names the first layer in execution order for
         which one of these holds, or its block.
         In (2), a sample_variation does not count where the samples differ by half as much as before or more
-        in the unit of the values. Learning is not a break: from the first report on; as long as the
-        output has learned more from each report to the next (its sample_variation rose by 10 %, or
-        sample_variation · rms, with an rms of at most that of the input); where the weights
-        move by 10 % before the run has begun to learn; and where the loss is known to fall by 10 %, only (4)
-        counts, an rms that is a factor of `far` (100) or more beyond the range just before, and a
-        sample_variation or update_ratio that fell to 1 / `far` of its earlier value. That is not so where
-        the loss is known to rise by 10 %. A run has begun when the loss, the sample_variation of the output
-        or the norm of some layer's weights has moved by 10 % since the first report.
+        in the unit of the values. Learning is not a break: from the first report on; as long as the output
+        has learned more from each report to the next (its sample_variation rose by 10 %, or
+        sample_variation · rms, with an rms of at most that of the input); and where the loss is known to fall
+        by 10 %, only (4) counts, an rms that is a factor of `far` (100) or more beyond the range just before,
+        and a sample_variation or update_ratio that fell to 1 / `far` of its earlier value. That is not so
+        where the loss is known to rise by 10 %.
     Default: `scale` is 10, `lost` is 0.1, `dead` is 0.2 and `far` is 100, as in `compare`. They tell a step
         of healthy training from a collapse.
     False alarm when: the reports are so many steps apart that learning itself changes a layer as much.
