@@ -1,6 +1,6 @@
 """`fno-telemetry compare`: what changed between reports, in which layer first, and whether it is worse."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,14 +149,9 @@ def _read_records(request: CompareRequest, command: str) -> tuple[Found, list[st
             found.append((path, _capture(source, given, command, request.printing.quiet)))
         else:
             reports, left_out = reports_in_all([path])
-            # Of a folder with the steps of a run, the run is its last step.
-            found += [_last(reports)] if request.judging.group and path.is_dir() else reports.items()
+            found += reports.items()
             notes += left_out
     return found, notes
-
-
-def _last(reports: Mapping[Path, ft.CaptureRecord]) -> tuple[Path, ft.CaptureRecord]:
-    return max(reports.items(), key=lambda item: -1 if item[1].step is None else item[1].step)
 
 
 def _capture(source: Source, given: InputBatches, command: str, quiet: bool) -> ft.CaptureRecord:
@@ -173,11 +168,23 @@ def _compare(request: CompareRequest, found: Found, limits: ft.Thresholds | None
     if len(found) > 2 and not request.judging.group:
         refuse_two_runs(found)
     return ft.compare(
-        *(record for _, record in found),
+        *(_runs(request.paths, found) if request.judging.group else (record for _, record in found)),
         thresholds=limits,
         allow_different_input=request.judging.allow_different_input,
         group=request.judging.group,
     )
+
+
+def _runs(paths: Iterable[Path], found: Found) -> Iterator[ft.CaptureRecord]:
+    """Yield a record for each run: of a folder with steps, that of the last one."""
+    for path in paths:
+        # By file, since a path may be given twice.
+        records = [*{file: record for file, record in found if path in (file, file.parent)}.values()]
+        # Reports without a step are runs of their own, such as several seeds in one folder.
+        if path.is_dir() and all(record.step is not None for record in records):
+            yield max(records, key=lambda record: record.step or 0)
+        else:
+            yield from records
 
 
 def _failures(outcome: Outcome | None) -> dict[str, str]:
