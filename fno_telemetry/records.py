@@ -3,12 +3,12 @@
 `None` means undefined; `reasons` then has the reason under the same name.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fno_telemetry import record_text
-from fno_telemetry.errors import PlaceNotFound
+from fno_telemetry.errors import OptionError, PlaceNotFound
 from fno_telemetry.quantities import Quantity, look_up
 from fno_telemetry.wording import find_near_names
 
@@ -87,6 +87,17 @@ def freeze(value: Any) -> Any:
 def freeze_mapping(items: Mapping[str, Any]) -> "FrozenMapping[Any]":
     """Return `freeze(items)` for a mapping."""
     return FrozenMapping({key: freeze(item) for key, item in items.items()})
+
+
+def require_records(function: str, given: Iterable[object]) -> None:
+    """Raise OptionError, which names the function, if one of its arguments is no record."""
+    for each in given:
+        if not isinstance(each, CaptureRecord):
+            unpack = ", each as an argument of its own" if isinstance(each, list | tuple) else ""
+            raise OptionError(
+                f"`{function}` was given a {type(each).__name__}; expected records, as from ft.capture or "
+                f"ft.load_report{unpack}"
+            )
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def capture(
 
 
 def _add_step(summary: Mapping[str, Any], step: SupportsIndex | None) -> Mapping[str, Any]:
-    """Return the summary with the step given beside it."""
+    """Return the summary with the given step in it."""
     if step is None:
         return summary
     number = _check_step(step)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-_NEAR, _FEW, _MOST = 3, 16, 40  # names that a message lists: near ones, beside near ones, without near ones
+_NEAR, _FEW, _MOST = 3, 16, 40  # names that a message lists: near ones, next to near ones, without near ones
 _PART = 3  # letters of a name that is near because another one contains it
 _DIGITS = 3
 _MOST_DIGITS = 6

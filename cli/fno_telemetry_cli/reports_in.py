@@ -72,7 +72,7 @@ def _nothing_in(folder: Path) -> str:
 
 def _holds_a_report(folder: Path) -> bool:
     for file in folder.glob("*.json"):
-        # What is closed to us, and what is no file, is no report.
+        # A folder of that name, or a file that cannot be read, is skipped.
         with contextlib.suppress(OSError), file.open("rb") as opened:
             if _REPORT in opened.read(_HEAD):
                 return True

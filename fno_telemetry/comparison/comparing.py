@@ -9,8 +9,8 @@ from fno_telemetry.comparison.pairs import compare_pair
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.run_groups import compare_runs
 from fno_telemetry.comparison.thresholds import Thresholds
-from fno_telemetry.errors import OptionError, ReportError
-from fno_telemetry.records import CaptureRecord
+from fno_telemetry.errors import ReportError
+from fno_telemetry.records import CaptureRecord, require_records
 from fno_telemetry.wording import format_number
 
 LARGE_RATIO = 2.0
@@ -41,13 +41,7 @@ def compare(
         ReportError: there is no second record; inputs or numbers of samples differ without
             `allow_different_input`; a series mixes different kinds of steps.
     """
-    for given in (first, *others):
-        if not isinstance(given, CaptureRecord):
-            unpack = ", each as an argument of its own" if isinstance(given, list | tuple) else ""
-            raise OptionError(
-                f"`compare` was given a {type(given).__name__}; expected records, as from ft.capture or "
-                f"ft.load_report{unpack}"
-            )
+    require_records("compare", (first, *others))
     if not others:
         raise ReportError("compare needs at least two reports")
     limits = thresholds or Thresholds()

@@ -10,9 +10,9 @@ from fno_telemetry.diagnosis.causes import sort_by_cause
 from fno_telemetry.diagnosis.contract import Rule, Symptom, Topic
 from fno_telemetry.diagnosis.installed_rules import load_rules
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
-from fno_telemetry.errors import OptionError, ReportError
+from fno_telemetry.errors import ReportError
 from fno_telemetry.findings import SEVERITIES, Cause, Finding, group_by_cause
-from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_step
+from fno_telemetry.records import CaptureRecord, FrozenMapping, require_records, spell_step
 
 _Symptoms = dict[Rule, list[Symptom]]
 
@@ -43,8 +43,7 @@ def diagnose(
     """
     if not records:
         raise ReportError("`diagnose` needs at least one report")
-    for given in (*records, *([baseline] if baseline is not None else [])):
-        _check_record(given)
+    require_records("diagnose", [*records, *([baseline] if baseline is not None else [])])
     report_of = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
     limits = check_thresholds(thresholds or {})
     loaded, failures = load_rules(rules)
@@ -90,15 +89,6 @@ def assign_findings(
         replace(record, findings=tuple(of_report[name]))
         for record, name in zip(records, reports, strict=True)
     ]
-
-
-def _check_record(given: object) -> None:
-    if not isinstance(given, CaptureRecord):
-        unpack = ", each as an argument of its own" if isinstance(given, list | tuple) else ""
-        raise OptionError(
-            f"`diagnose` was given a {type(given).__name__}; expected records, as from ft.capture or "
-            f"ft.load_report{unpack}"
-        )
 
 
 def _refuse_other_networks(records: Sequence[CaptureRecord]) -> None:

@@ -279,7 +279,7 @@ def test_a_wrong_threshold_file_is_one_line(tmp_path, text: str) -> None:
 
 
 def learning_run(make_module: MakeModule, make_record: MakeRecord, *sizes: float, **losses: tuple) -> list:
-    """Return a run whose first layer has these rms, beside one of rms 1; and, if given, these losses."""
+    """Return a run whose first layer has these rms, and the second one rms 1; if given, with these losses."""
     records = []
     for step, rms in enumerate(sizes):
         record = make_record(make_module("a", rms=rms), make_module("b", 1), step=10 * step)

@@ -45,6 +45,19 @@ def test_a_healthy_network_has_no_warning(family):
             assert [str(finding) for finding in findings if finding.severity != "note"] == []
 
 
+def test_a_run_that_learns_is_not_said_to_break():
+    records = [record for record, _ in fault_harness.run("fno", SEED)]
+    assert [str(finding) for finding in ft.diagnose(*records) if finding.severity != "note"] == []
+    assert not ft.compare(*records).worse
+
+
+def test_a_spike_of_the_rate_is_a_break_right_after_the_start_and_later():
+    outcomes = list(fault_harness.spikes("fno", SEED))
+    assert [(one.fault, one.counts, one.found, one.right) for one in outcomes] == [
+        (f"rate spikes at step {step}", True, True, True) for step, _ in fault_harness.SPIKES
+    ]
+
+
 def test_modes_beyond_the_resolution_are_noted_of_every_spectral_layer():
     network = plugins.load("architectures", "fno").build(C=1, modes=24, hidden_channels=8, fno_blocks=2)
     findings = ft.diagnose(ft.capture(network.eval(), fault_networks.held_out(SEED)))

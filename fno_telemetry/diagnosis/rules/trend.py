@@ -43,11 +43,11 @@ def trend(
         (3) no single step makes more than 80 % of the change.
         For each statistic, only the layer that changed most is reported. The finding is a warning if a
         sample_variation, spectral_share or update_ratio fell to `lost` (0.1) times its first value or less,
-        (in the unit of the values, the samples differ by less than half as much, too), or if
-        dead_channel_fraction rose by `dead` (0.2) or more, and if that also holds without the first
-        reports after which the network still learned most of what it knows: the sample_variation of the
-        output at least doubled after them, the loss fell to half, or the rms of the output grew by a factor
-        of 5 or more to the scale of the input. Otherwise it is a note.
+        or if dead_channel_fraction rose by `dead` (0.2) or more. Otherwise it is a note. The first reports
+        are left out of this if the network learned most of what it knows after them: the sample_variation
+        of the output at least doubled, the loss fell to half, or the rms of the output grew by a factor of 5
+        or more to the scale of the input. A sample_variation is no warning if the samples still differ by
+        half as much as before in the unit of the values.
     Default: `least_change` is 0.2, `lost` is 0.1 and `dead` is 0.2, so that normal learning gives only notes.
     False alarm when: a schedule changes the statistic on purpose, for example by switching on modes one after
         another.

@@ -1,7 +1,7 @@
 """Writes records into one W&B run, whoever owns it."""
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fno_telemetry import files, report
-from fno_telemetry.findings import STATISTIC, to_one_line
+from fno_telemetry.findings import STATISTIC, count_causes_by_key, to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import findings_table, rows
@@ -54,6 +54,7 @@ class Feed:
         self._reports: deque[tuple[Path, CaptureRecord]] = deque()
         self._findings: deque[list[Any]] = deque(maxlen=MOST_ROWS)
         self._layers = LayersTable()
+        self._causes: Counter[str] = Counter()
         self._most_reports = most_reports
         self._kept = 0
 
@@ -75,6 +76,7 @@ class Feed:
         # No step=: one smaller than the run's own would drop the row.
         self.run.log(values, commit=commit)
         self._findings += findings_table.table_rows(record)
+        self._causes.update(count_causes_by_key(record))
         self._layers.add(record)
         alert = findings_table.alert(record) if self._alerts else None
         if alert is not None:
@@ -108,6 +110,7 @@ class Feed:
         lacks = []
         for what, log in (
             ("report", self._log_reports),
+            ("counts of findings in its summary", self._sum_findings),
             ("table of findings", partial(self._log_table, found, commit)),
             ("table of layers", partial(self._log_table, self._layers.take(), commit)),
         ):
@@ -116,6 +119,11 @@ class Feed:
             except Exception as error:  # noqa: BLE001 - the rows are written; W&B may raise anything
                 lacks.append((what, to_one_line(str(error), LONGEST_REASON)))
         return lacks
+
+    def _sum_findings(self) -> None:
+        """Put the counts of all records into the run's summary; the last row would hide an earlier break."""
+        if self._causes:
+            self.run.summary.update(self._causes)
 
     @property
     def _folder(self) -> Path:

@@ -51,11 +51,11 @@ def make_table(rows: Sequence[Sequence[Any]]) -> Table:
 
 
 def alert(record: CaptureRecord) -> Alert | None:
-    """Return the alert for a record with a cause that is an error or a warning; None for any other.
+    """Return the alert for a record with a new cause that is an error or a warning; None for any other.
 
     The text is a line for each of the first causes: severity, layer and message, no evidence and no path.
     """
-    causes = [cause.finding for cause in findings.group_by_cause(record.findings or ())]
+    causes = [cause.finding for cause in findings.group_by_cause(findings.select_new(record))]
     severe = [cause for cause in causes if cause.severity in _LEVELS]
     # The errors first, and otherwise in the record's order.
     severe.sort(key=lambda cause: -findings.SEVERITIES.index(cause.severity))
