@@ -8,7 +8,7 @@
     ├── OptionError           an option or argument has a value that cannot be used
     ├── ReportError           a report cannot be read or written
     ├── PluginNotFound        no sink, statistic or architecture has this name
-    ├── PlaceNotFound         a record has no module or block of this name; a KeyError
+    ├── NameNotFound          a record has no module, block or number of this name; a KeyError
     └── SinkUnavailable       a sink cannot be opened
         └── MissingExtra      because an optional package is not installed
 
@@ -51,8 +51,8 @@ class PluginNotFound(TelemetryError):
     """No sink, statistic or architecture is known by this name."""
 
 
-class PlaceNotFound(TelemetryError, KeyError):
-    """A record has no module or block of this name; the text has what there is instead."""
+class NameNotFound(TelemetryError, KeyError):
+    """A record has no module, block or number of this name; the text has what there is instead."""
 
     def __str__(self) -> str:
         # That of KeyError puts its message into quotes.

@@ -5,12 +5,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from fno_telemetry import record_text
-from fno_telemetry.errors import OptionError, PlaceNotFound
+from fno_telemetry.errors import NameNotFound, OptionError
 from fno_telemetry.quantities import Quantity, look_up
-from fno_telemetry.wording import find_near_names
+from fno_telemetry.wording import find_near_names, hint_at_names
 
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
@@ -33,11 +33,15 @@ Value = int | float | None
 _NAMES_SHOWN = 5
 
 V = TypeVar("V", covariant=True)
+D = TypeVar("D")
 _Placed = TypeVar("_Placed", "ModuleRecord", "BlockRecord")
 
 
 class FrozenMapping(Mapping[str, V]):
-    """A read-only mapping that equals any mapping with the same items and can be pickled."""
+    """A read-only mapping that equals any mapping with the same items and can be pickled.
+
+    A key that is not there is a NameNotFound, which is a KeyError, with the keys that are most like it.
+    """
 
     __slots__ = ("_items",)
 
@@ -45,7 +49,24 @@ class FrozenMapping(Mapping[str, V]):
         self._items = dict(items or {})
 
     def __getitem__(self, key: str) -> V:
-        return self._items[key]
+        try:
+            return self._items[key]
+        except KeyError:
+            raise NameNotFound(f"no {key!r} here. {hint_at_names(str(key), self._items)}") from None
+
+    # Those of Mapping would make the text of the error each time that a key is missing.
+    @overload
+    def get(self, key: str, /) -> V | None: ...
+
+    @overload
+    def get(self, key: str, /, default: D) -> V | D: ...
+
+    def get(self, key: str, /, default: D | None = None) -> V | D | None:
+        """Return the value of a key, or the default."""
+        return self._items.get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -328,7 +349,7 @@ class CaptureRecord:
         return record_text.describe_capture(self)
 
     def _find(self, records: Sequence[_Placed], kind: str, name: str, place: str) -> _Placed:
-        """Return the record at a place; PlaceNotFound names what there is instead."""
+        """Return the record at a place; NameNotFound names what there is instead."""
         places = {record.place: record for record in records}
         if place in (name, ROOT) and place in places:
             return places[place]
@@ -346,7 +367,7 @@ class CaptureRecord:
             hint = f"it has no {kind}s"
         else:
             hint = f"similar: {', '.join(find_near_names(place, places, least_likeness=0))}"
-        raise PlaceNotFound(f"no {kind} {place!r} in this record; {hint}")
+        raise NameNotFound(f"no {kind} {place!r} in this record; {hint}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -235,3 +235,15 @@ def test_a_number_that_a_module_does_not_have_is_none_in_its_row(record, example
     # A statistic that is called like a column of our own does not replace it.
     assert (rows[0]["shape"], rows[0]["stats.shape"]) == ((4, 2, 8, 8), 3.0)
     assert next(row for row in rows if row["name"] == "dead")["tail_ratio"] is None
+
+
+def test_a_number_that_is_not_there_is_a_key_error_with_near_names(record):
+    stats = record.modules[0].stats
+    with pytest.raises(KeyError) as caught:
+        stats["low_freq_fraction"]
+    assert str(caught.value).startswith("no 'low_freq_fraction' here. Did you mean low_frequency_fraction")
+    assert isinstance(caught.value, ft.TelemetryError)
+    assert stats.get("low_freq_fraction") is None
+    assert stats.get("low_freq_fraction", 3.0) == 3.0
+    assert "low_freq_fraction" not in stats
+    assert stats.get("rms") == stats["rms"]

@@ -25,8 +25,7 @@ _CHARTS = "#custom_scalars&_smoothingWeight=0"
 _HISTOGRAMS = "#histograms"
 
 _LINKS = (
-    f"Open [the low frequencies and branch shares of all layers]({_CHARTS}), or [histograms]({_HISTOGRAMS}). "
-    "Below this text are all `findings`, and the `report`, a table of the layers."
+    f"Open [the low frequencies and branch shares of all layers]({_CHARTS}), or [histograms]({_HISTOGRAMS})."
 )
 
 _HOW_TO_READ_ON = "\n".join(
@@ -66,7 +65,7 @@ class Earlier:
 def overview_text(record: CaptureRecord, earlier: Earlier) -> str:
     """Return the overview of a record as Markdown."""
     parts = [_verdict(record), *_earlier_steps(earlier), *_worst_finding(record, earlier)]
-    parts += [_LINKS, *_non_finite(record), *_extremes(record), _HOW_TO_READ_ON]
+    parts += [f"{_LINKS} {_what_is_below(record)}", *_non_finite(record), *_extremes(record), _HOW_TO_READ_ON]
     return "\n\n".join(parts)
 
 
@@ -78,6 +77,12 @@ def _verdict(record: CaptureRecord) -> str:
             "folder of the reports."
         )
     return f"**{when}: {describe_diagnosis(record)}**"
+
+
+def _what_is_below(record: CaptureRecord) -> str:
+    if record.findings is None:
+        return "Below this text is the `report`, a table of the layers."
+    return "Below this text are all `findings`, and the `report`, a table of the layers."
 
 
 def _earlier_steps(earlier: Earlier) -> Iterator[str]:
