@@ -3,7 +3,7 @@
 `x + s + l` is one sum of three terms, in any order, in place or not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
@@ -22,10 +22,14 @@ ADDITIONS = {"add": 1, "add_": 1, "sub": -1, "sub_": -1}
 
 
 class Term(NamedTuple):
-    """One operand with its value at the time of the addition, multiplied by its sign and scale."""
+    """One operand with its value at the time of the addition, multiplied by its sign and scale.
+
+    `origin` is the value before that multiplication.
+    """
 
     tensor: torch.Tensor
     lineage: Lineage
+    origin: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class Sum:
 
     terms: tuple[Term, ...]
     parent: Call
+    result: torch.Tensor  # kept alive, because code that is not followed may be its only use
 
 
 class OpenSums:
@@ -66,27 +71,41 @@ class OpenSums:
 
     def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], parent: Call) -> None:
         """Remember that `tensor` is the sum of the terms."""
-        self._sums.set(tensor, Sum(terms, parent))
+        self._sums.set(tensor, Sum(terms, parent, tensor))
 
-    def take_used(self, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Sum]]:
+    def take_used(self, tensors: Sequence[torch.Tensor]) -> Iterator[Sum]:
         """Remove and yield the sums that these tensors hold."""
         for tensor in tensors if len(self._sums) else ():
             if (taken := self._sums.pop(tensor)) is not None:
-                yield tensor, taken
+                yield taken
 
-    def take_overwritten(self, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, Sum]]:
+    def take_finished(
+        self,
+        operands: Sequence[torch.Tensor],
+        lineages: LineageTable,
+        is_finished: Callable[[Sum, Lineage], bool],
+    ) -> Iterator[Sum]:
+        """Remove and yield the sums among two operands that the other operand is no part of."""
+        held = [self._sums.get(operand) for operand in operands]
+        for one, other in zip(held, reversed(operands), strict=True):
+            lineage = lineages.get(other)
+            if one is not None and lineage is not None and is_finished(one, lineage):
+                self._sums.pop(one.result)
+                yield one
+
+    def take_overwritten(self, target: torch.Tensor) -> Iterator[Sum]:
         """Remove and yield the sums that this tensor holds, and those with a term in its memory."""
         for tensor, held in self._sums.items():
             if tensor is target or any(share_memory(term.tensor, target) for term in held.terms):
                 self._sums.pop(tensor)
-                yield tensor, held
+                yield held
 
-    def take_ended(self, parent: Call | None = None) -> Iterator[tuple[torch.Tensor, Sum]]:
+    def take_ended(self, parent: Call | None = None) -> Iterator[Sum]:
         """Remove and yield the sums made in this parent call; all sums if none is given."""
         for tensor, held in self._sums.items():
             if parent is None or held.parent is parent:
                 self._sums.pop(tensor)
-                yield tensor, held
+                yield held
 
     def clear(self) -> None:
         """Forget everything."""
@@ -101,10 +120,11 @@ class OpenSums:
         else:
             # An addition in place overwrites an operand that is still to be measured.
             kept = operand.clone() if target is operand else operand
-            terms = (Term(kept, lineages.get(operand) or Lineage()),)
+            lineage = lineages.get(operand) or Lineage()
+            terms = (Term(kept, lineage, lineage.value),)
         if isinstance(factor, int | float) and factor == 1:
             return terms
-        return tuple(Term(t.tensor * factor, t.lineage._replace(value=0)) for t in terms)
+        return tuple(Term(t.tensor * factor, t.lineage._replace(value=0), t.origin) for t in terms)
 
 
 def find_overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
@@ -119,6 +139,14 @@ def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one is other or not (_has_storage(one) and _has_storage(other)):
         return one is other
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def is_whole_view(tensor: torch.Tensor, source: torch.Tensor) -> bool:
+    """Whether a tensor shows all elements of another one, in the same places."""
+    if not (_has_storage(tensor) and _has_storage(source)) or tensor.shape != source.shape:
+        return False
+    same_way = (tensor.dtype, tensor.is_conj(), tensor.is_neg()) == (source.dtype, source.is_conj(), source.is_neg())
+    return same_way and tensor.stride() == source.stride() and tensor.data_ptr() == source.data_ptr() != 0
 
 
 def _has_storage(tensor: torch.Tensor) -> bool:
@@ -143,15 +171,24 @@ class BranchSum:
 
 
 def find_branch_sum(
-    total: Sum, result: torch.Tensor, calls: Sequence[Call], spectral: int
+    total: Sum, calls: Sequence[Call], spectral: int, lineages: LineageTable
 ) -> BranchSum | None:
-    """Sort the terms of a sum; None unless it adds a spectral branch. `spectral` is a mask over `calls`."""
+    """Sort the terms of a sum; None unless it adds a spectral branch. `spectral` is a mask over `calls`.
+
+    The branches of a block have the same input: what entered both comes from one value, by steps that take
+    no second field. What comes from elsewhere, such as a grid or an embedding, belongs to no branch.
+    """
     masks = [term.lineage.calls for term in total.terms]
     only = reduce(or_, masks) & ~reduce(and_, masks) & spectral
     if not only:
         return None
     last = calls[only.bit_length() - 1]
-    parallel = tuple(c for c in map(calls.__getitem__, members(only)) if _share_input(c, last, spectral))
+    block_input = lineages.trace_back(last.entered)
+
+    def shares_input(call: Call) -> bool:
+        return call is last or bool(lineages.trace_back(call.entered) & block_input)
+
+    parallel = tuple(call for call in map(calls.__getitem__, members(only)) if shares_input(call))
     bits = reduce(or_, (call.bit for call in parallel))
     branches = [term for term in total.terms if term.lineage.calls & bits]
     ancestors = reduce(or_, (term.lineage.values for term in branches))
@@ -160,15 +197,16 @@ def find_branch_sum(
     inputs: list[Term] = []
     other: list[Term] = []
     for term in (term for term in total.terms if not term.lineage.calls & bits):
-        made_by = term.lineage.calls & ~last.before.calls
-        if made_by:
-            outermost = _outermost(made_by, last, calls)
-            if _share_input(outermost[0], last, spectral):
+        if made_by := term.lineage.calls & ~last.before.calls:
+            if fed := [call for call in _outermost(made_by, last, calls) if shares_input(call)]:
                 made.append(term)
-                local |= {call.index: call for call in outermost}
+                local |= {call.index: call for call in fed}
         elif not last.before.calls & ~term.lineage.calls & spectral:
             # Not an earlier block's input, so this block's own or computed from it by functions.
-            (inputs if term.lineage.value & ancestors else other).append(term)
+            if term.lineage.value & ancestors:
+                inputs.append(term)
+            elif lineages.trace_back(term.origin) & block_input:
+                other.append(term)
     inputs = sorted(inputs, key=lambda term: term.lineage.value)[-1:]
     if not made and not inputs:
         made = other
@@ -181,13 +219,8 @@ def find_branch_sum(
         spectral_operand=_add_up(branches),
         local_operand=_add_up(made) if made else None,
         before=inputs[0].tensor if inputs else None,
-        after=result if len(known) == len(total.terms) else _add_up(known),
+        after=total.result if len(known) == len(total.terms) else _add_up(known),
     )
-
-
-def _share_input(one: Call, other: Call, spectral: int) -> bool:
-    """Whether both calls got the same input, or one that differs only by norms and similar modules."""
-    return not (one.before.calls ^ other.before.calls) & spectral
 
 
 def _outermost(made: int, spectral: Call, calls: Sequence[Call]) -> tuple[Call, ...]:

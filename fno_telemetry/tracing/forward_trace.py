@@ -9,7 +9,7 @@ where that sum is added to the block's input. Each of these is an event for a `L
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from operator import or_
@@ -30,6 +30,7 @@ from fno_telemetry.tracing.branch_sums import (
     Term,
     find_branch_sum,
     find_overwritten,
+    is_whole_view,
 )
 from fno_telemetry.tracing.events import (
     ActivationCalled,
@@ -41,7 +42,7 @@ from fno_telemetry.tracing.events import (
     Padded,
     ResidualAdded,
 )
-from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable
+from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable, Operand, find_origin
 from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.torch_functions import EveryFunction
@@ -69,6 +70,7 @@ class ForwardTrace:
         self.calls: list[Call] = []
         self.seconds = 0.0  # spent in tracing and in the listener
         self.outside: set[str] = set()  # paths of the calls that `within` excluded
+        self.homeless_transforms = 0  # Fourier transforms that no followed module called
         self._within = within
         self._model = unwrap(model)
         self._paths = paths_by_module(model)
@@ -78,6 +80,7 @@ class ForwardTrace:
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
         self._lineages = LineageTable()
+        self._held: dict[int, torch.Tensor] = {}  # by id: the tensors that modules hold before the forward
         self._sums = OpenSums()
         self._added = 0  # spectral calls whose branch was added to something
         self._branch_sums: list[int] = []  # the spectral calls of each sum with a local branch
@@ -109,6 +112,7 @@ class ForwardTrace:
         self._forget()
         batch = Call(0, "", 0, None, None)
         self.calls, self._stack = [batch], [batch]
+        self._held = {id(tensor): tensor for tensor in _tensors_held_by(self._model)}
         outer, self._following.trace = getattr(self._following, "trace", None), self
         try:
             with eager(), EveryFunction(self._function_called):
@@ -122,6 +126,7 @@ class ForwardTrace:
         self.calls, self._stack = [], []
         self._numbers.clear()
         self._lineages.clear()
+        self._held.clear()
         self._sums.clear()
         self._added = self._updated = self._spectral = 0
         self._branch_sums.clear()
@@ -177,7 +182,34 @@ class ForwardTrace:
             for tensor in entered:
                 if self._lineages.get(tensor) is None:
                     self._lineages.set_made(tensor, MODEL_INPUT)
-        call.before = self._lineages.union(entered) or Lineage()
+        self._note_unseen(entered, call.parent)
+        call.before = call.seen = self._lineages.union(entered) or Lineage()
+        operands = self._lineages.operands(entered)
+        rank = max((len(operand.shape) for operand in operands), default=0)
+        call.entered = reduce(or_, (o.value for o in operands if len(o.shape) == rank), 0)
+
+    def _note_unseen(self, tensors: Iterable[torch.Tensor], parent: Call | None) -> None:
+        """Give tensors that appeared out of nothing the lineage of all that the running code had in hand.
+
+        They come from code that cannot be followed, such as a scripted function; what a module holds does not.
+        """
+        for tensor in tensors if parent is not None and parent.index else ():
+            if (
+                id(tensor) in self._held
+                or self._lineages.get(tensor) is not None
+                or self._lineages.constants.get(tensor)
+            ):
+                continue
+            latest = parent.latest
+            likely = latest is not None and latest.shape == tensor.shape
+            self._lineages.set_made(tensor, parent.seen, latest.value if latest and likely else 0)
+
+    def _note_made(self, tensor: torch.Tensor, parent: Call) -> None:
+        """Note that the code of this call has this tensor in hand now."""
+        lineage = self._lineages.get(tensor)
+        if lineage is not None and not tensor.is_nested:
+            parent.seen = parent.seen.join(lineage)
+            parent.latest = Operand(tensor.shape, lineage.value)
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not self._running() or all(call.module is not module for call in self._stack):
@@ -188,19 +220,18 @@ class ForwardTrace:
 
     def _ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
         self._report(self._sums.take_ended(call))
-        transformed = bool(call.forward_transforms and call.inverse_transforms)
-        call.spectral = self._roles.get(call.path, "spectral" if transformed else "") == "spectral"
+        detected = "spectral" if call.transforms_back else ""
+        call.spectral = self._roles.get(call.path, detected) == "spectral"
         if call.spectral:
             self._spectral |= call.bit
         elif call.parent is not None and call.path not in self._roles:
-            # A module may run only one of the two transforms and its parent the other.
-            call.parent.forward_transforms += call.forward_transforms
-            call.parent.inverse_transforms += call.inverse_transforms
+            call.parent.take_over_transforms(call)
         given = {id(tensor): tensor for tensor in tensors_in(inputs)}
         for tensor in given.values():
             lineage = self._lineages.get(tensor)
             call.input_overwritten |= lineage is not None and not lineage.value & call.before.values
         owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
+        operands = self._lineages.operands(given.values())
         for tensor in tensors_in(output):
             # A module that returns its input unchanged made nothing.
             if id(tensor) in given and not call.input_overwritten:
@@ -213,8 +244,20 @@ class ForwardTrace:
             )
             makers = call.bit if owner and not is_network else own.makers
             made = made._replace(calls=made.calls | call.bit, makers=makers)
-            self._lineages.set_made(tensor, made)
+            self._lineages.set_made(tensor, made, self._find_origin(call, tensor, operands))
+            if call.parent is not None:
+                self._note_made(tensor, call.parent)
         self._listener.on(CallEnded(call, inputs, output, self._makers(call, output)))
+
+    def _find_origin(self, call: Call, output: torch.Tensor, operands: Sequence[Operand]) -> int:
+        """Return the value that an output of a call comes from; 0 for a spectral call, which starts anew."""
+        if call.spectral or output.is_nested:
+            return 0
+        if self._spectral >> call.index:
+            # Spectral calls inside: only the way through them is known.
+            lineage = self._lineages.get(output)
+            return lineage.value if lineage is not None else 0
+        return find_origin(operands, output.shape)
 
     def _makers(self, call: Call, output: Any) -> int:
         """Return the makers of the output of an outermost call, 0 for a call inside another one."""
@@ -239,17 +282,29 @@ class ForwardTrace:
     def _adding(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.Tensor | None
     ) -> tuple[Term, ...]:
-        """Return the terms of an addition before it runs; report the sums whose terms it overwrites."""
+        """Return the terms of an addition before it runs; report the sums that it finishes or overwrites."""
+        if name in ADDITIONS:
+            operands = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
+            self._note_unseen(operands, self._stack[-1])
+            self._report(self._sums.take_finished(operands[:2], self._lineages, self._is_finished))
         terms = self._sums.collect_terms(name, args, kwargs, self._lineages)
         if target is not None:
             self._report(self._sums.take_overwritten(target))
             self._listener.on(Overwriting(target))
         return terms
 
-    def _report(self, sums: Iterable[tuple[torch.Tensor, Sum]]) -> None:
+    def _is_finished(self, held: Sum, lineage: Lineage) -> bool:
+        """Whether this is a whole branch sum, and what is added to it comes from another block."""
+        own = find_branch_sum(held, self.calls, self._spectral, self._lineages)
+        if own is None:
+            return False
+        other = lineage.calls & self._spectral & ~own.bits & ~own.spectral[-1].before.calls
+        return bool(other & self._added)
+
+    def _report(self, sums: Iterable[Sum]) -> None:
         """Report the branch sums and residual sums among these complete sums."""
-        for tensor, total in sums:
-            branch_sum = find_branch_sum(total, tensor, self.calls, self._spectral)
+        for total in sums:
+            branch_sum = find_branch_sum(total, self.calls, self._spectral, self._lineages)
             if branch_sum is None:
                 continue
             spectral, bits = branch_sum.spectral, branch_sum.bits
@@ -276,8 +331,14 @@ class ForwardTrace:
     ) -> None:
         name = torch_functions.name_of(func)
         entered = list(tensors_in((args, kwargs)))
+        self._note_unseen(entered, parent)
         lineage = self._lineages.union(entered)
-        if lineage is None:
+        if lineage is None and name in fourier_calls.INVERSE:
+            # Written by code that cannot be followed.
+            lineage = parent.seen
+        if lineage is None or name in torch_functions.FRESH:
+            for tensor in tensors_in(output):
+                self._lineages.constants.set(tensor, True)
             return
         if name == "pad":
             self._listener.on(Padded(torch_functions.pad_amounts(args, kwargs)))
@@ -288,24 +349,25 @@ class ForwardTrace:
             followed = [one for one in entered if self._lineages.get(one) is not None]
             self._axes.follow_function(func, args, kwargs, followed, list(tensors_in(output)))
         target, own = find_overwritten(name, args, kwargs), self._lineages.get(entered[0])
+        operands = self._lineages.operands(entered)
         for tensor in changed:
             if target is None and any(tensor is one for one in entered):
                 continue  # returned as it is
-            if target is None and own is not None and torch_functions.keeps_values(name, args):
+            same = torch_functions.keeps_values(name, args) or is_whole_view(tensor, entered[0])
+            if target is None and own is not None and same:
                 self._lineages.set(tensor, own)
             else:
-                self._lineages.set_made(tensor, lineage)
+                origin = 0 if tensor.is_nested else find_origin(operands, tensor.shape)
+                self._lineages.set_made(tensor, lineage, origin)
             # Writing into a view changes its base.
             if target is tensor and (base := target._base) is not None:
-                self._lineages.set_made(base, lineage.join(self._lineages.get(base) or Lineage()))
+                before = self._lineages.get(base) or Lineage()
+                self._lineages.set_made(base, lineage.join(before), before.value)
             if terms:
                 self._sums.hold(tensor, terms, parent)
-        inverse = name in fourier_calls.INVERSE
-        if (inverse or name in fourier_calls.FORWARD) and parent.runs_now:
-            call = fourier_calls.read_call(name, args, kwargs, output)
-            if self._axes is not None:
-                self._axes.follow_transform(call, parent, entered[0], output)
-            (parent.inverse_transforms if inverse else parent.forward_transforms).append(call)
+            self._note_made(tensor, parent)
+        if name in fourier_calls.INVERSE or name in fourier_calls.FORWARD:
+            self._transformed(parent, name, args, kwargs, output, lineage)
         elif (
             name.rstrip("_") in torch_functions.ACTIVATIONS
             and isinstance(output, torch.Tensor)
@@ -314,3 +376,35 @@ class ForwardTrace:
             name = name.rstrip("_")
             number = self._number(f"{parent.path}#{name}")
             self._listener.on(ActivationCalled(parent, name, number, output))
+
+    def _transformed(
+        self,
+        parent: Call,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: torch.Tensor,
+        lineage: Lineage,
+    ) -> None:
+        """Note a Fourier transform in the call that runs it."""
+        if not parent.runs_now:
+            self.homeless_transforms += 1
+            return
+        call = fourier_calls.read_call(name, args, kwargs, output)
+        if self._axes is not None:
+            entered = next(tensors_in((args, kwargs)))
+            self._axes.follow_transform(call, parent, entered, output)
+        parent.own_transforms += 1
+        made = self._lineages.get(output)
+        if name in fourier_calls.INVERSE:
+            parent.inverse_transforms.append(call)
+            parent.transformed_back.append(lineage.values)
+        else:
+            parent.forward_transforms.append(call)
+            parent.transformed |= made.value if made is not None else 0
+
+
+def _tensors_held_by(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield the parameters, buffers and other tensors that are attributes of the modules."""
+    for module in model.modules():
+        yield from tensors_in((module._parameters, module._buffers, vars(module)))

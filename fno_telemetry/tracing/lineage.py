@@ -1,7 +1,7 @@
 """The lineage of each tensor: the calls and values that it was computed from, kept as long as it lives."""
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -29,6 +29,13 @@ class Lineage(NamedTuple):
 
 UNKNOWN = Lineage()
 MODEL_INPUT = Lineage(makers=1)
+
+
+class Operand(NamedTuple):
+    """The shape of a tensor that a result was computed from, and the bit of its value."""
+
+    shape: torch.Size
+    value: int
 
 
 class TensorTable(Generic[T]):
@@ -76,17 +83,38 @@ class TensorTable(Generic[T]):
 
 
 class LineageTable(TensorTable[Lineage]):
-    """Lineages by tensor object."""
+    """Lineages by tensor object.
+
+    `constants` are tensors that no input of the model has reached, such as a grid that the forward makes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.constants: TensorTable[bool] = TensorTable()
         self._values = 0
+        self._origins: dict[int, int] = {}  # by value: the one value that it was computed from
 
-    def set_made(self, tensor: torch.Tensor, lineage: Lineage) -> None:
-        """Set the lineage of a tensor with a new value."""
+    def set_made(self, tensor: torch.Tensor, lineage: Lineage, origin: int = 0) -> None:
+        """Set the lineage of a tensor with a new value; `origin` is the one value that it comes from."""
         value = 1 << self._values
         self._values += 1
+        if origin:
+            self._origins[value] = origin
         self.set(tensor, lineage._replace(values=lineage.values | value, value=value))
+
+    def operands(self, tensors: Iterable[torch.Tensor]) -> list[Operand]:
+        """Return shape and value of each tensor with a known lineage."""
+        known = ((tensor.shape, self.get(tensor)) for tensor in tensors if not tensor.is_nested)
+        return [Operand(shape, lineage.value) for shape, lineage in known if lineage is not None]
+
+    def trace_back(self, values: int) -> int:
+        """Return these values and all that they come from one after the other, without a second operand."""
+        found = 0
+        for value in map(_bit, members(values)):
+            while value and not found & value:
+                found |= value
+                value = self._origins.get(value, 0)
+        return found
 
     def union(self, tensors: Iterable[torch.Tensor]) -> Lineage | None:
         """Return the joined lineage of the tensors with a known lineage, None if there are none."""
@@ -101,7 +129,26 @@ class LineageTable(TensorTable[Lineage]):
     def clear(self) -> None:
         """Forget everything; values are numbered from 0 again."""
         super().clear()
+        self.constants.clear()
+        self._origins.clear()
         self._values = 0
+
+
+def find_origin(operands: Sequence[Operand], shape: torch.Size) -> int:
+    """Return the value that a result of this shape comes from; 0 if several values have equal part in it.
+
+    A scale, a shift or an embedding that is broadcast over a field has no equal part.
+    """
+    of_shape = [operand for operand in operands if operand.shape == shape]
+    of_rank = [operand for operand in operands if len(operand.shape) == len(shape)]
+    for kept in (of_shape, of_rank, operands):
+        if values := {operand.value for operand in kept}:
+            return values.pop() if len(values) == 1 else 0
+    return 0
+
+
+def _bit(position: int) -> int:
+    return 1 << position
 
 
 def members(mask: int) -> Iterator[int]:

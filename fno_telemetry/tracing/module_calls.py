@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from fno_telemetry.tracing.canonical_paths import WRAPPERS, canonical_names
 from fno_telemetry.tracing.fourier_calls import FourierCall
-from fno_telemetry.tracing.lineage import UNKNOWN, Lineage
+from fno_telemetry.tracing.lineage import UNKNOWN, Lineage, Operand
 
 # Attributes that quantization adds to a layer: packed weight and bias, fake quantizers, observers.
 _QUANTIZING = ("_packed_params", "weight_fake_quant", "activation_post_process")
@@ -28,8 +28,14 @@ class Call:
     module: nn.Module | None
     parent: "Call | None"
     before: Lineage = UNKNOWN  # the joined lineage of its inputs
+    entered: int = 0  # the values of the fields among its inputs, which are its inputs of the highest rank
+    seen: Lineage = UNKNOWN  # the joined lineage of all tensors that its own code had in hand so far
+    latest: Operand | None = None  # the last tensor that its own code made
     forward_transforms: list[FourierCall] = field(default_factory=list)
     inverse_transforms: list[FourierCall] = field(default_factory=list)
+    transformed: int = 0  # the values that its forward transforms returned
+    transformed_back: list[int] = field(default_factory=list)  # per inverse transform: what it descends from
+    own_transforms: int = 0  # transforms that its own code called
     spectral: bool = False
     input_overwritten: bool = False  # by the call itself, so the tensor is not the original input any more
 
@@ -40,6 +46,18 @@ class Call:
         while call.parent is not None and call.parent.index:
             call = call.parent
         return call
+
+    @property
+    def transforms_back(self) -> bool:
+        """Whether one of its inverse transforms was given what one of its forward transforms returned."""
+        return any(self.transformed & values for values in self.transformed_back)
+
+    def take_over_transforms(self, inner: "Call") -> None:
+        """Add the transforms of a call inside this one: each may run one of the two that belong together."""
+        self.forward_transforms += inner.forward_transforms
+        self.inverse_transforms += inner.inverse_transforms
+        self.transformed |= inner.transformed
+        self.transformed_back += inner.transformed_back
 
     @property
     def modes(self) -> torch.Tensor | None:

@@ -18,6 +18,12 @@ SAME_VALUES = {
     *("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t"),
 }
 
+FRESH = {
+    *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
+}
+"""Functions that take no more than shape, type and device of a tensor."""
+
 
 def name_of(func: Any) -> str:
     """Return the name of a function that a function mode sees; for a getter, that of its attribute."""
