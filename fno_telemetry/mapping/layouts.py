@@ -27,7 +27,8 @@ class Place(NamedTuple):
 class TrackedSpace(NamedTuple):
     """The spatial axes of a tensor with `rank` dimensions; `sizes` has several sizes for a flattened axis.
 
-    `padding` holds for each padded axis the call of `pad` in the batch and the pair of its amounts.
+    `padding` holds for each of these sizes the call of `pad` in the batch and the pair of its amounts, None
+    without padding.
     """
 
     rank: int
@@ -55,24 +56,26 @@ class Places:
         Where an axis could not be followed, the axes that are usually spatial in that rank take its place.
         """
         space = self.tracker.find_space(counts)
-        sizes = {
-            place: [self.tracker.spatial_sizes(axis, space) for axis in axes]
+        parts = {
+            place: [self.tracker.spatial_parts(axis, space) for axis in axes]
             for place, axes in self._axes.items()
         }
         spatial = {
-            place: tuple(a for a, own in enumerate(by_axis) if own) for place, by_axis in sizes.items()
+            place: tuple(a for a, own in enumerate(by_axis) if own) for place, by_axis in parts.items()
         }
-        usual = Counter((len(sizes[place]), axes) for place, axes in spatial.items() if axes)
+        usual = Counter((len(parts[place]), axes) for place, axes in spatial.items() if axes)
         tracked = {}
         for place, axes in spatial.items():
-            rank = len(sizes[place])
+            rank = len(parts[place])
             wider = [a for (r, a), count in usual.most_common() if r == rank and set(a) > set(axes)]
             if not axes:
                 continue
             axes = wider[0] if wider else axes
-            whole = [sizes[place][a] or (prod(plain.size for plain in self._axes[place][a]),) for a in axes]
-            padding = tuple(self.tracker.find_padding(self._axes[place][a], self._clock[place]) for a in axes)
-            tracked[place] = TrackedSpace(rank, axes, tuple(whole), padding)
+            found = [parts[place][a] or (self._axes[place][a],) for a in axes]
+            sizes = tuple(tuple(prod(axis.size for axis in part) for part in own) for own in found)
+            clock = self._clock[place]
+            padding = tuple(self.tracker.find_padding(part, clock) for own in found for part in own)
+            tracked[place] = TrackedSpace(rank, axes, sizes, padding)
         return tracked
 
 

@@ -69,6 +69,8 @@ class ModelMap:
     axes: AxesGuide
     roles: Mapping[str, Role] = field(default_factory=dict)  # given by hand, by path
     numbered: frozenset[str] = frozenset()  # paths whose forward holds several sums
+    # By path and number of a call: the numbers of its sums, in the order in which they are reported.
+    order_of_sums: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
     runs_whole: bool = False  # the model itself is called, not only its modules
 
     def __getitem__(self, name: str) -> MappedModule:

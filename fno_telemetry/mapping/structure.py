@@ -1,7 +1,7 @@
 """Structure detection: the role of each module, from one followed forward, else from its class."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -65,6 +65,15 @@ class _EndedCall:
     owner: bool
 
 
+@dataclass
+class _NotedSum:
+    parent: Call
+    spectral: tuple[Call, ...]
+    local: tuple[Call, ...]
+    order: int
+    with_input: bool = False  # a residual sum without another branch
+
+
 class _Structure:
     """A listener that keeps calls, shapes and sums, but no tensors."""
 
@@ -72,10 +81,9 @@ class _Structure:
         self.errors: list[str] = []
         self._ended_calls: list[_EndedCall] = []
         self._functions: list[tuple[str, str, tuple[int, ...]]] = []
-        self._sums: list[tuple[Call, tuple[Call, ...], tuple[Call, ...]]] = []  # parent, spectral, local
+        self._sums: list[_NotedSum] = []  # as reported
         self._makers_of_output = 0
         self.places = Places()
-        self._residual: set[int] = set()  # positions of the sums with only the block's input
 
     def on(self, event: Event) -> None:
         """Keep the shapes and calls of an event; `Padded` and `Overwriting` change neither."""
@@ -87,9 +95,9 @@ class _Structure:
                 self.places.note(Place("output", event.path, event.number), event.output)
             case BranchesAdded():
                 # The name of a sum is known only after the forward; until then it has its position.
-                larger = max(event.t, event.s, key=lambda one: one.numel())
+                larger = max(event.s, event.t, key=lambda one: one.numel())
                 self.places.note(Place("sum", "", len(self._sums)), larger)
-                self._sums.append((event.parent, event.spectral, event.local))
+                self._sums.append(_NotedSum(event.parent, event.spectral, event.local, event.order))
             case ResidualAdded():
                 self._residual_added(event)
             case Failed():
@@ -107,10 +115,9 @@ class _Structure:
         self._makers_of_output |= event.makers
 
     def _residual_added(self, event: ResidualAdded) -> None:
-        if not any(event.spectral[-1] in added for _, added, _ in self._sums):
-            self._residual.add(len(self._sums))
+        if not any(event.spectral[-1] in noted.spectral for noted in self._sums):
             self.places.note(Place("sum", "", len(self._sums)), event.before)
-            self._sums.append((event.parent, event.spectral, ()))
+            self._sums.append(_NotedSum(event.parent, event.spectral, (), event.order, with_input=True))
 
     def called_in_and_outside(self) -> bool:
         """Whether the model itself was called and, outside that call, one of its modules too."""
@@ -120,10 +127,13 @@ class _Structure:
     def build_map(
         self, given: Mapping[str, GivenRole], roles: Mapping[str, Role], batch_size: int | None
     ) -> ModelMap:
-        per_parent = Counter(parent.index for parent, _, _ in self._sums)
-        numbered = frozenset(f.path for f, _, _ in self._sums if per_parent[f.index] > 1 or not f.path)
-        blocks = self._blocks(numbered)
-        axes = self._axes(given, numbered)
+        order_of_sums = self._order_of_sums()
+        numbered = frozenset(
+            path for (path, _), numbers in order_of_sums.items() if len(numbers) > 1 or not path
+        )
+        names = self._sum_names(order_of_sums, numbered)
+        blocks = self._blocks(names)
+        axes = self._axes(given, names)
         by_structure = self._roles({block.name for block in blocks})
         parents = {id(entry.call.parent) for entry in self._ended_calls}
         calls = Counter(entry.call.path for entry in self._ended_calls)
@@ -162,29 +172,44 @@ class _Structure:
             )
         _require_axes(given, modules)
         runs_whole = any(not entry.call.path for entry in self._ended_calls)
-        return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered, runs_whole)
+        return ModelMap(
+            tuple(modules.values()), blocks, axes, roles, numbered, order_of_sums, runs_whole
+        )
 
-    def _blocks(self, numbered: frozenset[str]) -> tuple[MappedBlock, ...]:
+    def _order_of_sums(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """Return by path and number of a parent call the number of each of its sums, in order of report."""
+        by_parent: dict[tuple[str, int], list[int]] = {}
+        for noted in self._sums:
+            by_parent.setdefault((noted.parent.path, noted.parent.number), []).append(noted.order)
+        return {
+            parent: tuple(sorted(orders).index(order) for order in orders)
+            for parent, orders in by_parent.items()
+        }
+
+    def _sum_names(
+        self, order_of_sums: Mapping[tuple[str, int], tuple[int, ...]], numbered: frozenset[str]
+    ) -> list[str]:
+        """Return the block name of each sum."""
+        numbers = {parent: iter(order) for parent, order in order_of_sums.items()}
+        parents = [noted.parent for noted in self._sums]
+        return [block_name(p.path, numbered, next(numbers[p.path, p.number])) for p in parents]
+
+    def _blocks(self, names: Sequence[str]) -> tuple[MappedBlock, ...]:
         blocks: dict[tuple[str, int], MappedBlock] = {}
-        counted = Counter[int]()
-        for parent, spectral, local in self._sums:
-            name = block_name(parent.path, numbered, counted[parent.index])
-            counted[parent.index] += 1
-            paths = distinct_paths(spectral), distinct_paths(local)
-            blocks.setdefault((name, parent.number), MappedBlock(name, parent.number, *paths))
+        for name, noted in sorted(zip(names, self._sums, strict=True), key=lambda pair: pair[1].order):
+            paths = distinct_paths(noted.spectral), distinct_paths(noted.local)
+            blocks[name, noted.parent.number] = MappedBlock(name, noted.parent.number, *paths)
         return tuple(blocks.values())
 
-    def _find_spaces(self, numbered: frozenset[str]) -> dict[Place, TrackedSpace]:
-        counted = Counter[int]()
-        names = {}
-        for position, (parent, _, _) in enumerate(self._sums):
-            name = block_name(parent.path, numbered, counted[parent.index])
-            counted[parent.index] += 1
-            names[Place("sum", "", position)] = Place("sum", name, parent.number)
+    def _find_spaces(self, sum_names: Sequence[str]) -> dict[Place, TrackedSpace]:
+        names = {
+            Place("sum", "", position): Place("sum", name, noted.parent.number)
+            for position, (name, noted) in enumerate(zip(sum_names, self._sums, strict=True))
+        }
         spaces = self.places.find_spaces(lambda call: any(one.spectral for one in _with_parents(call)))
         return {names.get(place, place): space for place, space in spaces.items()}
 
-    def _axes(self, given: Mapping[str, GivenRole], numbered: frozenset[str]) -> AxesGuide:
+    def _axes(self, given: Mapping[str, GivenRole], sum_names: Sequence[str]) -> AxesGuide:
         by_rank: dict[int, tuple[int, ...]] = {}
         sizes = set()
         for entry in self._ended_calls:
@@ -208,7 +233,7 @@ class _Structure:
             if len(by_rank.get(len(shape), ())) > 1
         ]
         return AxesGuide(
-            self._find_spaces(numbered),
+            self._find_spaces(sum_names),
             by_rank,
             frozenset(sizes),
             frozenset(prod(shape[axis] for axis in by_rank[len(shape)]) for shape in fields),
@@ -236,21 +261,18 @@ class _Structure:
                 maker = _outside(calls[index], around)
                 if role_by_class(maker.module) is None:
                     roles[maker.path] = ("projection", "last layer before the model's output")
-        for _, branch, local in self._sums:
-            for call in local:
-                roles[call.path] = (
-                    "local",
-                    f"added to {branch[-1].path}, with the same input",
-                )
+        for noted in self._sums:
+            for call in noted.local:
+                roles[call.path] = ("local", f"added to {noted.spectral[-1].path}, with the same input")
         for call in spectral:
             transforms = call.forward_transforms + call.inverse_transforms
             axes = ", ".join(str(axis) for axis in sorted({a for t in transforms for a in t.axes}))
             roles[call.path] = ("spectral", f"Fourier transform and its inverse over axes {axes}")
-        for position, (parent, _, local) in enumerate(self._sums):
-            if parent.path in block_names:
-                own = "its own input" if position in self._residual else "a tensor that no module produced"
-                other = "a local branch" if local else own
-                roles[parent.path] = ("block", f"its forward adds a spectral branch and {other}")
+        for noted in self._sums:
+            if noted.parent.path in block_names:
+                own = "its own input" if noted.with_input else "a tensor that no module produced"
+                other = "a local branch" if noted.local else own
+                roles[noted.parent.path] = ("block", f"its forward adds a spectral branch and {other}")
         return roles
 
 
@@ -265,9 +287,10 @@ def _require_axes(given: Mapping[str, GivenRole], modules: Mapping[str, MappedMo
 
 
 def _kept_modes(call: Call) -> tuple[int, ...] | None:
-    mask = call.modes if call.spectral else None
-    if mask is None or not mask.any():
+    kept = call.modes if call.spectral else None
+    if kept is None or not kept.fixed or not kept.mask.any():
         return None
+    mask = kept.mask
     return tuple(
         int(mask.unsqueeze(-1).movedim(axis, 0).flatten(1).any(1).sum()) for axis in range(mask.ndim)
     )

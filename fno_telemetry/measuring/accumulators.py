@@ -232,6 +232,7 @@ class BlockAccumulator:
     call: int
     spectral: tuple[str, ...]
     local: tuple[str, ...]
+    order: int  # among the sums of its batch
     states: States
     legacy_ratios: list[torch.Tensor | None] = field(default_factory=list)
 

@@ -175,7 +175,7 @@ class Collector:
 
     def _branches_added(self, event: BranchesAdded) -> None:
         """Measure the two operands of a branch sum."""
-        block = self._block(event.parent, event.spectral, event.local)
+        block = self._block(event.parent, event.spectral, event.local, event.order)
         shape = torch.broadcast_shapes(event.s.shape, event.t.shape)  # type: ignore[no-untyped-call]
         s, t = event.s.expand(shape), event.t.expand(shape)
         if (reason := unmeasurable(s) or unmeasurable(t)) is not None:
@@ -194,7 +194,9 @@ class Collector:
     def _residual_added(self, event: ResidualAdded) -> None:
         """Measure the input of a block and the residual sum."""
         before, after = event.before, event.after
-        block = self._block_of.get(event.spectral[-1].index) or self._block(event.parent, event.spectral, ())
+        block = self._block_of.get(event.spectral[-1].index) or self._block(
+            event.parent, event.spectral, (), event.order
+        )
         if (reason := unmeasurable(before) or unmeasurable(after)) is not None:
             self.skipped.setdefault(block.name, reason)
             return
@@ -243,7 +245,11 @@ class Collector:
         # The modes are those of the whole field, padding included.
         activation = self._cache.activation(entered, replace(layout, padding=()))
         # The modes of this call: a mode that the data did not excite has no energy that could be cut off.
-        accumulator.states.add("spectral_input", SpectralInput(activation, call.modes))
+        kept = call.modes
+        subject = SpectralInput(activation, None)
+        if kept is not None:
+            subject = SpectralInput(activation, kept.mask, kept.halved, kept.removed, kept.transformed)
+        accumulator.states.add("spectral_input", subject)
 
     def _layout(self, path: str, module: nn.Module | None, tensor: torch.Tensor, place: Place) -> Layout:
         return self._map.axes.layout(path, module, tuple(tensor.shape), self._batch_size, place, self._pads)
@@ -271,9 +277,13 @@ class Collector:
             layout = self._layout("", None, tensor, Place("output", *key))
             self.outputs[key].add(tensor, self._cache.cached(tensor, layout))
 
-    def _block(self, parent: Call, spectral: tuple[Call, ...], local: tuple[Call, ...]) -> BlockAccumulator:
-        number = self._sums.get(parent.index, 0)
-        self._sums[parent.index] = number + 1
+    def _block(
+        self, parent: Call, spectral: tuple[Call, ...], local: tuple[Call, ...], order: int
+    ) -> BlockAccumulator:
+        reported = self._sums.get(parent.index, 0)
+        self._sums[parent.index] = reported + 1
+        numbers = self._map.order_of_sums.get((parent.path, parent.number), ())
+        number = numbers[reported] if reported < len(numbers) else reported
         name = block_name(parent.path, self._map.numbered, number)
         block = self.blocks.get((name, parent.number))
         if block is None:
@@ -282,6 +292,7 @@ class Collector:
                 parent.number,
                 distinct_paths(spectral),
                 distinct_paths(local),
+                order,
                 States(self._statistics, self.budget),
             )
         self._block_of[spectral[-1].index] = block

@@ -73,7 +73,8 @@ def build_record(
         accumulator.module_record(key[2], known, of_modules.get(key))
         for key, accumulator in collector.modules.items()
     )
-    blocks = tuple(block.record(known, of_blocks.get(key)) for key, block in collector.blocks.items())
+    in_order = sorted(collector.blocks.items(), key=lambda entry: entry[1].order)
+    blocks = tuple(block.record(known, of_blocks.get(key)) for key, block in in_order)
     failures = collector.failures()
     if gradients is not None:
         failures = {**collector.errors, **gradients.failures, **failures}

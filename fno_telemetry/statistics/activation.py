@@ -28,8 +28,8 @@ _HOST_BLOCK, _DEVICE_BLOCK = 1 << 17, 1 << 22
 class Layout:
     """The sample axis (0 or None), the channel axis (or None) and the spatial axes of a tensor.
 
-    For each spatial axis, `unflattened` holds the sizes that it was flattened from, and `padding` the amounts
-    before and after it, which are not measured; both are () if there are none.
+    For each spatial axis, `unflattened` holds the sizes that it was flattened from. For each of these sizes,
+    `padding` holds the amounts before and after, which are not measured. Both are () if there are none.
     """
 
     sample: int | None
@@ -70,15 +70,13 @@ class Activation:
 
     def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
         source = tensor.detach()
-        for axis, (before, after) in zip(layout.space, layout.padding, strict=False):
-            source = source.narrow(axis, before, source.shape[axis] - before - after)
         self.dtype = source.dtype
         self.device = source.device
         self.layout = layout
         self.accumulator = torch.float32 if source.device.type == "mps" else torch.float64
-        self.count = source.numel()
         self.complex = source.is_complex()
         raw = self._arrange(source)
+        self.count = raw.numel()
         self.sizes = tuple(raw.shape[3:])
         self._ends: tuple[torch.Tensor, torch.Tensor] | None = None
         self.finite, self.field = self._mask_non_finite(raw)
@@ -200,13 +198,20 @@ class Activation:
         rest = 1
         for axis in extra:
             rest *= source.shape[axis]
-        sizes = [size for sizes in self.layout.unflattened for size in sizes]
-        sizes = sizes or [source.shape[axis] for axis in self.layout.space]
+        arranged = source.permute((*head, *extra, *self.layout.space))
+        first = len(head) + len(extra)
+        axis = first
+        for sizes in self.layout.unflattened:
+            arranged = arranged.unflatten(axis, sizes)
+            axis += len(sizes)
+        for axis, (before, after) in enumerate(self.layout.padding, first):
+            arranged = arranged.narrow(axis, before, arranged.shape[axis] - before - after)
         # Statistics run several times as fast on contiguous memory, so one copy is worth its cost.
         dtype = torch.float32 if source.dtype.itemsize == 1 else _WIDER.get(source.dtype, source.dtype)
-        arranged = source.permute((*head, *extra, *self.layout.space))
         arranged = arranged.to(dtype, memory_format=torch.contiguous_format).contiguous()
-        return arranged.resolve_conj().resolve_neg().reshape(batch, channels, rest, *sizes)
+        return arranged.resolve_conj().resolve_neg().reshape(
+            batch, channels, rest, *arranged.shape[first:]
+        )
 
     def _mask_non_finite(self, raw: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         if self.on_host and self._all_finite(raw):

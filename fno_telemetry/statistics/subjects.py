@@ -25,11 +25,17 @@ from fno_telemetry.statistics.activation import Activation
 class SpectralInput:
     """The input of a spectral module; `modes` is a mask of the coefficients that the module keeps.
 
-    It is None if the modes could not be detected.
+    It is None if the modes could not be detected. `halved` says whether they are those of a real inverse
+    transform; None means as for the input. `removed` marks coefficients that a field has before and not after:
+    one that is also in `modes` depends on the data. `transformed` holds the sizes of the forward transform.
+    None and () if they are not known.
     """
 
     activation: Activation
     modes: torch.Tensor | None
+    halved: bool | None = None
+    removed: torch.Tensor | None = None
+    transformed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,24 +1,48 @@
 """The share of a spectral convolution's input energy that lies outside its modes."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
 from fno_telemetry.quantities import select
-from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, SummedState, Undefined, keys_of
+from fno_telemetry.statistics.contract import (
+    Empty,
+    Known,
+    MergedBy,
+    Of,
+    Summary,
+    SummedState,
+    Undefined,
+    keys_of,
+)
 from fno_telemetry.statistics.field_energy import explain_no_energy
 from fno_telemetry.statistics.frequency_grid import frequency_grid
 from fno_telemetry.statistics.subjects import SpectralInput
 
 
+def _join_masks(one: "ModeMasks", other: "ModeMasks") -> "ModeMasks":
+    both = {shape: one[shape] | other[shape] for shape in one.keys() & other.keys()}
+    return {**one, **other, **both}
+
+
+ModeMasks = dict[tuple[int, ...], torch.Tensor]
+"""Masks over the coefficients of an inverse transform, by their shape: batches may differ in resolution."""
+
+
 @dataclass(frozen=True)
 class TruncationState(SummedState):
-    """Energy of the input without its means, and the part of it outside the modes."""
+    """Energy of the input without its means, and the part of it outside the modes.
+
+    `kept` marks the modes, `removed` the coefficients that a field has before the layer and not after it.
+    """
 
     total: torch.Tensor
     cut: torch.Tensor
     dc: torch.Tensor
     fields: torch.Tensor
+    kept: Annotated[ModeMasks, MergedBy(_join_masks)]
+    removed: Annotated[ModeMasks, MergedBy(_join_masks)]
 
 
 class Truncation:
@@ -30,32 +54,71 @@ class Truncation:
     quantities = select("truncated_energy_fraction")
 
     def measure(self, subject: SpectralInput) -> TruncationState | Undefined | Empty:
-        """Measure the input with a bool mask over the coefficients of its transform.
+        """Measure the input with a bool mask over the coefficients of the layer's inverse transform.
 
-        The mask has the shape of `rfftn` (real input) or `fftn` (complex input) over space.
+        A layer that resamples transforms back to another number of points; a mode is the same frequency, in
+        cycles per field, in both.
         """
         activation, modes = subject.activation, subject.modes
         if not activation.sizes:
             return Undefined("no spatial axes are known")
         if modes is None:
             return Undefined("the modes that the layer keeps could not be detected")
+        if modes.ndim != len(activation.sizes):
+            return Undefined("the layer does not transform every spatial axis of its input in one call")
+        if subject.transformed and subject.transformed != activation.sizes:
+            return Undefined("the layer transforms a field of another size than its input, as after padding")
         if activation.count == 0:
             return Empty()
-        grid = frequency_grid(activation.sizes, not activation.complex, activation.device)
-        if modes.shape != grid.weight.shape:
-            return Undefined("the layer's modes were detected at another resolution")
+        real = not activation.complex
+        grid = frequency_grid(activation.sizes, real, activation.device)
+        halved = real if subject.halved is None else subject.halved
+        if halved and not real:
+            return Undefined("the layer keeps modes of a real field, and its input is complex")
+        kept = resample_modes(modes.to(activation.device, torch.bool), halved, activation.sizes, real)
         energy = activation.field_energy
         counted = energy.grid * grid.weight
+        shape = tuple(modes.shape)
         return TruncationState(
             total=counted.sum(),
-            cut=(counted * ~modes.to(counted.device, torch.bool)).sum(),
+            cut=(counted * ~kept).sum(),
             dc=energy.dc,
             fields=energy.fields,
+            kept={shape: modes},
+            removed={} if subject.removed is None else {shape: subject.removed},
         )
 
     def summarize(self, state: TruncationState, known: Known) -> Summary:
         """Return the share that is cut off; null if the input has no energy around its means."""
         reason = explain_no_energy(float(state.total), float(state.dc), int(state.fields))
+        if any((mask & state.kept[shape]).any() for shape, mask in state.removed.items()):
+            reason = "the layer has no fixed modes: which coefficients it keeps depends on the data"
         if reason is not None:
             return Summary(dict.fromkeys(keys_of(self)), dict.fromkeys(keys_of(self), reason))
         return Summary({"truncated_energy_fraction": min(float(state.cut) / float(state.total), 1.0)})
+
+
+def resample_modes(modes: torch.Tensor, halved: bool, sizes: tuple[int, ...], real: bool) -> torch.Tensor:
+    """Return a mask of modes over the coefficients of fields of these sizes.
+
+    `modes` is over the sorted axes of an inverse transform, of `irfftn` if `halved`; the result is over the
+    coefficients of `rfftn` if `real`, else of `fftn`. A real field has a mode if it or its mirror image is kept.
+    """
+    kept = _select(modes, halved, sizes, real, 1)
+    return kept | _select(modes, halved, sizes, real, -1) if real and not halved else kept
+
+
+def _select(
+    modes: torch.Tensor, halved: bool, sizes: tuple[int, ...], real: bool, sign: int
+) -> torch.Tensor:
+    selected = modes
+    for axis, size in enumerate(sizes):
+        last, points = axis == len(sizes) - 1, modes.shape[axis]
+        index = torch.arange(size // 2 + 1 if last and real else size, device=modes.device)
+        # Signed frequencies, in cycles per field.
+        frequency = sign * torch.where(index > size // 2, index - size, index)
+        most = points - 1 if last and halved else points // 2
+        source = frequency.clamp(-most, most) % points
+        inside = (frequency.abs() <= most).reshape(-1, *[1] * (modes.ndim - axis - 1))
+        selected = selected.index_select(axis, source) & inside
+    return selected

@@ -22,6 +22,7 @@ class AxisGroups:
     def __init__(self) -> None:
         self._same_as: list[int] = []  # by number: an axis that is the same, or the axis itself
         self._flattened_from: dict[int, AxisGroup] = {}  # by number: what the axis turned out to consist of
+        self._split_off: set[int] = set()  # axes that came out of another one
 
     def reshape(self, groups: Sequence[AxisGroup], shape: Sequence[int]) -> tuple[AxisGroup, ...] | None:
         """Return the axes of a tensor after reshaping to `shape`; None if the axes do not stay in order."""
@@ -41,6 +42,7 @@ class AxisGroups:
                 if not sizes:
                     return None
                 self._flattened_from[split.number] = tuple(axis for one in sizes for axis in self.create(one))
+                self._split_off |= {axis.number for axis in self._flattened_from[split.number]}
                 remaining = [
                     axis for axis in self._flattened_from[split.number] if axis.size != 1
                 ] + remaining
@@ -82,6 +84,10 @@ class AxisGroups:
             else:
                 resolved.append(PlainAxis(root, size))
         return tuple(resolved)
+
+    def is_split_off(self, axis: PlainAxis) -> bool:
+        """Whether an axis came out of another one, as rows and columns of a patch out of channels."""
+        return axis.number in self._split_off
 
     def unite(self, first: AxisGroup, second: AxisGroup) -> None:
         """Record that both are the same axis, or were flattened from the same axes."""

@@ -50,7 +50,7 @@ _VIEWS = {
 _RESHAPES = {"view", "reshape", "flatten", "unflatten", "view_as", "reshape_as"}
 _SAME_ORDER = {
     *("pad", "interpolate", "chunk", "split", "tensor_split", "index_select", "cat", "concat", "concatenate"),
-    *("glu", "diff", "grid_sample", "scaled_dot_product_attention"),
+    *("glu", "diff", "grid_sample", "scaled_dot_product_attention", "pixel_shuffle", "pixel_unshuffle"),
 }
 _MIXING = {
     *("matmul", "mm", "bmm", "einsum", "tensordot", "baddbmm", "addmm", "addbmm", "inner", "outer", "lstm"),
@@ -147,19 +147,23 @@ class AxisTracker:
         }
         return Space(frozenset(spatial), frozenset(groups))
 
-    def spatial_sizes(self, group: AxisGroup, space: Space) -> tuple[int, ...]:
-        """Return the sizes of a spatial axis, several if it is flattened; () if any part is not spatial."""
+    def spatial_parts(self, group: AxisGroup, space: Space) -> tuple[AxisGroup, ...]:
+        """Return the spatial axes that an axis was flattened from, or the axis; () if any is not spatial."""
         axes = self._groups.resolve(group)
-        if not all(axis.number in space.axes for axis in axes):
+        spatial = [axis.number in space.axes for axis in axes]
+        if spatial[0] and not any(spatial[1:]) and all(map(self._groups.is_split_off, axes[1:])):
+            # Patches put back: positions, and inside each of them what was a channel.
+            return (axes,)
+        if not all(spatial):
             return ()
-        sizes, rest = [], list(axes)
+        parts, rest = [], axes
         while rest:
             numbers = tuple(axis.number for axis in rest)
             lengths = range(len(rest), 0, -1)
             length = next((n for n in lengths if numbers[:n] in space.groups), 1)
-            sizes.append(prod(axis.size for axis in rest[:length]))
+            parts.append(rest[:length])
             rest = rest[length:]
-        return tuple(sizes)
+        return tuple(parts)
 
     def _plain_axes(self, tensors: Iterable[tuple[AxisGroup, ...]]) -> set[int]:
         return {axis.number for groups in tensors for group in groups for axis in self._groups.resolve(group)}

@@ -39,6 +39,7 @@ class Sum:
     terms: tuple[Term, ...]
     parent: Call
     result: torch.Tensor  # kept alive, because code that is not followed may be its only use
+    order: int  # counts the additions of a batch
 
 
 class OpenSums:
@@ -49,6 +50,7 @@ class OpenSums:
 
     def __init__(self) -> None:
         self._sums: TensorTable[Sum] = TensorTable()
+        self._additions = 0
 
     def collect_terms(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], lineages: LineageTable
@@ -71,7 +73,8 @@ class OpenSums:
 
     def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], parent: Call) -> None:
         """Remember that `tensor` is the sum of the terms."""
-        self._sums.set(tensor, Sum(terms, parent, tensor))
+        self._sums.set(tensor, Sum(terms, parent, tensor, self._additions))
+        self._additions += 1
 
     def take_used(self, tensors: Sequence[torch.Tensor]) -> Iterator[Sum]:
         """Remove and yield the sums that these tensors hold."""

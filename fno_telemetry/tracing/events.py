@@ -41,7 +41,8 @@ class ActivationCalled:
 class BranchesAdded:
     """A spectral operand `s` and a local operand `t` were added in the forward of `parent`.
 
-    Parallel spectral calls form one operand. `local` is empty if no module produced `t`.
+    Parallel spectral calls form one operand. `local` is empty if no module produced `t`. `order` counts the
+    additions of a batch: a sum is reported when it is used, which may be after a later one.
     """
 
     spectral: tuple[Call, ...]
@@ -49,16 +50,18 @@ class BranchesAdded:
     parent: Call
     s: torch.Tensor
     t: torch.Tensor
+    order: int
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualAdded:
-    """The output of `spectral` was added to its block's input `before`, giving `after`."""
+    """The output of `spectral` was added to its block's input `before`, giving `after`; see `BranchesAdded`."""
 
     spectral: tuple[Call, ...]
     parent: Call
     before: torch.Tensor
     after: torch.Tensor
+    order: int
 
 
 @dataclass(frozen=True)

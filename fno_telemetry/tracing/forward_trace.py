@@ -311,14 +311,17 @@ class ForwardTrace:
             if branch_sum.local_operand is not None and not self._added & bits:
                 self._branch_sums.append(bits)
                 s, t = branch_sum.spectral_operand, branch_sum.local_operand
-                self._listener.on(BranchesAdded(spectral, branch_sum.local, total.parent, s, t))
+                self._listener.on(
+                    BranchesAdded(spectral, branch_sum.local, total.parent, s, t, total.order)
+                )
             self._added |= bits
             if branch_sum.before is not None and not self._updated & bits:
                 self._updated |= bits
                 # An update made by several blocks together, as in attention, belongs to none of them.
                 if sum(bool(other & bits) for other in self._branch_sums) > 1:
                     continue
-                self._listener.on(ResidualAdded(spectral, total.parent, branch_sum.before, branch_sum.after))
+                before, after = branch_sum.before, branch_sum.after
+                self._listener.on(ResidualAdded(spectral, total.parent, before, after, total.order))
 
     def _returned(
         self,

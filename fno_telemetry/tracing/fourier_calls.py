@@ -1,6 +1,6 @@
 """Calls of `torch.fft`: their axes, their normalisation and the coefficients that they keep."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,54 @@ INVERSE = frozenset({"ifft", "irfft", "ifft2", "irfft2", "ifftn", "irfftn"})
 class FourierCall:
     """One call: `axes` are counted from the front, in the order given; `halved` is true of real transforms.
 
-    `shape` is the shape of the tensor on the spatial side. For an inverse transform, `modes` marks the
-    coefficients along the sorted axes that are nonzero in any sample or channel: those that a layer keeps.
+    `shape` is the shape of the tensor on the spatial side; `lengths` by axis are the numbers of points of the
+    transform, with the zeros that it appends. `nonzero` marks by sample the coefficients along the sorted axes
+    that are not zero in every channel; of an inverse transform, `complete` marks those that are zero in no
+    channel, except channels that are zero everywhere. Both are None if they cannot be told.
     """
 
     axes: tuple[int, ...]
     shape: tuple[int, ...]
+    lengths: Mapping[int, int]
     norm: str
     halved: bool
     inverse: bool
-    modes: torch.Tensor | None = None
+    nonzero: torch.Tensor | None = None
+    complete: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class KeptModes:
+    """The coefficients that a layer keeps, of its inverse transform over these many points (`sizes`).
+
+    `mask` marks those that it keeps in any field, `removed` those that a field has before and not after, both
+    over the sorted axes; a coefficient in both depends on the data. `halved` is true of a real transform,
+    `transformed` are the sizes of the forward transform.
+    """
+
+    mask: torch.Tensor
+    removed: torch.Tensor
+    halved: bool
+    transformed: tuple[int, ...]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it keeps the same coefficients of every field."""
+        return not (self.mask & self.removed).any()
+
+
+def find_modes(forward: Sequence[FourierCall], inverse: Sequence[FourierCall]) -> KeptModes | None:
+    """Return what a layer with these transforms keeps; None unless exactly one of them is an inverse."""
+    if len(inverse) != 1 or inverse[0].nonzero is None or inverse[0].complete is None:
+        return None
+    back = inverse[0]
+    mask = back.nonzero.any(0)
+    to = next((call for call in reversed(forward) if sorted(call.axes) == sorted(back.axes)), None)
+    removed = torch.zeros_like(mask)
+    if to is not None and to.nonzero is not None and to.nonzero.shape == back.complete.shape:
+        removed = (to.nonzero & ~back.complete).any(0)
+    sizes = () if to is None else tuple(to.lengths[axis] for axis in sorted(to.axes))
+    return KeptModes(mask, removed, back.halved, sizes)
 
 
 def count_frequencies(calls: Iterable[FourierCall]) -> tuple[int, ...]:
@@ -33,7 +71,7 @@ def count_frequencies(calls: Iterable[FourierCall]) -> tuple[int, ...]:
     by_axis: dict[int, int] = {}
     for call in calls:
         for axis in call.axes:
-            size = call.shape[axis]
+            size = call.lengths[axis]
             by_axis.setdefault(axis, size // 2 + 1 if call.halved and axis == call.axes[-1] else size)
     return tuple(by_axis[axis] for axis in sorted(by_axis))
 
@@ -44,15 +82,25 @@ def read_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output: to
     options = dict(zip(("input", size_name, "dim", "norm"), args, strict=False)) | kwargs
     given: torch.Tensor = options["input"]
     axes = _axes(name, given.ndim, options.get("dim"), options.get("s"))
-    inverse = name in INVERSE
-    halved = "r" in name
+    inverse, halved = name in INVERSE, "r" in name
+    spatial, spectrum = (output, given) if inverse else (given, output)
+    lengths = {axis: spatial.shape[axis] for axis in axes}
+    if not inverse and (sizes := options.get(size_name)) is not None:
+        pairs = zip(axes, (sizes,) if isinstance(sizes, int) else sizes, strict=True)
+        lengths |= {axis: size for axis, size in pairs if size != -1}
+    nonzero = complete = None
+    if not is_batched(spectrum) and not (halved and axes[-1] != max(axes)):
+        kept = _kept_by_field(spectrum, lengths, halved)
+        nonzero, complete = kept.any(1), _complete(kept) if inverse else None
     return FourierCall(
         axes=axes,
-        shape=tuple((output if inverse else given).shape),
+        shape=tuple(spatial.shape),
+        lengths=lengths,
         norm=options.get("norm") or "backward",
         halved=halved,
         inverse=inverse,
-        modes=_modes(given, axes, halved) if inverse else None,
+        nonzero=nonzero,
+        complete=complete,
     )
 
 
@@ -76,12 +124,25 @@ def _axes(name: str, ndim: int, dim: Any, size: Sequence[int] | None) -> tuple[i
     return tuple(axis % ndim for axis in ((dim,) if isinstance(dim, int) else dim))
 
 
-def _modes(spectrum: torch.Tensor, axes: tuple[int, ...], halved: bool) -> torch.Tensor | None:
-    ordered = sorted(axes)
-    if (halved and axes[-1] != ordered[-1]) or is_batched(spectrum):
-        return None
-    others = [axis for axis in range(spectrum.ndim) if axis not in axes]
-    kept = spectrum != 0
-    for axis in reversed(others):
-        kept = kept.any(axis)
-    return kept
+def _kept_by_field(spectrum: torch.Tensor, lengths: Mapping[int, int], halved: bool) -> torch.Tensor:
+    """Return a mask of the nonzero coefficients as samples x channels x coefficients along the sorted axes.
+
+    An inverse transform crops or pads what it is given to its own length.
+    """
+    kept, ordered, amounts = spectrum != 0, sorted(lengths), list[int]()
+    for axis in ordered:
+        length = lengths[axis] // 2 + 1 if halved and axis == ordered[-1] else lengths[axis]
+        kept = kept.narrow(axis, 0, min(length, kept.shape[axis]))
+        amounts[:0] = (0, length - kept.shape[axis])
+    if 0 in lengths:
+        kept, ordered = kept.unsqueeze(0), [axis + 1 for axis in ordered]
+    channels = [axis for axis in range(1, kept.ndim) if axis not in ordered]
+    fields = kept.permute(0, *channels, *ordered)
+    fields = fields.reshape(kept.shape[0], -1, *(kept.shape[axis] for axis in ordered))
+    return torch.nn.functional.pad(fields, amounts) if any(amounts) else fields
+
+
+def _complete(kept: torch.Tensor) -> torch.Tensor:
+    """Return by sample the coefficients that are zero in no channel but those that are zero everywhere."""
+    blank = ~kept.flatten(2).any(2)
+    return (kept | blank.reshape(*blank.shape, *[1] * (kept.ndim - 2))).all(1)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fno_telemetry.tracing.canonical_paths import WRAPPERS, canonical_names
-from fno_telemetry.tracing.fourier_calls import FourierCall
+from fno_telemetry.tracing.fourier_calls import FourierCall, KeptModes, find_modes
 from fno_telemetry.tracing.lineage import UNKNOWN, Lineage, Operand
 
 # Attributes that quantization adds to a layer: packed weight and bias, fake quantizers, observers.
@@ -60,9 +60,9 @@ class Call:
         self.transformed_back += inner.transformed_back
 
     @property
-    def modes(self) -> torch.Tensor | None:
-        """A mask of the coefficients that it keeps; None unless it ran exactly one inverse transform."""
-        return self.inverse_transforms[0].modes if len(self.inverse_transforms) == 1 else None
+    def modes(self) -> KeptModes | None:
+        """The coefficients that it keeps; None unless it ran exactly one inverse transform."""
+        return find_modes(self.forward_transforms, self.inverse_transforms)
 
     @property
     def runs_now(self) -> bool:

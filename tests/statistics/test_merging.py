@@ -105,6 +105,9 @@ def _leaves(state: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if dataclasses.is_dataclass(state):
         for field in dataclasses.fields(state):
             yield from _leaves(getattr(state, field.name), f"{name}.{field.name}")
+    elif isinstance(state, dict):
+        for key in sorted(state):
+            yield from _leaves(state[key], f"{name}.{key}")
     else:
         yield name, state
 
