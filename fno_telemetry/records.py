@@ -262,6 +262,8 @@ class CaptureRecord:
     input: TensorRecord | None
     output: TensorRecord | None
     outputs: tuple[TensorRecord, ...]
+    inputs: tuple[TensorRecord, ...] = ()
+    """All tensors of a batch, `input` the first of them; empty in reports of versions that kept only that."""
     quantities: tuple[Quantity, ...] = ()
     """The descriptions of numbers that statistics of other packages give."""
     not_fired: tuple[FrozenMapping[str], ...] = ()

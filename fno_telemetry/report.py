@@ -62,6 +62,7 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             input=_optional(_tensor, document.get("input")),
             output=_optional(_tensor, document.get("output")),
             outputs=tuple(_tensor(entry) for entry in document.get("outputs", ())),
+            inputs=tuple(_tensor(entry) for entry in document.get("inputs", ())),
             quantities=tuple(_quantity(entry) for entry in document.get("quantities", ())),
             not_fired=tuple(FrozenMapping(entry) for entry in document.get("not_fired", ())),
             skipped=tuple(FrozenMapping(entry) for entry in document.get("skipped", ())),

@@ -17,6 +17,7 @@ from fno_telemetry.measuring.accumulators import (
 )
 from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.measuring.statistic_set import StatisticSet
+from fno_telemetry.records import place_name
 from fno_telemetry.statistics.activation import Activation, Layout, unmeasurable
 from fno_telemetry.statistics.subjects import (
     BlockCall,
@@ -58,7 +59,7 @@ class Collector:
         self.modules: dict[Key, ModuleAccumulator] = {}
         self.outputs: dict[Key, TensorAccumulator] = {}
         self.blocks: dict[tuple[str, int], BlockAccumulator] = {}
-        self.input = TensorAccumulator(States(statistics, self.budget))
+        self.inputs: dict[str | None, TensorAccumulator] = {}  # by item
         self.fired: set[str] = set()
         self.transforms_itself = False  # whether the model's own forward is the spectral layer
         self.skipped: dict[str, str] = {}
@@ -84,20 +85,21 @@ class Collector:
         ] = {}  # by call index: the block that the call consists of
 
     def start_batch(self, inputs: object, batch_size: int | None) -> None:
-        """Prepare for a batch and measure the first input tensor."""
+        """Prepare for a batch and measure its tensors."""
         self._batch_size = batch_size
         self._pads.clear()
         self._sums.clear()
         self._block_of.clear()
         self._own_blocks.clear()
-        first = next(tensors_in(inputs), None)
-        if first is None:
-            return
-        if (reason := unmeasurable(first)) is not None:
-            self.skipped.setdefault("input", reason)
-            return
-        layout = self._layout("", None, first, Place("input", ""))
-        self.input.add(first, self._cache.cached(first, layout))
+        for position, (item, tensor) in enumerate(items(inputs)):
+            if (reason := unmeasurable(tensor)) is not None:
+                self.skipped.setdefault(place_name("input", 0, item), reason)
+                continue
+            place = Place("input", "", 0, item if position else None)
+            cached = self._cache.cached(tensor, self._layout("", None, tensor, place))
+            if item not in self.inputs:
+                self.inputs[item] = TensorAccumulator(States(self._statistics, self.budget))
+            self.inputs[item].add(tensor, cached)
 
     def end_batch(self) -> None:
         """Release everything that refers to tensors of the batch."""
@@ -130,14 +132,14 @@ class Collector:
     @property
     def all_states(self) -> list[States]:
         """The states of everything that was measured."""
-        tensors = [self.input, *self.outputs.values(), *self.modules.values()]
+        tensors = [*self.inputs.values(), *self.outputs.values(), *self.modules.values()]
         blocks = self.blocks.values()
         return [*(tensor.states for tensor in tensors), *(block.states for block in blocks)]
 
     def failures(self) -> dict[str, str]:
         """Return all failures by place: a module, or a statistic of a tensor or block."""
         places = [
-            ("input", self.input.states),
+            *(("input", entered.states) for entered in self.inputs.values()),
             *(("output", output.states) for output in self.outputs.values()),
         ]
         places += [(name, module.states) for (name, _, _), module in self.modules.items()]

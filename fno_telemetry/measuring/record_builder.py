@@ -2,7 +2,7 @@
 
 import datetime
 import platform
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,14 @@ from fno_telemetry.measuring.accumulators import States
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import Gradients
 from fno_telemetry.quantities import Quantity
-from fno_telemetry.records import CaptureRecord, FrozenMapping, TensorRecord, freeze_mapping, place_name
+from fno_telemetry.records import (
+    CaptureRecord,
+    FrozenMapping,
+    TensorRecord,
+    Value,
+    freeze_mapping,
+    place_name,
+)
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.statistics.contract import Known
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap, written_class
@@ -64,8 +71,8 @@ def build_record(
     of_modules = gradients.modules if gradients else {}
     of_blocks = gradients.blocks if gradients else {}
     own = Known(samples=run.samples)
-    record_input = collector.input.record(None, own) if collector.input.dtype else None
-    known = Known(input=record_input.stats if record_input else {}, samples=run.samples)
+    inputs = tuple(entered.record(item, own) for item, entered in collector.inputs.items())
+    known = Known(input=_find_varying(inputs), samples=run.samples)
     outputs = tuple(
         accumulator.record(item, known) for (_, _, item), accumulator in collector.outputs.items()
     )
@@ -83,7 +90,8 @@ def build_record(
         layers=FrozenMapping(_layers(collector)),
         modules=modules,
         blocks=blocks,
-        input=record_input,
+        input=inputs[0] if inputs else None,
+        inputs=inputs,
         output=outputs[0] if outputs else None,
         outputs=outputs,
         quantities=quantities,
@@ -91,8 +99,14 @@ def build_record(
         skipped=_with_reasons(collector.skipped),
         errors=_with_reasons(failures),
         warnings=(*warnings, *(gradients.warnings if gradients else ()), *_without_sums(collector)),
-        provenance=freeze_mapping(_merged(_provenance(collector, run, gradients, record_input), provenance)),
+        provenance=freeze_mapping(_merged(_provenance(collector, run, gradients, inputs[0] if inputs else None), provenance)),
     )
+
+
+def _find_varying(inputs: Sequence[TensorRecord]) -> Mapping[str, Value]:
+    """Return the numbers of the first input that differs between samples, else of the first one."""
+    varying = [entered.stats for entered in inputs if entered.stats.get("sample_variation")]
+    return next(iter([*varying, *(entered.stats for entered in inputs)]), {})
 
 
 def _summary(model: nn.Module, run: Run, gradients: Gradients | None) -> dict[str, Any]:

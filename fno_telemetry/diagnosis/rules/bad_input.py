@@ -33,6 +33,7 @@ def bad_input(
         (2) max |x| = 0;
         (3) std <= `constant_below` (1e-7) · max |x|;
         (4) there are two samples or more, and all are equal (sample_variation = 0);
+            (2) to (4) only if no other input of the model differs between samples;
         (5) raw counts: no value is negative; the minimum, the maximum and those of the 5th to 99th
             percentiles that are below 100 are whole numbers; the maximum is >= `least_count` (20); and at
             least four of the minimum, the 5th, 50th, 95th and 99th percentile and the maximum are different;
@@ -51,6 +52,14 @@ def bad_input(
     largest = _largest(place)
     if largest is None:
         return
+    # A grid, a time or an initial state may be the same for all samples.
+    if not any(entered.stats.get("sample_variation") for entered in record.inputs):
+        yield from _find_constant(place, largest, constant_below)
+    yield from _find_counts(place, least_count)
+    yield from _find_swapped_axes(place, thin_axis)
+
+
+def _find_constant(place: Place[Any], largest: float, constant_below: float) -> Iterator[Symptom]:
     std, variation = place.value("std"), place.value("sample_variation")
     if largest == 0:
         yield _symptom(place, "error", "is zero everywhere", {"max": 0.0}, _READ)
@@ -65,8 +74,6 @@ def bad_input(
             "show how the network depends on its input."
         )
         yield _symptom(place, "warning", "is the same in every sample", evidence, advice, explains=False)
-    yield from _find_counts(place, least_count)
-    yield from _find_swapped_axes(place, thin_axis)
 
 
 def _find_non_finite(place: Place[Any]) -> Iterator[Symptom]:
