@@ -52,12 +52,16 @@ class MappedModule:
 
 @dataclass(frozen=True)
 class MappedBlock:
-    """A sum of a spectral and a local branch, in one call of the module that contains it."""
+    """A sum of a spectral and a local branch, in one call of the module that contains it.
+
+    `residual` is true if the block's own input is added too.
+    """
 
     name: str
     call: int
     spectral: tuple[str, ...]
     local: tuple[str, ...]
+    residual: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class ModelMap:
     def get(self, name: str) -> MappedModule | None:
         """Return the entry of the module at `name`, None if it was not called."""
         return self._by_name.get(name)
+
+    def is_residual(self, name: str, call: int) -> bool:
+        """Whether the block of this name, in this call, adds its own input."""
+        return any(block.residual for block in self.blocks if (block.name, block.call) == (name, call))
 
     @property
     def _by_name(self) -> dict[str, MappedModule]:

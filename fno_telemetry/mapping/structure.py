@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
+from operator import or_
 
 from torch import nn
 
@@ -71,7 +73,7 @@ class _NotedSum:
     spectral: tuple[Call, ...]
     local: tuple[Call, ...]
     order: int
-    with_input: bool = False  # a residual sum without another branch
+    residual: bool = False
 
 
 class _Structure:
@@ -95,8 +97,7 @@ class _Structure:
                 self.places.note(Place("output", event.path, event.number), event.output)
             case BranchesAdded():
                 # The name of a sum is known only after the forward; until then it has its position.
-                larger = max(event.s, event.t, key=lambda one: one.numel())
-                self.places.note(Place("sum", "", len(self._sums)), larger)
+                self.places.note(Place("sum", "", len(self._sums)), event.result)
                 self._sums.append(_NotedSum(event.parent, event.spectral, event.local, event.order))
             case ResidualAdded():
                 self._residual_added(event)
@@ -115,9 +116,12 @@ class _Structure:
         self._makers_of_output |= event.makers
 
     def _residual_added(self, event: ResidualAdded) -> None:
-        if not any(event.spectral[-1] in noted.spectral for noted in self._sums):
-            self.places.note(Place("sum", "", len(self._sums)), event.before)
-            self._sums.append(_NotedSum(event.parent, event.spectral, (), event.order, with_input=True))
+        noted = next((noted for noted in self._sums if event.spectral[-1] in noted.spectral), None)
+        if noted is None:
+            self.places.note(Place("sum", "", len(self._sums)), event.result)
+            noted = _NotedSum(event.parent, event.spectral, (), event.order)
+            self._sums.append(noted)
+        noted.residual = True
 
     def called_in_and_outside(self) -> bool:
         """Whether the model itself was called and, outside that call, one of its modules too."""
@@ -134,7 +138,10 @@ class _Structure:
         names = self._sum_names(order_of_sums, numbered)
         blocks = self._blocks(names)
         axes = self._axes(given, names)
-        by_structure = self._roles({block.name for block in blocks})
+        holders = {path for path, _ in order_of_sums if path}
+        # The only module that holds all sums is the operator rather than one of its blocks.
+        several = holders if len(holders) > 1 else set[str]()
+        by_structure = self._roles({block.name for block in blocks} | several)
         parents = {id(entry.call.parent) for entry in self._ended_calls}
         calls = Counter(entry.call.path for entry in self._ended_calls)
         modules: dict[str, MappedModule] = {}
@@ -198,7 +205,9 @@ class _Structure:
         blocks: dict[tuple[str, int], MappedBlock] = {}
         for name, noted in sorted(zip(names, self._sums, strict=True), key=lambda pair: pair[1].order):
             paths = distinct_paths(noted.spectral), distinct_paths(noted.local)
-            blocks[name, noted.parent.number] = MappedBlock(name, noted.parent.number, *paths)
+            blocks[name, noted.parent.number] = MappedBlock(
+                name, noted.parent.number, *paths, noted.residual
+            )
         return tuple(blocks.values())
 
     def _find_spaces(self, sum_names: Sequence[str]) -> dict[Place, TrackedSpace]:
@@ -241,14 +250,26 @@ class _Structure:
             {path: e.channel_axis for path, e in given.items() if e.channel_axis is not None},
         )
 
+    def _span_of_transforms(self, spectral: Sequence[Call]) -> tuple[int, int]:
+        """Return the indices of the first and the last call that runs Fourier transforms; (0, -1) if none.
+
+        The model's own forward runs them between calls.
+        """
+        indices = [call.index for call in spectral]
+        for call in (entry.call for entry in self._ended_calls if not entry.call.path):
+            if call.own_transforms:
+                indices += [call.calls_before_transforms, call.calls_until_transforms - 1]
+        return (min(indices), max(indices)) if indices else (0, -1)
+
     def _roles(self, block_names: set[str]) -> dict[str, tuple[Role, str]]:
         """Return role and reason by path, for the modules whose role follows from the structure."""
         roles: dict[str, tuple[Role, str]] = {}
         spectral = [entry.call for entry in self._ended_calls if entry.call.spectral and entry.call.path]
-        if not spectral:
+        first, last = self._span_of_transforms(spectral)
+        if last < 0:
             return roles
         around = {id(call) for one in spectral for call in _with_parents(one)}
-        first, last = min(call.index for call in spectral), max(call.index for call in spectral)
+        around |= {id(entry.call) for entry in self._ended_calls if not entry.call.path}
         for entry in self._ended_calls:
             if entry.owner and entry.call.before.makers & 1 and entry.call.index < first:
                 roles[_outside(entry.call, around).path] = (
@@ -256,8 +277,10 @@ class _Structure:
                     "first layer applied to the model's input",
                 )
         calls = {entry.call.index: entry.call for entry in self._ended_calls}
+        after_spectral = reduce(or_, (call.bit for call in spectral), 0)
         for index in members(self._makers_of_output):
-            if index > last and index in calls:
+            # A head of every layer is a projection too.
+            if index in calls and (index > last or calls[index].before.calls & after_spectral):
                 maker = _outside(calls[index], around)
                 if role_by_class(maker.module) is None:
                     roles[maker.path] = ("projection", "last layer before the model's output")
@@ -270,7 +293,7 @@ class _Structure:
             roles[call.path] = ("spectral", f"Fourier transform and its inverse over axes {axes}")
         for noted in self._sums:
             if noted.parent.path in block_names:
-                own = "its own input" if noted.with_input else "a tensor that no module produced"
+                own = "its own input" if noted.residual else "a tensor that no module produced"
                 other = "a local branch" if noted.local else own
                 roles[noted.parent.path] = ("block", f"its forward adds a spectral branch and {other}")
         return roles
@@ -288,7 +311,7 @@ def _require_axes(given: Mapping[str, GivenRole], modules: Mapping[str, MappedMo
 
 def _kept_modes(call: Call) -> tuple[int, ...] | None:
     kept = call.modes if call.spectral else None
-    if kept is None or not kept.fixed or not kept.mask.any():
+    if kept is None or kept.padded or not kept.fixed or not kept.mask.any():
         return None
     mask = kept.mask
     return tuple(

@@ -32,7 +32,7 @@ from fno_telemetry.statistics.values import Values
 _NEVER_SEEN: Mapping[Of, str] = {
     "branch_sum": "no sum of a spectral and a local branch was found",
     "residual_update": "no sum with the block's own input was found",
-    "block": "no module contains exactly this block",
+    "block": "the input and the output of this block are not known",
 }
 """The reasons for undefined numbers of a block that never had anything to measure."""
 

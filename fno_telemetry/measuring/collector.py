@@ -186,6 +186,8 @@ class Collector:
         first = event.spectral[0]
         layout = self._layout(first.path, first.module, s, Place("sum", block.name, block.call))
         block.states.add("branch_sum", BranchSum(Activation(s, layout), Activation(t, layout)))
+        if block.name != event.parent.path and not self._map.is_residual(block.name, block.call):
+            self._add_sides(block, None if event.spans_blocks else event.before, event.result)
         magnitudes = []
         for call in (*event.spectral[:1], *event.local[:1]):
             accumulator = self.modules.get((call.path, call.number, None))
@@ -202,11 +204,35 @@ class Collector:
         if (reason := unmeasurable(before) or unmeasurable(after)) is not None:
             self.skipped.setdefault(block.name, reason)
             return
-        layout = self._layout(block.name, None, after, Place("sum", block.name, block.call))
         if before.shape != after.shape:
             before = before.expand_as(after)
-        sides = (self._cache.activation(tensor, layout) for tensor in (before, after))
-        block.states.add("residual_update", ResidualUpdate(*sides))
+        self._add_sides(block, before, after, is_module=block.name == event.parent.path)
+
+    def _add_sides(
+        self,
+        block: BlockAccumulator,
+        before: torch.Tensor | None,
+        after: torch.Tensor,
+        is_module: bool = False,
+    ) -> None:
+        """Measure a block's input and the sum; a module that is a block is measured when it returns."""
+        if before is None or unmeasurable(before) or unmeasurable(after):
+            reason = "the block's input was overwritten, or an earlier block's input is added as well"
+            block.states.mark_undefined("residual_update", reason)
+            block.states.mark_undefined("block", reason)
+            return
+        layout = self._layout(block.name, None, after, Place("sum", block.name, block.call))
+        if before.shape == after.shape:
+            sides = [self._cache.activation(tensor, layout) for tensor in (before, after)]
+            block.states.add("residual_update", ResidualUpdate(*sides))
+        else:
+            path = block.spectral[-1]
+            own = self._layout(path, None, before, Place("input", path, block.call))
+            sides = [self._cache.activation(before, own), self._cache.activation(after, layout)]
+            reason = "the sum has another shape than the block's input"
+            block.states.mark_undefined("residual_update", reason)
+        if not is_module:
+            block.states.add("block", BlockCall(*sides))
 
     def _measure(
         self, key: Key, module: nn.Module | None, parent: str | None, tensor: torch.Tensor

@@ -51,12 +51,14 @@ _RESHAPES = {"view", "reshape", "flatten", "unflatten", "view_as", "reshape_as"}
 _SAME_ORDER = {
     *("pad", "interpolate", "chunk", "split", "tensor_split", "index_select", "cat", "concat", "concatenate"),
     *("glu", "diff", "grid_sample", "scaled_dot_product_attention", "pixel_shuffle", "pixel_unshuffle"),
+    *("repeat", "tile"),
 }
 _MIXING = {
-    *("matmul", "mm", "bmm", "einsum", "tensordot", "baddbmm", "addmm", "addbmm", "inner", "outer", "lstm"),
+    *("tensordot", "baddbmm", "addmm", "addbmm", "inner", "outer", "lstm"),
     *("multi_head_attention_forward", "bilinear", "unfold", "fold", "gru", "gather", "cdist", "rot90"),
     "chain_matmul",
 }
+_PRODUCTS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm"}
 _PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
 """Strides of a probe tensor: no step of a slice turns one into another."""
 
@@ -218,6 +220,15 @@ class AxisTracker:
             return self._follow_view(func, args, kwargs, tensor) if args and args[0] is first else None
         if name in _RESHAPES:
             return self._groups.reshape(known, tensor.shape)
+        if name == "stack" and tensor.ndim == first.ndim + 1:
+            return self._follow_stack(args, kwargs, inputs, tensor)
+        if name == "unbind" and tensor.ndim == first.ndim - 1:
+            dim = _dim_of(args, kwargs) % first.ndim
+            return (*known[:dim], *known[dim + 1 :])
+        if name == "einsum":
+            return self._follow_einsum(args, tensor)
+        if name in _PRODUCTS:
+            return self._follow_product(args, tensor)
         if name == "view_as_real":
             return (*known, self._groups.create(2))
         if name == "view_as_complex":
@@ -234,6 +245,51 @@ class AxisTracker:
         if same_rank and (name in _SAME_ORDER or "pool" in name or name.startswith("upsample")):
             return self._groups.resize(known, tensor.shape)
         return self._follow_elementwise(inputs, tensor.shape)
+
+    def _follow_einsum(self, args: Sequence[Any], tensor: torch.Tensor) -> tuple[AxisGroup, ...] | None:
+        """Read the axes that stay off the letters of the equation."""
+        equation = args[0].replace(" ", "") if isinstance(args[0], str) else ""
+        terms, arrow, result = equation.partition("->")
+        operands = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:]
+        if not arrow or "." in equation or len(result) != tensor.ndim:
+            return None
+        found: dict[str, AxisGroup] = {}
+        for letters, operand in zip(terms.split(","), operands, strict=True):
+            if self._by_tensor.get(operand) is not None:
+                found = dict(zip(letters, self.groups_of(operand), strict=True)) | found
+        sizes = zip(result, tensor.shape, strict=True)
+        return tuple(found.get(letter) or self._groups.create(size) for letter, size in sizes)
+
+    def _follow_product(self, args: Sequence[Any], tensor: torch.Tensor) -> tuple[AxisGroup, ...] | None:
+        """Return the axes of a matrix product: rows of the first matrices, columns of the second ones."""
+        first, second = args[:2]
+        axes = [self._groups.create(size) for size in tensor.shape]
+        if min(first.ndim, second.ndim) < 2:
+            return None
+        for operand, kept in ((first, -2), (second, -1)):
+            if self._by_tensor.get(operand) is not None:
+                groups = self.groups_of(operand)
+                axes[kept] = groups[kept]
+                for axis in range(-operand.ndim, -2):
+                    if operand.shape[axis] == tensor.shape[axis]:
+                        axes[axis] = groups[axis]
+        return tuple(axes)
+
+    def _follow_stack(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        inputs: Sequence[torch.Tensor],
+        tensor: torch.Tensor,
+    ) -> tuple[AxisGroup, ...]:
+        """Return the axes of tensors that were stacked, which they share, and the new one between them."""
+        axes = list(self.groups_of(inputs[0]))
+        for other in inputs[1:]:
+            for group, same in zip(axes, self.groups_of(other), strict=True):
+                self._groups.unite(group, same)
+        dim = _dim_of(args, kwargs) % tensor.ndim
+        axes.insert(dim, self._groups.create(tensor.shape[dim]))
+        return tuple(axes)
 
     def _follow_view(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], tensor: torch.Tensor
@@ -281,6 +337,10 @@ class AxisTracker:
     def _note_write(self, target: Any, value: torch.Tensor) -> None:
         if target is not value and self._by_tensor.get(target) is None and target.ndim == value.ndim:
             self._by_tensor.set(target, self._groups.resize(self.groups_of(value), target.shape))
+
+
+def _dim_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    return int(args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0)))
 
 
 def _with_axes(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:

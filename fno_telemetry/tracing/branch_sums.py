@@ -166,6 +166,7 @@ class BranchSum:
     local_operand: torch.Tensor | None  # the sum of all local terms
     before: torch.Tensor | None  # the block's own input
     after: torch.Tensor  # the sum of these, without any other terms
+    spans_blocks: bool  # whether another term is the input of an earlier block
 
     @property
     def bits(self) -> int:
@@ -199,17 +200,21 @@ def find_branch_sum(
     made: list[Term] = []
     inputs: list[Term] = []
     other: list[Term] = []
+    spans_blocks = False
     for term in (term for term in total.terms if not term.lineage.calls & bits):
         if made_by := term.lineage.calls & ~last.before.calls:
             if fed := [call for call in _outermost(made_by, last, calls) if shares_input(call)]:
                 made.append(term)
                 local |= {call.index: call for call in fed}
-        elif not last.before.calls & ~term.lineage.calls & spectral:
-            # Not an earlier block's input, so this block's own or computed from it by functions.
-            if term.lineage.value & ancestors:
-                inputs.append(term)
-            elif lineages.trace_back(term.origin) & block_input:
-                other.append(term)
+        elif term.lineage.value & block_input:
+            inputs.append(term)
+        elif last.before.calls & ~term.lineage.calls & spectral:
+            spans_blocks |= bool(term.lineage.value & ancestors)
+        elif term.lineage.value & ancestors:
+            inputs.append(term)
+        elif lineages.trace_back(term.origin) & block_input:
+            # Computed from the block's input by functions.
+            other.append(term)
     inputs = sorted(inputs, key=lambda term: term.lineage.value)[-1:]
     if not made and not inputs:
         made = other
@@ -223,6 +228,7 @@ def find_branch_sum(
         local_operand=_add_up(made) if made else None,
         before=inputs[0].tensor if inputs else None,
         after=total.result if len(known) == len(total.terms) else _add_up(known),
+        spans_blocks=spans_blocks,
     )
 
 

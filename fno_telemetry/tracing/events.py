@@ -42,7 +42,9 @@ class BranchesAdded:
     """A spectral operand `s` and a local operand `t` were added in the forward of `parent`.
 
     Parallel spectral calls form one operand. `local` is empty if no module produced `t`. `order` counts the
-    additions of a batch: a sum is reported when it is used, which may be after a later one.
+    additions of a batch: a sum is reported when it is used, which may be after a later one. `before` is the
+    input of the last spectral call, None if it was overwritten since; `result` is what the forward goes on
+    with, and `spans_blocks` tells whether it contains the input of an earlier block too.
     """
 
     spectral: tuple[Call, ...]
@@ -51,17 +53,24 @@ class BranchesAdded:
     s: torch.Tensor
     t: torch.Tensor
     order: int
+    before: torch.Tensor | None
+    result: torch.Tensor
+    spans_blocks: bool
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualAdded:
-    """The output of `spectral` was added to its block's input `before`, giving `after`; see `BranchesAdded`."""
+    """The output of `spectral` was added to its block's input `before`, giving `after`.
+
+    `result` is what the forward goes on with, which may contain further terms; see also `BranchesAdded`.
+    """
 
     spectral: tuple[Call, ...]
     parent: Call
     before: torch.Tensor
     after: torch.Tensor
     order: int
+    result: torch.Tensor
 
 
 @dataclass(frozen=True)

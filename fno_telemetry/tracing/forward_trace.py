@@ -42,7 +42,7 @@ from fno_telemetry.tracing.events import (
     Padded,
     ResidualAdded,
 )
-from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable, Operand, find_origin
+from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable, Operand, Part, Whole, find_origin
 from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.torch_functions import EveryFunction
@@ -224,8 +224,11 @@ class ForwardTrace:
         call.spectral = self._roles.get(call.path, detected) == "spectral"
         if call.spectral:
             self._spectral |= call.bit
+            call.held_input = next(tensors_in(inputs), None)
         elif call.parent is not None and call.path not in self._roles:
             call.parent.take_over_transforms(call)
+        for inner in self.calls[call.index + 1 :]:
+            inner.held_input = None
         given = {id(tensor): tensor for tensor in tensors_in(inputs)}
         for tensor in given.values():
             lineage = self._lineages.get(tensor)
@@ -310,18 +313,35 @@ class ForwardTrace:
             spectral, bits = branch_sum.spectral, branch_sum.bits
             if branch_sum.local_operand is not None and not self._added & bits:
                 self._branch_sums.append(bits)
-                s, t = branch_sum.spectral_operand, branch_sum.local_operand
                 self._listener.on(
-                    BranchesAdded(spectral, branch_sum.local, total.parent, s, t, total.order)
+                    BranchesAdded(
+                        spectral=spectral,
+                        local=branch_sum.local,
+                        parent=total.parent,
+                        s=branch_sum.spectral_operand,
+                        t=branch_sum.local_operand,
+                        order=total.order,
+                        before=self._input_of(spectral[-1]),
+                        result=total.result,
+                        spans_blocks=branch_sum.spans_blocks,
+                    )
                 )
             self._added |= bits
+            for call in spectral:
+                call.held_input = None
             if branch_sum.before is not None and not self._updated & bits:
                 self._updated |= bits
                 # An update made by several blocks together, as in attention, belongs to none of them.
                 if sum(bool(other & bits) for other in self._branch_sums) > 1:
                     continue
                 before, after = branch_sum.before, branch_sum.after
-                self._listener.on(ResidualAdded(spectral, total.parent, before, after, total.order))
+                self._listener.on(ResidualAdded(spectral, total.parent, before, after, total.order, total.result))
+
+    def _input_of(self, spectral: Call) -> torch.Tensor | None:
+        """Return the input of a spectral call, None if it has another value by now."""
+        tensor = spectral.held_input
+        lineage = None if tensor is None else self._lineages.get(tensor)
+        return tensor if lineage is not None and lineage.value & spectral.before.values else None
 
     def _returned(
         self,
@@ -353,12 +373,15 @@ class ForwardTrace:
             self._axes.follow_function(func, args, kwargs, followed, list(tensors_in(output)))
         target, own = find_overwritten(name, args, kwargs), self._lineages.get(entered[0])
         operands = self._lineages.operands(entered)
-        for tensor in changed:
+        whole = self._lineages.join_parts(entered) if name in torch_functions.JOINING else None
+        for position, tensor in enumerate(changed):
             if target is None and any(tensor is one for one in entered):
                 continue  # returned as it is
             same = torch_functions.keeps_values(name, args) or is_whole_view(tensor, entered[0])
             if target is None and own is not None and same:
                 self._lineages.set(tensor, own)
+            elif whole is not None and tensor.shape == whole.shape:
+                self._lineages.set(tensor, whole.lineage)
             else:
                 origin = 0 if tensor.is_nested else find_origin(operands, tensor.shape)
                 self._lineages.set_made(tensor, lineage, origin)
@@ -368,7 +391,12 @@ class ForwardTrace:
                 self._lineages.set_made(base, lineage.join(before), before.value)
             if terms:
                 self._sums.hold(tensor, terms, parent)
+            if own is not None and name in torch_functions.SPLITTING:
+                part = Part(Whole(own, entered[0].shape), position, len(changed))
+                self._lineages.parts.set(tensor, part)
             self._note_made(tensor, parent)
+        if name.strip("_") in torch_functions.SELECTING and lineage.values & parent.transformed:
+            parent.selects = True
         if name in fourier_calls.INVERSE or name in fourier_calls.FORWARD:
             self._transformed(parent, name, args, kwargs, output, lineage)
         elif (
@@ -394,10 +422,13 @@ class ForwardTrace:
             self.homeless_transforms += 1
             return
         call = fourier_calls.read_call(name, args, kwargs, output)
+        if not parent.own_transforms:
+            parent.calls_before_transforms = len(self.calls)
         if self._axes is not None:
             entered = next(tensors_in((args, kwargs)))
             self._axes.follow_transform(call, parent, entered, output)
         parent.own_transforms += 1
+        parent.calls_until_transforms = len(self.calls)
         made = self._lineages.get(output)
         if name in fourier_calls.INVERSE:
             parent.inverse_transforms.append(call)

@@ -45,6 +45,7 @@ class KeptModes:
     removed: torch.Tensor
     halved: bool
     transformed: tuple[int, ...]
+    padded: bool  # whether the forward transform appends zeros
 
     @property
     def fixed(self) -> bool:
@@ -63,7 +64,8 @@ def find_modes(forward: Sequence[FourierCall], inverse: Sequence[FourierCall]) -
     if to is not None and to.nonzero is not None and to.nonzero.shape == back.complete.shape:
         removed = (to.nonzero & ~back.complete).any(0)
     sizes = () if to is None else tuple(to.lengths[axis] for axis in sorted(to.axes))
-    return KeptModes(mask, removed, back.halved, sizes)
+    padded = to is not None and any(to.shape[axis] != length for axis, length in to.lengths.items())
+    return KeptModes(mask, removed, back.halved, sizes, padded)
 
 
 def count_frequencies(calls: Iterable[FourierCall]) -> tuple[int, ...]:

@@ -38,6 +38,21 @@ class Operand(NamedTuple):
     value: int
 
 
+class Whole(NamedTuple):
+    """A tensor that was split: its lineage and its shape."""
+
+    lineage: Lineage
+    shape: torch.Size
+
+
+class Part(NamedTuple):
+    """One of the parts of a tensor that was split, counted from 0."""
+
+    whole: Whole
+    position: int
+    count: int
+
+
 class TensorTable(Generic[T]):
     """A table with tensor objects as keys; holds weak references only, so no tensor lives longer."""
 
@@ -91,6 +106,7 @@ class LineageTable(TensorTable[Lineage]):
     def __init__(self) -> None:
         super().__init__()
         self.constants: TensorTable[bool] = TensorTable()
+        self.parts: TensorTable[Part] = TensorTable()
         self._values = 0
         self._origins: dict[int, int] = {}  # by value: the one value that it was computed from
 
@@ -116,6 +132,13 @@ class LineageTable(TensorTable[Lineage]):
                 value = self._origins.get(value, 0)
         return found
 
+    def join_parts(self, tensors: Sequence[torch.Tensor]) -> Whole | None:
+        """Return the tensor that these are all parts of, in order; None if they are not."""
+        parts = [part for part in map(self.parts.get, tensors) if part is not None]
+        complete = [part.position for part in parts] == list(range(len(tensors)))
+        wholes = {part.whole for part in parts}
+        return parts[0].whole if complete and len(wholes) == 1 and parts[0].count == len(parts) else None
+
     def union(self, tensors: Iterable[torch.Tensor]) -> Lineage | None:
         """Return the joined lineage of the tensors with a known lineage, None if there are none."""
         known = [lineage for lineage in map(self.get, tensors) if lineage is not None]
@@ -130,6 +153,7 @@ class LineageTable(TensorTable[Lineage]):
         """Forget everything; values are numbered from 0 again."""
         super().clear()
         self.constants.clear()
+        self.parts.clear()
         self._origins.clear()
         self._values = 0
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -35,8 +35,12 @@ class Call:
     inverse_transforms: list[FourierCall] = field(default_factory=list)
     transformed: int = 0  # the values that its forward transforms returned
     transformed_back: list[int] = field(default_factory=list)  # per inverse transform: what it descends from
+    selects: bool = False  # whether it chooses coefficients by their size
     own_transforms: int = 0  # transforms that its own code called
+    calls_before_transforms: int = 0  # calls of modules, with this one, before the first of them …
+    calls_until_transforms: int = 0  # … and before the last of them
     spectral: bool = False
+    held_input: torch.Tensor | None = None  # of a spectral call, until its branch is added
     input_overwritten: bool = False  # by the call itself, so the tensor is not the original input any more
 
     @property
@@ -58,11 +62,16 @@ class Call:
         self.inverse_transforms += inner.inverse_transforms
         self.transformed |= inner.transformed
         self.transformed_back += inner.transformed_back
+        self.selects |= inner.selects
 
     @property
     def modes(self) -> KeptModes | None:
         """The coefficients that it keeps; None unless it ran exactly one inverse transform."""
-        return find_modes(self.forward_transforms, self.inverse_transforms)
+        kept = find_modes(self.forward_transforms, self.inverse_transforms)
+        if kept is not None and self.selects:
+            # One sample may show only one choice of many.
+            kept = replace(kept, removed=kept.mask)
+        return kept
 
     @property
     def runs_now(self) -> bool:

@@ -18,6 +18,16 @@ SAME_VALUES = {
     *("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t"),
 }
 
+SPLITTING = {"chunk", "split", "tensor_split", "split_with_sizes", "hsplit", "vsplit", "dsplit"}
+JOINING = {"cat", "concat", "concatenate", "hstack", "vstack", "dstack"}
+
+SELECTING = {
+    *("topk", "sort", "argsort", "msort", "kthvalue", "quantile", "nanquantile", "median", "nanmedian"),
+    *("gt", "lt", "ge", "le", "greater", "less", "greater_equal", "less_equal"),
+    *("softshrink", "hardshrink", "threshold"),
+}
+"""Functions by which a layer chooses coefficients by their size."""
+
 FRESH = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like"),
     *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
