@@ -250,37 +250,33 @@ class _Structure:
             {path: e.channel_axis for path, e in given.items() if e.channel_axis is not None},
         )
 
-    def _span_of_transforms(self, spectral: Sequence[Call]) -> tuple[int, int]:
-        """Return the indices of the first and the last call that runs Fourier transforms; (0, -1) if none.
-
-        The model's own forward runs them between calls.
-        """
-        indices = [call.index for call in spectral]
-        for call in (entry.call for entry in self._ended_calls if not entry.call.path):
-            if call.own_transforms:
-                indices += [call.calls_before_transforms, call.calls_until_transforms - 1]
-        return (min(indices), max(indices)) if indices else (0, -1)
-
     def _roles(self, block_names: set[str]) -> dict[str, tuple[Role, str]]:
         """Return role and reason by path, for the modules whose role follows from the structure."""
         roles: dict[str, tuple[Role, str]] = {}
         spectral = [entry.call for entry in self._ended_calls if entry.call.spectral and entry.call.path]
-        first, last = self._span_of_transforms(spectral)
-        if last < 0:
+        # The model's own forward may transform, or transforms and their inverses are in different modules.
+        roots = [entry.call for entry in self._ended_calls if not entry.call.path]
+        transforming = [root for root in roots if root.transforms_back]
+        if not spectral and not transforming:
             return roles
+        starts = [call.index for call in spectral] + [root.calls_before_transforms for root in transforming]
+        transformed = reduce(or_, (root.transformed for root in transforming), 0)
         around = {id(call) for one in spectral for call in _with_parents(one)}
-        around |= {id(entry.call) for entry in self._ended_calls if not entry.call.path}
+        around |= {id(root) for root in roots}
         for entry in self._ended_calls:
-            if entry.owner and entry.call.before.makers & 1 and entry.call.index < first:
+            if entry.owner and entry.call.before.makers & 1 and entry.call.index < min(starts):
                 roles[_outside(entry.call, around).path] = (
                     "lifting",
                     "first layer applied to the model's input",
                 )
         calls = {entry.call.index: entry.call for entry in self._ended_calls}
-        after_spectral = reduce(or_, (call.bit for call in spectral), 0)
+        bits = reduce(or_, (call.bit for call in spectral), 0)
         for index in members(self._makers_of_output):
+            if index not in calls:
+                continue
+            before = calls[index].before
             # A head of every layer is a projection too.
-            if index in calls and (index > last or calls[index].before.calls & after_spectral):
+            if bits and index >= bits.bit_length() or before.calls & bits or before.values & transformed:
                 maker = _outside(calls[index], around)
                 if role_by_class(maker.module) is None:
                     roles[maker.path] = ("projection", "last layer before the model's output")

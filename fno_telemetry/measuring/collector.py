@@ -61,7 +61,8 @@ class Collector:
         self.blocks: dict[tuple[str, int], BlockAccumulator] = {}
         self.inputs: dict[str | None, TensorAccumulator] = {}  # by item
         self.fired: set[str] = set()
-        self.transforms_itself = False  # whether the model's own forward is the spectral layer
+        self.own_transforms = 0  # Fourier transforms that the model's own forward called
+        self.transforms_apart = False  # whether transforms and their inverses are in different modules
         self.skipped: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self._map = model_map
@@ -155,7 +156,8 @@ class Collector:
         if (block := self._own_blocks.get(call.index)) is not None:
             self._block_call(block, call, inputs, output)
         if call.parent is not None and call.parent.index == 0 and not call.path:
-            self.transforms_itself |= call.spectral
+            self.own_transforms += call.own_transforms
+            self.transforms_apart |= call.spectral and not call.own_transforms
             self._model_ended(call, output)
         if call.path not in self._names:
             return

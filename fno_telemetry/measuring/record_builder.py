@@ -53,6 +53,7 @@ class Run:
     digest: str | None
     seconds: Seconds
     called_outside: frozenset[str]  # paths called outside the model's own forward
+    homeless_transforms: int = 0  # Fourier transforms that no module of the model called
 
 
 def build_record(
@@ -98,7 +99,11 @@ def build_record(
         not_fired=_not_fired(model, collector, model_map, run.called_outside),
         skipped=_with_reasons(collector.skipped),
         errors=_with_reasons(failures),
-        warnings=(*warnings, *(gradients.warnings if gradients else ()), *_without_sums(collector)),
+        warnings=(
+            *warnings,
+            *(gradients.warnings if gradients else ()),
+            *_describe_transforms(collector, run.homeless_transforms),
+        ),
         provenance=freeze_mapping(_merged(_provenance(collector, run, gradients, inputs[0] if inputs else None), provenance)),
     )
 
@@ -159,20 +164,35 @@ def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _without_sums(collector: Collector) -> tuple[str, ...]:
-    """Return a warning if spectral modules ran and their outputs are in no branch sum."""
+def _describe_transforms(collector: Collector, homeless: int) -> tuple[str, ...]:
+    """Return a warning for spectral modules in no branch sum, and for transforms that belong to no module."""
     added = {name for block in collector.blocks.values() for name in block.spectral}
     spectral = dict.fromkeys(m.name for m in collector.modules.values() if m.role == "spectral")
     alone = [name for name in spectral if name not in added]
-    if collector.transforms_itself:
-        return (
-            "the model's own forward calls the Fourier transforms, so no module is spectral and there are no "
-            "branch shares; put the transforms into a module of their own",
+    warnings = []
+    no_shares = "so no module is spectral and there are no branch shares"
+    if collector.own_transforms:
+        result = ", which belong to no module" if spectral else f", {no_shares}"
+        warnings.append(
+            f"the model's own forward calls the Fourier transforms{result}; put the transforms into a module "
+            "of their own"
         )
-    if not alone:
-        return ()
-    more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
-    return (f"{alone[0]}{more}: spectral, but in no sum with another branch, so there are no branch shares",)
+    elif collector.transforms_apart and not spectral:
+        warnings.append(
+            f"one module calls the Fourier transform and another one its inverse, {no_shares}; put both "
+            "into one module"
+        )
+    if homeless:
+        warnings.append(
+            f"{homeless} Fourier transforms were called outside of every module of the model, for example in "
+            "a module that is not registered as a child: they belong to no module"
+        )
+    if alone:
+        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        warnings.append(
+            f"{alone[0]}{more}: spectral, but in no sum with another branch, so there are no branch shares"
+        )
+    return tuple(warnings)
 
 
 def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:

@@ -428,7 +428,6 @@ class ForwardTrace:
             entered = next(tensors_in((args, kwargs)))
             self._axes.follow_transform(call, parent, entered, output)
         parent.own_transforms += 1
-        parent.calls_until_transforms = len(self.calls)
         made = self._lineages.get(output)
         if name in fourier_calls.INVERSE:
             parent.inverse_transforms.append(call)

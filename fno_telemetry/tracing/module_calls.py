@@ -36,9 +36,8 @@ class Call:
     transformed: int = 0  # the values that its forward transforms returned
     transformed_back: list[int] = field(default_factory=list)  # per inverse transform: what it descends from
     selects: bool = False  # whether it chooses coefficients by their size
-    own_transforms: int = 0  # transforms that its own code called
-    calls_before_transforms: int = 0  # calls of modules, with this one, before the first of them …
-    calls_until_transforms: int = 0  # … and before the last of them
+    own_transforms: int = 0  # how many of them its own code called
+    calls_before_transforms: int = 0  # how many calls had started before its first transform
     spectral: bool = False
     held_input: torch.Tensor | None = None  # of a spectral call, until its branch is added
     input_overwritten: bool = False  # by the call itself, so the tensor is not the original input any more
@@ -63,6 +62,8 @@ class Call:
         self.transformed |= inner.transformed
         self.transformed_back += inner.transformed_back
         self.selects |= inner.selects
+        starts = [n for n in (self.calls_before_transforms, inner.calls_before_transforms) if n]
+        self.calls_before_transforms = min(starts, default=0)
 
     @property
     def modes(self) -> KeptModes | None:

@@ -54,7 +54,8 @@ def agree() -> Callable[..., None]:
     """Check each block against NumPy in float64, on operands that the network's own forward noted.
 
     Noted are the operands `s` and `t` of the sum, `x` and the `y` that a residual sum made of it, and what
-    `entered` and `left` the module that is the block, all with space in `space`. The rest must be None.
+    `entered` and `left` the module that is the block, all with space in `space`. The rest must be None. For a
+    block without a module of its own, `x` is the input of its branches and `y` the sum.
     """
 
     def double(tensor: torch.Tensor) -> np.ndarray:
@@ -63,7 +64,9 @@ def agree() -> Callable[..., None]:
     def rms(field: np.ndarray) -> float:
         return float(np.sqrt((abs(field) ** 2).mean()))
 
-    def reference(noted: Mapping[str, torch.Tensor], space: tuple[int, ...]) -> dict[str, float | None]:
+    def reference(
+        noted: Mapping[str, torch.Tensor], space: tuple[int, ...], functional: bool
+    ) -> dict[str, float | None]:
         known = {name: double(tensor) for name, tensor in noted.items()}
         numbers: dict[str, float | None] = dict.fromkeys((*BRANCHES, "update_ratio", "gain"))
         if "s" in known:
@@ -74,8 +77,9 @@ def agree() -> Callable[..., None]:
             numbers["branch_coherence"] = rms(s + t) / (rms(s) + rms(t))
         if "x" in known:
             numbers["update_ratio"] = rms(known["y"] - known["x"]) / rms(known["x"])
-        if "entered" in known:
-            numbers["gain"] = rms(known["left"]) / rms(known["entered"])
+        if "entered" in known or functional:
+            after, before = ("left", "entered") if "entered" in known else ("y", "x")
+            numbers["gain"] = rms(known[after]) / rms(known[before])
         return numbers
 
     def check(
@@ -85,7 +89,7 @@ def agree() -> Callable[..., None]:
     ) -> None:
         assert len(blocks) == len(noted) > 0
         for block, operands in zip(blocks, noted, strict=True):
-            expected = reference(operands, space)
+            expected = reference(operands, space, "#" in block.name)
             undefined = {key for key, value in expected.items() if value is None}
             assert {key for key, value in block.stats.items() if value is None} == undefined, block.name
             assert set(block.reasons) == undefined

@@ -119,10 +119,10 @@ class ThreeBranches(nn.Module):
             t = w(x.reshape(batch, channels, -1)).view(batch, channels, rows, columns)
             if str(k) in self.unets:
                 u = self.unets[str(k)](x)
-                self.noted.append({"s": s, "t": t + u})
+                self.noted.append({"s": s, "t": t + u, "x": x, "y": s + t + u})
                 x = functional.relu(s + t + u)
             else:
-                self.noted.append({"s": s, "t": t})
+                self.noted.append({"s": s, "t": t, "x": x, "y": s + t})
                 x = functional.relu(s + t)
         return self.fc1(x.permute(0, 2, 3, 1))
 

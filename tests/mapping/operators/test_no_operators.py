@@ -125,7 +125,11 @@ class Inline(nn.Module):
 def test_an_operator_that_transforms_in_its_own_forward_is_told_of():
     model, x = Inline(), torch.rand(3, 1, 8, 10)
     record = ft.capture(model, x)
-    assert {module.role for module in record.modules} == {"other", "activation"}
+    assert {m.name: m.role for m in record.modules} == {
+        "lift": "lifting",
+        "local": "other",
+        "#relu": "activation",
+    }
     assert [warning.split(":")[0] for warning in record.warnings] == [
         "the model's own forward calls the Fourier transforms, so no module is spectral and there are no "
         "branch shares; put the transforms into a module of their own"

@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         x = functional.pad(x, (0, self.padding, 0, self.padding))
         for k, (conv, spconv) in enumerate(zip(self.conv_layers, self.spconv_layers, strict=True)):
             t, s = conv(x), spconv(x)
-            self.noted.append({"s": s, "t": t})
+            self.noted.append({"s": s, "t": t, "x": x, "y": t + s})
             x = t + s if k + 1 == len(self.conv_layers) else self.activation(t + s)
         return x[..., : x.shape[-2] - self.padding, : x.shape[-1] - self.padding]
 
