@@ -29,6 +29,7 @@ STATISTICS = {
     "branches": "fno_telemetry.statistics.branches:Branches",
     "updates": "fno_telemetry.statistics.branches:Updates",
     "gains": "fno_telemetry.statistics.branches:Gains",
+    "inputs": "fno_telemetry.statistics.branches:Inputs",
     "output_gradients": "fno_telemetry.statistics.gradients:OutputGradientSize",
     "parameter_gradients": "fno_telemetry.statistics.gradients:ParameterGradientNorms",
     "branch_gradients": "fno_telemetry.statistics.gradients:BranchGradientRatio",

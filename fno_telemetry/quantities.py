@@ -114,6 +114,7 @@ _TENSOR = (
         gives_way=0,
         in_overview=True,
     ),
+    _plain("input_rms", "root mean square of the module's input", "values", OF_THE_TENSOR),
     _plain("min", "minimum", "values", OF_THE_TENSOR),
     _plain("max", "maximum", "values", OF_THE_TENSOR),
     _plain("p01", "1st percentile", "values", OF_THE_TENSOR),

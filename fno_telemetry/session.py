@@ -162,7 +162,7 @@ def capture(
                 digest=counts.digest.hexdigest(),
                 seconds=Seconds(wall, counts.model_seconds, trace.seconds, structure_seconds),
                 called_outside=frozenset(trace.outside),
-                homeless_transforms=trace.homeless_transforms,
+                has_homeless_transforms=trace.has_homeless_transforms,
             ),
             gradients,
             chosen.foreign_quantities,

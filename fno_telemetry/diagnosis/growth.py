@@ -16,7 +16,7 @@ from fno_telemetry.diagnosis.places import (
     select_defined,
 )
 from fno_telemetry.diagnosis.wording import format_number
-from fno_telemetry.records import CaptureRecord
+from fno_telemetry.records import CaptureRecord, ModuleRecord
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,25 @@ def _in_layers(
                 message += f"in the baseline it is {format_number(before)} "
                 message += f"(ratio: {format_number(rms / before)})"
                 yield Growth(place, message, evidence)
-        elif usual and limits.reached(rms / usual, limits.of_network) and limits.is_extreme(rms):
+        elif usual and limits.reached(rms / usual, limits.of_network) and _is_own(place, rms, limits):
             message += f"the median rms of the layers before it is {format_number(usual)} "
             message += f"(ratio: {format_number(rms / usual)})"
             yield Growth(place, message, evidence)
+
+
+def _is_own(place: Place[ModuleRecord], rms: float, limits: GrowthLimits) -> bool:
+    """Whether the layer itself makes its values so large or small, and not by design.
+
+    A layer after a small factor is small because its input is. Spectral weights start small in many networks,
+    and the scale of the last layer is that of the target.
+    """
+    by_design = limits.shrinking and place.role in ("spectral", "projection")
+    if by_design or not limits.is_extreme(rms):
+        return False
+    if "input_rms" not in place.entry.stats:
+        return True  # a report of an earlier version
+    entered = place.value("input_rms")
+    return bool(entered) and limits.reached(rms / float(entered or 1), limits.gain)
 
 
 def _gains(record: CaptureRecord) -> list[tuple[Place[Any], float]]:

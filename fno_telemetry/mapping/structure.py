@@ -179,9 +179,7 @@ class _Structure:
             )
         _require_axes(given, modules)
         runs_whole = any(not entry.call.path for entry in self._ended_calls)
-        return ModelMap(
-            tuple(modules.values()), blocks, axes, roles, numbered, order_of_sums, runs_whole
-        )
+        return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered, order_of_sums, runs_whole)
 
     def _order_of_sums(self) -> dict[tuple[str, int], tuple[int, ...]]:
         """Return by path and number of a parent call the number of each of its sums, in order of report."""
@@ -205,9 +203,7 @@ class _Structure:
         blocks: dict[tuple[str, int], MappedBlock] = {}
         for name, noted in sorted(zip(names, self._sums, strict=True), key=lambda pair: pair[1].order):
             paths = distinct_paths(noted.spectral), distinct_paths(noted.local)
-            blocks[name, noted.parent.number] = MappedBlock(
-                name, noted.parent.number, *paths, noted.residual
-            )
+            blocks[name, noted.parent.number] = MappedBlock(name, noted.parent.number, *paths, noted.residual)
         return tuple(blocks.values())
 
     def _find_spaces(self, sum_names: Sequence[str]) -> dict[Place, TrackedSpace]:
@@ -276,7 +272,8 @@ class _Structure:
                 continue
             before = calls[index].before
             # A head of every layer is a projection too.
-            if bits and index >= bits.bit_length() or before.calls & bits or before.values & transformed:
+            is_last = bool(bits) and index >= bits.bit_length()
+            if is_last or before.calls & bits or before.values & transformed:
                 maker = _outside(calls[index], around)
                 if role_by_class(maker.module) is None:
                     roles[maker.path] = ("projection", "last layer before the model's output")

@@ -167,6 +167,7 @@ class Collector:
             accumulator = self._measure((call.path, call.number, item), call.module, _parent_of(call), tensor)
             if accumulator is None:
                 continue
+            self._module_input(accumulator, call, inputs)
             if accumulator.role == "spectral":
                 self._spectral_input(accumulator, call, inputs)
             if call.path not in self._weights_measured and call.module is not None:
@@ -264,6 +265,15 @@ class Collector:
             self.modules[key] = accumulator
             self._order += 1
         return accumulator
+
+    def _module_input(self, accumulator: ModuleAccumulator, call: Call, inputs: Any) -> None:
+        entered = next((tensor for tensor in tensors_in(inputs) if unmeasurable(tensor) is None), None)
+        if entered is None or call.input_overwritten:
+            reason = "no input is a tensor that can be measured, or it was overwritten in place"
+            accumulator.states.mark_undefined("module_input", reason)
+            return
+        layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
+        accumulator.states.add("module_input", self._cache.activation(entered, layout))
 
     def _spectral_input(self, accumulator: ModuleAccumulator, call: Call, inputs: Any) -> None:
         entered = next(tensors_in(inputs), None)

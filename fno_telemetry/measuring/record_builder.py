@@ -53,7 +53,7 @@ class Run:
     digest: str | None
     seconds: Seconds
     called_outside: frozenset[str]  # paths called outside the model's own forward
-    homeless_transforms: int = 0  # Fourier transforms that no module of the model called
+    has_homeless_transforms: bool = False  # whether Fourier transforms ran outside of its modules
 
 
 def build_record(
@@ -102,9 +102,11 @@ def build_record(
         warnings=(
             *warnings,
             *(gradients.warnings if gradients else ()),
-            *_describe_transforms(collector, run.homeless_transforms),
+            *_describe_transforms(collector, run.has_homeless_transforms),
         ),
-        provenance=freeze_mapping(_merged(_provenance(collector, run, gradients, inputs[0] if inputs else None), provenance)),
+        provenance=freeze_mapping(
+            _merged(_provenance(collector, run, gradients, inputs[0] if inputs else None), provenance)
+        ),
     )
 
 
@@ -133,7 +135,7 @@ def _summary(model: nn.Module, run: Run, gradients: Gradients | None) -> dict[st
 
 
 def _provenance(
-    collector: Collector, run: Run, gradients: Gradients | None, record_input: TensorRecord | None
+    collector: Collector, run: Run, gradients: Gradients | None, inputs: Sequence[TensorRecord]
 ) -> dict[str, Any]:
     return {
         "versions": {
@@ -142,7 +144,7 @@ def _provenance(
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "input": {"shape": record_input.shape if record_input else None, "digest": run.digest},
+        "input": {"shape": inputs[0].shape if inputs else None, "digest": run.digest},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_seconds": run.seconds.wall,
         "overhead": {
@@ -164,7 +166,7 @@ def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _describe_transforms(collector: Collector, homeless: int) -> tuple[str, ...]:
+def _describe_transforms(collector: Collector, homeless: bool) -> tuple[str, ...]:
     """Return a warning for spectral modules in no branch sum, and for transforms that belong to no module."""
     added = {name for block in collector.blocks.values() for name in block.spectral}
     spectral = dict.fromkeys(m.name for m in collector.modules.values() if m.role == "spectral")
@@ -184,8 +186,8 @@ def _describe_transforms(collector: Collector, homeless: int) -> tuple[str, ...]
         )
     if homeless:
         warnings.append(
-            f"{homeless} Fourier transforms were called outside of every module of the model, for example in "
-            "a module that is not registered as a child: they belong to no module"
+            "Fourier transforms were called outside of every module of the model, for example in a module "
+            "that is not registered as a child: they belong to no module"
         )
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""

@@ -209,9 +209,7 @@ class Activation:
         # Statistics run several times as fast on contiguous memory, so one copy is worth its cost.
         dtype = torch.float32 if source.dtype.itemsize == 1 else _WIDER.get(source.dtype, source.dtype)
         arranged = arranged.to(dtype, memory_format=torch.contiguous_format).contiguous()
-        return arranged.resolve_conj().resolve_neg().reshape(
-            batch, channels, rest, *arranged.shape[first:]
-        )
+        return arranged.resolve_conj().resolve_neg().reshape(batch, channels, rest, *arranged.shape[first:])
 
     def _mask_non_finite(self, raw: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         if self.on_host and self._all_finite(raw):

@@ -1,4 +1,4 @@
-"""Statistics of a block: its two branches, its residual update and its gain."""
+"""Statistics of a block: its two branches, its residual update and its gain; and the size of an input."""
 
 import math
 from dataclasses import dataclass
@@ -167,6 +167,36 @@ class Gains:
         if not before or not after:
             return Summary({"gain": None}, {"gain": "no element is finite"})
         return _root_ratio("gain", float(state.after) / after, float(state.before) / before)
+
+
+@dataclass(frozen=True)
+class InputState(SummedState):
+    """Energy and number of finite elements of an input."""
+
+    energy: torch.Tensor
+    count: torch.Tensor
+
+
+class Inputs:
+    """The size of what a module is given, by which the size of its output can be judged."""
+
+    name = "inputs"
+    of: Of = "module_input"
+    needs = ()
+    quantities = select("input_rms")
+
+    def measure(self, subject: Activation) -> InputState | Empty:
+        """Measure the first input of a call, without elements that are not finite."""
+        return InputState(_total(subject), subject.finite_count) if subject.count else Empty()
+
+    def summarize(self, state: InputState, known: Known) -> Summary:
+        """Return rms(x); |x| of a complex input."""
+        energy, count = float(state.energy), int(state.count)
+        if not count:
+            return Summary({"input_rms": None}, {"input_rms": "no element is finite"})
+        if not math.isfinite(energy):
+            return Summary({"input_rms": None}, {"input_rms": "the squares overflow float64"})
+        return Summary({"input_rms": math.sqrt(energy / count)})
 
 
 def _root_ratio(key: str, above: float, below: float) -> Summary:

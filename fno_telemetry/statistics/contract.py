@@ -14,6 +14,7 @@ from fno_telemetry.records import Histogram, LogHistogram, ModeEnergy, SketchNot
 
 Of = Literal[
     "tensor",
+    "module_input",
     "spectral_input",
     "weights",
     "parameter_gradients",
@@ -27,6 +28,7 @@ Of = Literal[
 
 OF_MODULES: tuple[Of, ...] = (
     "tensor",
+    "module_input",
     "spectral_input",
     "weights",
     "output_gradient",

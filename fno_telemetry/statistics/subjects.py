@@ -3,13 +3,14 @@
 | `of` | argument of `measure` | measured for; merged over |
 |---|---|---|
 | "tensor" | an `Activation` | each output of a module, input and output of the model; over batches |
+| "module_input" | an `Activation` | the first input of each call of a module; over batches |
 | "spectral_input" | a `SpectralInput` | each call of a spectral module; over batches |
 | "weights" | `Weights` | each module once, because all calls share them |
 | "output_gradient" | an `OutputGradient` | each output, if a loss is given; over batches |
 | "parameter_gradients" | `ParameterGradients` | each module once, for the mean loss over all samples |
 | "branch_sum" | a `BranchSum` | each block; over batches |
 | "residual_update" | a `ResidualUpdate` | each residual block; over batches |
-| "block" | a `BlockCall` | each module whose forward is a block; over batches |
+| "block" | a `BlockCall` | each block; over batches |
 | "branch_gradients" | `BranchGradients` | each block once, if a loss is given |
 """
 
@@ -26,9 +27,9 @@ class SpectralInput:
     """The input of a spectral module; `modes` is a mask of the coefficients that the module keeps.
 
     It is None if the modes could not be detected. `halved` says whether they are those of a real inverse
-    transform; None means as for the input. `removed` marks coefficients that a field has before and not after:
-    one that is also in `modes` depends on the data. `transformed` holds the sizes of the forward transform.
-    None and () if they are not known.
+    transform; None means as for the input. `removed` marks coefficients that a field has before and not
+    after: one that is also in `modes` depends on the data. `transformed` holds the sizes of the forward
+    transform. None and () if they are not known.
     """
 
     activation: Activation

@@ -102,15 +102,14 @@ def resample_modes(modes: torch.Tensor, halved: bool, sizes: tuple[int, ...], re
     """Return a mask of modes over the coefficients of fields of these sizes.
 
     `modes` is over the sorted axes of an inverse transform, of `irfftn` if `halved`; the result is over the
-    coefficients of `rfftn` if `real`, else of `fftn`. A real field has a mode if it or its mirror image is kept.
+    coefficients of `rfftn` if `real`, else of `fftn`. A real field has a mode if it or its mirror image is
+    kept.
     """
     kept = _select(modes, halved, sizes, real, 1)
     return kept | _select(modes, halved, sizes, real, -1) if real and not halved else kept
 
 
-def _select(
-    modes: torch.Tensor, halved: bool, sizes: tuple[int, ...], real: bool, sign: int
-) -> torch.Tensor:
+def _select(modes: torch.Tensor, halved: bool, sizes: tuple[int, ...], real: bool, sign: int) -> torch.Tensor:
     selected = modes
     for axis, size in enumerate(sizes):
         last, points = axis == len(sizes) - 1, modes.shape[axis]

@@ -62,7 +62,7 @@ def make_subject(of: Of, data: Data) -> Any:
 
 
 MERGED_OVER_BATCHES: frozenset[Of] = frozenset(
-    {"tensor", "spectral_input", "output_gradient", "branch_sum", "residual_update", "block"}
+    {"tensor", "module_input", "spectral_input", "output_gradient", "branch_sum", "residual_update", "block"}
 )
 """What is measured batch by batch; the other kinds are measured once."""
 
@@ -115,6 +115,7 @@ def _output_gradient(tensor: torch.Tensor) -> OutputGradient:
 
 _MAKERS: Mapping[Of, Callable[[torch.Tensor], Any]] = {
     "tensor": _activation,
+    "module_input": _activation,
     "spectral_input": _spectral_input,
     "weights": _weights,
     "parameter_gradients": _parameter_gradients,

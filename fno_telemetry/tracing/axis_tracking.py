@@ -6,7 +6,6 @@ shows that it is spatial, and so are all axes that are the same.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, NamedTuple
 
 import torch

@@ -148,7 +148,11 @@ def is_whole_view(tensor: torch.Tensor, source: torch.Tensor) -> bool:
     """Whether a tensor shows all elements of another one, in the same places."""
     if not (_has_storage(tensor) and _has_storage(source)) or tensor.shape != source.shape:
         return False
-    same_way = (tensor.dtype, tensor.is_conj(), tensor.is_neg()) == (source.dtype, source.is_conj(), source.is_neg())
+    same_way = (tensor.dtype, tensor.is_conj(), tensor.is_neg()) == (
+        source.dtype,
+        source.is_conj(),
+        source.is_neg(),
+    )
     return same_way and tensor.stride() == source.stride() and tensor.data_ptr() == source.data_ptr() != 0
 
 

@@ -42,7 +42,15 @@ from fno_telemetry.tracing.events import (
     Padded,
     ResidualAdded,
 )
-from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable, Operand, Part, Whole, find_origin
+from fno_telemetry.tracing.lineage import (
+    MODEL_INPUT,
+    Lineage,
+    LineageTable,
+    Operand,
+    Part,
+    Whole,
+    find_origin,
+)
 from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.torch_functions import EveryFunction
@@ -70,7 +78,7 @@ class ForwardTrace:
         self.calls: list[Call] = []
         self.seconds = 0.0  # spent in tracing and in the listener
         self.outside: set[str] = set()  # paths of the calls that `within` excluded
-        self.homeless_transforms = 0  # Fourier transforms that no followed module called
+        self.has_homeless_transforms = False  # whether Fourier transforms ran that no followed module called
         self._within = within
         self._model = unwrap(model)
         self._paths = paths_by_module(model)
@@ -335,7 +343,9 @@ class ForwardTrace:
                 if sum(bool(other & bits) for other in self._branch_sums) > 1:
                     continue
                 before, after = branch_sum.before, branch_sum.after
-                self._listener.on(ResidualAdded(spectral, total.parent, before, after, total.order, total.result))
+                self._listener.on(
+                    ResidualAdded(spectral, total.parent, before, after, total.order, total.result)
+                )
 
     def _input_of(self, spectral: Call) -> torch.Tensor | None:
         """Return the input of a spectral call, None if it has another value by now."""
@@ -355,6 +365,8 @@ class ForwardTrace:
         name = torch_functions.name_of(func)
         entered = list(tensors_in((args, kwargs)))
         self._note_unseen(entered, parent)
+        transforms = name in fourier_calls.INVERSE or name in fourier_calls.FORWARD
+        self.has_homeless_transforms |= transforms and not parent.runs_now
         lineage = self._lineages.union(entered)
         if lineage is None and name in fourier_calls.INVERSE:
             # Written by code that cannot be followed.
@@ -397,7 +409,7 @@ class ForwardTrace:
             self._note_made(tensor, parent)
         if name.strip("_") in torch_functions.SELECTING and lineage.values & parent.transformed:
             parent.selects = True
-        if name in fourier_calls.INVERSE or name in fourier_calls.FORWARD:
+        if transforms and parent.runs_now:
             self._transformed(parent, name, args, kwargs, output, lineage)
         elif (
             name.rstrip("_") in torch_functions.ACTIVATIONS
@@ -418,9 +430,6 @@ class ForwardTrace:
         lineage: Lineage,
     ) -> None:
         """Note a Fourier transform in the call that runs it."""
-        if not parent.runs_now:
-            self.homeless_transforms += 1
-            return
         call = fourier_calls.read_call(name, args, kwargs, output)
         if not parent.own_transforms:
             parent.calls_before_transforms = len(self.calls)

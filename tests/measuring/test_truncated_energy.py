@@ -7,6 +7,7 @@ from torch import nn
 
 import fno_telemetry as ft
 from fno_telemetry.architectures.layers import SpectralConvolution
+from fno_telemetry.statistics.truncation import resample_modes
 
 
 def fraction(x, modes=3):
@@ -84,3 +85,108 @@ def test_a_layer_that_transforms_several_times_has_none_with_a_reason():
 def test_only_spectral_layers_have_it(network):
     record = ft.capture(network, torch.rand(2, 1, 8, 8))
     assert "truncated_energy_fraction" not in record.module("0").stats
+
+
+class Resampling(nn.Module):
+    """Keeps the first modes of both signs along rows, and transforms back to another size."""
+
+    def __init__(self, channels, modes, size, by_argument):
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(channels, channels, dtype=torch.cfloat))
+        self.modes, self.size, self.by_argument = modes, size, by_argument
+
+    def forward(self, x):
+        spectrum = torch.einsum("bihw,io->bohw", torch.fft.rfft2(x), self.weights)
+        rows, columns = self.size
+        if self.by_argument:
+            # Only the first rows: what irfft2 itself crops or pads is at the end.
+            return torch.fft.irfft2(spectrum[..., : self.modes, : self.modes], s=self.size)
+        out = torch.zeros(*spectrum.shape[:2], rows, columns // 2 + 1, dtype=spectrum.dtype)
+        out[..., : self.modes, : self.modes] = spectrum[..., : self.modes, : self.modes]
+        return torch.fft.irfft2(out, s=self.size)
+
+
+@pytest.mark.parametrize("by_argument", [True, False])
+@pytest.mark.parametrize("size", [(24, 30), (9, 7), (16, 40), (12, 12)])
+def test_a_layer_that_resamples_has_its_modes_at_the_size_of_its_input(size, by_argument):
+    layer = Resampling(4, 3, size, by_argument)
+    x = torch.randn(2, 4, 12, 15)
+    model = nn.Sequential(nn.Identity(), layer)
+    stats = ft.capture(model, x).module("1").stats
+    assert stats["truncated_energy_fraction"] == pytest.approx(fraction(x), rel=1e-4)
+    assert ft.map_model(model, x)["1"].modes == (3, 3)
+
+
+def test_modes_of_both_signs_are_found_at_another_size():
+    modes = torch.zeros(20, 11, dtype=torch.bool)
+    modes[:3, :3] = modes[-2:, :3] = True
+    kept = resample_modes(modes, True, (8, 9), True)
+    expected = torch.zeros(8, 5, dtype=torch.bool)
+    expected[:3, :3] = expected[-2:, :3] = True
+    assert torch.equal(kept, expected)
+    # The transform of complex fields has both signs along each axis; a real field has a wave in either.
+    full = torch.zeros(10, 10, dtype=torch.bool)
+    full[1, -2] = True
+    halved = resample_modes(full, False, (8, 8), True)
+    assert [tuple(place) for place in halved.nonzero().tolist()] == [(7, 2)]
+    complex_field = resample_modes(full, False, (8, 8), False)
+    assert [tuple(place) for place in complex_field.nonzero().tolist()] == [(1, 6)]
+
+
+class Choosing(nn.Module):
+    """A filter that depends on the data."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, x):
+        spectrum = torch.fft.rfft2(x, norm="ortho")
+        return torch.fft.irfft2(self.how(spectrum), s=x.shape[-2:], norm="ortho")
+
+
+def largest(spectrum):
+    """The same coefficients for all samples and channels."""
+    size = spectrum.abs().sum((0, 1))
+    least = size.flatten().topk(5).values[-1]
+    return spectrum * (size >= least)
+
+
+def by_hand(spectrum):
+    mask = torch.from_numpy((abs(spectrum.numpy()) > 0.7).astype("float32"))
+    return spectrum * mask
+
+
+CHOICES = {
+    "soft shrinkage": lambda f: torch.view_as_complex(
+        nn.functional.softshrink(torch.view_as_real(f.contiguous()), 0.3)
+    ),
+    "the largest": largest,
+    "a threshold": lambda f: f * (f.abs() > 0.7),
+    "a mask made by NumPy": by_hand,
+}
+
+
+@pytest.mark.parametrize("split", [4, 1])
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_filter_that_depends_on_the_data_has_no_modes(choice, split):
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), Choosing(CHOICES[choice]))
+    x = torch.randn(4, 1, 10, 9, generator=torch.Generator().manual_seed(1))
+    filtered = ft.capture(model, list(x.split(split))).module("1")
+    assert filtered.stats["truncated_energy_fraction"] is None
+    assert "depends on the data" in filtered.reasons["truncated_energy_fraction"]
+    assert ft.map_model(model, x)["1"].modes is None
+
+
+def test_a_layer_that_appends_zeros_before_its_transform_has_none_with_a_reason():
+    class Long(nn.Module):
+        def forward(self, x):
+            return torch.fft.irfft(torch.fft.rfft(x, n=2 * x.shape[-1]), n=2 * x.shape[-1])[
+                ..., : x.shape[-1]
+            ]
+
+    model = nn.Sequential(nn.Identity(), Long())
+    long = ft.capture(model, torch.randn(2, 3, 12)).module("1")
+    assert long.role == "spectral"
+    assert "another size than its input" in long.reasons["truncated_energy_fraction"]
+    assert ft.map_model(model, torch.randn(2, 3, 12))["1"].modes is None

@@ -1,10 +1,11 @@
 """Finds layers that return nothing."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_module, healthy_record
-from fno_telemetry.diagnosis.places import medians_before, select_defined, tensor_places
+from fno_telemetry.diagnosis.places import Place, medians_before, select_defined, tensor_places
 from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
 
@@ -19,8 +20,9 @@ def dead_layer(
 ) -> Iterator[Symptom]:
     """A layer returns zeros, or values that are almost zero compared with those of the layers before it.
 
-    Formula: rms <= `near_zero` (1e-6) · m and rms <= `ordinary` (0.001), where m is the median rms of the
-        model's input and of all layers before the layer.
+    Formula: rms <= `near_zero` (1e-6) · m, rms <= `ordinary` (0.001), and rms <= `near_zero` times the rms of
+        its own input, which is not zero; m is the median rms of the model's input and of all layers before
+        the layer.
     Default: `near_zero` is 1e-6: in healthy networks, untrained or trained, no layer had an rms below 0.03 ·
         m. float32 has seven digits, so adding the output of such a layer to another one changes nothing.
         `ordinary` is 0.001: after a normalisation layer, values are near 1, whatever the scale of its input.
@@ -29,6 +31,8 @@ def dead_layer(
     found = select_defined(tensor_places(record), "rms")
     for (place, rms), usual in zip(found, medians_before([rms for _, rms in found]), strict=True):
         if place.name == "input" or rms > min(near_zero * (usual or 0.0), ordinary):
+            continue
+        if _is_given_as_little(place, rms, near_zero):
             continue
         message = "returns zero everywhere"
         if rms != 0:
@@ -51,3 +55,13 @@ def dead_layer(
             advice=advice,
             explains=Consequences(about=("values", "gradients")),
         )
+
+
+def _is_given_as_little(place: Place[Any], rms: float, near_zero: float) -> bool:
+    """Whether the input of a layer is as small as its output; an unknown one counts unless rms is 0."""
+    if "input_rms" not in place.entry.stats:
+        return False
+    entered = place.value("input_rms")
+    if entered is None:
+        return rms > 0
+    return entered == 0 or rms > near_zero * entered

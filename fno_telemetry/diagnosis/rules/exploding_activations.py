@@ -40,7 +40,8 @@ def exploding_activations(
             blocks;
         (4) there is no baseline, (3) holds for no block, and the product of the gains of all blocks >=
             `over_depth` (1000);
-        (5) the rms of the layer >= `of_network` (300) times the median rms of the layers before it.
+        (5) the rms of the layer >= `of_network` (300) times the median rms of the layers before it, and >=
+            `least_gain` times that of its own input.
         If the rms of the model's output is >= `of_input` (10000) times that of its input, >= `large` (1000),
         and >= `of_baseline` times its value in the baseline, the finding is an error, not a warning; where
         none of (1) to (5) holds, it is about the output.

@@ -27,7 +27,7 @@ def identity_block(
 
     Formula: update_ratio = ‖y - x‖ / ‖x‖, where x is the input and y the output of the block, in the block's
         own precision. One of
-        (1) update_ratio <= `near_zero` (1e-6);
+        (1) update_ratio = 0, or update_ratio <= `near_zero` (1e-6) in the only block;
         (2) if the baseline contains the block: update_ratio <= `of_baseline` (0.25) times its value in the
             baseline;
         (3) otherwise: update_ratio <= `of_siblings` (0.03) times the median of the other blocks, and <=
@@ -36,8 +36,8 @@ def identity_block(
         lowest update_ratio was 0.33 times the median of the other blocks. `most` is 0.1: if one block
         explodes, the update_ratio of all others is small compared with it, although they work. `of_baseline`
         is 0.25: during healthy training, no update_ratio fell below 0.64 times its earlier value. Networks
-        with LayerScale (a small learned factor per block) start with an update_ratio of 0.001 in every block,
-        which is not reported.
+        with LayerScale (a small learned factor per block) start with an update_ratio of 0.001 or 1e-6 in
+        every block, which is not reported.
     False alarm when: blocks are meant to change their input by very different amounts.
     """
     found = select_defined(block_places(record), "update_ratio")
@@ -49,7 +49,8 @@ def identity_block(
         # If the baseline contains the block, only a change counts.
         below_others = before is None and usual is not None and ratio <= min(of_siblings * usual, most)
         below_baseline = before is not None and ratio <= of_baseline * before
-        if ratio <= near_zero or below_others or below_baseline:
+        nothing = ratio == 0 or (usual is None and ratio <= near_zero)
+        if nothing or below_others or below_baseline:
             change = f"{format_percent(ratio)} of the input's norm"
             message = f"changes its input by only {change}"
             if ratio == 0:

@@ -32,7 +32,8 @@ def saturated_activation(
     Formula: p01, p05, p50, p95 and p99 are the 1st, 5th, 50th, 95th and 99th percentile of the output. One of
         (1) Tanh, Hardtanh or Softsign: |p05|, |p50| and |p95| are all >= 1 - `flat` (0.001);
         (2) Sigmoid or Hardsigmoid: p05, p50 and p95 are all <= `flat` (0.001) or >= 1 - `flat`;
-        (3) ReLU, ReLU6, GELU, SiLU, Softplus, ELU or Mish: p99 <= `nothing` (0.001) and p01 >= -`nothing`.
+        (3) ReLU, ReLU6, GELU, SiLU, Softplus, ELU or Mish: p99 <= `nothing` (0.001) · u and p01 >= -`nothing`
+            · u, where u is the rms of the input, at most 1; 0 where the input was overwritten in place.
     Default: `flat` is 0.001: there the derivative is 0.002 (tanh) or 0.001 (sigmoid). `nothing` is 0.001: in
         healthy networks, p99 of a GELU was at least 0.01, or the GELU still returned negative values.
     False alarm when: the last layer is meant to return such values, for example amplitudes near 1.
@@ -70,4 +71,6 @@ def saturated_activation(
 
 def _is_off(place: Place[Any], nothing: float) -> bool:
     low, high = place.value("p01"), place.value("p99")
-    return low is not None and high is not None and high <= nothing and low >= -nothing
+    entered = place.value("input_rms") if "input_rms" in place.entry.stats else 1.0
+    limit = nothing * min(1.0, entered or 0.0)
+    return low is not None and high is not None and high <= limit and low >= -limit

@@ -39,7 +39,9 @@ def vanishing_activations(
             other blocks;
         (4) there is no baseline, (3) holds for no block, and the product of the gains of all blocks <=
             `over_depth` (0.001);
-        (5) the rms of the layer <= `of_network` (0.001) times the median rms of the layers before it.
+        (5) the rms of the layer <= `of_network` (0.001) times the median rms of the layers before it, and <=
+            `most_gain` times that of its own input; spectral layers and projections excepted, because
+            spectral weights often start small, and the target sets the scale of the last layer.
         With or without a baseline:
         (6) the rms of the lifting <= `of_input` (0.001) times that of the model's input, and <= `ordinary`.
     Default: `of_siblings` is 0.1, `most_gain` is 0.1, and `of_network`, `over_depth` and `of_input` are

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from fno_telemetry.architectures.layers import SpectralConvolution
 from fno_telemetry.statistics.activation import Activation, Layout
 
 
@@ -154,3 +155,28 @@ def test_an_activation_of_flattened_space_is_that_of_the_field():
     found = Activation(x.flatten(1, 2), Layout(0, 2, (1,), unflattened=((6, 8),)))
     assert torch.equal(found.field, Activation(x, Layout(0, 3, (1, 2))).field)
     assert found.sizes == (6, 8)
+
+
+class SeveralLocal(nn.Module):
+    """Padded at the ends; a pointwise layer over flattened space and a convolution are both local."""
+
+    def __init__(self):
+        super().__init__()
+        self.spectral = SpectralConvolution(4, 4, 3)
+        self.flat, self.wide = nn.Conv1d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+        self.noted = []
+
+    def forward(self, x):
+        y = functional.pad(x, (0, 3, 2, 4))
+        s, t = self.spectral(y), self.flat(y.flatten(2)).view(*y.shape) + self.wide(y)
+        left = functional.gelu(s + t)[..., 2:-4, :-3]
+        inside = {name: part[..., 2:-4, :-3] for name, part in (("s", s), ("t", t))}
+        self.noted.append({**inside, "entered": x, "left": left})
+        return left
+
+
+def test_padding_is_left_out_of_flattened_space_and_of_sums_of_local_branches(agree):
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), SeveralLocal())
+    record = ft.capture(model, torch.rand(2, 1, 10, 12))
+    agree(record.blocks, model[1].noted[-1:])
+    assert [m.stats["count"] for m in record.modules if m.name.startswith("1.")] == [2 * 4 * 10 * 12] * 5
