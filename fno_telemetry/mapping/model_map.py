@@ -70,6 +70,7 @@ class ModelMap:
     roles: Mapping[str, Role] = field(default_factory=dict)  # given by hand, by path
     numbered: frozenset[str] = frozenset()  # paths whose forward holds several sums
     runs_whole: bool = False  # the model itself is called, not only its modules
+    warnings: tuple[str, ...] = ()  # what structure detection could not put back
 
     def __getitem__(self, name: str) -> MappedModule:
         return self._by_name[name]

@@ -11,6 +11,7 @@ from fno_telemetry.errors import MapError, ModelError
 from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, TrackedSpace
 from fno_telemetry.mapping.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
 from fno_telemetry.records import Role
+from fno_telemetry.tracing.axis_tracking import read_shape
 from fno_telemetry.tracing.branch_sums import role_by_class
 from fno_telemetry.tracing.events import (
     ActivationCalled,
@@ -83,7 +84,7 @@ class _Structure:
             case CallEnded():
                 self._call_ended(event)
             case ActivationCalled():
-                self._functions.append((event.path, event.name, tuple(event.output.shape)))
+                self._functions.append((event.path, event.name, read_shape(event.output) or ()))
                 self.places.note(Place("output", event.path, event.number), event.output)
             case BranchesAdded():
                 # The name of a sum is known only after the forward; until then it has its position.
@@ -103,7 +104,9 @@ class _Structure:
             self.places.note(Place("input", call.path, call.number), first)
         named = next((item for item, _ in items(event.output)), None)
         owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
-        self._ended_calls.append(_EndedCall(call, [tuple(tensor.shape) for tensor in tensors], named, owner))
+        self._ended_calls.append(
+            _EndedCall(call, [read_shape(tensor) or () for tensor in tensors], named, owner)
+        )
         self._makers_of_output |= event.makers
 
     def _residual_added(self, event: ResidualAdded) -> None:

@@ -77,11 +77,10 @@ class AxisTracker:
 
     def groups_of(self, tensor: torch.Tensor) -> tuple[AxisGroup, ...]:
         """Return the axes of a tensor; new ones if the tensor was not seen before."""
-        if tensor.is_nested:
-            return ()
+        shape = read_shape(tensor) or ()
         known = self._by_tensor.get(tensor)
-        if known is None or len(known) != tensor.ndim:
-            known = tuple(self._groups.create(size) for size in tensor.shape)
+        if known is None or len(known) != len(shape):
+            known = tuple(self._groups.create(size) for size in shape)
             self._by_tensor.set(tensor, known)
         return known
 
@@ -279,6 +278,14 @@ class AxisTracker:
             self._by_tensor.set(target, self._groups.resize(self.groups_of(value), target.shape))
 
 
+def read_shape(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """Return the shape of a tensor; None for a nested one, and for any other that has no shape in numbers."""
+    try:
+        shape = () if tensor.is_nested else tuple(tensor.shape)
+    except Exception:  # noqa: BLE001 - a class of tensors may refuse anything
+        return None
+    return None if tensor.is_nested or not all(isinstance(size, int) for size in shape) else shape
+
+
 def _with_axes(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the tensors that have a shape, which nested tensors do not."""
-    return [tensor for tensor in tensors if not tensor.is_nested]
+    return [tensor for tensor in tensors if read_shape(tensor) is not None]

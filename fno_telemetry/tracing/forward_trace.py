@@ -45,6 +45,7 @@ from fno_telemetry.tracing.lineage import MODEL_INPUT, Lineage, LineageTable
 from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.torch_functions import EveryFunction
+from fno_telemetry.tracing.uncalled_modules import UncalledModules
 
 
 class ForwardTrace:
@@ -74,6 +75,7 @@ class ForwardTrace:
         self._paths = paths_by_module(model)
         self._roles = roles or {}
         self._axes = axes
+        self.uncalled = UncalledModules(self._model, self._paths)
         self._handles: list[RemovableHandle] = []
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
@@ -131,6 +133,9 @@ class ForwardTrace:
         innermost = getattr(self._following, "trace", None) is self
         return innermost and bool(self._stack) and torch._C._current_graph_task_id() == -1
 
+    def _running_modules(self) -> set[int]:
+        return {id(call.module) for call in self._stack}
+
     def aside(self, where: str, body: Callable[[], None]) -> None:
         """Run `body` without any effect on the forward; an error that it raises becomes a `Failed` event."""
         start = time.perf_counter()
@@ -172,6 +177,8 @@ class ForwardTrace:
 
     def _started(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         entered = list(tensors_in((args, kwargs)))
+        followed = any(self._lineages.get(one) is not None for one in entered)
+        self.uncalled.note((), followed, self._running_modules(), calls=1)
         self._report(self._sums.take_used(entered))
         if call.module is self._model:
             for tensor in entered:
@@ -277,6 +284,7 @@ class ForwardTrace:
         name = torch_functions.name_of(func)
         entered = list(tensors_in((args, kwargs)))
         lineage = self._lineages.union(entered)
+        self.uncalled.note(entered, lineage is not None, self._running_modules())
         if lineage is None:
             return
         if name == "pad":

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 import fno_telemetry as ft
 from fno_telemetry.statistics.activation import Activation, Layout
+from support.notes import Notes
 
 
 class Low(nn.Module):
@@ -25,7 +26,7 @@ class Padded(nn.Module):
         super().__init__()
         self.lift, self.spectral, self.local = nn.Conv2d(1, 4, 1), Low(), nn.Conv2d(4, 4, 1)
         self.project = nn.Conv2d(4, 1, 1)
-        self.amounts, self.crop, self.mode, self.noted = amounts, crop, mode, []
+        self.amounts, self.crop, self.mode, self.noted = amounts, crop, mode, Notes()
 
     def forward(self, x):
         left, right, above, below = self.amounts(x) if callable(self.amounts) else self.amounts
