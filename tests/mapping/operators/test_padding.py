@@ -34,14 +34,14 @@ class Padded(nn.Module):
         valid = (..., slice(above, x.shape[-2] - below), slice(left, x.shape[-1] - right))
         s, t = self.spectral(x), self.local(x)
         y = x + (s + t).tanh()
-        self.noted.append({"s": s, "t": t, "x": x, "y": y})
-        self.valid = valid
+        self.noted.append({"s": s, "t": t, "x": x, "y": y, "valid": valid})
         return self.project(y[self.crop or valid])
 
 
 def without_padding(model, number=-1):
-    noted = model.noted[number]
-    return {name: part[model.valid] if name in "stxy" else part for name, part in noted.items()}
+    noted = dict(model.noted[number])
+    valid = noted.pop("valid")
+    return {name: part[valid] if name in "stxy" else part for name, part in noted.items()}
 
 
 AMOUNTS = [(0, 3, 0, 2), (2, 2, 1, 1), (3, 0, 0, 0), (1, 2, 4, 0)]
@@ -103,7 +103,7 @@ def test_each_block_may_pad_in_its_own_way(fields, agree):
             return x
 
     def note(module, args, output):
-        module.noted[-1] |= {"entered": args[0], "left": output}
+        module.noted[-1].update(entered=args[0], left=output)
 
     model = EachPads()
     for block in model.blocks:
