@@ -3,7 +3,7 @@
 import contextlib
 import operator
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, SupportsIndex
@@ -14,11 +14,13 @@ from torch import nn
 
 from fno_telemetry.errors import InputError, MapError, ModelError, OptionError
 from fno_telemetry.findings import to_one_line
+from fno_telemetry.isolation.attributes import Attribute
 from fno_telemetry.isolation.compilation import keep_uncompiled
-from fno_telemetry.isolation.preservation import preserve
+from fno_telemetry.isolation.preservation import Preserved, preserve
+from fno_telemetry.isolation.tensor_values import preserve_flags
+from fno_telemetry.mapping.detection import Detected, count_samples, detect, with_gradients
 from fno_telemetry.mapping.layer_filters import select_names
 from fno_telemetry.mapping.model_map import GivenRole, ModelMap
-from fno_telemetry.mapping.structure import detect_structure
 from fno_telemetry.measuring.accumulators import MemoryBudget
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import Branches, GradientPass
@@ -31,11 +33,12 @@ from fno_telemetry.sources.loaders import BATCH_NOTE, describe_batch
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
-from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
-from fno_telemetry.wording import find_near_names
+from fno_telemetry.tracing.nested_tensors import tensors_in
 
 MEMORY_LIMIT = 2**30
 """Maximum number of bytes of the mean fields of all modules together."""
+
+_MOST_LISTED = 6  # attributes that a warning names
 
 _OTHER_FORWARD = (
     "fno-telemetry: `forward` runs a batch in another way, such as forward=lambda batch: model(batch[0])"
@@ -52,7 +55,8 @@ def map_model(
 ) -> ModelMap:
     """Return the map of a model, detected from one forward over the first sample; the model is unchanged.
 
-    `batches` and `forward` are the same as for `capture`; `given` holds roles or axes by canonical path.
+    `batches` and `forward` are the same as for `capture`; `given` holds roles or axes by canonical path. The
+    map's `warnings` name what could not be put back.
 
     Raises:
         InputError: there is no batch.
@@ -63,8 +67,9 @@ def map_model(
     if first is None:
         raise InputError("there is no batch to run the model on")
     _require_values(model)
-    with preserve(model), torch.no_grad():
-        return _detect(model, first, _runner(model, forward), given)
+    with preserve(model) as preserved, torch.no_grad():
+        detected = detect(model, first, _runner(model, forward), given, preserved)
+    return replace(detected.model_map, warnings=tuple(_describe_state(model, detected, preserved)))
 
 
 @keep_uncompiled
@@ -85,13 +90,14 @@ def capture(
     progress: Callable[[int], None] | None = None,
     loss: Loss | None = None,
 ) -> CaptureRecord:
-    """Run `model` over `batches` in eval mode without gradients and record what its modules returned.
+    """Run `model` over `batches` in eval mode and record what its modules returned.
 
     A tensor is one batch; a list or iterator yields batches, where a tuple holds positional arguments and a
     dict keyword arguments. `forward(batch)` runs anything else. An error of the model's forward comes through
-    as it is, with a note that says what its batch was taken to be. Outputs are the same as without a capture;
-    afterwards parameters, buffers, training flags and random states are bit-identical and no hook remains,
-    also after an error.
+    as it is, with a note that says what its batch was taken to be. It runs without gradients unless it
+    differentiates for itself. Outputs are the same as without a capture; afterwards parameters, buffers,
+    plain attributes, training flags and random states are bit-identical and no hook remains, also after an
+    error. What cannot be put back, such as the position in a file, is named in a warning of the record.
 
     Args:
         model: Any module, on the same device as the batches.
@@ -129,19 +135,21 @@ def capture(
         raise InputError("there is no batch to run the model on")
     chosen, problems = choose_statistics(statistics)
     _require_values(model)
-    with preserve(model), torch.no_grad():
-        model_map = _detect(model, first, run, given)
+    with preserve(model) as preserved, torch.no_grad():
+        detected = detect(model, first, run, given, preserved)
+        model_map = detected.model_map
         structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
         budget = MemoryBudget(memory_limit)
         collector = Collector(model_map, chosen, names, budget)
         gradient_pass = None if loss is None else GradientPass(model, model_map, chosen, names, loss, budget)
         counts = _Counts()
-        with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace:
+        mode = with_gradients() if detected.differentiates else contextlib.nullcontext()
+        with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace, mode:
             for batch in chain([first], queue):
                 if gradient_pass is not None:
                     # Before the measured forward, so that both get the same batch and the same states.
-                    gradient_pass.add(batch, run, _batch_size(batch))
+                    gradient_pass.add(batch, run, count_samples(batch))
                 counts = _run_batch(batch, run, trace, collector, counts)
                 if progress is not None:
                     progress(counts.samples)
@@ -152,7 +160,7 @@ def capture(
             branches = {key: Branches(b.spectral, b.local) for key, b in collector.blocks.items()}
             gradients = gradient_pass.finish(collector.modules, branches)
         wall = time.perf_counter() - started
-        return build_record(
+        record = build_record(
             model,
             model_map,
             collector,
@@ -162,6 +170,7 @@ def capture(
                 digest=counts.digest.hexdigest(),
                 seconds=Seconds(wall, counts.model_seconds, trace.seconds, structure_seconds),
                 called_outside=frozenset(trace.outside),
+                uncalled=trace.uncalled,
                 has_homeless_transforms=trace.has_homeless_transforms,
             ),
             gradients,
@@ -170,6 +179,33 @@ def capture(
             provenance or {},
             (*warnings, *problems),
         )
+    return replace(record, warnings=(*record.warnings, *_describe_state(model, detected, preserved)))
+
+
+def _describe_state(model: nn.Module, detected: Detected, preserved: Preserved) -> Iterator[str]:
+    """Yield a warning for what was not put back."""
+    if detected.built:
+        yield (
+            "the first forward builds parts of the model; they stay, and so does what it changed: "
+            + _list_attributes(model, detected.built)
+        )
+    if preserved.left:
+        yield (
+            f"{_list_attributes(model, preserved.left)}: changed by the forward and cannot be put back, so "
+            "the numbers may be those of a later call"
+        )
+
+
+def _list_attributes(model: nn.Module, attributes: Iterable[Attribute]) -> str:
+    paths = paths_by_module(model)
+    names = []
+    for attribute in attributes:
+        path = paths.get(id(attribute.module), ("",))[0]
+        kind = f" ({attribute.kind})" if attribute.kind else ""
+        names.append(f"{path}.{attribute.name}{kind}".lstrip("."))
+    listed = list(dict.fromkeys(names))
+    more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
+    return ", ".join(listed[:_MOST_LISTED]) + more
 
 
 def _add_step(summary: Mapping[str, Any], step: SupportsIndex | None) -> Mapping[str, Any]:
@@ -214,11 +250,11 @@ def _run_batch(
     batch: Any, run: Callable[[Any], object], trace: ForwardTrace, collector: Collector, counts: _Counts
 ) -> _Counts:
     """Run and measure a batch; return the updated counts."""
-    size = _batch_size(batch)
+    size = count_samples(batch)
     trace.aside("input", lambda: counts.digest.update(list(tensors_in(batch))))
     trace.aside("input", lambda: collector.start_batch(batch, size))
     started, measured = time.perf_counter(), trace.seconds
-    with trace.batch():
+    with preserve_flags(tensors_in(batch)), trace.batch():
         run(batch)
     collector.end_batch()
     seconds = time.perf_counter() - started - (trace.seconds - measured)
@@ -262,70 +298,6 @@ def _add_notes(error: BaseException, *notes: str) -> None:
         for note in notes:
             if note not in getattr(error, "__notes__", ()):
                 error.add_note(note)
-
-
-def _batch_size(batch: object) -> int | None:
-    first = next(tensors_in(batch), None)
-    return first.shape[0] if first is not None and first.ndim else None
-
-
-def _detect(
-    model: nn.Module,
-    batch: Any,
-    run: Callable[[Any], object],
-    given: Mapping[str, GivenRole] | None,
-) -> ModelMap:
-    """Put the model into eval mode and detect its structure; again if its first forward creates modules."""
-    _to_eval(model)
-    existing = {id(module) for module in model.modules()}
-    model_map = _detect_on_sample(model, batch, run, given)
-    if not {id(module) for module in model.modules()} <= existing:
-        _to_eval(model)
-        model_map = _detect_on_sample(model, batch, run, given)
-    known = {mapped.name for mapped in model_map.modules}
-    known |= {name for names in paths_by_module(model).values() for name in names}
-    for name in given or ():
-        if name not in known:
-            near = ", ".join(find_near_names(name, sorted(known), least_likeness=0))
-            raise MapError(f"a role is given for {name!r}, but the model has no such module; similar: {near}")
-    return model_map
-
-
-def _detect_on_sample(
-    model: nn.Module,
-    batch: Any,
-    run: Callable[[Any], object],
-    given: Mapping[str, GivenRole] | None,
-) -> ModelMap:
-    """Detect the structure on the first sample if the batch can be sliced, which is much cheaper."""
-    model_map = None
-    if isinstance(batch, torch.Tensor) and batch.ndim > 1 and batch.shape[0] > 1:
-        # Some models only take whole batches.
-        with contextlib.suppress(Exception):
-            model_map = _detect_once(model, batch[:1], 1, run, given)
-    if model_map is None:
-        model_map = _detect_once(model, batch, _batch_size(batch), run, given)
-    return model_map
-
-
-def _detect_once(
-    model: nn.Module,
-    batch: Any,
-    batch_size: int | None,
-    run: Callable[[Any], object],
-    given: Mapping[str, GivenRole] | None,
-) -> ModelMap:
-    """Detect the structure without changing the model, the random states or the batch."""
-    with preserve(model):
-        return detect_structure(model, lambda: run(copy_tensors(batch)), batch_size, given)
-
-
-def _to_eval(model: nn.Module) -> None:
-    try:
-        model.eval()
-    except NotImplementedError as error:
-        # Exported programs raise this: they are one function and keep modules only for their weights.
-        raise ModelError(f"{error} Capture the model that it was exported from") from error
 
 
 def _require_values(model: nn.Module) -> None:

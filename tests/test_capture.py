@@ -196,7 +196,7 @@ def test_modules_that_were_never_called_are_named():
             self.used = nn.Linear(4, 4)
             self.spare = nn.Linear(4, 4)
             self.bypassed = nn.Sequential(Through(lambda x: x))
-            self.parts = nn.ModuleList([nn.Identity()])
+            self.parts = nn.ModuleList([nn.GELU()])
 
         def forward(self, x):
             return self.bypassed[0].forward(self.used(x))

@@ -11,6 +11,7 @@ from torch import nn
 import fno_telemetry as ft
 from fno_telemetry import plugins
 from fno_telemetry.statistics.contract import keys_of
+from support.notes import Notes
 
 
 class TwoInputs(nn.Module):
@@ -19,7 +20,7 @@ class TwoInputs(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(4, 4)
-        self.seen = []
+        self.seen = Notes()
 
     def forward(self, x, grid, *, scale=None):
         self.seen.append((x.clone(), grid.clone(), scale))

@@ -10,6 +10,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fno_telemetry.isolation.attributes import Attribute, Attributes, defined_in
+from fno_telemetry.isolation.tensor_values import CopyBudget, TensorValue
+
 # Random states are global, and models may share modules: captures take turns.
 _turn = threading.RLock()
 
@@ -20,17 +23,86 @@ _ALONE = {
     "require_backward_grad_sync": False,
     "_static_graph_delay_allreduce_enqueued": True,
 }
+# Sharding exchanges parameters and attributes while it gathers them, and puts them back by itself.
+_SHARDING = ("torch.distributed.fsdp", "deepspeed")
+
+MOST_PARAMETER_BYTES = 2**28
+"""How many bytes of parameters are copied; beyond, a write is told if torch counts it, and not put back."""
+
+
+class Preserved:
+    """The state of a model when this is made: values and gradients of parameters, buffers and attributes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.left: list[Attribute] = []  # what could not be put back
+        self._model = model
+        self._sharded = any(defined_in(module, _SHARDING) for module in model.modules())
+        self._parameters: list[tuple[Attribute, TensorValue]] = []
+        with torch._C.DisableTorchFunction():
+            if not self._sharded:
+                self._keep_parameters()
+            self._keep_state()
+
+    def has_new_parts(self, replaced: bool) -> bool:
+        """Whether there are new submodules or parameters; with `replaced`, also in place of others."""
+        return self._attributes is not None and self._attributes.has_new_parts(replaced)
+
+    def accept(self) -> list[Attribute]:
+        """Leave buffers and attributes as they are now; return the attributes that had changed."""
+        with torch._C.DisableTorchFunction():
+            changed = [] if self._attributes is None else self._attributes.find_changed()
+            self._keep_state()
+        return changed
+
+    def put_back(self) -> None:
+        """Put back everything, and note in `left` what could not be."""
+        with torch._C.DisableTorchFunction():
+            self._put_back()
+
+    def _put_back(self) -> None:
+        if self._attributes is not None:
+            self.left += self._attributes.put_back()
+        for module, name, buffer in self._buffers:
+            module._buffers[name] = buffer
+        for value in self._values:
+            if value.changed():
+                value.put_back()
+        for parameter, value in self._parameters:
+            if value.changed():
+                value.put_back()
+                if value.changed():
+                    self.left.append(parameter)
+
+    def _keep_state(self) -> None:
+        modules = list(self._model.modules())
+        self._attributes = None if self._sharded else Attributes(self._model)
+        self._buffers = [(module, *entry) for module in modules for entry in module._buffers.items()]
+        self._values = [TensorValue(buffer) for buffer in self._model.buffers()]
+
+    def _keep_parameters(self) -> None:
+        budget = CopyBudget(MOST_PARAMETER_BYTES)
+        owners = {
+            id(parameter): Attribute(module, name, "Parameter")
+            for module in self._model.modules()
+            for name, parameter in module._parameters.items()
+        }
+        for parameter in self._model.parameters():
+            self._parameters.append((owners[id(parameter)], TensorValue(parameter, budget)))
+            if parameter.is_leaf and parameter.grad is not None:
+                # A forward that calls backward() adds to the gradients in place.
+                parameter.grad = None
 
 
 @contextmanager
-def preserve(model: nn.Module) -> Iterator[None]:
-    """Restore the training flag of every module, every buffer and all random states when the block ends.
+def preserve(model: nn.Module) -> Iterator[Preserved]:
+    """Restore a model and all random states when the block ends, bit by bit.
 
+    Restored are parameters with their gradients, buffers, training flags and plain attributes of modules.
     Within the block, other threads wait before such a block of their own, and parallel wrappers only call
     the module that they wrap.
     """
-    with _turn, _run_alone(model), _restore(model):
-        yield
+    with _turn, _run_alone(model), _restore(model) as preserved:
+        yield preserved
 
 
 @contextmanager
@@ -60,23 +132,20 @@ def _run_alone(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _restore(model: nn.Module) -> Iterator[None]:
+def _restore(model: nn.Module) -> Iterator[Preserved]:
     # Frozen TorchScript has no training flag.
     training = [(module, getattr(module, "training", None)) for module in model.modules()]
-    buffers = [
-        (module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()
-    ]
-    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    leaves = [buffer for buffer in model.buffers() if buffer.is_leaf]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     python_state = random.getstate()
     numpy_state = np.random.get_state()
+    preserved = Preserved(model)
     try:
         with torch.random.fork_rng(devices=devices):
-            yield
+            yield preserved
     finally:
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+        preserved.put_back()
         for module, flag in training:
             if flag is not None:
                 module.training = flag
@@ -87,27 +156,3 @@ def _restore(model: nn.Module) -> Iterator[None]:
             if id(created) not in existing:
                 # The first forward created it; without a capture it would be in training mode.
                 created.training = True
-        for module, name, own in buffers:
-            module._buffers[name] = own
-        for buffer in leaves:
-            # A forward with gradients that wrote into the buffer attached it to a graph.
-            if not buffer.is_leaf:
-                buffer.detach_()
-        for buffer, before in values:
-            # Writing an unchanged buffer would invalidate a graph that is still to be differentiated.
-            if not _identical(buffer, before):
-                with torch.no_grad():
-                    if buffer.shape != before.shape:
-                        buffer.resize_(before.shape)
-                    buffer.copy_(before)
-
-
-def _identical(buffer: torch.Tensor, before: torch.Tensor) -> bool:
-    """Whether no bit differs; a version counter misses writes through `.data` and in inference mode."""
-    if buffer.layout is not torch.strided or buffer.is_quantized or buffer.shape != before.shape:
-        return False
-    return torch.equal(_bytes(buffer), _bytes(before))
-
-
-def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().contiguous().view(-1).view(torch.uint8)

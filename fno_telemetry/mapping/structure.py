@@ -27,6 +27,7 @@ from fno_telemetry.tracing.fourier_calls import sizes_by_rank
 from fno_telemetry.tracing.lineage import members
 from fno_telemetry.tracing.module_calls import Call, distinct_paths, written_class
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
+from fno_telemetry.tracing.tensor_shapes import read_shape
 
 
 def detect_structure(
@@ -93,7 +94,7 @@ class _Structure:
             case CallEnded():
                 self._call_ended(event)
             case ActivationCalled():
-                self._functions.append((event.path, event.name, tuple(event.output.shape)))
+                self._functions.append((event.path, event.name, read_shape(event.output) or ()))
                 self.places.note(Place("output", event.path, event.number), event.output)
             case BranchesAdded():
                 # The name of a sum is known only after the forward; until then it has its position.
@@ -112,7 +113,9 @@ class _Structure:
             self.places.note(Place("input", call.path, call.number), first)
         named = next((item for item, _ in items(event.output)), None)
         owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
-        self._ended_calls.append(_EndedCall(call, [tuple(tensor.shape) for tensor in tensors], named, owner))
+        self._ended_calls.append(
+            _EndedCall(call, [read_shape(tensor) or () for tensor in tensors], named, owner)
+        )
         self._makers_of_output |= event.makers
 
     def _residual_added(self, event: ResidualAdded) -> None:

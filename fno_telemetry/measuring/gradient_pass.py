@@ -1,6 +1,7 @@
 """The gradient pass: runs a copy of each batch and differentiates the user's loss, leaving no trace.
 
 Gradients come from `torch.autograd.grad`, which does not write `.grad`, and from tensor hooks on outputs.
+Backward hooks of others on parameters and modules do not run.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from fno_telemetry.isolation.backward_hooks import silence_module_hooks
 from fno_telemetry.isolation.compilation import eager
 from fno_telemetry.isolation.preservation import preserve
 from fno_telemetry.mapping.model_map import ModelMap
@@ -100,7 +102,13 @@ class GradientPass:
         self._size = size or 1
         trace = ForwardTrace(self._model, self, self._map.roles, within=self._map.runs_whole)
         try:
-            with preserve(self._model), eager(), torch.inference_mode(False), torch.enable_grad():
+            with (
+                preserve(self._model),
+                silence_module_hooks(self._model, lambda: self._differentiating),
+                eager(),
+                torch.inference_mode(False),
+                torch.enable_grad(),
+            ):
                 own = copy_tensors(batch)
                 with trace, trace.batch():
                     output = run(own)

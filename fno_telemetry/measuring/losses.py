@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fno_telemetry.errors import ModelError, OptionError
+from fno_telemetry.isolation.backward_hooks import without_tensor_hooks
 from fno_telemetry.tracing.nested_tensors import tensors_in
 
 Loss = Callable[[Any, Any], torch.Tensor]
@@ -56,13 +57,16 @@ def evaluate(loss: Loss, output: Any, batch: Any, must_take_gradients: bool) -> 
 def compute_gradients(loss: torch.Tensor) -> dict[int, torch.Tensor]:
     """Return d loss / d leaf by the id of the leaf, for every leaf of the graph; writes no `.grad`.
 
+    Hooks on leaves do not run: they belong to a training, which has other gradients.
+
     ModelError if a backward function raises.
     """
     leaves = _find_leaves(loss) if loss.requires_grad else []
     if not leaves:
         return {}
     try:
-        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        with without_tensor_hooks(leaves):
+            gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
     except Exception as error:  # a backward function may raise anything
         detail = f"{type(error).__name__}: {error}"
         raise ModelError(f"the gradients of the loss cannot be computed: {detail}") from error

@@ -2,7 +2,7 @@
 
 import datetime
 import platform
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from fno_telemetry.records import (
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.statistics.contract import Known
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap, written_class
+from fno_telemetry.tracing.uncalled_modules import UncalledModules
 from fno_telemetry.version import __version__
 
 # Modules with these forwards are often only iterated over, so they are not listed as not called.
@@ -53,6 +54,7 @@ class Run:
     digest: str | None
     seconds: Seconds
     called_outside: frozenset[str]  # paths called outside the model's own forward
+    uncalled: UncalledModules
     has_homeless_transforms: bool = False  # whether Fourier transforms ran outside of its modules
 
 
@@ -86,6 +88,7 @@ def build_record(
     failures = collector.failures()
     if gradients is not None:
         failures = {**collector.errors, **gradients.failures, **failures}
+    not_fired, not_measured = _uncalled(model, collector, model_map, run)
     return CaptureRecord(
         summary=freeze_mapping(_summary(model, run, gradients) | dict(summary)),
         layers=FrozenMapping(_layers(collector)),
@@ -96,17 +99,15 @@ def build_record(
         output=outputs[0] if outputs else None,
         outputs=outputs,
         quantities=quantities,
-        not_fired=_not_fired(model, collector, model_map, run.called_outside),
-        skipped=_with_reasons(collector.skipped),
+        not_fired=_with_reasons(not_fired),
+        skipped=_with_reasons({**collector.skipped, **not_measured}),
         errors=_with_reasons(failures),
         warnings=(
             *warnings,
             *(gradients.warnings if gradients else ()),
             *_describe_transforms(collector, run.has_homeless_transforms),
         ),
-        provenance=freeze_mapping(
-            _merged(_provenance(collector, run, gradients, inputs[0] if inputs else None), provenance)
-        ),
+        provenance=freeze_mapping(_merged(_provenance(collector, run, gradients, inputs), provenance)),
     )
 
 
@@ -209,24 +210,39 @@ def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:
     return layers
 
 
-def _not_fired(
-    model: nn.Module, collector: Collector, model_map: ModelMap, called_outside: Set[str]
-) -> tuple[FrozenMapping[str], ...]:
-    reasons: dict[str, str] = {}
+def _uncalled(
+    model: nn.Module, collector: Collector, model_map: ModelMap, run: Run
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the modules that did not run, and those that ran without a call, by path with the reason.
+
+    Neither has modules that only hold tensors or modules for others, or that compute nothing.
+    """
+    not_fired: dict[str, str] = {}
+    not_measured: dict[str, str] = {}
     paths = paths_by_module(model)
+
+    def fired(module: nn.Module) -> bool:
+        return any(name in collector.fired for name in paths.get(id(module), ()))
+
     for module in model.modules():
         names = paths.get(id(module), ())
-        if not names or any(name in collector.fired for name in names):
+        if not names or fired(module) or isinstance(module, nn.Identity):
             continue
         if not takes_hooks(module):
-            reasons[names[0]] = "TorchScript runs without hooks"
+            not_fired[names[0]] = "TorchScript runs without hooks"
         elif "forward" in vars(module) or type(module).forward not in _CONTAINERS:
-            outside = [name for name in names if name in called_outside]
-            reasons[(outside or names)[0]] = _CALLED_OUTSIDE if outside else "its forward was not called"
+            outside = [name for name in names if name in run.called_outside]
+            method = run.uncalled.methods.get(id(module))
+            if outside:
+                not_fired[outside[0]] = _CALLED_OUTSIDE
+            elif method is not None:
+                not_measured[names[0]] = f"run by its method {method}(), which no hook reports"
+            elif not any(id(part) in run.uncalled.lent and not fired(part) for part in module.modules()):
+                not_fired[names[0]] = "its forward was not called"
     for mapped in model_map.modules:
         if mapped.name not in collector.fired:
-            reasons[mapped.name] = "called in structure detection, but not in the capture"
-    return _with_reasons(reasons)
+            not_fired[mapped.name] = "called in structure detection, but not in the capture"
+    return not_fired, not_measured
 
 
 def _with_reasons(reasons: Mapping[str, str]) -> tuple[FrozenMapping[str], ...]:

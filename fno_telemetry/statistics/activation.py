@@ -202,7 +202,7 @@ class Activation:
         first = len(head) + len(extra)
         axis = first
         for sizes in self.layout.unflattened:
-            arranged = arranged.unflatten(axis, sizes)
+            arranged = arranged.unflatten(axis, sizes)  # type: ignore[no-untyped-call]
             axis += len(sizes)
         for axis, (before, after) in enumerate(self.layout.padding, first):
             arranged = arranged.narrow(axis, before, arranged.shape[axis] - before - after)

@@ -14,6 +14,7 @@ from fno_telemetry.tracing.axis_groups import AxisGroup, AxisGroups, PlainAxis
 from fno_telemetry.tracing.fourier_calls import FORWARD, INVERSE, FourierCall
 from fno_telemetry.tracing.lineage import TensorTable
 from fno_telemetry.tracing.module_calls import Call
+from fno_telemetry.tracing.tensor_shapes import read_shape
 from fno_telemetry.tracing.torch_functions import name_of, pad_amounts
 
 
@@ -78,11 +79,10 @@ class AxisTracker:
 
     def groups_of(self, tensor: torch.Tensor) -> tuple[AxisGroup, ...]:
         """Return the axes of a tensor; new ones if the tensor was not seen before."""
-        if tensor.is_nested:
-            return ()
+        shape = read_shape(tensor) or ()
         known = self._by_tensor.get(tensor)
-        if known is None or len(known) != tensor.ndim:
-            known = tuple(self._groups.create(size) for size in tensor.shape)
+        if known is None or len(known) != len(shape):
+            known = tuple(self._groups.create(size) for size in shape)
             self._by_tensor.set(tensor, known)
         return known
 
@@ -343,5 +343,4 @@ def _dim_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
 
 
 def _with_axes(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the tensors that have a shape, which nested tensors do not."""
-    return [tensor for tensor in tensors if not tensor.is_nested]
+    return [tensor for tensor in tensors if read_shape(tensor) is not None]

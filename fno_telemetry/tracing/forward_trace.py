@@ -53,7 +53,9 @@ from fno_telemetry.tracing.lineage import (
 )
 from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.tracing.tensor_shapes import read_shape
 from fno_telemetry.tracing.torch_functions import EveryFunction
+from fno_telemetry.tracing.uncalled_modules import UncalledModules
 
 
 class ForwardTrace:
@@ -84,6 +86,7 @@ class ForwardTrace:
         self._paths = paths_by_module(model)
         self._roles = roles or {}
         self._axes = axes
+        self.uncalled = UncalledModules(self._model, self._paths)
         self._handles: list[RemovableHandle] = []
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
@@ -144,6 +147,9 @@ class ForwardTrace:
         innermost = getattr(self._following, "trace", None) is self
         return innermost and bool(self._stack) and torch._C._current_graph_task_id() == -1
 
+    def _running_modules(self) -> set[int]:
+        return {id(call.module) for call in self._stack}
+
     def aside(self, where: str, body: Callable[[], None]) -> None:
         """Run `body` without any effect on the forward; an error that it raises becomes a `Failed` event."""
         start = time.perf_counter()
@@ -185,6 +191,8 @@ class ForwardTrace:
 
     def _started(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         entered = list(tensors_in((args, kwargs)))
+        followed = any(self._lineages.get(one) is not None for one in entered)
+        self.uncalled.note((), followed, self._running_modules(), calls=1)
         self._report(self._sums.take_used(entered))
         if call.module is self._model:
             for tensor in entered:
@@ -199,9 +207,11 @@ class ForwardTrace:
     def _note_unseen(self, tensors: Iterable[torch.Tensor], parent: Call | None) -> None:
         """Give tensors that appeared out of nothing the lineage of all that the running code had in hand.
 
-        They come from code that cannot be followed, such as a scripted function; what a module holds does not.
+        They come from code that cannot be followed, such as a scripted function, unless a module holds them.
         """
-        for tensor in tensors if parent is not None and parent.index else ():
+        if parent is None or not parent.index:
+            return
+        for tensor in tensors:
             if (
                 id(tensor) in self._held
                 or self._lineages.get(tensor) is not None
@@ -209,15 +219,16 @@ class ForwardTrace:
             ):
                 continue
             latest = parent.latest
-            likely = latest is not None and latest.shape == tensor.shape
+            likely = latest is not None and latest.shape == read_shape(tensor)
             self._lineages.set_made(tensor, parent.seen, latest.value if latest and likely else 0)
 
     def _note_made(self, tensor: torch.Tensor, parent: Call) -> None:
         """Note that the code of this call has this tensor in hand now."""
         lineage = self._lineages.get(tensor)
-        if lineage is not None and not tensor.is_nested:
+        shape = read_shape(tensor)
+        if lineage is not None and shape is not None:
             parent.seen = parent.seen.join(lineage)
-            parent.latest = Operand(tensor.shape, lineage.value)
+            parent.latest = Operand(shape, lineage.value)
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not self._running() or all(call.module is not module for call in self._stack):
@@ -262,13 +273,13 @@ class ForwardTrace:
 
     def _find_origin(self, call: Call, output: torch.Tensor, operands: Sequence[Operand]) -> int:
         """Return the value that an output of a call comes from; 0 for a spectral call, which starts anew."""
-        if call.spectral or output.is_nested:
+        if call.spectral:
             return 0
         if self._spectral >> call.index:
             # Spectral calls inside: only the way through them is known.
             lineage = self._lineages.get(output)
             return lineage.value if lineage is not None else 0
-        return find_origin(operands, output.shape)
+        return find_origin(operands, read_shape(output))
 
     def _makers(self, call: Call, output: Any) -> int:
         """Return the makers of the output of an outermost call, 0 for a call inside another one."""
@@ -368,6 +379,7 @@ class ForwardTrace:
         transforms = name in fourier_calls.INVERSE or name in fourier_calls.FORWARD
         self.has_homeless_transforms |= transforms and not parent.runs_now
         lineage = self._lineages.union(entered)
+        self.uncalled.note(entered, lineage is not None, self._running_modules())
         if lineage is None and name in fourier_calls.INVERSE:
             # Written by code that cannot be followed.
             lineage = parent.seen
@@ -392,19 +404,19 @@ class ForwardTrace:
             same = torch_functions.keeps_values(name, args) or is_whole_view(tensor, entered[0])
             if target is None and own is not None and same:
                 self._lineages.set(tensor, own)
-            elif whole is not None and tensor.shape == whole.shape:
+            elif whole is not None and read_shape(tensor) == whole.shape:
                 self._lineages.set(tensor, whole.lineage)
             else:
-                origin = 0 if tensor.is_nested else find_origin(operands, tensor.shape)
-                self._lineages.set_made(tensor, lineage, origin)
+                self._lineages.set_made(tensor, lineage, find_origin(operands, read_shape(tensor)))
             # Writing into a view changes its base.
             if target is tensor and (base := target._base) is not None:
                 before = self._lineages.get(base) or Lineage()
                 self._lineages.set_made(base, lineage.join(before), before.value)
             if terms:
                 self._sums.hold(tensor, terms, parent)
-            if own is not None and name in torch_functions.SPLITTING:
-                part = Part(Whole(own, entered[0].shape), position, len(changed))
+            shape = read_shape(entered[0])
+            if own is not None and shape is not None and name in torch_functions.SPLITTING:
+                part = Part(Whole(own, shape), position, len(changed))
                 self._lineages.parts.set(tensor, part)
             self._note_made(tensor, parent)
         if name.strip("_") in torch_functions.SELECTING and lineage.values & parent.transformed:

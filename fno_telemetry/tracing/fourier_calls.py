@@ -17,9 +17,9 @@ class FourierCall:
     """One call: `axes` are counted from the front, in the order given; `halved` is true of real transforms.
 
     `shape` is the shape of the tensor on the spatial side; `lengths` by axis are the numbers of points of the
-    transform, with the zeros that it appends. `nonzero` marks by sample the coefficients along the sorted axes
-    that are not zero in every channel; of an inverse transform, `complete` marks those that are zero in no
-    channel, except channels that are zero everywhere. Both are None if they cannot be told.
+    transform, with the zeros that it appends. `nonzero` marks by sample the coefficients along the sorted
+    axes that are not zero in every channel; of an inverse transform, `complete` marks those that are zero in
+    no channel, except channels that are zero everywhere. Both are None if they cannot be told.
     """
 
     axes: tuple[int, ...]
@@ -55,14 +55,17 @@ class KeptModes:
 
 def find_modes(forward: Sequence[FourierCall], inverse: Sequence[FourierCall]) -> KeptModes | None:
     """Return what a layer with these transforms keeps; None unless exactly one of them is an inverse."""
-    if len(inverse) != 1 or inverse[0].nonzero is None or inverse[0].complete is None:
+    if len(inverse) != 1:
         return None
     back = inverse[0]
-    mask = back.nonzero.any(0)
+    nonzero, complete = back.nonzero, back.complete
+    if nonzero is None or complete is None:
+        return None
+    mask = nonzero.any(0)
     to = next((call for call in reversed(forward) if sorted(call.axes) == sorted(back.axes)), None)
-    removed = torch.zeros_like(mask)
-    if to is not None and to.nonzero is not None and to.nonzero.shape == back.complete.shape:
-        removed = (to.nonzero & ~back.complete).any(0)
+    removed, had = torch.zeros_like(mask), None if to is None else to.nonzero
+    if had is not None and had.shape == complete.shape:
+        removed = (had & ~complete).any(0)
     sizes = () if to is None else tuple(to.lengths[axis] for axis in sorted(to.axes))
     padded = to is not None and any(to.shape[axis] != length for axis, length in to.lengths.items())
     return KeptModes(mask, removed, back.halved, sizes, padded)

@@ -6,6 +6,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
+from fno_telemetry.tracing.tensor_shapes import read_shape
+
 T = TypeVar("T")
 
 
@@ -34,7 +36,7 @@ MODEL_INPUT = Lineage(makers=1)
 class Operand(NamedTuple):
     """The shape of a tensor that a result was computed from, and the bit of its value."""
 
-    shape: torch.Size
+    shape: tuple[int, ...]
     value: int
 
 
@@ -42,7 +44,7 @@ class Whole(NamedTuple):
     """A tensor that was split: its lineage and its shape."""
 
     lineage: Lineage
-    shape: torch.Size
+    shape: tuple[int, ...]
 
 
 class Part(NamedTuple):
@@ -50,7 +52,7 @@ class Part(NamedTuple):
 
     whole: Whole
     position: int
-    count: int
+    of: int
 
 
 class TensorTable(Generic[T]):
@@ -120,8 +122,8 @@ class LineageTable(TensorTable[Lineage]):
 
     def operands(self, tensors: Iterable[torch.Tensor]) -> list[Operand]:
         """Return shape and value of each tensor with a known lineage."""
-        known = ((tensor.shape, self.get(tensor)) for tensor in tensors if not tensor.is_nested)
-        return [Operand(shape, lineage.value) for shape, lineage in known if lineage is not None]
+        known = ((read_shape(tensor), self.get(tensor)) for tensor in tensors)
+        return [Operand(shape, lineage.value) for shape, lineage in known if shape is not None and lineage]
 
     def trace_back(self, values: int) -> int:
         """Return these values and all that they come from one after the other, without a second operand."""
@@ -137,7 +139,7 @@ class LineageTable(TensorTable[Lineage]):
         parts = [part for part in map(self.parts.get, tensors) if part is not None]
         complete = [part.position for part in parts] == list(range(len(tensors)))
         wholes = {part.whole for part in parts}
-        return parts[0].whole if complete and len(wholes) == 1 and parts[0].count == len(parts) else None
+        return parts[0].whole if complete and len(wholes) == 1 and parts[0].of == len(parts) else None
 
     def union(self, tensors: Iterable[torch.Tensor]) -> Lineage | None:
         """Return the joined lineage of the tensors with a known lineage, None if there are none."""
@@ -158,11 +160,13 @@ class LineageTable(TensorTable[Lineage]):
         self._values = 0
 
 
-def find_origin(operands: Sequence[Operand], shape: torch.Size) -> int:
+def find_origin(operands: Sequence[Operand], shape: tuple[int, ...] | None) -> int:
     """Return the value that a result of this shape comes from; 0 if several values have equal part in it.
 
     A scale, a shift or an embedding that is broadcast over a field has no equal part.
     """
+    if shape is None:
+        return 0
     of_shape = [operand for operand in operands if operand.shape == shape]
     of_rank = [operand for operand in operands if len(operand.shape) == len(shape)]
     for kept in (of_shape, of_rank, operands):

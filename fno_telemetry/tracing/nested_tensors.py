@@ -1,5 +1,6 @@
 """Tensors in nested inputs and outputs: listed with the item names of reports, or changed."""
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -61,7 +62,9 @@ def _changed(value: Any, change: Callable[[torch.Tensor], torch.Tensor], around:
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+    with contextlib.suppress(NotImplementedError):  # a class of tensors may have no copies
+        return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+    return tensor
 
 
 def _nested(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, torch.Tensor]]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
+from support.notes import Notes
 
 
 class Captures(nn.Module):
@@ -19,7 +20,7 @@ class Captures(nn.Module):
         super().__init__()
         self.part = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Dropout(0.5))
         self.other = [other or self]
-        self.records = []
+        self.records = Notes()
         self.busy = False
 
     def forward(self, x):
@@ -81,7 +82,7 @@ class Slow(nn.Module):
         super().__init__()
         self.part = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Dropout(0.5))
         self.register_buffer("calls", torch.zeros(()))
-        self.modes = []
+        self.modes = Notes()
 
     def forward(self, x):
         self.calls += 1

@@ -245,3 +245,50 @@ def test_each_module_is_measured_as_its_output_was_then(write, mode):
     assert [module.stats["mean"] for module in record.modules] == [1.0, 2.0, 2.0, 4.0, 4.0]
     assert (record.input.stats["mean"], record.output.stats["mean"]) == (1.0, 4.0)
     assert record.errors == ()
+
+
+class Shapeless(torch.Tensor):
+    """A class of tensors that does not tell its shape."""
+
+    @property
+    def shape(self):
+        raise NotImplementedError("no shape")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: torch.nested.nested_tensor([x[0], x[1, :, :2]], layout=torch.strided),
+        lambda x: torch.nested.nested_tensor([x[0, 0], x[1, 0, :2]], layout=torch.jagged),
+        lambda x: x[0, 0].to_sparse_csr(),
+        lambda x: x.to("meta"),
+        lambda x: x.as_subclass(Shapeless),
+    ],
+    ids=["strided nested", "jagged nested", "sparse", "meta", "without shape"],
+)
+@pytest.mark.parametrize("loss", [None, lambda output, batch: output.mean()])
+def test_one_tensor_that_cannot_be_measured_costs_only_its_own_module(make, loss, fields):
+    class Odd(nn.Module):
+        def forward(self, x):
+            return make(x)
+
+    class Takes(nn.Module):
+        """Gets the tensor and returns another one."""
+
+        def forward(self, odd, x):
+            return x * 2
+
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.odd, self.takes, self.layer = Odd(), Takes(), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            return self.layer(self.takes(self.odd(x), x))
+
+    record = ft.capture(Around(), fields, loss=loss)
+    assert [module.name for module in record.modules] == ["takes", "layer"]
+    assert record.module("layer").stats["rms"] > 0
+    assert names((*record.skipped, *record.errors)) == ["odd"]

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from support.notes import Notes
+
 
 class Restless(nn.Module):
-    """Draws random numbers of three kinds, counts in its buffers, and keeps what it returned."""
+    """Draws random numbers of three kinds, counts in its buffers, and notes what it returned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,7 +20,7 @@ class Restless(nn.Module):
         self.register_buffer("calls", torch.zeros(()))
         self.register_buffer("replaced", torch.zeros(2))
         self.register_buffer("undefined", torch.full((2,), torch.nan))
-        self.returned: list[torch.Tensor] = []
+        self.returned = Notes()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
@@ -32,12 +34,12 @@ class Restless(nn.Module):
 
 
 class Squeezed(nn.Module):
-    """Writes into what it is given."""
+    """Writes into what it is given, and notes what that was."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
-        self.entered: list[torch.Tensor] = []
+        self.entered = Notes()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.entered.append(x.detach().clone())

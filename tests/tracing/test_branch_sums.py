@@ -7,6 +7,7 @@ from torch.nn import functional
 
 import fno_telemetry as ft
 from fno_telemetry.architectures.layers import SpectralConvolution
+from support.notes import Notes
 
 CHANNELS, MODES = 4, 3
 
@@ -23,14 +24,18 @@ class Block(nn.Module):
         self.gate = nn.Parameter(torch.tensor(0.3))
         self.scale = nn.Parameter(torch.linspace(0.001, 0.1, CHANNELS)[:, None, None])
         self.combine = combine
-        self.noted = {}
+        self.notes = Notes()
+
+    @property
+    def noted(self):
+        return self.notes[-1]
 
     def forward(self, x):
-        self.noted = {"x": x.detach().clone()}
+        self.notes.append({"x": x.detach().clone()})
         return self.combine(self, x)
 
     def note(self, **tensors):
-        self.noted |= {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self.noted.update({name: tensor.detach().clone() for name, tensor in tensors.items()})
 
 
 def plain(block, x):
@@ -279,7 +284,7 @@ def test_the_update_is_that_of_the_block_itself_when_more_is_added_around_it(fie
             block = self.second
             s, t = block.spectral(x), block.local(x)
             u = functional.gelu(s + t)
-            block.noted = {"s": s, "t": t, "x": x, "y": x + u}
+            block.notes.append({"s": s, "t": t, "x": x, "y": x + u})
             return start + u + x
 
     model = Around()

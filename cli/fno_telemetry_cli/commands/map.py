@@ -83,5 +83,7 @@ def map_model(request: MapRequest) -> None:
         print_json(map_document(model_map))
     else:
         print_results(map_view(model_map, str(prepared.summary["architecture"])))
+    if not request.printing.quiet:
+        print_notes(f"warning: {warning}" for warning in model_map.warnings)
     if request.output is not None and not request.printing.quiet:
         print_notes([f"wrote {request.output}; --map reads it back"])

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from support.notes import Notes
 
 
 class AlongAxes(nn.Module):
@@ -41,7 +42,7 @@ class Factorised(nn.Module):
         self.in_proj, self.out = nn.Linear(3, channels), nn.Linear(channels, 1)
         first = AlongAxes(channels, 3, forked)
         rest = [AlongAxes(channels, 3, forked, first.weights if shared else None) for _ in range(depth - 1)]
-        self.spectral_layers, self.noted = nn.ModuleList([first, *rest]), []
+        self.spectral_layers, self.noted = nn.ModuleList([first, *rest]), Notes()
 
     def forward(self, x):
         x, forecast = self.in_proj(x), 0
@@ -81,7 +82,7 @@ class Shared(nn.Module):
     class Block(nn.Module):
         def __init__(self, spectral, channels):
             super().__init__()
-            self.spectral, self.local, self.noted = spectral, nn.Conv2d(channels, channels, 1), []
+            self.spectral, self.local, self.noted = spectral, nn.Conv2d(channels, channels, 1), Notes()
 
         def forward(self, x):
             s, t = self.spectral(x), self.local(x)
@@ -142,7 +143,7 @@ class Held(nn.Module):
         super().__init__()
         self.first = self.again = Quarter(channels, 3)
         self.mixers = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(3))
-        self.noted = []
+        self.noted = Notes()
 
     def forward(self, x):
         for k, mixer in enumerate(self.mixers):

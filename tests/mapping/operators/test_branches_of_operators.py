@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from support.notes import Notes
 
 
 class Modes(nn.Module):
@@ -36,7 +37,7 @@ class Gated(nn.Module):
         self.spectral_gate = nn.Parameter(torch.full(shape, 0.3))
         self.local_gate = nn.Parameter(torch.full(shape, 0.8))
         self.out_gate = nn.Parameter(torch.full(shape, 0.1))
-        self.noted = []
+        self.noted = Notes()
 
     def forward(self, x):
         s = (
@@ -109,7 +110,7 @@ class ThreeBranches(nn.Module):
         self.convs = nn.ModuleList(Modes(channels, 3, 2) for _ in range(depth))
         self.ws = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in range(depth))
         self.unets = nn.ModuleDict({str(k): SmallUNet(channels) for k in with_unet})
-        self.noted = []
+        self.noted = Notes()
 
     def forward(self, x):
         x = self.fc0(x).permute(0, 3, 1, 2)
@@ -147,7 +148,7 @@ class Pair(nn.Module):
 
     def __init__(self, spectral, local, act=functional.gelu):
         super().__init__()
-        self.spectral, self.local, self.act, self.noted = spectral, local, act, []
+        self.spectral, self.local, self.act, self.noted = spectral, local, act, Notes()
 
     def forward(self, x):
         s, t = self.spectral(x), self.local(x)

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from support.notes import Notes
 
 
 class SpectrumMLP(nn.Module):
@@ -40,7 +41,7 @@ class Filtering(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.filter, self.double_skip = SpectrumMLP(channels), double_skip
         self.mlp = nn.Sequential(nn.Linear(channels, 8), nn.GELU(), nn.Linear(8, channels))
-        self.noted = []
+        self.noted = Notes()
 
     def forward(self, x):
         y = self.filter(self.norm1(x))
@@ -121,7 +122,7 @@ class Original(nn.Module):
         for k in range(3):
             setattr(self, f"conv{k}", TwoCorners(width, 3))
             setattr(self, f"w{k}", nn.Conv2d(width, width, 1))
-        self.padding, self.grid_given, self.noted = padding, grid_given, []
+        self.padding, self.grid_given, self.noted = padding, grid_given, Notes()
 
     def forward(self, x, grid=None):
         if grid is None:
@@ -184,7 +185,7 @@ class Tokens(nn.Module):
         def __init__(self, channels, sizes):
             super().__init__()
             self.norm, self.spectral = nn.LayerNorm(channels), Tokens.Spectral(channels, sizes)
-            self.local, self.noted = nn.Linear(channels, channels), []
+            self.local, self.noted = nn.Linear(channels, channels), Notes()
 
         def forward(self, x):
             z = self.norm(x)

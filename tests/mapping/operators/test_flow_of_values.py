@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from support.notes import Notes
 
 WIDTH, MODES = 6, 4
 SPACE = (2,)
@@ -72,7 +73,7 @@ class Operator(nn.Module):
     def __init__(self, body, **layers):
         super().__init__()
         self.lift, self.project = nn.Conv1d(1, WIDTH, 1), nn.Conv1d(WIDTH, 1, 1)
-        self.body, self.noted = body, []
+        self.body, self.noted = body, Notes()
         for name, layer in layers.items():
             self.add_module(name, layer)
 
@@ -170,7 +171,7 @@ def test_transforms_that_do_not_belong_together_make_no_layer_spectral(recognise
             super().__init__()
             self.first, self.last = nn.Linear(2, WIDTH), nn.Linear(WIDTH, 1)
             self.enter, self.leave = FromPoints(), ToPoints()
-            self.s, self.t, self.bias, self.noted = Spectral(), pointwise(), nn.Conv1d(1, WIDTH, 1), []
+            self.s, self.t, self.bias, self.noted = Spectral(), pointwise(), nn.Conv1d(1, WIDTH, 1), Notes()
 
         def forward(self, points):
             x = self.enter(self.first(points))

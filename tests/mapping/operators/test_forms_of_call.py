@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from support.notes import Notes
 
 
 class Low(nn.Module):
@@ -54,7 +55,7 @@ class Operator(nn.Module):
         answer, self.taken = FORMS[form]
         self.lift, self.project = nn.Conv2d(3, channels, 1), nn.Conv2d(channels, 1, 1)
         self.spectral, self.local = Low(channels, answer), nn.Conv2d(channels, channels, 1)
-        self.noted = []
+        self.noted = Notes()
 
     def forward(self, *, field, grid, mask=None):
         x = self.lift(torch.cat([field, grid], 1))

@@ -9,6 +9,7 @@ from torch.nn import functional
 import fno_telemetry as ft
 from fno_telemetry.architectures.layers import SpectralConvolution
 from fno_telemetry.statistics.activation import Activation, Layout
+from support.notes import Notes
 
 
 class Low(nn.Module):
@@ -26,7 +27,7 @@ class Padded(nn.Module):
         super().__init__()
         self.lift, self.spectral, self.local = nn.Conv2d(1, 4, 1), Low(), nn.Conv2d(4, 4, 1)
         self.project = nn.Conv2d(4, 1, 1)
-        self.amounts, self.crop, self.mode, self.noted = amounts, crop, mode, []
+        self.amounts, self.crop, self.mode, self.noted = amounts, crop, mode, Notes()
 
     def forward(self, x):
         left, right, above, below = self.amounts(x) if callable(self.amounts) else self.amounts
@@ -34,14 +35,14 @@ class Padded(nn.Module):
         valid = (..., slice(above, x.shape[-2] - below), slice(left, x.shape[-1] - right))
         s, t = self.spectral(x), self.local(x)
         y = x + (s + t).tanh()
-        self.noted.append({"s": s, "t": t, "x": x, "y": y})
-        self.valid = valid
+        self.noted.append({"s": s, "t": t, "x": x, "y": y, "valid": valid})
         return self.project(y[self.crop or valid])
 
 
 def without_padding(model, number=-1):
-    noted = model.noted[number]
-    return {name: part[model.valid] if name in "stxy" else part for name, part in noted.items()}
+    noted = dict(model.noted[number])
+    valid = noted.pop("valid")
+    return {name: part[valid] if name in "stxy" else part for name, part in noted.items()}
 
 
 AMOUNTS = [(0, 3, 0, 2), (2, 2, 1, 1), (3, 0, 0, 0), (1, 2, 4, 0)]
@@ -103,7 +104,7 @@ def test_each_block_may_pad_in_its_own_way(fields, agree):
             return x
 
     def note(module, args, output):
-        module.noted[-1] |= {"entered": args[0], "left": output}
+        module.noted[-1].update(entered=args[0], left=output)
 
     model = EachPads()
     for block in model.blocks:
@@ -164,7 +165,7 @@ class SeveralLocal(nn.Module):
         super().__init__()
         self.spectral = SpectralConvolution(4, 4, 3)
         self.flat, self.wide = nn.Conv1d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
-        self.noted = []
+        self.noted = Notes()
 
     def forward(self, x):
         y = functional.pad(x, (0, 3, 2, 4))

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from support.notes import Notes
 
 ACTIVATION = nn.GELU()
 """One instance for all layers of all networks, as a default argument gives it."""
@@ -38,7 +39,7 @@ class Encoder(nn.Module):
         self.lift_network = nn.Sequential(nn.Conv2d(3, 4, 1), activation, nn.Conv2d(4, channels, 1))
         self.spconv_layers = nn.ModuleList(RealPairs(channels, 3) for _ in range(depth))
         self.conv_layers = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(depth))
-        self.noted = []
+        self.noted = Notes()
 
     def forward(self, x):
         rows, columns = (torch.linspace(0, 1, size) for size in x.shape[-2:])

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import fno_telemetry as ft
+from support.notes import Notes
 
 
 class Forward(nn.Module):
@@ -53,7 +54,7 @@ class Block(nn.Module):
         self.filter = SpectralConv(sht, isht, channels, kept)
         self.inner_skip, self.outer_skip = nn.Conv2d(channels, channels, 1), nn.Identity()
         self.mlp = nn.Sequential(nn.Conv2d(channels, 8, 1), nn.GELU(), nn.Conv2d(8, channels, 1))
-        self.noted = []
+        self.noted = Notes()
 
     def forward(self, x):
         s, residual = self.filter(x)

@@ -1,0 +1,151 @@
+"""Structure detection on a batch, after which model, batch and random states are as before."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fno_telemetry.errors import MapError, ModelError, TelemetryError
+from fno_telemetry.isolation.attributes import Attribute
+from fno_telemetry.isolation.preservation import Preserved, preserve
+from fno_telemetry.mapping.model_map import GivenRole, ModelMap
+from fno_telemetry.mapping.structure import detect_structure
+from fno_telemetry.tracing.module_calls import paths_by_module
+from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
+from fno_telemetry.wording import find_near_names
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The map of a model, and how the model has to be run."""
+
+    model_map: ModelMap
+    differentiates: bool  # its forward needs gradients
+    built: tuple[
+        Attribute, ...
+    ] = ()  # attributes that stay as the first forward left them, with what it built
+
+
+@dataclass(frozen=True)
+class _Sample:
+    batch: Any
+    run: Callable[[Any], object]
+    given: Mapping[str, GivenRole] | None
+
+
+def detect(
+    model: nn.Module,
+    batch: Any,
+    run: Callable[[Any], object],
+    given: Mapping[str, GivenRole] | None,
+    preserved: Preserved,
+) -> Detected:
+    """Put the model into eval mode and detect its structure, without gradients unless its forward needs them.
+
+    `preserved` is the block around this one; it leaves attributes as they are if the model is built by its
+    first forward.
+    """
+    _to_eval(model)
+    sample = _Sample(batch, run, given)
+    found = _detect_built(model, sample, preserved)
+    differentiates = isinstance(found, Exception)
+    if isinstance(found, Exception):
+        error = found
+        with with_gradients():
+            found = _detect_built(model, sample, preserved)
+        try:
+            if isinstance(found, Exception):
+                # What a forward that differentiates raises without gradients says nothing of other faults.
+                raise found if "grad" in str(error) else error
+        finally:
+            del error  # it holds the tensors of its forward
+    model_map, built = found
+    known = {mapped.name for mapped in model_map.modules}
+    known |= {name for names in paths_by_module(model).values() for name in names}
+    for name in given or ():
+        if name not in known:
+            near = ", ".join(find_near_names(name, sorted(known), least_likeness=0))
+            raise MapError(f"a role is given for {name!r}, but the model has no such module; similar: {near}")
+    return Detected(model_map, differentiates, tuple(built))
+
+
+@contextlib.contextmanager
+def with_gradients() -> Iterator[None]:
+    """Run the block with gradients, whatever the caller's mode is."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def count_samples(batch: object) -> int | None:
+    """Return the size of the first axis of the first tensor; None if it has none."""
+    first = next(tensors_in(batch), None)
+    with contextlib.suppress(
+        Exception
+    ):  # nested tensors have no shape, and foreign tensors may refuse anything
+        return first.size(0) if first is not None and first.dim() else None
+    return None
+
+
+def _detect_built(
+    model: nn.Module, sample: _Sample, preserved: Preserved
+) -> tuple[ModelMap, list[Attribute]] | Exception:
+    """Detect the structure, again if the forward builds modules, which had no hooks; return its error."""
+    try:
+        model_map, built = _detect_on_sample(model, sample, None)
+        if built is None:
+            return model_map, []
+        _to_eval(model)
+        model_map, built = _detect_on_sample(model, sample, preserved)
+        if built is None:
+            return model_map, []
+        # An attribute that was put back made the forward build them once more, so now attributes stay.
+        _to_eval(model)
+        return _detect_on_sample(model, sample, None)[0], built
+    except (TelemetryError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a forward may raise anything; it is raised by the caller
+        return error
+
+
+def _detect_on_sample(
+    model: nn.Module, sample: _Sample, preserved: Preserved | None
+) -> tuple[ModelMap, list[Attribute] | None]:
+    """Detect the structure on the first sample if the batch can be sliced, which is much cheaper."""
+    batch = sample.batch
+    if isinstance(batch, torch.Tensor) and not batch.is_nested and batch.ndim > 1 and batch.shape[0] > 1:
+        # Some models only take whole batches.
+        with contextlib.suppress(Exception):
+            return _detect_once(model, batch[:1], 1, sample, preserved)
+    return _detect_once(model, batch, count_samples(batch), sample, preserved)
+
+
+def _detect_once(
+    model: nn.Module, batch: Any, batch_size: int | None, sample: _Sample, preserved: Preserved | None
+) -> tuple[ModelMap, list[Attribute] | None]:
+    """Detect the structure; also return the attributes that stay if the forward built parts, else None.
+
+    With `preserved`, attributes and buffers then stay as the forward left them.
+    """
+    built: list[Attribute] | None = None
+
+    def run_once() -> None:
+        nonlocal built
+        with preserve(model) as own:
+            sample.run(copy_tensors(batch))
+            if own.has_new_parts(replaced=preserved is not None):
+                built = [] if preserved is None else own.accept()
+                if preserved is not None:
+                    preserved.accept()
+
+    return detect_structure(model, run_once, batch_size, sample.given), built
+
+
+def _to_eval(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError as error:
+        # Exported programs raise this: they are one function and keep modules only for their weights.
+        raise ModelError(f"{error} Capture the model that it was exported from") from error

@@ -1,0 +1,12 @@
+"""The shapes of tensors, some of which have none."""
+
+import torch
+
+
+def read_shape(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """Return the shape of a tensor; None for a nested one, and for any other that has no shape in numbers."""
+    try:
+        shape = () if tensor.is_nested else tuple(tensor.shape)
+    except Exception:  # noqa: BLE001 - a class of tensors may refuse anything
+        return None
+    return None if tensor.is_nested or not all(isinstance(size, int) for size in shape) else shape
