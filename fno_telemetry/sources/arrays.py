@@ -15,6 +15,7 @@ from fno_telemetry.sources import (
     file_kinds,
     first_samples,
     npy_header,
+    other_formats,
     tensor_files,
     zip_members,
 )
@@ -125,6 +126,8 @@ def _from_zip(request: _Request, file: IO[bytes], size: int) -> Samples:
         if zip_members.is_torch_archive(archive):
             tensor_files.check_archive(archive, path)
             return _from_tensors(request, mapped=True)
+        if (store := other_formats.recognise_members(archive.namelist())) is not None:
+            raise InputError(f"{path}: is {store.name}; {store.describe_reading(path)}.")
         known = checksums.use_checksums(archive)
         key = zip_members.choose_key(zip_members.array_keys(archive), request.key, path)
         where = _label(path, key)
