@@ -61,7 +61,7 @@ def test_a_flipped_bit_never_changes_a_number_without_a_word(tmp_path: Path, nam
     save(path)
     data, right, chance = path.read_bytes(), read(path), random.Random(name)
     refused = 0
-    for _ in range(150):
+    for _ in range(80):
         position = chance.randrange(len(data))
         changed = bytearray(data)
         changed[position] ^= 1 << chance.randrange(8)
@@ -71,7 +71,7 @@ def test_a_flipped_bit_never_changes_a_number_without_a_word(tmp_path: Path, nam
         except TelemetryError as error:
             assert "\n" not in str(error)
             refused += 1
-    assert refused > 20
+    assert refused > 10
 
 
 @pytest.mark.parametrize("name", FILES)

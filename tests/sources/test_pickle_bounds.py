@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch_pickles import limited_memory, limited_time, save_pickle
 
 from fno_telemetry.errors import CheckpointError, InputError
 from fno_telemetry.sources import pickle_bounds, torch_archives
 from fno_telemetry.sources.arrays import read_samples
 from fno_telemetry.sources.checkpoints import read_checkpoint
+from support.torch_pickles import limited_memory, limited_time, save_pickle
 
-MANY = 10_000
+MANY = 3000
 
 
 def laughing(kind: type, times: int = 60, width: int = 2) -> bytes:
@@ -170,7 +170,7 @@ PICKLES: dict[str, tuple[bytes, str]] = {
 
 
 COPIED = {
-    "a set": b"\x80\x02(" + b"".join(b"J" + struct.pack("<i", n) for n in range(2000)) + b"lq\x00"
+    "a set": b"\x80\x02(" + b"".join(b"J" + struct.pack("<i", n) for n in range(1000)) + b"lq\x00"
     b"c__builtin__\nset\nq\x01" + b"h\x01h\x00\x85R" * 1000 + b".",
     "text": b"\x80\x02X\x00\x10\x00\x00"
     + b"a" * 4096
@@ -194,7 +194,7 @@ def test_a_small_pickle_takes_little_time_and_memory(tmp_path: Path, name: str) 
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["doubled dicts", "text of a claimed length", "a tensor of huge shape"])
+@pytest.mark.parametrize("name", ["text of a claimed length", "a tensor of huge shape", "a list in itself"])
 def test_so_does_one_with_samples(tmp_path: Path, name: str) -> None:
     path = tmp_path / "samples.pt"
     save_pickle(path, PICKLES[name][0])
@@ -205,10 +205,10 @@ def test_so_does_one_with_samples(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", COPIED)
 def test_copies_count_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(pickle_bounds, "_MOST_STEPS", 100_000)
+    monkeypatch.setattr(pickle_bounds, "_MOST_STEPS", 50_000)
     path = tmp_path / "model.pt"
     save_pickle(path, COPIED[name])
-    with limited_time(), limited_memory(), pytest.raises(CheckpointError, match="more than 100000 values"):
+    with limited_time(), limited_memory(), pytest.raises(CheckpointError, match="more than 50000 values"):
         read_checkpoint(path)
 
 

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch_pickles import save_pickle
 
 from fno_telemetry.errors import CheckpointError
 from fno_telemetry.sources.arrays import read_samples
 from fno_telemetry.sources.checkpoints import load_weights, read_checkpoint
+from support.torch_pickles import save_pickle
 
 WEIGHTS = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -2.0])}
 
@@ -162,14 +162,13 @@ def test_weights_and_arrays_are_read_whatever_is_beside_them(tmp_path, name):
     path = tmp_path / "saved.pt"
     field = torch.rand(2, 4, 4)
     content = {"extra": OBJECTS[name], "model": WEIGHTS, "diffraction": field, "last": [OBJECTS[name]]}
-    for protocol in (2, 5):
-        for is_archive in (True, False):
-            torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=is_archive)
-            layer = nn.Linear(3, 2)
-            load_weights(layer, read_checkpoint(path))
-            assert torch.equal(layer.weight, WEIGHTS["weight"])
-            assert torch.equal(layer.bias, WEIGHTS["bias"])
-            assert torch.equal(read_samples(path).values[:, 0], field)
+    for protocol, is_archive in ((2, True), (5, False)):
+        torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=is_archive)
+        layer = nn.Linear(3, 2)
+        load_weights(layer, read_checkpoint(path))
+        assert torch.equal(layer.weight, WEIGHTS["weight"])
+        assert torch.equal(layer.bias, WEIGHTS["bias"])
+        assert torch.equal(read_samples(path).values[:, 0], field)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
