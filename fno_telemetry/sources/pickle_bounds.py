@@ -11,6 +11,7 @@ _MOST_STEPS = 3_000_000  # a few seconds, for as many numbers outside of tensors
 _MOST_REPEATED = 100_000  # values that are met again when every reference is followed
 _DEEPEST = 64  # containers inside containers
 _MOST_IN_A_KEY = 1000  # parts of a tuple that is a key: hashing it follows every reference
+_LETTERS = 64  # of text that count as one part of such a tuple
 _LONGEST_KEY = 4096  # letters; names of tensors are put together of the keys above them
 _MOST_ODD_KEYS = 2000  # keys whose hashes can be chosen to be equal, at a quadratic cost
 _PLAIN_INTEGER = 1 << 60  # below, no two integers have the same hash
@@ -50,11 +51,15 @@ class Effort:
         left, pending = _MOST_IN_A_KEY, [key]
         while pending:
             part = pending.pop()
-            if isinstance(part, tuple | frozenset):
+            if isinstance(part, str | bytes):
+                left -= len(part) // _LETTERS
+            elif isinstance(part, int):
+                left -= part.bit_length() // _LETTERS
+            elif isinstance(part, tuple | frozenset):
                 left -= len(part)
-                if left < 0:
-                    raise PickleRefused(f"it has a key of more than {_MOST_IN_A_KEY} parts")
-                pending += part
+                pending += part if left >= 0 else ()
+            if left < 0:
+                raise PickleRefused(f"it has a key of more than {_MOST_IN_A_KEY} parts")
         return key
 
 

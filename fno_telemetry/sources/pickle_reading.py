@@ -110,6 +110,7 @@ class _Machine:
         elif isinstance(target, Name) and target.path in _CONTAINERS:
             made = self._fill(_CONTAINERS[target.path], *arguments)
         else:
+            self._effort.spend(len(arguments))
             path = target.path if isinstance(target, Name) else type(target).__name__
             made = StandIn(target.name if isinstance(target, StandIn) else path, arguments)
         self._push(made)

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
+
+_FIRST = 100  # values of a dict that are looked at, however often it is given to objects
 
 
 class PickleRefused(Exception):
@@ -45,11 +48,16 @@ class StandIn(dict[Any, Any]):
 
     def take_state(self, state: object) -> None:
         """Note whether weights are in the state, as a network's `_parameters` are, and drop it."""
-        parts: Any = state.values() if isinstance(state, dict) else state
-        if isinstance(state, torch.Tensor) or (isinstance(state, dict) and "_parameters" in state):
+        if isinstance(state, dict) and "_parameters" in state:
             self.holds_tensors = True
         elif isinstance(state, dict | tuple | list):
-            self.holds_tensors |= any(
-                part.holds_tensors if isinstance(part, StandIn) else isinstance(part, torch.Tensor)
-                for part in parts
-            )
+            parts = state.values() if isinstance(state, dict) else state
+            self.holds_tensors |= any(map(_holds_tensors, parts))
+
+
+def _holds_tensors(part: object) -> bool:
+    """Return whether this is a tensor, an object that holds some, or a dict that begins with some."""
+    if isinstance(part, StandIn):
+        return part.holds_tensors
+    inside = islice(part.values(), _FIRST) if isinstance(part, dict) else (part,)
+    return any(isinstance(each, torch.Tensor) for each in inside)

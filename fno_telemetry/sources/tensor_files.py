@@ -86,7 +86,7 @@ def _named(held: Any) -> Iterator[tuple[str, object]]:
 
 
 def _kind(value: object) -> str:
-    return ascii(value.name)[1:-1] if isinstance(value, StandIn) else type(value).__name__
+    return ascii(value.name)[1:-1][:100] if isinstance(value, StandIn) else type(value).__name__
 
 
 def check_tensor(tensor: torch.Tensor, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Files changed at random are read right or refused in one line; `benchmarks/mutated_files.py` has thousands."""
+"""Files changed at random are read right or refused; benchmarks/mutated_files.py tries thousands."""
 
 from pathlib import Path
 

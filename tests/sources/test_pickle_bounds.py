@@ -121,6 +121,10 @@ PICKLES: dict[str, tuple[bytes, str]] = {
         "integer of more than",
     ),
     "digits without end": (b"\x80\x02L" + b"9" * 5000 + b"L\n.", "ValueError"),
+    "a key of long texts": (
+        keyed(b"(X\x00\x10\x00\x00" + b"a" * 4096 + b"2" * 500 + b"t"),
+        "a key of more than",
+    ),
     "a name without end": (keyed(b"X\x00\x00\x01\x00" + b"a" * 65536), "a key of more than"),
     "an unknown extension": (b"\x80\x02\x82\x01.", "EXT1"),
     "an outer buffer": (b"\x80\x05\x97.", "NEXT_BUFFER"),
@@ -176,6 +180,11 @@ COPIED = {
     + b"a" * 4096
     + b"q\x00c_codecs\nencode\nq\x01"
     + b"h\x01h\x00\x85R" * 1000
+    + b".",
+    "an unknown object": b"\x80\x02("
+    + b"N" * 1000
+    + b"tq\x00cmine\nThing\nq\x01"
+    + b"h\x01h\x00R" * 1000
     + b".",
     "settings": b"\x80\x02}(" + b"".join(b"X\x04\x00\x00\x00%04d" % n + b"N" for n in range(2000)) + b"uq\x00"
     b"cargparse\nNamespace\nq\x01" + b"h\x01)Rh\x00b" * 1000 + b".",

@@ -54,6 +54,16 @@ class Tree(dict):
     """A dict of the user's own, with an attribute."""
 
 
+class Frozen:
+    """A mapping of the user's own that is made of a dict."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __reduce__(self):
+        return Frozen, (self.held,)
+
+
 class Traced:
     """Leaves a trace wherever code of it runs."""
 
@@ -211,6 +221,8 @@ def test_a_whole_network_needs_trust_and_one_beside_its_weights_does_not(tmp_pat
     path = tmp_path / "saved.pt"
     torch.save({"model": nn.Linear(3, 2), "epoch": 3}, path)
     assert "would call 'torch.nn.modules.linear.Linear'" in refusal(path)
+    torch.save({"model": Frozen(WEIGHTS)}, path)
+    assert "would call 'tests.sources.test_stand_ins.Frozen'" in refusal(path)
     torch.save({"network": nn.Linear(3, 2), "state_dict": WEIGHTS}, path)
     layer = nn.Linear(3, 2)
     load_weights(layer, read_checkpoint(path))
