@@ -135,9 +135,11 @@ def describe_marks(stored: npt.NDArray[Any]) -> tuple[str, ...]:
     extreme, negative = int(np.count_nonzero(stored == largest)), int(np.count_nonzero(stored < 0))
     marks = []
     if extreme:
-        marks.append(f"{extreme} values are {largest}, the largest of {kind}: masked or saturated pixels?")
+        are = "value is" if extreme == 1 else "values are"
+        marks.append(f"{extreme} {are} {largest}, the largest of {kind}: masked or saturated pixels?")
     if 0 < negative < stored.size / 2:
-        marks.append(f"{negative} counts are negative (down to {lowest}): masked pixels?")
+        are = "count is" if negative == 1 else "counts are"
+        marks.append(f"{negative} {are} negative (down to {lowest}): masked pixels?")
     return tuple(marks)
 
 
