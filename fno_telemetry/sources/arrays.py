@@ -11,9 +11,11 @@ import torch
 from fno_telemetry.errors import InputError, OptionError
 from fno_telemetry.sources import (
     axis_orders,
+    checksums,
     file_kinds,
     first_samples,
     npy_header,
+    other_formats,
     tensor_files,
     zip_members,
 )
@@ -31,6 +33,7 @@ class Samples:
     stored_dtype: str
     axes: str  # one letter per stored axis, as used
     warnings: tuple[str, ...]
+    checksums: str  # "correct", or "not checked: …"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class _Request:
     allow_complex: bool
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """An array as it is in the file."""
+
+    key: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    marks: tuple[str, ...]
+    checksums: str
+
+
 def read_samples(
     path: str | os.PathLike[str],
     *,
@@ -50,13 +64,15 @@ def read_samples(
     max_samples: int = 8,
     allow_complex: bool = False,
 ) -> Samples:
-    """Read the first samples of an array, at the cost of those samples for plain and stored arrays.
+    """Read the first samples of an array, at the cost of memory of those samples.
 
     The kind of file is told by its content. `key` names an array in an archive (default `diffraction`, else
-    `diff3d`); no other member is read. `axes` gives one of N, C, D, H, W, L, T per stored axis (default NHW
-    and NHWC); without N the array is one sample, without C a channel axis of size 1 is added, and T counts as
-    space. Deflated members are read through, in bounded memory. A file with fewer samples gives those it has.
-    Integers and other floats become float32; complex numbers become complex64, if allowed.
+    `diff3d`; `a.b` leads into dicts and lists of a .pt file); no other array is read. `axes` gives one of N,
+    C, D, H, W, L, T per stored axis (default NHW and NHWC); without N the array is one sample, without C a
+    channel axis of size 1 is added, and T counts as space. Arrays of up to 256 MB in archives are read to
+    their end for their checksum; of larger ones that are not compressed, only the samples. A file with fewer
+    samples gives those it has. Integers and other floats become float32; complex numbers become complex64, if
+    allowed.
 
     Raises InputError for a file, and OptionError for an option, that cannot be used: one line each.
     """
@@ -95,12 +111,13 @@ def _from_npy(request: _Request, file: IO[bytes], size: int) -> Samples:
     order, axis, count = _plan(request, header.shape, header.dtype.kind == "c", path)
     source = first_samples.ValueBytes(file, header.data_bytes, jumps=True)
     try:
-        values = first_samples.read_first(source, header, axis, count, path)
+        values, marks = first_samples.read_first(source, header, axis, count, path)
     except EOFError as cause:
         raise InputError(
             f"{path}: ends too early; is it still being written? Copy or save it again."
         ) from cause
-    return _finish(request, None, torch.from_numpy(values), header.shape, str(header.dtype), order)
+    stored = _Stored(None, header.shape, str(header.dtype), marks, checksums.NOT_STORED)
+    return _finish(request, stored, torch.from_numpy(values), order)
 
 
 def _from_zip(request: _Request, file: IO[bytes], size: int) -> Samples:
@@ -109,6 +126,9 @@ def _from_zip(request: _Request, file: IO[bytes], size: int) -> Samples:
         if zip_members.is_torch_archive(archive):
             tensor_files.check_archive(archive, path)
             return _from_tensors(request, mapped=True)
+        if (store := other_formats.recognise_members(archive.namelist())) is not None:
+            raise InputError(f"{path}: is {store.name}; {store.describe_reading(path)}.")
+        known = checksums.use_checksums(archive)
         key = zip_members.choose_key(zip_members.array_keys(archive), request.key, path)
         where = _label(path, key)
         member = archive.getinfo(f"{key}.npy")
@@ -118,18 +138,22 @@ def _from_zip(request: _Request, file: IO[bytes], size: int) -> Samples:
             order, axis, count = _plan(request, header.shape, header.dtype.kind == "c", where)
             partly = axis is not None and count < header.shape[axis]
             with zip_members.member_values(file, member, stream, header, partly=partly) as source:
-                values = first_samples.read_first(source, header, axis, count, where)
-    return _finish(request, key, torch.from_numpy(values), header.shape, str(header.dtype), order)
+                values, marks = first_samples.read_first(source, header, axis, count, where)
+    if known == checksums.CORRECT and not source.is_finished:
+        known = checksums.TOO_LARGE
+    stored = _Stored(key, header.shape, str(header.dtype), marks, known)
+    return _finish(request, stored, torch.from_numpy(values), order)
 
 
 def _from_tensors(request: _Request, *, mapped: bool) -> Samples:
-    tensor, key = tensor_files.load_tensor(request.path, request.key, mapped=mapped)
+    tensor, key, known = tensor_files.load_tensor(request.path, request.key, mapped=mapped)
     where = _label(request.path, key)
     tensor_files.check_tensor(tensor, where)
     shape = tuple(tensor.shape)
     order, axis, count = _plan(request, shape, tensor.is_complex(), where)
-    values = tensor_files.first_of(tensor, axis, count, where)
-    return _finish(request, key, values, shape, str(tensor.dtype).removeprefix("torch."), order)
+    values, marks = tensor_files.first_of(tensor, axis, count, where)
+    stored = _Stored(key, shape, str(tensor.dtype).removeprefix("torch."), marks, known)
+    return _finish(request, stored, values, order)
 
 
 def _label(path: str, key: str | None) -> str:
@@ -150,11 +174,18 @@ def _plan(
     return order, axis, 1 if axis is None else min(request.max_samples, shape[axis])
 
 
-def _finish(
-    request: _Request, key: str | None, values: torch.Tensor, shape: tuple[int, ...], dtype: str, order: str
-) -> Samples:
+def _finish(request: _Request, stored: _Stored, values: torch.Tensor, order: str) -> Samples:
     arranged = axis_orders.arrange(values, order)
-    return Samples(arranged, request.path, key, shape, dtype, order, tuple(_doubts(arranged)))
+    return Samples(
+        arranged,
+        request.path,
+        stored.key,
+        stored.shape,
+        stored.dtype,
+        order,
+        (*stored.marks, *_doubts(arranged)),
+        stored.checksums,
+    )
 
 
 def _doubts(values: torch.Tensor) -> Iterator[str]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from fno_telemetry.errors import CheckpointError
 from fno_telemetry.records import StepKind
-from fno_telemetry.sources.unpickling import read_torch_file
+from fno_telemetry.sources.checksums import NOT_STORED, describe_checksums
+from fno_telemetry.sources.unpickling import describe_closed, read_torch_file
 from fno_telemetry.tracing.canonical_paths import SOLE_CHILDREN, canonical_names, without_wrappers
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")
@@ -39,6 +40,8 @@ class Checkpoint:
     hyper_parameters: Mapping[str, object] = field(default_factory=dict)
     step: int | None = None
     step_kind: StepKind | None = None
+    checksums: str = NOT_STORED  # whether the file's checksums say that it is undamaged
+    closed: str = ""  # what to do about weights in objects that are only read with trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +78,10 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
     name = str(path)
     content = read_torch_file(name, trust=trust)
     tensors = dict(_weights(content))
+    closed = describe_closed(content)
     if not tensors:
-        raise CheckpointError(
-            f"{name}: {_instead(content)}. Give a checkpoint that holds a network's weights."
-        )
+        reason = closed or f"{_instead(content)}. Give a checkpoint that holds a network's weights."
+        raise CheckpointError(f"{name}: {reason}")
     entries = content if isinstance(content, Mapping) else {}
     settings = _plain(entries.get("hyper_parameters", entries.get("hparams")))
     step, kind = _step(entries, Path(name).name)
@@ -91,6 +94,8 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
         hyper_parameters=MappingProxyType(settings if isinstance(settings, dict) else {}),
         step=step,
         step_kind=kind,
+        checksums=describe_checksums(name),
+        closed=closed,
     )
 
 
@@ -138,7 +143,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: boo
         raise CheckpointError(
             f"{checkpoint.path}: nothing in it belongs to this network: it has "
             f"{_some(checkpoint.tensors)}, the network {_some(own)}. "
-            "Give the right `architecture` or `model`."
+            f"Give the right `architecture` or `model`.{_also(checkpoint.closed)}"
         )
     chosen, *rivals = fits
     source = {name: chosen.names[brief] for brief, name in full.items() if brief in chosen.names}
@@ -147,7 +152,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: boo
         raise CheckpointError(
             f"{checkpoint.path}: {len(missing)} of the network's {len(own)} parameters are missing from it: "
             f"{_some(missing)}. Give the network it was made for, or accept initial values by "
-            "`allow_missing=True`."
+            f"`allow_missing=True`.{_also(checkpoint.closed)}"
         )
     _refuse_other_shapes(own, source, checkpoint)
     used = set(source.values())
@@ -256,6 +261,11 @@ def _instead(content: object) -> str:
     if "param_groups" in content or any("optim" in str(key).lower() for key in content):
         return "it holds an optimizer's state and no network's"
     return f"there are no tensors in it, only {_some(content)}"
+
+
+def _also(advice: str) -> str:
+    """Return one more sentence for a message, or nothing."""
+    return f" Also, {advice}" if advice else ""
 
 
 def _plain(value: object, depth: int = DEEPEST) -> object:

@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Literal
 
 from fno_telemetry.errors import InputError
+from fno_telemetry.sources import other_formats
 from fno_telemetry.sources.npy_header import MAGIC
 
 Kind = Literal["npy", "zip", "pickle"]
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # the second: an archive without members
 _FOREIGN = {
-    b"\x89HDF": "an HDF5 file",
-    b"MATLAB 5.0 MAT-file": "a MATLAB file",
     b"\x1f\x8b": "a gzip file",
     b"\x89PNG": "a PNG picture",
-    b"II*\x00": "a TIFF picture",
-    b"MM\x00*": "a TIFF picture",
 }
 _LFS = "a git-LFS pointer, which stands for the data"
 _HTML = "a web page"
@@ -36,6 +33,8 @@ def recognise(path: str) -> tuple[Kind, int]:
     location = Path(path)
     status = location.stat()
     if stat.S_ISDIR(status.st_mode):
+        if (store := other_formats.recognise_folder(path)) is not None:
+            raise InputError(f"{path}: is {store.name}; {store.describe_reading(path)}.")
         raise InputError(f"{path}: is a folder; {_CURE} in it.")
     if not stat.S_ISREG(status.st_mode):
         # Opening a pipe would wait for ever, and parts of it cannot be jumped over.
@@ -50,6 +49,8 @@ def recognise(path: str) -> tuple[Kind, int]:
         return "zip", status.st_size
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle", status.st_size
+    if (other := other_formats.recognise_file(path, head)) is not None:
+        raise InputError(f"{path}: is {other.name}; {other.describe_reading(path)}.")
     what = _describe(head)
     contrast = (
         f"although its name ends in {location.suffix}" if location.suffix in _SUFFIXES else "not arrays"

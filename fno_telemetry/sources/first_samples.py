@@ -49,6 +49,11 @@ class ValueBytes:
             count -= passed
             self.left -= passed
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether every byte was read, none jumped over."""
+        return self.left == 0 and not self.jumps
+
     def finish(self) -> None:
         """Read to the end, where a compressed stream checks its sum."""
         self.skip(self.left)
@@ -58,32 +63,34 @@ class ValueBytes:
 
 def read_first(
     source: ValueBytes, header: NpyHeader, axis: int | None, count: int, where: str
-) -> npt.NDArray[Any]:
+) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """The first `count` entries along `axis` (all, if None), axes as stored, float32 or complex64.
 
-    Memory is a small multiple of what is returned, whatever the file's size, memory order or sample axis.
+    With them, which integers are likely no values. Memory is a small multiple of what is returned, whatever
+    the file's size, memory order or sample axis.
     """
     # A Fortran-ordered array is the C-ordered one with its axes reversed.
-    stored = header.shape[::-1] if header.fortran_order else header.shape
+    shape = header.shape[::-1] if header.fortran_order else header.shape
     if axis is None:
         axis, count = 0, header.shape[0]
-    split = len(stored) - 1 - axis if header.fortran_order else axis
-    rows = math.prod(stored[:split])
-    stride = math.prod(stored[split:]) * header.dtype.itemsize
-    wanted = stride // stored[split] * count
+    split = len(shape) - 1 - axis if header.fortran_order else axis
+    rows = math.prod(shape[:split])
+    stride = math.prod(shape[split:]) * header.dtype.itemsize
+    wanted = stride // shape[split] * count
     if wanted == stride:
         rows, wanted, stride = 1, rows * wanted, rows * stride
     try:
         raw = np.empty(rows * wanted, np.uint8)
         _gather(source, rows, wanted, stride, raw)
-        single = _to_single(raw.view(header.dtype), where)
+        stored = raw.view(header.dtype)
+        single, marks = _to_single(stored, where), describe_marks(stored)
     except MemoryError:
         raise InputError(
             f"{where}: {count} samples need {rows * wanted / 2**30:.1f} GiB, more than there is; "
             f"lower `max_samples` or save smaller samples."
         ) from None
-    values = single.reshape(*stored[:split], count, *stored[split + 1 :])
-    return values.transpose() if header.fortran_order else values
+    values = single.reshape(*shape[:split], count, *shape[split + 1 :])
+    return values.transpose() if header.fortran_order else values, marks
 
 
 def _gather(source: ValueBytes, rows: int, wanted: int, stride: int, raw: npt.NDArray[np.uint8]) -> None:
@@ -114,6 +121,26 @@ def _to_single(raw: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     if parts.dtype.kind == "f" and parts.dtype.itemsize > 4:
         refuse_overflow(int(np.count_nonzero(np.isinf(single) & np.isfinite(parts))), str(raw.dtype), where)
     return single.view(np.complex64) if is_complex else single
+
+
+def describe_marks(stored: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Name the integers that are likely no values: detectors mark dead pixels by the largest one, or by -1.
+
+    Negative numbers are named where fewer than half are negative: otherwise they are signed values.
+    """
+    if stored.dtype.kind not in "iu":
+        return ()
+    kind = stored.dtype.newbyteorder("=")
+    largest, lowest = np.iinfo(kind).max, min(0, int(stored.min()))
+    extreme, negative = int(np.count_nonzero(stored == largest)), int(np.count_nonzero(stored < 0))
+    marks = []
+    if extreme:
+        are = "value is" if extreme == 1 else "values are"
+        marks.append(f"{extreme} {are} {largest}, the largest of {kind}: masked or saturated pixels?")
+    if 0 < negative < stored.size / 2:
+        are = "count is" if negative == 1 else "counts are"
+        marks.append(f"{negative} {are} negative (down to {lowest}): masked pixels?")
+    return tuple(marks)
 
 
 def refuse_overflow(overflown: int, dtype: str, where: str) -> None:

@@ -1,17 +1,21 @@
-"""Tensors from a file that torch.save wrote, without trusting what is pickled in it."""
+"""Tensors from a file that torch.save wrote: it is read as data, and nothing pickled in it is run."""
 
-import pickle
-import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
 from fno_telemetry.errors import InputError
-from fno_telemetry.sources.first_samples import refuse_overflow
-from fno_telemetry.sources.zip_members import choose_key
+from fno_telemetry.sources.checksums import NOT_STORED
+from fno_telemetry.sources.first_samples import describe_marks, refuse_overflow
+from fno_telemetry.sources.older_torch_files import read_older_file
+from fno_telemetry.sources.pickled_objects import PickleRefused, StandIn
+from fno_telemetry.sources.torch_archives import open_archive
+from fno_telemetry.sources.zip_members import DEFAULT_KEYS, choose_key
 
 _CURE = "save the tensor alone with torch.save(tensor, path)"
+_DEEPEST = 8  # dicts and lists inside each other in which tensors are looked for
 
 
 def check_archive(archive: zipfile.ZipFile, path: str) -> None:
@@ -24,40 +28,65 @@ def check_archive(archive: zipfile.ZipFile, path: str) -> None:
         )
 
 
-def load_tensor(path: str, key: str | None, *, mapped: bool) -> tuple[torch.Tensor, str | None]:
-    """The tensor of this key, or the only one there is, and its key (None for a bare tensor).
+def load_tensor(path: str, key: str | None, *, mapped: bool) -> tuple[torch.Tensor, str | None, str]:
+    """The tensor of this key, its key (None for a bare tensor), and what the file's checksum says of it.
 
-    Only torch's own safe unpickler is used. A mapped tensor costs no memory until its values are read; files
-    from before torch 1.6 cannot be mapped and are read whole.
+    A key `a.b` leads into dicts and lists. Objects next to the tensor are stand-ins. A mapped tensor costs no
+    memory until its values are read; files from before torch 1.6 cannot be mapped and are read whole.
     """
     try:
-        with warnings.catch_warnings():
-            # torch warns of foreign pickles at length; the error below says it in one line.
-            warnings.simplefilter("ignore")
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except OSError:
+        if not mapped:
+            return *_choose(read_older_file(path), key, path), NOT_STORED
+        with open_archive(path) as archive:
+            tensor, chosen = _choose(archive.read(mapped=True), key, path)
+            return tensor, chosen, archive.check(tensor)
+    except (OSError, InputError):
         raise
-    except pickle.UnpicklingError as cause:
+    except PickleRefused as cause:
+        raise InputError(f"{path}: is not read: {cause}; {_CURE}.") from cause
+    except Exception as cause:  # a damaged file makes the reader raise anything
+        seen = " ".join(str(cause).split())[:200] or type(cause).__name__
         raise InputError(
-            f"{path}: holds Python objects besides tensors, and unpickling those could run code; {_CURE}."
+            f"{path}: cannot be read as tensors, it is damaged or foreign ({seen}); {_CURE}."
         ) from cause
-    except Exception as cause:  # a hostile pickle chooses what the unpickler raises
-        raise InputError(
-            f"{path}: cannot be read as tensors, so it is damaged or foreign; {_CURE}."
-        ) from cause
+
+
+def _choose(held: object, key: str | None, path: str) -> tuple[torch.Tensor, str | None]:
+    """The asked tensor of what a file holds, and its key."""
     if isinstance(held, torch.Tensor):
         if key is not None:
             raise InputError(f"{path}: holds one tensor without a name; leave `key` {key!a} out.")
         return held, None
-    if not isinstance(held, Mapping):
-        raise InputError(
-            f"{path}: holds a {type(held).__name__}, not a tensor or a dict of tensors; {_CURE}."
-        )
-    tensors = {str(name): value for name, value in held.items() if isinstance(value, torch.Tensor)}
+    if not isinstance(held, Mapping | list | tuple) or (isinstance(held, StandIn) and not held):
+        raise InputError(f"{path}: holds a {_kind(held)}, not a tensor or a dict of tensors; {_CURE}.")
+    found: dict[str, object] = {}
+    for name, value in _named(held):
+        found.setdefault(name, value)
+    tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    for wanted in DEFAULT_KEYS if key is None else (key,):
+        if wanted in found and wanted not in tensors:
+            raise InputError(f"{path}: {wanted!a} is a {_kind(found[wanted])}, not a tensor; {_CURE}.")
     if not tensors:
-        raise InputError(f"{path}: holds a dict without tensors; {_CURE}.")
+        raise InputError(f"{path}: holds a {_kind(held)} without tensors; {_CURE}.")
     chosen = choose_key(tensors, key, path)
     return tensors[chosen], chosen
+
+
+def _named(held: Any) -> Iterator[tuple[str, object]]:
+    """What is in dicts and lists, by dotted names, those that are the least deep first."""
+    level: list[tuple[str, Any]] = [("", held)]
+    for _ in range(_DEEPEST):
+        inside = [
+            (f"{prefix}{name}", value)
+            for prefix, holder in level
+            for name, value in (holder.items() if isinstance(holder, Mapping) else enumerate(holder))
+        ]
+        yield from inside
+        level = [(f"{name}.", value) for name, value in inside if isinstance(value, Mapping | list | tuple)]
+
+
+def _kind(value: object) -> str:
+    return ascii(value.name)[1:-1][:100] if isinstance(value, StandIn) else type(value).__name__
 
 
 def check_tensor(tensor: torch.Tensor, where: str) -> None:
@@ -76,8 +105,13 @@ def check_tensor(tensor: torch.Tensor, where: str) -> None:
         )
 
 
-def first_of(tensor: torch.Tensor, axis: int | None, count: int, where: str) -> torch.Tensor:
-    """The first `count` entries along `axis` (all, if None), float32 or complex64, apart from the file."""
+def first_of(
+    tensor: torch.Tensor, axis: int | None, count: int, where: str
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The first `count` entries along `axis` (all, if None), float32 or complex64, apart from the file.
+
+    With them, which integers are likely no values.
+    """
     part = tensor.detach() if axis is None else tensor.detach().narrow(axis, 0, count)
     target = torch.complex64 if part.is_complex() else torch.float32
     try:
@@ -92,4 +126,5 @@ def first_of(tensor: torch.Tensor, axis: int | None, count: int, where: str) -> 
             f"save them as float32, or lower `max_samples`."
         ) from cause
     refuse_overflow(overflown, str(part.dtype).removeprefix("torch."), where)
-    return single
+    whole = not (part.is_floating_point() or part.is_complex())
+    return single, describe_marks(part.numpy()) if whole else ()

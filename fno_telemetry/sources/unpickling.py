@@ -1,116 +1,36 @@
 """Files written by `torch.save`, read without running anything that is in them.
 
-A pickle may name any function and have it called. Here a name is only ever answered by torch's own short list
-or by one of the stand-ins below, which do nothing but hold data; any other name needs the caller's trust.
+A pickle may name any function and have it called. Here it is read as data: tensors are rebuilt over their
+storages, all else is plain values and stand-ins that do nothing. Only weights can need the caller's trust.
 """
 
-import argparse
 import os
-import pathlib
-import pickle
-import re
 import stat
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from fno_telemetry.errors import CheckpointError
+from fno_telemetry.sources.checksums import CORRECT, use_checksums
+from fno_telemetry.sources.older_torch_files import read_older_file
+from fno_telemetry.sources.pickled_objects import Name, PickleRefused, StandIn
+from fno_telemetry.sources.torch_archives import open_archive
 
-
-class Inert:
-    """What stands in for functions, classes and objects that no weights need; it forgets all it is given."""
-
-    def __new__(cls, *_: object) -> "Inert":
-        """Return an empty object whatever the arguments."""
-        return object.__new__(cls)
-
-    def __init__(self, *_: object) -> None: ...
-
-    def __setstate__(self, _: object) -> None: ...
-
-
-class NumberKind:
-    """What stands in for a NumPy dtype: its code, such as "f8", and its byte order."""
-
-    def __init__(self, code: object = "", *_: object) -> None:
-        self.code = code if isinstance(code, str) else ""
-        self.order = "="
-
-    def __setstate__(self, state: object) -> None:
-        # A NumPy dtype's own state can describe memory that is not there; only its byte order is taken.
-        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">"):
-            self.order = state[1]
-
-
-def number(kind: object, data: object = b"", *_: object) -> object:
-    """Return the Python number that a pickled NumPy scalar holds, or an `Inert` for what is no number."""
-    if (
-        isinstance(kind, NumberKind)
-        and isinstance(data, bytes)
-        and re.fullmatch(r"[biufc]\d{1,2}", kind.code)
-    ):
-        value: object = np.frombuffer(data, dtype=np.dtype(kind.order + kind.code), count=1)[0].item()
-        return value
-    return Inert()
-
-
-def empty_dict(*_: object) -> dict[object, object]:
-    """Return the plain dict that stands in for a dict with a default; its items follow in the pickle."""
-    return {}
-
-
-STAND_INS: dict[str, Callable[..., Any]] = {
-    "argparse.Namespace": argparse.Namespace,
-    "types.SimpleNamespace": argparse.Namespace,
-    "collections.defaultdict": empty_dict,
-    "builtins.frozenset": frozenset,
-    **{
-        f"builtins.{name}": Inert
-        for name in ("bool", "bytes", "dict", "float", "int", "list", "str", "tuple")
-    },
-    "numpy.dtype": NumberKind,
-    "numpy.core.multiarray.scalar": number,
-    "numpy._core.multiarray.scalar": number,
-    **{
-        f"{module}.{name}": pathlib.PurePosixPath
-        for module in ("pathlib", "pathlib._local")
-        for name in ("PosixPath", "PurePosixPath")
-    },
-    **{
-        f"{module}.{name}": pathlib.PureWindowsPath
-        for module in ("pathlib", "pathlib._local")
-        for name in ("WindowsPath", "PureWindowsPath")
-    },
-    **{
-        # Lightning's settings: a dict that also has attributes.
-        f"{module}.AttributeDict": dict
-        for module in (
-            "lightning.fabric.utilities.data",
-            "lightning_fabric.utilities.data",
-            "lightning.pytorch.utilities.parsing",
-            "pytorch_lightning.utilities.parsing",
-        )
-    },
-}
-"""What answers to a name in a pickle; the name's own module is not even imported."""
-
-INERT = re.compile(
-    r"torch\._C\._nn\.\w+|torch\.nn\.functional\.\w+|torch\.nn\.modules\.activation\.\w+"
-    r"|neuralop\.[\w.]+|numpy\.[\w.]+|datetime\.\w+|functools\.partial"
-)
-"""Names that are answered by `Inert`: activations and layer classes kept among settings, arrays, dates."""
+_ZIP = b"PK\x03\x04"
+_SHARDED = "torch.distributed.tensor.DTensor"
+_LISTED = 3  # names in a message
+_DEEPEST = 8  # mappings inside mappings in which weights are looked for
 
 
 def read_torch_file(path: str, *, trust: bool = False) -> object:
     """Return what `torch.save` wrote to `path`, tensors on the CPU.
 
     Nothing in the file is run unless `trust` is given: then it is unpickled in full, whatever it does.
+    Without, there are stand-ins for all objects but tensors and plain values. Checksums are compared.
     CheckpointError, one line, when there is no such file, or it is of another kind, damaged, or needs trust.
     """
     _check_kind(path)
@@ -127,32 +47,64 @@ def make_working_folder_importable() -> None:
         sys.path.insert(0, folder)
 
 
+def describe_closed(content: object) -> str:
+    """Say what to do about weights in objects that stand-ins replace; nothing where there are none.
+
+    Such objects are whole networks, and tensors of classes that are not known here.
+    """
+    if isinstance(content, Name):
+        names = [content.path]
+    elif isinstance(content, StandIn) and not content:
+        names = [content.name]
+    else:
+        names = list(dict.fromkeys(_closed(content, _DEEPEST)))
+    if not names:
+        return ""
+    if _SHARDED in names:
+        return (
+            "it holds one process's parts of sharded tensors (DTensor). Save whole ones, by "
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))."
+        )
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    called = ", ".join(repr(name)[:100] for name in names[:_LISTED])
+    return (
+        f"reading what is in its objects would call {called}{more}, which may run any code. If you trust the "
+        "file's maker, add `trust=True`; better, save the state_dict() alone."
+    )
+
+
+def _closed(content: object, depth: int) -> Iterator[str]:
+    if isinstance(content, StandIn) and content.holds_tensors:
+        yield content.name
+    elif isinstance(content, Mapping) and depth:
+        for value in content.values():
+            yield from _closed(value, depth - 1)
+
+
+def _is_archive(path: str) -> bool:
+    with Path(path).open("rb") as file:
+        return file.read(len(_ZIP)) == _ZIP
+
+
 def _read_safely(path: str) -> object:
-    """Read with torch's restricted unpickler and the stand-ins."""
-    stand_ins = dict(STAND_INS)
-    while True:
-        try:
-            with torch.serialization.safe_globals([(target, name) for name, target in stand_ins.items()]):
-                return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            refused = re.search(r"GLOBAL (\S+)", str(error))
-            if refused is None:
-                raise _damaged(path, error) from error
-            name = refused[1]
-            if not INERT.fullmatch(name) or name in stand_ins:
-                raise CheckpointError(
-                    f"{path}: reading this file would call {name!r}, which may run any code. If you "
-                    "trust its maker, add `trust=True`; better, save the state_dict() alone."
-                ) from error
-            stand_ins[name] = Inert
-        except Exception as error:  # a damaged file makes the reader raise anything
-            raise _damaged(path, error) from error
+    """Read a zip archive or an older file as data."""
+    try:
+        if not _is_archive(path):
+            return read_older_file(path)
+        with open_archive(path) as archive:
+            return archive.read()
+    except Exception as error:  # a damaged file makes the reader raise anything
+        raise _damaged(path, error) from error
 
 
 def _read_trusted(path: str) -> object:
     """Unpickle everything; the caller has said that the file may run code."""
     make_working_folder_importable()
     try:
+        if _is_archive(path):
+            with zipfile.ZipFile(path) as archive:
+                if use_checksums(archive) == CORRECT and (wrong := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"Bad CRC-32 for file {wrong!r}")
         return torch.load(path, map_location="cpu", weights_only=False)
     except ModuleNotFoundError as error:
         raise CheckpointError(
@@ -165,13 +117,14 @@ def _read_trusted(path: str) -> object:
 
 def _damaged(path: str, error: BaseException) -> CheckpointError:
     """Return the error for a file that begins like a checkpoint and cannot be read to its end."""
-    reason = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())[:200] or "no reason given"
-    cure = "Copy or save it again with torch.save."
-    if isinstance(error, pickle.UnpicklingError):
-        cure = "Save its state_dict() with torch.save, or add `trust=True` if you trust its maker."
+    reason = " ".join(str(error).split())[:200] or "no reason given"
+    if isinstance(error, PickleRefused):
+        return CheckpointError(
+            f"{path}: its pickle is not read: {reason}. Save its state_dict() alone, with torch.save."
+        )
     return CheckpointError(
         f"{path}: the file is truncated or damaged, or its pickle is not of the kind torch.save writes "
-        f"({type(error).__name__}: {reason}). {cure}"
+        f"({type(error).__name__}: {reason}). Copy or save it again with torch.save."
     )
 
 
@@ -201,7 +154,7 @@ def _check_kind(path: str) -> None:
             f"{path}: this is a safetensors file, which is not read. Convert it: "
             "torch.save(safetensors.torch.load_file(source), target)"
         )
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(_ZIP):
         _check_archive(path)
     elif not head.startswith(b"\x80"):
         raise CheckpointError(

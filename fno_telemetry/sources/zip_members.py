@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from fno_telemetry.errors import InputError
+from fno_telemetry.sources import checksums
 from fno_telemetry.sources.first_samples import ValueBytes
 from fno_telemetry.sources.npy_header import NpyHeader
 from fno_telemetry.wording import hint_at_names
@@ -16,7 +17,7 @@ DEFAULT_KEYS = ("diffraction", "diff3d")
 _LOCAL_HEADER = 30  # bytes before the member's name; its length and that of the extra field are at offset 26
 _DEFLATE_LIMIT = 1032  # no deflate stream holds more bytes per byte [zlib technical details]
 _LISTED = 12  # keys named in an error
-_CHECKED = 64 << 20  # bytes, a fifth of a second of inflating
+_LOCAL_MAGIC = b"PK\x03\x04"
 
 
 @contextmanager
@@ -76,21 +77,35 @@ def array_keys(archive: zipfile.ZipFile) -> list[str]:
 
 def check_member(member: zipfile.ZipInfo, file_size: int, where: str) -> None:
     """Refuse a member that cannot be read, or that claims more than its stored bytes can hold."""
+    if fault := find_fault(member, file_size):
+        raise InputError(f"{where}: {fault}; save it again, with numpy.savez or numpy.savez_compressed.")
+
+
+def find_fault(member: zipfile.ZipInfo, file_size: int) -> str | None:
+    """Return why a member cannot be read; None when it can."""
     if member.flag_bits & 0x1:
-        raise InputError(f"{where}: is encrypted; save it without a password, with numpy.savez.")
+        return "is encrypted"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise InputError(
-            f"{where}: is compressed by zip method {member.compress_type}; "
-            f"save it with numpy.savez or numpy.savez_compressed."
-        )
+        return f"is compressed by zip method {member.compress_type}"
     stored = member.compress_type == zipfile.ZIP_STORED
     largest = member.compress_size if stored else (member.compress_size + 1) * _DEFLATE_LIMIT
     inside = 0 <= member.header_offset <= file_size - _LOCAL_HEADER - member.compress_size
     if not inside or member.file_size > largest:
-        raise InputError(
-            f"{where}: the archive claims {member.file_size} bytes for it, more than the file holds; "
-            f"the file is cut short or damaged, copy or save it again."
+        return (
+            f"claims {member.file_size} bytes in the archive, more than the file holds, "
+            "so that is cut short or damaged"
         )
+    return None
+
+
+def find_start(file: IO[bytes], member: zipfile.ZipInfo) -> int:
+    """Return where in the file the bytes of a stored member begin."""
+    file.seek(member.header_offset)
+    local = file.read(_LOCAL_HEADER)
+    if local[:4] != _LOCAL_MAGIC:
+        raise zipfile.BadZipFile("a member is not where the directory says")
+    name_length, extra_length = struct.unpack_from("<HH", local, 26)
+    return int(member.header_offset + _LOCAL_HEADER + name_length + extra_length)
 
 
 @contextmanager
@@ -99,17 +114,14 @@ def member_values(
 ) -> Iterator[ValueBytes]:
     """The bytes of a member's numbers, its header already read from `stream`.
 
-    A stored member that is wanted only in part is jumped through in the file itself. All else goes through
-    the archive, which checks the sum at the end; a remainder of up to 64 MiB is read for that check alone.
+    Up to 256 MB are read to their end, where the archive compares the checksum. A larger member that is
+    stored and wanted only in part is jumped through in the file itself.
     """
-    if partly and member.compress_type == zipfile.ZIP_STORED:
-        file.seek(member.header_offset)
-        local = file.read(_LOCAL_HEADER)
-        name_length, extra_length = struct.unpack_from("<HH", local, 26)
-        file.seek(member.header_offset + _LOCAL_HEADER + name_length + extra_length + header.length)
+    if partly and member.compress_type == zipfile.ZIP_STORED and member.file_size > checksums.CHECKED:
+        file.seek(find_start(file, member) + header.length)
         yield ValueBytes(file, header.data_bytes, jumps=True)
         return
     source = ValueBytes(stream, header.data_bytes, jumps=False)
     yield source
-    if source.left <= _CHECKED:
+    if source.left <= checksums.CHECKED:
         source.finish()

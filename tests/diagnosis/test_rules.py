@@ -118,6 +118,20 @@ CASES = [
     ),
     Case(
         "bad_input",
+        inp(min=-1.0, p05=-1.0, p50=4.0, p95=31.0, p99=90.0, max=1204.0),
+        "input",
+        "warning",
+        inp(min=-90.0, p05=-30.0, p50=4.0, p95=31.0, p99=90.0, max=120.0),
+    ),
+    Case(
+        "bad_input",
+        inp(min=-9999.0, p05=-9999.0, p50=40.0, p95=310.0, p99=900.0, max=60000.0),
+        "input",
+        "warning",
+        inp(min=-9999.0, p05=-9999.0, p50=-40.0, p95=310.0, p99=900.0, max=60000.0),
+    ),
+    Case(
+        "bad_input",
         inp(shape=(8, 64, 64, 1)),
         "input",
         "warning",

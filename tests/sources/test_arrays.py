@@ -244,3 +244,32 @@ def test_a_batch_size_below_one_is_refused_at_once(size: int) -> None:
 )
 def test_axes_are_described_as_they_are_handed_on(axes, words):
     assert describe_axes(axes) == words
+
+
+COUNTS = np.random.default_rng(1).integers(0, 90, (3, 6, 6))
+MARKED = [(kind, "max") for kind in ("u1", "u2", "<u4", ">u4", "u8", "i1", "i2", ">i4", "i8")]
+MARKED += [(kind, -2) for kind in ("i1", ">i2", "i4", "i8")]
+
+
+@pytest.mark.parametrize(("kind", "mark"), MARKED)
+@pytest.mark.parametrize("container", SAVERS)
+def test_marks_of_detectors_are_named_with_their_number(
+    tmp_path: Path, container: str, kind: str, mark: Any
+) -> None:
+    array = COUNTS.astype(kind)
+    value = np.iinfo(array.dtype).max if mark == "max" else mark
+    array[1, 2:4, 5] = value
+    SAVERS[container](tmp_path / "array", array)
+    name = np.dtype(kind).newbyteorder("=")
+    expected = {
+        "max": f"2 values are {value}, the largest of {name}: masked or saturated pixels?",
+        -2: "2 counts are negative (down to -2): masked pixels?",
+    }[mark]
+    assert read_samples(tmp_path / "array").warnings == (expected,)
+    assert read_samples(tmp_path / "array", max_samples=1).warnings == ()
+
+
+@pytest.mark.parametrize("array", [COUNTS - 60, COUNTS.astype("f4"), np.where(COUNTS > 80, -1.5, COUNTS)])
+def test_signed_values_and_floats_are_not_taken_for_marked_counts(tmp_path: Path, array: Array) -> None:
+    save_npy(tmp_path / "array", array)
+    assert read_samples(tmp_path / "array").warnings == ()

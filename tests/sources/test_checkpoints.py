@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import pickle
+import re
 import sys
 import types
 import zipfile
@@ -324,7 +325,7 @@ def touch(path):
         (open, "{}", "open"),
     ],
 )
-def test_a_hostile_pickle_is_refused_by_name_and_leaves_no_trace(
+def test_a_hostile_pickle_leaves_no_trace_and_only_weights_in_it_need_trust(
     saved, tmp_path, function, argument, named, place, archive
 ):
     trace = tmp_path / "trace"
@@ -336,9 +337,12 @@ def test_a_hostile_pickle_is_refused_by_name_and_leaves_no_trace(
     }[place]
     path = saved(content, _use_new_zipfile_serialization=archive)
     before = set(tmp_path.iterdir())
-    text = refusal(path)
-    assert named in text
-    assert "`trust=True`" in text
+    if place == "top":
+        text = refusal(path)
+        assert named in text
+        assert "`trust=True`" in text
+    else:
+        assert set(read_checkpoint(path).tensors) == set(state())
     assert set(tmp_path.iterdir()) == before
 
 
@@ -371,7 +375,7 @@ def test_allowed_names_are_answered_by_things_that_do_nothing(tmp_path, pickled)
         target.writestr(main, pickled)
         for name, content in others.items():
             target.writestr(name, content)
-    assert "not a state dict" in refusal(path)
+    assert re.search("not a state dict|which may run any code", refusal(path))
 
 
 def test_trust_lets_a_whole_pickled_network_load(tmp_path, monkeypatch):
@@ -442,7 +446,7 @@ def saving(content, **options):
         (lambda path: path.write_bytes(b"\x02\0\0\0\0\0\0\0{}" + bytes(8)), "safetensors"),
         (lambda path: path.write_bytes(b"\x80"), "truncated or damaged"),
         (lambda path: path.write_bytes(b"\x80\x02" + bytes(range(256))), "truncated or damaged"),
-        (lambda path: path.write_bytes(pickle.dumps({"a": 1}, 5)), "`trust=True`"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": 1}, 5)), "a plain pickle"),
         (npz, "not one that torch.save wrote"),
         (script, "TorchScript"),
         (cut(0.3), "truncated or damaged"),

@@ -44,10 +44,6 @@ def save_pickle_as_numbers(path: Path, payload: Payload) -> None:
         file.write(data)
 
 
-def save_tensor_beside_it(path: Path, payload: Payload) -> None:
-    torch.save({"diffraction": torch.ones(2, 3, 3), "extra": payload}, path)
-
-
 def save_archive_by_hand(path: Path, payload: Payload) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(payload, 2))
@@ -59,7 +55,6 @@ HOSTILE: dict[str, Callable[[Path, Payload], Any]] = {
     "object member": save_object_member,
     "pickle posing as numbers": save_pickle_as_numbers,
     "tensor file": lambda path, payload: torch.save(payload, path),
-    "tensor file beside a tensor": save_tensor_beside_it,
     "old tensor file": lambda path, payload: torch.save(payload, path, _use_new_zipfile_serialization=False),
     "bare pickle": lambda path, payload: path.write_bytes(pickle.dumps(payload)),
     "archive made by hand": save_archive_by_hand,
@@ -81,6 +76,17 @@ def test_a_hostile_pickle_leaves_no_trace(tmp_path: Path, case: str, suffix: str
 def test_the_payload_of_these_tests_works(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Payload(tmp_path / "trace")))
     assert (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_an_object_beside_a_tensor_is_not_made(tmp_path: Path, is_archive: bool) -> None:
+    path, trace = tmp_path / "array.pt", tmp_path / "trace"
+    held = {"extra": [Payload(trace)], "diffraction": torch.rand(2, 3, 3)}
+    torch.save(held, path, _use_new_zipfile_serialization=is_archive)
+    assert torch.equal(read_samples(path).values[:, 0], held["diffraction"])
+    with pytest.raises(InputError, match=r"'extra\.0' is a posix\.mkdir, not a tensor"):
+        read_samples(path, key="extra.0")
+    assert not trace.exists()
 
 
 def test_an_object_member_beside_the_array_is_never_loaded(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fno_telemetry.sources import checksums
 from fno_telemetry.sources.arrays import read_samples
 
 
@@ -36,6 +37,7 @@ def format_count(monkeypatch: pytest.MonkeyPatch) -> type[CountingFile]:
 def test_eight_samples_of_a_plain_array_cost_eight_samples_of_reading(
     tmp_path: Path,
     format_count: type[CountingFile],
+    monkeypatch: pytest.MonkeyPatch,
     container: str,
     memory_order: str,
     axes: str,
@@ -46,7 +48,10 @@ def test_eight_samples_of_a_plain_array_cost_eight_samples_of_reading(
     )
     with io.FileIO(str(tmp_path / "array"), "wb") as file:
         np.save(file, array) if container == "npy" else np.savez(file, diffraction=array)
-    values = read_samples(tmp_path / "array", axes=axes).values
+    monkeypatch.setattr(checksums, "CHECKED", array.nbytes - 1)
+    samples = read_samples(tmp_path / "array", axes=axes)
+    values = samples.values
+    assert samples.checksums == (checksums.NOT_STORED if container == "npy" else checksums.TOO_LARGE)
     np.testing.assert_array_equal(values.numpy(), np.moveaxis(array, axes.index("N"), 0)[:8, np.newaxis])
     assert values.nbytes <= format_count.taken < values.nbytes + 20_000
 
@@ -87,11 +92,14 @@ def test_what_is_returned_does_not_keep_a_tensor_file_mapped(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs Linux to count what is read")
-def test_eight_samples_of_a_tensor_file_do_not_read_the_rest(tmp_path: Path) -> None:
+def test_eight_samples_of_a_large_tensor_file_do_not_read_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def bytes_read() -> int:
         return int(Path("/proc/self/io").read_text().split()[1])
 
     torch.save(torch.rand(2000, 32, 32), tmp_path / "tensor.pt")
+    monkeypatch.setattr(checksums, "CHECKED", 1 << 20)
     before = bytes_read()
-    read_samples(tmp_path / "tensor.pt")
+    assert read_samples(tmp_path / "tensor.pt").checksums == checksums.TOO_LARGE
     assert bytes_read() - before < 1 << 20  # of 8 MiB

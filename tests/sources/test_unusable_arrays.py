@@ -1,10 +1,13 @@
 """Files and options that cannot be used: one line each, naming the file; no false claim is believed."""
 
+import collections
 import os
 import pathlib
 import pickle
 import struct
+import sys
 import tracemalloc
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -125,7 +128,17 @@ BAD_FILES: dict[str, tuple[Maker, str]] = {
     ),
     "web page": (lambda path: path.write_text("\n<!DOCTYPE html>\n<html>Sign in</html>"), "a web page"),
     "text": (lambda path: path.write_text("1.0, 2.0\n3.0, 4.0 µm\n"), "is text"),
-    "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), "HDF5"),
+    "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), "h5py.File("),
+    "MATLAB 5": (lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file, Platform" + bytes(100)), "loadmat("),
+    "MATLAB 7.3": (
+        lambda path: path.write_bytes(b"MATLAB 7.3 MAT-file, Platform" + bytes(400)),
+        "h5py.File(",
+    ),
+    "NetCDF": (lambda path: path.write_bytes(b"CDF\x02" + bytes(100)), "netcdf_file("),
+    "TIFF": (lambda path: path.write_bytes(b"MM\x00*" + bytes(100)), "tifffile.imread("),
+    "large TIFF": (lambda path: path.write_bytes(b"II+\x00" + bytes(100)), "tifffile.imread("),
+    "zarr": (lambda path: (path.mkdir(), (path / ".zgroup").touch()), "zarr.open("),
+    "zarr in a zip": (zip_of({"fields/.zarray": b"{}", "fields/0.0": b""}), "ZipStore("),
     "unknown bytes": (lambda path: path.write_bytes(bytes(range(256))), "not known"),
     "truncated zip": (then(npz(diffraction=NOISE), half), "cut short"),
     "zip beginning only": (lambda path: path.write_bytes(b"PK\x03\x04"), "cut short"),
@@ -190,7 +203,9 @@ BAD_FILES: dict[str, tuple[Maker, str]] = {
     "zero-sized axis": (npy(np.zeros((3, 0, 4))), "axis H has size zero"),
     "truncated tensor file": (then(tensor(torch.zeros(9, 9, 9)), half), "cut short"),
     "truncated old tensor file": (then(tensor(torch.zeros(9, 9, 9), old=True), half), "torch.save"),
-    "tensor file of a list": (tensor([torch.zeros(2, 3, 3)]), "holds a list"),
+    "tensor file of a list": (tensor([torch.zeros(2, 3, 3)]), "`key`. Known: 0."),
+    "tensor file of a list without tensors": (tensor([1, "a"]), "holds a list without tensors"),
+    "tensor file of an array of NumPy": (tensor({"diffraction": NOISE}), "'diffraction' is a numpy.ndarray"),
     "tensor file without tensors": (tensor({"a": 1}), "without tensors"),
     "tensor file with other keys": (tensor({"a": torch.zeros(1), "b": 2}), "`key`. Known: a."),
     "tensor of booleans": (tensor(torch.zeros(2, 3, 3, dtype=torch.bool)), "booleans"),
@@ -295,3 +310,31 @@ def test_damage_after_the_samples_of_a_small_deflated_array_is_still_found(tmp_p
     then(deflated, lambda data: flipped(data.index(b"PK\x01\x02") - 100)(data))(path)
     with pytest.raises(InputError, match="damaged"):
         read_samples(path, max_samples=1)
+
+
+@pytest.mark.parametrize("name", ["my fields.h5", "it's.cxi", "a.mat"])
+def test_the_lines_for_another_format_are_python_that_makes_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"MATLAB 5.0 MAT-file" if name.endswith("mat") else b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(InputError, match=r'`batches="my_data:batches"`, with these three lines') as caught:
+        read_samples(path)
+    lines = str(caught.value).partition("my_data.py: ")[2].partition(" (with the name")[0]
+
+    class Reader(types.ModuleType):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+
+        def File(self, opened: str) -> Any:  # noqa: N802
+            assert opened == str(path)
+            return collections.defaultdict(lambda: NOISE)
+
+        loadmat = File
+
+    for module in ("h5py", "scipy", "scipy.io"):
+        monkeypatch.setitem(sys.modules, module, Reader(module))
+    sys.modules["scipy"].io = sys.modules["scipy.io"]
+    made: dict[str, Any] = {}
+    exec(lines, made)
+    assert [batch.shape for batch in made["batches"]] == [(1, 1, 16, 16)] * 8

@@ -131,12 +131,17 @@ def _provenance(
     else:
         stored = {"shape": list(samples.stored_shape), "dtype": samples.stored_dtype}
         named = {"path": samples.path, "key": samples.key, "axes": samples.axes}
-        found["input"] = named | {"stored": stored}
+        found["input"] = named | {"stored": stored, "checksums": samples.checksums}
     if source.loss is not None:
         found["loss"] = source.loss
     if checkpoint is not None:
         name = source.checkpoint_name or Path(checkpoint.path).stem
-        found["checkpoint"] = {"name": name, "path": checkpoint.path, "sha256": checkpoint.sha256}
+        found["checkpoint"] = {
+            "name": name,
+            "path": checkpoint.path,
+            "sha256": checkpoint.sha256,
+            "checksums": checkpoint.checksums,
+        }
     return found
 
 

@@ -12,6 +12,7 @@ from fno_telemetry.records import CaptureRecord
 
 _SKETCH_ERROR = 0.004
 _EIGHT_BITS = 255
+_MARKS = 2  # -1 for gaps, -2 for pixels that are too noisy
 _PERCENTILES = ("min", "p05", "p50", "p95", "p99", "max")
 _READ = "The samples were probably read from the wrong place: check the file and the name of the array."
 
@@ -34,9 +35,11 @@ def bad_input(
         (3) std <= `constant_below` (1e-7) · max |x|;
         (4) there are two samples or more, and all are equal (sample_variation = 0);
             (2) to (4) only if no other input of the model differs between samples;
-        (5) raw counts: no value is negative; the minimum, the maximum and those of the 5th to 99th
-            percentiles that are below 100 are whole numbers; the maximum is >= `least_count` (20); and at
-            least four of the minimum, the 5th, 50th, 95th and 99th percentile and the maximum are different;
+        (5) raw counts: no value is negative, except marks; the minimum, the maximum and those of the 5th to
+            99th percentiles that are below 100 are whole numbers; the maximum is >= `least_count` (20); and
+            at least four of the minimum, the 5th, 50th, 95th and 99th percentile and the maximum are
+            different. Marks are what detectors set masked pixels to: the median is not negative, and the 5th
+            percentile is not negative, or equal to the minimum, or both are at least -2;
         (6) axes: one spatial axis has at most `thin_axis` (4) points, another has more, and the number of
             channels is >= 4 · `thin_axis`.
     Default: `constant_below` is 1e-7, the resolution of float32. `least_count` is 20, because the numbers in
@@ -95,24 +98,28 @@ def _find_non_finite(place: Place[Any]) -> Iterator[Symptom]:
 def _find_counts(place: Place[Any], least_count: float) -> Iterator[Symptom]:
     found = [place.value(name) for name in _PERCENTILES]
     values = [float(value) for value in found if value is not None]
-    if len(values) < len(_PERCENTILES) or values[0] < 0 or values[-1] < least_count:
+    if len(values) < len(_PERCENTILES) or _is_signed(values) or values[-1] < least_count:
         return
     if values[-1] == _EIGHT_BITS:
         return  # an image
     # Percentiles come from a sketch: below 100 its error is small enough to tell whole numbers from others.
     small = [value for value in values[1:-1] if value < 100]
-    whole = all(abs(value - round(value)) <= _SKETCH_ERROR * value for value in small)
+    whole = all(abs(value - round(value)) <= _SKETCH_ERROR * abs(value) for value in small)
     if whole and values[0].is_integer() and values[-1].is_integer() and len(set(values)) >= 4:
         evidence = {"min": values[0], "p50": values[2], "max": values[-1]}
-        message = (
-            f"looks like raw counts (non-negative whole numbers up to {format_number(values[-1])}, not "
-            "normalised)"
-        )
+        message = f"looks like raw counts (whole numbers up to {format_number(values[-1])}, not normalised)"
         advice = (
             "The samples were probably not normalised: take the square root of the counts to get amplitudes, "
             "and scale these like the training data."
         )
         yield _symptom(place, "warning", message, evidence, advice, explains=False)
+
+
+def _is_signed(values: list[float]) -> bool:
+    """Return whether negative values are more than marks; those of masked pixels are -1, -2 or one other."""
+    low, fifth, median = values[:3]
+    marks = fifth >= 0 or low >= -_MARKS or abs(fifth - low) <= _SKETCH_ERROR * abs(low)
+    return low < 0 and (median < 0 or not marks)
 
 
 def _find_swapped_axes(place: Place[Any], thin_axis: float) -> Iterator[Symptom]:
