@@ -236,4 +236,4 @@ def test_a_redacted_series_holds_no_path(run, checkpoints):
         text = report.read_text()
         assert str(Path.cwd()) not in text
         assert "ck/" not in text
-        assert json.loads(text)["provenance"]["checkpoint"].keys() == {"name", "sha256"}
+        assert json.loads(text)["provenance"]["checkpoint"].keys() == {"name", "sha256", "checksums"}
