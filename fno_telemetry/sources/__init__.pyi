@@ -5,8 +5,6 @@ from .arrays import read_samples as read_samples
 from .arrays import split_batches as split_batches
 from .axis_orders import describe_axes as describe_axes
 from .checkpoints import Checkpoint as Checkpoint
-from .checkpoints import WeightMatch as WeightMatch
-from .checkpoints import load_weights as load_weights
 from .checkpoints import read_checkpoint as read_checkpoint
 from .factories import Network as Network
 from .factories import build_from_factory as build_from_factory
@@ -20,3 +18,8 @@ from .loaders import describe_batch as describe_batch
 from .loaders import first_tensor as first_tensor
 from .loaders import move_batch as move_batch
 from .loaders import read_batches as read_batches
+from .weight_files.locations import INDEX_ENDING as INDEX_ENDING
+from .weight_files.locations import Location as Location
+from .weight_files.locations import find_whole as find_whole
+from .weight_loading import WeightMatch as WeightMatch
+from .weight_loading import load_weights as load_weights

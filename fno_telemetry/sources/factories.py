@@ -14,8 +14,10 @@ from torch import nn
 
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
-from fno_telemetry.sources.checkpoints import Checkpoint, WeightMatch, load_weights, subtrees
+from fno_telemetry.sources.checkpoints import Checkpoint
+from fno_telemetry.sources.subtrees import subtrees
 from fno_telemetry.sources.unpickling import make_working_folder_importable
+from fno_telemetry.sources.weight_loading import WeightMatch, load_weights
 from fno_telemetry.wording import find_near_names, hint_at_names
 
 DEFAULT_ARCHITECTURE = "fno"
@@ -183,7 +185,7 @@ def _recognise(
     """
     first: str | None = None
     for tree in subtrees(checkpoint):
-        shapes = {brief: tuple(checkpoint.tensors[full].shape) for brief, full in tree.names.items()}
+        shapes = {brief: tuple(tree.tensor(brief).shape) for brief in tree.names}
         for candidate, architecture in architectures.items():
             arguments = architecture.arguments(shapes, checkpoint.hyper_parameters)
             if arguments is not None and name in (None, candidate):

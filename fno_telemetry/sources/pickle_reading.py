@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from fno_telemetry.sources.pickle_bounds import Effort, check_nesting
-from fno_telemetry.sources.pickled_objects import Answer, Name, PickleRefused, StandIn
+from fno_telemetry.sources.pickled_objects import Answer, Name, PickleRefused, StandIn, StateDict
 
 _LONGEST_NUMBER = 1024  # bytes of an integer; longer ones cannot be printed
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")  # surrogates, which cannot be printed
@@ -30,7 +30,7 @@ _GIVEN = frozenset(
 _CONTAINERS: Mapping[str, type] = {
     "builtins.set": set,
     "builtins.frozenset": frozenset,
-    "collections.OrderedDict": dict,
+    "collections.OrderedDict": StateDict,
     "collections.Counter": dict,
 }
 """Containers made by a call, which hash what they are given."""
@@ -120,7 +120,7 @@ class _Machine:
         items = list(items.items()) if isinstance(items, dict) else list(items)
         self._effort.spend(len(items))
         for item in items:
-            self._effort.check_key(item[0] if kind is dict else item)
+            self._effort.check_key(item[0] if issubclass(kind, dict) else item)
         made: object = kind(items)
         return made
 

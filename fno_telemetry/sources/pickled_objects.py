@@ -28,6 +28,17 @@ class Answer:
     function: Callable[..., object]
 
 
+class StateDict(dict[Any, Any]):
+    """What stands in for an ordered dict; it keeps what a network noted of its modules' versions."""
+
+    _metadata: dict[Any, Any]
+
+    def take_state(self, state: object) -> None:
+        """Keep the versions, and nothing else."""
+        if isinstance(state, dict) and isinstance(state.get("_metadata"), dict):
+            self._metadata = state["_metadata"]
+
+
 class StandIn(dict[Any, Any]):
     """What stands in for an object of a class that is not known here; only its items as a dict are kept."""
 

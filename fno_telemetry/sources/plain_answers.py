@@ -10,19 +10,7 @@ import numpy as np
 
 from fno_telemetry.sources.pickle_bounds import MOST_COPIED
 from fno_telemetry.sources.pickled_objects import Answer, Name, StandIn
-
-
-class NumberKind:
-    """What stands in for a NumPy dtype: its code, such as "f8", and its byte order."""
-
-    def __init__(self, code: object = "", *_: object) -> None:
-        self.code = code if isinstance(code, str) else ""
-        self.order = "="
-
-    def take_state(self, state: object) -> None:
-        """Take the byte order alone: a dtype's own state can describe memory that is not there."""
-        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">"):
-            self.order = state[1]
+from fno_telemetry.sources.stored_arrays import LongBytes, NumberKind, StoredArray
 
 
 def make_number(kind: object, data: object = b"", *_: object) -> object:
@@ -37,16 +25,16 @@ def make_number(kind: object, data: object = b"", *_: object) -> object:
     return StandIn("numpy.generic")
 
 
-def make_array(*_: object) -> StandIn:
-    """Return the stand-in for a NumPy array."""
+def make_buffer(*_: object) -> StandIn:
+    """Return the stand-in for a NumPy array whose numbers are not in the pickle itself."""
     return StandIn("numpy.ndarray")
 
 
 def make_bytes(text: object = b"", *_: object) -> object:
-    """Return the bytes that a pickle of protocol 2 writes as text; a stand-in for long ones."""
+    """Return the bytes that a pickle of protocol 2 writes as text; long ones are not made yet."""
     if isinstance(text, str | bytes | bytearray) and len(text) <= MOST_COPIED:
         return codecs.encode(text, "latin-1") if isinstance(text, str) else bytes(text)
-    return StandIn("builtins.bytes")
+    return LongBytes(text) if isinstance(text, str | bytes) else StandIn("builtins.bytes")
 
 
 def make_complex(real: float = 0.0, imaginary: float = 0.0) -> complex:
@@ -66,7 +54,8 @@ def make_object(kind: object = None, *_: object) -> StandIn:
 
 _NAMESPACE = Answer(lambda *_: argparse.Namespace())
 _DICT = Answer(lambda *_: {})  # its items follow in the pickle
-_ARRAY = Answer(make_array)
+_ARRAY = Answer(StoredArray)
+_BUFFER = Answer(make_buffer)
 _NUMBER = Answer(make_number)
 _PATHS = {
     "PosixPath": Answer(lambda *parts: make_path(pathlib.PurePosixPath, parts)),
@@ -87,7 +76,7 @@ PLAIN_ANSWERS: Mapping[str, Answer] = {
     "numpy.dtype": Answer(NumberKind),
     **{f"numpy.{core}.multiarray.scalar": _NUMBER for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray._reconstruct": _ARRAY for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric._frombuffer": _ARRAY for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": _BUFFER for core in ("core", "_core")},
     **{
         f"{module}.{pure}{name}": answer
         for module in ("pathlib", "pathlib._local")

@@ -11,6 +11,7 @@ from fno_telemetry.sources.checksums import NOT_STORED
 from fno_telemetry.sources.first_samples import describe_marks, refuse_overflow
 from fno_telemetry.sources.older_torch_files import read_older_file
 from fno_telemetry.sources.pickled_objects import PickleRefused, StandIn
+from fno_telemetry.sources.stored_arrays import StoredArray
 from fno_telemetry.sources.torch_archives import open_archive
 from fno_telemetry.sources.zip_members import DEFAULT_KEYS, choose_key
 
@@ -86,7 +87,7 @@ def _named(held: Any) -> Iterator[tuple[str, object]]:
 
 
 def _kind(value: object) -> str:
-    return ascii(value.name)[1:-1][:100] if isinstance(value, StandIn) else type(value).__name__
+    return ascii(value.name)[1:-1][:100] if isinstance(value, StandIn | StoredArray) else type(value).__name__
 
 
 def check_tensor(tensor: torch.Tensor, where: str) -> None:

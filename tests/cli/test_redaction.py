@@ -56,7 +56,7 @@ def test_no_path_is_left_in_the_report_and_no_log_beside_it(run, home):
     assert len(record.warnings) == 1
     assert record.warnings[0].startswith("<path> does not say its input_transform")
     assert len(record.provenance["checkpoint"]["sha256"]) == 64
-    assert set(record.provenance["input"]) == {"shape", "digest", "key", "axes", "stored"}
+    assert set(record.provenance["input"]) == {"shape", "digest", "key", "axes", "stored", "checksums"}
     assert "command" not in record.provenance
 
 

@@ -20,7 +20,9 @@ from torch import nn
 from torch.nn import functional
 
 from fno_telemetry.errors import CheckpointError
-from fno_telemetry.sources.checkpoints import find_weights, load_weights, read_checkpoint, subtrees
+from fno_telemetry.sources.checkpoints import read_checkpoint
+from fno_telemetry.sources.subtrees import find_weights, subtrees
+from fno_telemetry.sources.weight_loading import load_weights
 
 
 class Small(nn.Module):
@@ -406,9 +408,9 @@ def test_trust_does_not_turn_an_error_inside_the_file_into_a_traceback(saved, mo
 # ---- files that cannot be used --------------------------------------------------------------------------
 
 
-def npz(path):
-    with path.open("wb") as file:
-        np.savez(file, diffraction=np.ones(3))
+def other_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "none")
 
 
 def script(path):
@@ -442,12 +444,12 @@ def saving(content, **options):
             lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
             "git lfs pull",
         ),
-        (lambda path: path.write_text("hello, this is text"), "not a PyTorch checkpoint"),
+        (lambda path: path.write_text("hello, this is text"), "text, not weights"),
         (lambda path: path.write_bytes(b"\x02\0\0\0\0\0\0\0{}" + bytes(8)), "safetensors"),
         (lambda path: path.write_bytes(b"\x80"), "truncated or damaged"),
-        (lambda path: path.write_bytes(b"\x80\x02" + bytes(range(256))), "truncated or damaged"),
-        (lambda path: path.write_bytes(pickle.dumps({"a": 1}, 5)), "a plain pickle"),
-        (npz, "not one that torch.save wrote"),
+        (lambda path: path.write_bytes(b"\x80\x02" + bytes(range(256))), "a plain pickle"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": 1}, 5)), "`trust=True`"),
+        (other_zip, "not one that torch.save wrote"),
         (script, "TorchScript"),
         (cut(0.3), "truncated or damaged"),
         (cut(0.9), "truncated or damaged"),

@@ -23,7 +23,8 @@ from torch import nn
 
 from fno_telemetry.errors import CheckpointError
 from fno_telemetry.sources.arrays import read_samples
-from fno_telemetry.sources.checkpoints import load_weights, read_checkpoint
+from fno_telemetry.sources.checkpoints import read_checkpoint
+from fno_telemetry.sources.weight_loading import load_weights
 from support.torch_pickles import save_pickle
 
 WEIGHTS = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -2.0])}

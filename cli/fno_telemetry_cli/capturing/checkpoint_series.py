@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fno_telemetry as ft
 from fno_telemetry import records, sources
 from fno_telemetry_cli.failures import Failure
+from fno_telemetry_cli.options.model import WeightOptions
 
 
 @dataclass(frozen=True)
@@ -50,34 +51,55 @@ def expand_globs(given: Iterable[Path]) -> tuple[Path, ...]:
         if _is_pattern(path):
             # Path.glob takes no absolute pattern.
             names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-            matches = [match for match in map(Path, names) if not match.is_dir()]
+            matches = [whole for name in names if (whole := _find_whole(Path(name))) is not None]
             if not matches:
-                raise ft.OptionError(f"--checkpoint {path}: no file matches")
+                raise ft.OptionError(f"--checkpoint {path}: no file matches, and no folder with weights")
         for match in matches:
-            found.setdefault(match.resolve(), match)
+            location = sources.find_whole(match)
+            found.setdefault((location.main if location else match).resolve(), match)
     return tuple(found.values())
 
 
-def read_series(paths: Sequence[Path], trust: bool) -> CheckpointSeries:
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a path is a checkpoint and not a report, or a folder of reports."""
+    if path.is_dir():
+        return sources.find_whole(path) is not None and not any(path.glob("activation_report*.json"))
+    return path.suffix != ".json" or path.name.endswith(sources.INDEX_ENDING)
+
+
+def read_series(paths: Sequence[Path], weights: WeightOptions) -> CheckpointSeries:
     """Read the step of each checkpoint. One that cannot be read is a failure, not an error.
 
-    OptionError when steps and epochs would be mixed, or two checkpoints of one step hold different weights.
+    Epochs count only where no two checkpoints share one. OptionError when steps and epochs would be mixed, or
+    two checkpoints of one step hold different weights.
     """
     listed: list[Listed] = []
     failures: list[Failure] = []
     for path, name in zip(paths, names_of_all(paths), strict=True):
         try:
             # Only its step is kept: the weights of all of them may be more than fits into memory.
-            checkpoint = sources.read_checkpoint(path, trust=trust)
+            checkpoint = _read(path, weights)
         except ft.CheckpointError as error:
             failures.append(Failure.of(path, error))
         else:
             listed.append(Listed(path, name, checkpoint.step, checkpoint.step_kind))
     _refuse_mixed_kinds(listed)
-    kept, notes = _without_copies(listed, trust)
+    kept, notes = _without_copies(listed, weights)
     stepped = sorted((one for one in kept if one.step is not None), key=lambda one: one.step or 0)
     stepless = [one for one in kept if one.step is None]
     return CheckpointSeries((*stepped, *stepless), tuple(failures), tuple(notes))
+
+
+def _read(path: Path, weights: WeightOptions) -> sources.Checkpoint:
+    return sources.read_checkpoint(path, trust=weights.trust_checkpoint, weights=weights.weight_set)
+
+
+def _find_whole(match: Path) -> Path | None:
+    """Return what a match of a glob stands for: itself, or the checkpoint that it is one file of."""
+    whole = sources.find_whole(match)
+    if whole is None or match.is_dir():
+        return match if whole else None
+    return whole.main
 
 
 def _is_pattern(path: Path) -> bool:
@@ -115,27 +137,39 @@ def _refuse_mixed_kinds(listed: Iterable[Listed]) -> None:
         )
 
 
-def _without_copies(listed: Sequence[Listed], trust: bool) -> tuple[list[Listed], list[str]]:
-    """Leave out copies: the same weights at the same step, such as `last.ckpt`."""
-    kept: dict[object, Listed] = {}
+def _without_copies(listed: Sequence[Listed], weights: WeightOptions) -> tuple[list[Listed], list[str]]:
+    """Leave out copies: the same weights at the same step, such as `last.ckpt`.
+
+    Several saves of one epoch show that epochs do not count the saves; then none of them is a step.
+    """
+    kept: dict[object, list[Listed]] = {}
     notes = []
     for one in listed:
-        first = kept.setdefault(one.path if one.step is None else one.step, one)
-        if first is one:
-            continue
-        if not _same_weights(first.path, one.path, trust):
+        alike = kept.setdefault(one.path if one.step is None else one.step, [])
+        copied = next((other for other in alike if _same_weights(other.path, one.path, weights)), None)
+        if copied is not None:
+            notes.append(f"{one.path} is left out: it holds the same weights as {copied.path}")
+        elif alike and one.step_kind != "epoch":
             raise ft.OptionError(
-                f"--checkpoint: {first.path} and {one.path} are both of {one.step_kind} {one.step} and hold "
-                "different weights; capture each run by its own command with its own --output"
+                f"--checkpoint: {alike[0].path} and {one.path} are both of {one.step_kind} {one.step} and "
+                "hold different weights; capture each run by its own command with its own --output"
             )
-        notes.append(f"{one.path} is left out: it holds the same weights as {first.path}")
-    return list(kept.values()), notes
+        else:
+            alike.append(one)
+    found = [one for alike in kept.values() for one in alike]
+    if shared := next((alike for alike in kept.values() if len(alike) > 1), None):
+        notes.append(
+            f"{shared[0].path} and {shared[1].path} are both of epoch {shared[0].step}, so epochs are not "
+            "taken for steps: each report has the name of its checkpoint"
+        )
+        found = [replace(one, step=None, step_kind=None) for one in found]
+    return found, notes
 
 
-def _same_weights(one: Path, other: Path, trust: bool) -> bool:
+def _same_weights(one: Path, other: Path, weights: WeightOptions) -> bool:
     import torch
 
-    first, second = (sources.read_checkpoint(path, trust=trust).tensors for path in (one, other))
+    first, second = (_read(path, weights).tensors for path in (one, other))
     if first.keys() != second.keys():
         return False
     return all(

@@ -40,7 +40,10 @@ def prepare(source: Source, given: InputBatches) -> Prepared:
     roles = ft.read_map(source.weights.map_file) if source.weights.map_file else {}
     checkpoint = None
     if source.checkpoint is not None:
-        checkpoint = sources.read_checkpoint(source.checkpoint, trust=source.weights.trust_checkpoint)
+        weights = source.weights
+        checkpoint = sources.read_checkpoint(
+            source.checkpoint, trust=weights.trust_checkpoint, weights=weights.weight_set
+        )
     if source.network.model is not None:
         network = _build_from_factory(source, settings, checkpoint)
     else:
@@ -52,7 +55,7 @@ def prepare(source: Source, given: InputBatches) -> Prepared:
         batches,
         given.count,
         roles,
-        _summary(network, checkpoint, given.first),
+        _summary(network, checkpoint if source.counts else None, given.first),
         _provenance(source, network, given.samples, checkpoint),
         tuple(map(spell_options, warnings)),
         given.loss,
@@ -142,6 +145,9 @@ def _provenance(
             "sha256": checkpoint.sha256,
             "checksums": checkpoint.checksums,
         }
+        if network.match is not None and network.match.weights is not None:
+            sets = {"weights": network.match.weights, "other_weights": list(network.match.other_weights)}
+            found["checkpoint"] |= sets
     return found
 
 

@@ -44,9 +44,9 @@ class CaptureRequest:
         list[Path] | None,
         typer.Option(
             "--checkpoint",
-            metavar="FILE|'GLOB'",
-            help="File with the weights. For several, repeat the option or quote a glob pattern, such as "
-            "'run/*.ckpt': each gets a report.",
+            metavar="FILE|DIR|'GLOB'",
+            help="File or folder with the weights. For several, repeat the option or quote a glob pattern, "
+            "such as 'run/*.ckpt': each gets a report.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -158,10 +158,11 @@ def _list_jobs(source: Source, several: bool) -> tuple[list[Job], CheckpointSeri
     """Return what is captured, in order, and the checkpoints that it comes from."""
     if not several:
         return [Job(source)], CheckpointSeries()
-    series = read_series(source.checkpoints, source.weights.trust_checkpoint)
+    series = read_series(source.checkpoints, source.weights)
     if not series.listed:
         raise ft.CheckpointError(f"none of the checkpoints can be read: {series.failures[0]}")
-    return [Job(source.at(listed.path, listed.name), listed) for listed in series.listed], series
+    jobs = [Job(source.at(one.path, one.name, counts=one.step is not None), one) for one in series.listed]
+    return jobs, series
 
 
 def _plan(measuring: MeasuringOptions, job: Job, given: InputBatches, series: CheckpointSeries) -> Plan:

@@ -10,7 +10,7 @@ import typer
 import fno_telemetry as ft
 from fno_telemetry.comparison import read_thresholds
 from fno_telemetry.sinks import Outcome
-from fno_telemetry_cli.capturing.checkpoint_series import names_of_all
+from fno_telemetry_cli.capturing.checkpoint_series import is_checkpoint, names_of_all
 from fno_telemetry_cli.capturing.input_batches import InputBatches, read_input
 from fno_telemetry_cli.capturing.preparing import prepare
 from fno_telemetry_cli.capturing.running import capture_record
@@ -82,7 +82,7 @@ class CompareRequest:
     @property
     def checkpoints(self) -> tuple[Path, ...]:
         """The paths that are captured first."""
-        return tuple(path for path in self.paths if not path.is_dir() and path.suffix != ".json")
+        return tuple(filter(is_checkpoint, self.paths))
 
     @property
     def source(self) -> Source:

@@ -39,7 +39,12 @@ class MapRequest:
     network: NetworkOptions
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option("--checkpoint", metavar="FILE", help="File with the weights.", rich_help_panel=MODEL),
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE|DIR",
+            help="File, or folder, with the weights.",
+            rich_help_panel=MODEL,
+        ),
     ] = None
     weights: WeightOptions
     output: Annotated[

@@ -112,6 +112,16 @@ class WeightOptions:
             rich_help_panel=MODEL,
         ),
     ] = False
+    weight_set: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="NAME",
+            help="Which set of weights to take from a checkpoint that holds several, such as ema. Default: "
+            "the network's own.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     allow_missing: Annotated[
         bool,
         typer.Option(
@@ -160,6 +170,7 @@ class Source:
     checkpoints: tuple[Path, ...] = ()
     loss: str | None = None
     checkpoint_name: str | None = None  # where the file's name does not distinguish it from the others
+    counts: bool = True  # whether the checkpoint's step is its place in the series
 
     @property
     def checkpoint(self) -> Path | None:
@@ -188,9 +199,11 @@ class Source:
             raise ft.OptionError("--key and --axes are for --input; leave them out with --batches")
         if not self.checkpoints and (weights.trust_checkpoint or weights.allow_missing):
             raise ft.OptionError("--trust-checkpoint and --allow-missing need --checkpoint FILE")
+        if not self.checkpoints and weights.weight_set is not None:
+            raise ft.OptionError(f"--weights {weights.weight_set} needs --checkpoint FILE")
         if not 0 <= weights.seed < 2**63:
             raise ft.OptionError(f"--seed {weights.seed}: a number from 0 to 2^63 - 1 was expected")
 
-    def at(self, checkpoint: Path, name: str) -> "Source":
-        """Return the same with one checkpoint, which reports call `name`."""
-        return replace(self, checkpoints=(checkpoint,), checkpoint_name=name)
+    def at(self, checkpoint: Path, name: str, *, counts: bool = True) -> "Source":
+        """Return the same with one checkpoint, which reports call `name`; its step only if that `counts`."""
+        return replace(self, checkpoints=(checkpoint,), checkpoint_name=name, counts=counts)

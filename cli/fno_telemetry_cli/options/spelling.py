@@ -18,6 +18,7 @@ _GROUPS = (
     *(WandbCaptureOptions, ComparisonOptions, DiagnosisOptions),
 )
 _OTHER_NAMES = {"trust": "--trust-checkpoint", "given": "--map", "checkpoint": "--checkpoint"}
+_OTHER_NAMES |= {"weights": "--weights"}
 """Arguments of the library that are called differently here, or are no option of a group."""
 
 _ARGUMENT = re.compile(r"`([a-z_]+)(?:=([^`]+))?`")
