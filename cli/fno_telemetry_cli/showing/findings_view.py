@@ -15,9 +15,8 @@ from fno_telemetry.findings import (
     describe_counts,
     describe_evidence,
     group_by_cause,
-    to_one_line,
 )
-from fno_telemetry.wording import hint_at_names
+from fno_telemetry.wording import hint_at_names, to_one_line
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.showing.tables import format_count, some
 
