@@ -73,6 +73,7 @@ WRONG: dict[str, tuple[Change, bool]] = {
     "a finding of no severity": (lambda d: d["findings"][0].update(severity="fatal"), True),
     "findings that are a number": (lambda d: d.update(findings=3), True),
     "a step of another kind": (lambda d: d["summary"].update(step_kind="batch"), True),
+    "a step beyond 64 bits": (lambda d: d["summary"].update(checkpoint_step=2**63), True),
     "a step before the first": (lambda d: d["summary"].update(checkpoint_step=-1), True),
     "an axis before the first": (lambda d: d["modules"][0].update(spatial_axes=[-1]), True),
     "a text among counts": (lambda d: d["modules"][0]["log_histogram"]["counts"].append("x"), True),
