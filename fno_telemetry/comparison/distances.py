@@ -11,6 +11,11 @@ _SMALLEST_SHARE = 1e-4
 """Smaller shares count as this one in the PSI, so that an empty bin does not make it infinite."""
 
 
+# A report may hold any number that float64 has; a distance beyond it is undefined, not a warning.
+_quietly = np.errstate(over="ignore", invalid="ignore")
+
+
+@_quietly
 def wasserstein_decades(a: LogHistogram | None, b: LogHistogram | None) -> float | None:
     """Return the Wasserstein-1 distance between two distributions of log10 |x|, in decades.
 
@@ -47,6 +52,7 @@ def population_stability_index(a: LogHistogram | None, b: LogHistogram | None) -
     return float(np.sum((p - q) * np.log(p / q)))
 
 
+@_quietly
 def spectral_distance(a: Spectrum | None, b: Spectrum | None) -> float | None:
     """Return the Wasserstein-1 distance between two radial spectra, as a share of the Nyquist frequency.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
+from fno_telemetry import report
+from fno_telemetry.records import freeze_mapping
+from fno_telemetry.testing import example_record
 from support.hostile_text import EVIL, make_evil_reports, shows_only_what_is_seen
 
 
@@ -99,6 +103,15 @@ def test_what_a_model_raises_is_shown_printable(run, folder):
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert "evil" in result.err
     assert shows_only_what_is_seen(result.err)
+
+
+def test_a_name_of_a_report_without_a_step_is_shown_printable(run, folder):
+    for name in ("a\u202e\nfno-telemetry: all well.json", "b.json"):
+        record = example_record.with_stats(example_record.example(), "lifter", rms=0.0, nan_count=2)
+        report.write(replace(record, summary=freeze_mapping({})), name)
+    result = run("diagnose", "a\u202e\nfno-telemetry: all well.json", "b.json")
+    assert "at a??fno-telemetry: all well.json" in result.out
+    assert shows_only_what_is_seen(result.out + result.err), ascii(result.out + result.err)
 
 
 @pytest.mark.parametrize("line", [("view",), ("compare", "--allow-different-input"), ("diagnose",)])

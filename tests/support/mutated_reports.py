@@ -12,6 +12,7 @@ import random
 import resource
 import signal
 import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,16 @@ _VALUES: tuple[Any, ...] = (
     *([], [1], [[]], [None], ["x"], [1, 2, 3], {}, {"a": 1}, {"name": "x"}, {_HOSTILE: _HOSTILE}),
     *(_HUGE, _LONG, _DEEP),
 )
-_OF_FEW_VALUES = ("schema", "role", "values_of", "severity", "class", "step_kind")
+_OF_FEW_VALUES = (
+    "schema",
+    "role",
+    "values_of",
+    "severity",
+    "class",
+    "step_kind",
+    "low_cutoff",
+    "high_cutoff",
+)
 _BYTES = (
     b"\0",
     b"\xff",
@@ -180,6 +190,8 @@ def _distort(document: Any, draw: random.Random) -> None:
                 part[key] = draw.choice((_HOSTILE, "x", "output", value + "\n"))
             elif key == "counts":
                 part[key] = [draw.choice((0, 1, 10**29)) for _ in value]
+            elif key in ("edges", "bands", "band_edges", "axis_band_edges"):
+                part[key] = [min(each * 1e308, 1.7e308) for each in value]
 
 
 def _replace(document: Any, draw: random.Random) -> None:
@@ -242,7 +254,9 @@ def find_breach(arguments: Sequence[object]) -> str | None:
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(SECONDS)
     try:
-        code, out, err = run(arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            code, out, err = run(arguments)
     except BaseException as error:  # noqa: BLE001 - whatever leaves the command would be a traceback
         return f"raised {type(error).__name__}: {error}"
     finally:
