@@ -98,8 +98,8 @@ def _run(invocation: Invocation) -> int:
         return EXIT_UNUSABLE
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
-    except OSError:
-        raise  # of the output, mostly
+    except (terminal.ReaderLeft, OSError):
+        raise  # of the output
     except Exception as error:  # noqa: BLE001 - a traceback would end with 1, which means "worse"
         _report(_describe_bug(error), invocation)
         return EXIT_UNUSABLE
