@@ -7,7 +7,7 @@ DEMO := demo
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-diagnosis clean
+.PHONY: help demo test lint format bench bench-diagnosis mutate clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ bench: $(VENV)/installed ## Measure the cost of a capture, compared with the for
 
 bench-diagnosis: $(VENV)/installed ## Plant every fault into every family of networks; write the tables of docs/diagnosis.md
 	$(BIN)/python benchmarks/diagnosis_recall.py --write docs/diagnosis.md
+
+mutate: $(VENV)/installed ## Run the command on thousands of damaged reports and TOML files
+	$(BIN)/python benchmarks/mutated_reports.py
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

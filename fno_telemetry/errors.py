@@ -12,15 +12,17 @@
     └── SinkUnavailable       a sink cannot be opened
         └── MissingExtra      because an optional package is not installed
 
-Each message is one line: what was seen, what was expected, what to do.
+Each message is one printable line: what was seen, what was expected, what to do.
 """
+
+from fno_telemetry.wording import to_one_line
 
 
 class TelemetryError(Exception):
     """Base of all errors raised on purpose; its text is one line of advice."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        return to_one_line(super().__str__())
 
 
 class InputError(TelemetryError):
@@ -56,7 +58,7 @@ class NameNotFound(TelemetryError, KeyError):
 
     def __str__(self) -> str:
         # That of KeyError puts its message into quotes.
-        return " ".join(Exception.__str__(self).split())
+        return to_one_line(Exception.__str__(self))
 
 
 class SinkUnavailable(TelemetryError):

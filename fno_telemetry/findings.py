@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from fno_telemetry import keys
 from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_step
-from fno_telemetry.wording import format_number
+from fno_telemetry.wording import format_number, to_one_line, to_printable
 
 Severity = Literal["note", "warning", "error"]
 
@@ -66,7 +66,7 @@ class Finding:
         return spell_step(self.step, "epoch" if self.id.startswith(f"epoch{self.step}:") else None)
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.where}: {self.message} ({self.rule})"
+        return to_printable(f"{self.severity}: {self.where}: {self.message} ({self.rule})")
 
 
 @dataclass
@@ -171,17 +171,6 @@ def describe_evidence(finding: Finding) -> str:
     """Return the evidence as one line of bounded length: `rms = 0, median_before = 0.1`."""
     parts = (f"{name} = {_show(value)}" for name, value in finding.evidence.items())
     return to_one_line(", ".join(parts), LONGEST_TEXT)
-
-
-def to_one_line(text: str, longest: int | None = None) -> str:
-    """Return the text as one printable line, cut to `longest` characters where that is given.
-
-    Characters that would move a cursor or end a line become "?". Half of a surrogate pair, which a name from
-    a file may hold and no dashboard can store, is written out.
-    """
-    line = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
-    return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def _show(value: Any) -> str:

@@ -11,19 +11,19 @@ Dashboards group by the text before the first slash, so one group holds all laye
     abs_p95/output@0                   a module whose name is `output`
     gain/(model)                       the model itself, whose path is empty
 
-Different places never share a key: a character with a meaning above is written as %XX in a name.
+Different places never share a key: a character with a meaning above is written as %XX in a name, and so is
+each byte of one that nobody sees, such as a control character or a direction mark.
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Literal, TypeGuard
 
 from fno_telemetry.records import ROOT, BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
+from fno_telemetry.wording import is_printable
 
 _SIDES = frozenset({"input", "output"})
-# Characters with a meaning in keys, and control characters and lone surrogates, which no dashboard stores.
-_RESERVED = re.compile("[%/@()\\[\\]\x00-\x1f\x7f\ud800-\udfff]")
+_RESERVED = frozenset("%/@()[]")  # characters with a meaning in keys
 
 
 def key(statistic: str, name: str, call: int = 0, item: str | None = None) -> str:
@@ -112,4 +112,12 @@ def _spell(path: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return _RESERVED.sub(lambda found: f"%{ord(found[0]):02X}", text)
+    if is_printable(text) and _RESERVED.isdisjoint(text):
+        return text
+    return "".join(
+        letter if is_printable(letter) and letter not in _RESERVED else _percent(letter) for letter in text
+    )
+
+
+def _percent(letter: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "surrogatepass"))

@@ -10,7 +10,7 @@ from itertools import chain
 from numbers import Real
 from typing import TYPE_CHECKING, TypeGuard
 
-from fno_telemetry.wording import format_number
+from fno_telemetry.wording import format_number, to_printable
 
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
@@ -42,26 +42,25 @@ def describe_capture(record: "CaptureRecord") -> str:
     table = _table(_rows(record))
     lines = [*_facts(record), *_findings(record.findings), "", *table, *([""] if table else [])]
     lines.append("more: record.module(name).stats, record.block(name).stats, record.rows() for pandas")
-    return "\n".join(_cut(_one_line(line), COLUMNS) for line in lines)
+    return "\n".join(_cut(to_printable(line), COLUMNS) for line in lines)
 
 
 def describe_tensor(record: "TensorRecord") -> str:
     """Return the item, shape, dtype and rms in one line."""
     item = "" if record.item is None else f" {record.item!r}"
-    return f"<TensorRecord{item}: {_tensor(record)}>"
+    return to_printable(f"<TensorRecord{item}: {_tensor(record)}>")
 
 
 def describe_module(record: "ModuleRecord") -> str:
     """Return the place, role, class, shape, dtype and rms in one line."""
-    return (
-        f"<ModuleRecord {record.place!r}: {record.role}, {_one_line(record.class_name)}, {_tensor(record)}>"
-    )
+    text = f"<ModuleRecord {record.place!r}: {record.role}, {record.class_name}, {_tensor(record)}>"
+    return to_printable(text)
 
 
 def describe_block(record: "BlockRecord") -> str:
     """Return the place and the most telling statistics in one line."""
     numbers = [f"{name} {_number(record.stats.get(name))}" for name in _OF_BLOCKS]
-    return f"<BlockRecord {record.place!r}: {', '.join(numbers)}>"
+    return to_printable(f"<BlockRecord {record.place!r}: {', '.join(numbers)}>")
 
 
 def _tensor(record: "TensorRecord") -> str:
@@ -209,11 +208,6 @@ def _count(number: object, noun: str) -> str:
 
 def _joined(parts: Sequence[str]) -> str:
     return ", ".join(part for part in parts if part)
-
-
-def _one_line(text: str) -> str:
-    """Return the text with "?" for every character that cannot be printed, such as a line break."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _cut(line: str, longest: int) -> str:

@@ -279,13 +279,13 @@ class CaptureRecord:
     def step(self) -> int | None:
         """The training step of the weights; None if unknown."""
         step = self.summary.get("checkpoint_step")
-        return step if isinstance(step, int) else None
+        return step if type(step) is int else None
 
     @property
     def label(self) -> str:
         """The label of this record within its run: "step1000", "epoch3" or the checkpoint's name."""
-        checkpoint = self.provenance.get("checkpoint") or {}
-        return step_label(self.step, self.summary.get("step_kind"), checkpoint.get("name"))
+        name = self.facts_about("checkpoint").get("name")
+        return step_label(self.step, self.summary.get("step_kind"), None if name is None else str(name))
 
     @property
     def spelled_step(self) -> str | None:
@@ -295,8 +295,14 @@ class CaptureRecord:
     @property
     def input_digest(self) -> str | None:
         """The digest of the samples that were captured; None if it is unknown."""
-        digest = (self.provenance.get("input") or {}).get("digest")
+        digest = self.facts_about("input").get("digest")
         return digest if isinstance(digest, str) else None
+
+    def facts_about(self, what: str) -> Mapping[str, Any]:
+        """Return what the provenance has about "input" or "checkpoint"; empty where that is no mapping."""
+        # Whoever captures may put anything into the provenance.
+        facts = self.provenance.get(what)
+        return facts if isinstance(facts, Mapping) else {}
 
     def module(self, name: str, call: int = 0, item: str | None = None) -> ModuleRecord:
         """Return the record of one call of a module, or of one output of that call.

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from fno_telemetry.errors import InputError, MapError, ModelError, OptionError
-from fno_telemetry.findings import to_one_line
 from fno_telemetry.isolation.attributes import Attribute
 from fno_telemetry.isolation.compilation import keep_uncompiled
 from fno_telemetry.isolation.preservation import Preserved, preserve
@@ -34,6 +33,7 @@ from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.wording import to_one_line
 
 MEMORY_LIMIT = 2**30
 """Maximum number of bytes of the mean fields of all modules together."""

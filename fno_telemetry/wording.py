@@ -1,6 +1,7 @@
 """Numbers and names as tables and messages show them."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -9,6 +10,34 @@ _PART = 3  # letters of a name that is near because another one contains it
 _DIGITS = 3
 _MOST_DIGITS = 6
 _ROUNDING_ERROR = 1e-10  # sums over the elements of a tensor are not more exact
+# Fillers, joiners and variation selectors: nobody sees them, and `str.isprintable` takes them for printable.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
+def is_printable(text: str) -> bool:
+    """Whether every character is seen where it stands: no control, line break, direction mark or filler."""
+    return text.isprintable() and (text.isascii() or _UNSEEN.search(text) is None)
+
+
+def to_printable(text: str) -> str:
+    """Return the text as one printable line, whatever a file, a model or another package put into it.
+
+    A character that would move a cursor, change the direction of reading or end a line, and one that nobody
+    sees, becomes "?". Half of a surrogate pair, which a name from a file may hold and no terminal and no
+    dashboard can show, is written out.
+    """
+    if is_printable(text):
+        return text
+    written = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(letter if is_printable(letter) else "?" for letter in written)
+
+
+def to_one_line(text: str, longest: int | None = None) -> str:
+    """Return `to_printable` with single spaces for all white space, cut to `longest` characters if given."""
+    line = to_printable(" ".join(text.split()))
+    return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def format_number(value: float, digits: int = _DIGITS) -> str:
@@ -61,7 +90,7 @@ def hint_at_names(name: str, known: Iterable[str], most: int = _MOST) -> str:
     "Did you mean dead_layer? Known: dead_layer, trend." A long list is left out where names are near, else
     cut to `most`.
     """
-    names = [each if each.isprintable() else ascii(each) for each in known]
+    names = [each if is_printable(each) else ascii(each) for each in known]
     if not names:
         return "There are none."
     near = find_near_names(name, names)

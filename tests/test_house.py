@@ -18,7 +18,7 @@ COMMAND = ROOT / "cli" / "fno_telemetry_cli"
 
 # In this order: each folder or module may import those before it, and what is in the same place.
 # Without torch, but for the writer that the TensorBoard sink takes from it:
-BASE = ("errors", "version", "files", "wording", "quantities", "record_text", "records", "keys", "findings")
+BASE = ("wording", "errors", "version", "files", "quantities", "record_text", "records", "keys", "findings")
 READERS = ("plugins", "report", "comparison", "diagnosis", "sinks")
 # With torch:
 TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")

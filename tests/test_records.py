@@ -247,3 +247,14 @@ def test_a_number_that_is_not_there_is_a_key_error_with_near_names(record):
     assert stats.get("low_freq_fraction", 3.0) == 3.0
     assert "low_freq_fraction" not in stats
     assert stats.get("rms") == stats["rms"]
+
+
+@pytest.mark.parametrize("odd", ["a text", [1], 3, None])
+def test_a_provenance_of_other_values_leaves_step_and_digest_unknown(record, odd):
+    provenance = freeze_mapping({"checkpoint": odd, "input": odd})
+    bare = replace(
+        record, summary=freeze_mapping({**record.summary, "checkpoint_step": None}), provenance=provenance
+    )
+    assert (bare.label, bare.input_digest, bare.facts_about("checkpoint")) == ("untrained", None, {})
+    named = replace(bare, provenance=freeze_mapping({"checkpoint": {"name": odd}}))
+    assert named.label == ("untrained" if odd is None else str(freeze_mapping({"x": odd})["x"]))

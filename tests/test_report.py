@@ -2,9 +2,10 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,102 @@ def test_keys_that_are_not_known_do_not_matter(path, document, record):
     path.write_text(json.dumps(document))
     quantities = (Quantity(name="peak", title="largest"),)
     assert replace(record, quantities=quantities) == report.load_report(path)
+
+
+UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "two entries for a module": (lambda d: d["modules"].append(d["modules"][0]), r"modules has \S+ 2 times"),
+    "two entries for a block": (lambda d: d["blocks"].append(d["blocks"][0]), r"blocks has \S+ 2 times"),
+    "an axis that the shape lacks": (
+        lambda d: d["input"].update(spatial_axes=[9]),
+        "spatial_axes of an input",
+    ),
+    "a histogram with an edge too many": (
+        lambda d: d["modules"][0]["histogram"]["edges"].append(1e9),
+        "histogram of lifter",
+    ),
+    "edges in no order": (lambda d: d["output"]["log_histogram"]["edges"].reverse(), "log_histogram of an"),
+    "a spectrum with an axis too many": (
+        lambda d: d["output"]["spectrum"]["sizes"].append(4),
+        "spectrum of an input or output",
+    ),
+    "a spectrum with a short row": (
+        lambda d: d["output"]["spectrum"]["axis_bands"][0].pop(),
+        "spectrum of an input or output",
+    ),
+    "a name of a statistic with a line break": (
+        lambda d: d["modules"][2]["stats"].update({"a\nb": 1}),
+        "the name of a quantity",
+    ),
+    "provenance nested a hundred deep": (
+        lambda d: d["provenance"].update(x=json.loads("[" * 100 + "]" * 100)),
+        r"provenance\.x is a list of 1; .* nested deeper than 64",
+    ),
+    "an unknown key nested a hundred deep": (
+        lambda d: d["modules"][0].update(x=json.loads('{"a":' * 100 + "1" + "}" * 100)),
+        r"modules\[0\]\.x is an object; .* nested deeper than 64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_values_that_do_not_fit_together_are_refused_with_the_place(path, document, name):
+    change, message = UNFIT[name]
+    document = json.loads(json.dumps(document))  # in which no two parts are the same object
+    change(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(ReportError, match=message):
+        report.load_report(path)
+    _assert_one_line(path)
+
+
+@pytest.mark.parametrize("digits", [31, 400, 5000])
+def test_a_whole_number_of_many_digits_is_refused(path, written, digits):
+    path.write_text(written.decode().replace('"count": ', f'"count": {"7" * digits}', 1))
+    with pytest.raises(ReportError, match=r"a whole number has \d+ digits"):
+        report.load_report(path)
+    _assert_one_line(path)
+
+
+def test_a_schema_number_of_many_digits_is_refused(path, document):
+    path.write_text(json.dumps(document | {"schema": f"fno-telemetry/{'9' * 5000}"}))
+    _assert_one_line(path)
+
+
+def test_a_file_of_brackets_alone_is_refused_before_it_fills_the_memory(path):
+    path.write_text('{"schema": "fno-telemetry/1", "x": [' + "[]," * 2**21 + "[]]}")
+    with pytest.raises(ReportError, match="too many lists, objects and values"):
+        report.load_report(path)
+
+
+def test_a_file_without_end_is_refused_by_its_size(path):
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ReportError, match=r"1,099,511,627,776 bytes; expected the file of one report"):
+        report.load_report(path)
+
+
+def test_a_byte_order_mark_does_not_matter(record, path, written):
+    path.write_bytes(b"\xef\xbb\xbf" + written)
+    assert record == report.load_report(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link to a pipe"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    path = Path("report.json")
+    with contextlib.ExitStack() as closing:
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            closing.enter_context(socket.socket(socket.AF_UNIX)).bind(str(path))
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        else:
+            os.mkfifo("pipe")
+            path.symlink_to("pipe")
+        _assert_one_line(path)
+        with pytest.raises(ReportError, match=f"cannot be written: a .*{kind.split()[-1]} is there"):
+            report.write(example_record.example(), path)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """The application: its commands, its exit codes, and errors as one line."""
 
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import fno_telemetry as ft
-from fno_telemetry.findings import to_one_line
+from fno_telemetry.wording import to_one_line
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.showing import terminal
@@ -96,6 +98,11 @@ def _run(invocation: Invocation) -> int:
         return EXIT_UNUSABLE
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
+    except (terminal.ReaderLeft, OSError):
+        raise  # of the output
+    except Exception as error:  # noqa: BLE001 - a traceback would end with 1, which means "worse"
+        _report(_describe_bug(error), invocation)
+        return EXIT_UNUSABLE
     if code == EXIT_INTERRUPTED:
         _report("interrupted", invocation)
     return code or 0
@@ -108,6 +115,15 @@ def _advice(error: Exception) -> str:
     advice = f" See: {context.command_path} --help" if context is not None else ""
     message = error.format_message().rstrip(". ")
     return f"{message}{'' if message.endswith('?') else '.'}{advice}"
+
+
+def _describe_bug(error: Exception) -> str:
+    """Return what an error is that nobody thought of, and where it arose, for those who can mend it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"unexpected {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}); "
+        "this is an error in fno-telemetry: please report it with the command"
+    )
 
 
 def _report(message: str, invocation: Invocation) -> None:

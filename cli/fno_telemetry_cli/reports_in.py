@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import fno_telemetry as ft
+from fno_telemetry.files import why_no_file
 
 _REPORT, _HEAD = b'"fno-telemetry/', 256  # what the first bytes of a report hold
 _NAMED = 3  # folders in a message
@@ -73,10 +74,15 @@ def _nothing_in(folder: Path) -> str:
 def _holds_a_report(folder: Path) -> bool:
     for file in folder.glob("*.json"):
         # A folder of that name, or a file that cannot be read, is skipped.
-        with contextlib.suppress(OSError), file.open("rb") as opened:
-            if _REPORT in opened.read(_HEAD):
+        with contextlib.suppress(OSError):
+            if why_no_file(file) is None and _starts_as_a_report(file):
                 return True
     return False
+
+
+def _starts_as_a_report(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return _REPORT in opened.read(_HEAD)
 
 
 def refuse_two_runs(found: Iterable[tuple[Path, ft.CaptureRecord]]) -> None:

@@ -11,6 +11,11 @@ _SMALLEST_SHARE = 1e-4
 """Smaller shares count as this one in the PSI, so that an empty bin does not make it infinite."""
 
 
+# A report may hold any number that float64 has; a distance beyond it is undefined, not a warning.
+_quietly = np.errstate(over="ignore", invalid="ignore")
+
+
+@_quietly
 def wasserstein_decades(a: LogHistogram | None, b: LogHistogram | None) -> float | None:
     """Return the Wasserstein-1 distance between two distributions of log10 |x|, in decades.
 
@@ -47,6 +52,7 @@ def population_stability_index(a: LogHistogram | None, b: LogHistogram | None) -
     return float(np.sum((p - q) * np.log(p / q)))
 
 
+@_quietly
 def spectral_distance(a: Spectrum | None, b: Spectrum | None) -> float | None:
     """Return the Wasserstein-1 distance between two radial spectra, as a share of the Nyquist frequency.
 
@@ -62,17 +68,18 @@ def spectral_distance(a: Spectrum | None, b: Spectrum | None) -> float | None:
     cumulative_b = np.interp(common, edges_b, np.concatenate(([0.0], np.cumsum(b.bands))), right=1.0)
     area = _area(cumulative_a - cumulative_b, np.diff(common))
     nyquist = float(min(first, second)) / 2
-    return area / nyquist
+    return None if area is None else area / nyquist
 
 
-def _area(gap: npt.NDArray[np.float64], widths: npt.NDArray[np.float64]) -> float:
-    """Return the area under |gap|, where `gap` is linear between the given points."""
+def _area(gap: npt.NDArray[np.float64], widths: npt.NDArray[np.float64]) -> float | None:
+    """Return the area under |gap|, where `gap` is linear between the given points; None beyond float64."""
     before, after = np.abs(gap[:-1]), np.abs(gap[1:])
     both = before + after
     crosses = (gap[:-1] * gap[1:] < 0) & (both > 0)
     # Between points of different sign, the area consists of two triangles.
     triangles = (before**2 + after**2) / np.where(both > 0, both, 1)
-    return float(np.sum(np.where(crosses, triangles, both) / 2 * widths))
+    area = float(np.sum(np.where(crosses, triangles, both) / 2 * widths))
+    return area if math.isfinite(area) else None
 
 
 def _shares(histogram: LogHistogram) -> npt.NDArray[np.float64] | None:

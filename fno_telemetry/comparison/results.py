@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fno_telemetry.comparison.changes import LayerChange
 from fno_telemetry.comparison.trends import Series
 from fno_telemetry.findings import SEVERITIES
+from fno_telemetry.wording import to_printable
 
 
 @dataclass(frozen=True)
@@ -51,4 +52,4 @@ class Comparison:
             for change in layer.changes
             if change.severity != "note"
         ]
-        return "\n".join([self.verdict, *self.notes, *worse])
+        return "\n".join(map(to_printable, [self.verdict, *self.notes, *worse]))

@@ -21,6 +21,7 @@ when it was healthy, or None. Rules skip null statistics.
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from fno_telemetry.diagnosis.places import Place
@@ -36,6 +37,8 @@ TOPICS: tuple[Topic, ...] = get_args(Topic)
 
 Evidence = Mapping[str, Value | str]
 """Name -> number or text; None is left out of the finding."""
+
+_SHOWN = (("message", str, "a text"), ("advice", str, "a text"), ("evidence", Mapping, "a mapping"))
 
 Example = Callable[[], CaptureRecord | Sequence[CaptureRecord]]
 """Returns a record, or the records of a series for a rule over a series."""
@@ -74,6 +77,23 @@ class Symptom:
     place: Place[Any] | None = None
     explains: Consequences = field(default_factory=Consequences)
     record: CaptureRecord | None = None
+
+
+def check_symptom(symptom: object) -> Symptom:
+    """Return what a rule yielded; TypeError where it is no symptom, or has a part that no view can show."""
+    if not isinstance(symptom, Symptom):
+        raise TypeError(f"it yields a {type(symptom).__name__}, not a Symptom")
+    if symptom.severity not in get_args(Severity):
+        raise TypeError(f"its severity is {symptom.severity!r}")
+    for part, kind, words in _SHOWN:
+        if not isinstance(value := getattr(symptom, part), kind):
+            raise TypeError(f"its {part} is of type {type(value).__name__}; expected {words}")
+    for name, value in symptom.evidence.items():
+        if not isinstance(name, str) or not (value is None or isinstance(value, str | Real)):
+            raise TypeError(
+                f"its evidence {name!r} is of type {type(value).__name__}; expected a number or text"
+            )
+    return symptom
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 
 from fno_telemetry import plugins
 from fno_telemetry.comparison.learning import has_learned_since, is_untrained
 from fno_telemetry.comparison.trends import sort_by_step
 from fno_telemetry.diagnosis.causes import sort_by_cause
-from fno_telemetry.diagnosis.contract import Rule, Symptom, Topic
+from fno_telemetry.diagnosis.contract import Rule, Symptom, Topic, check_symptom
 from fno_telemetry.diagnosis.installed_rules import load_rules
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
 from fno_telemetry.errors import ReportError
 from fno_telemetry.findings import SEVERITIES, Cause, Finding, group_by_cause
-from fno_telemetry.records import CaptureRecord, FrozenMapping, require_records, spell_step
+from fno_telemetry.records import CaptureRecord, FrozenMapping, Value, require_records, spell_step
 
 _Symptoms = dict[Rule, list[Symptom]]
 
@@ -129,7 +130,7 @@ def _call(
 ) -> list[Symptom]:
     """Return the symptoms; one that says why where a rule of another package raises."""
     try:
-        return list(rule(of, **arguments))
+        return [check_symptom(symptom) for symptom in rule(of, **arguments)]
     except Exception as error:
         if rule.name in plugins.RULES:
             if isinstance(error, AttributeError | LookupError | TypeError | ValueError):
@@ -171,7 +172,7 @@ def _make_findings(
             name = f"{prefix}{rule.name}:{layer or 'model'}:{number}"
         used.add(name)
         ids[id(symptom)] = name
-        evidence = {key: value for key, value in symptom.evidence.items() if value is not None}
+        evidence = {key: _as_python(value) for key, value in symptom.evidence.items() if value is not None}
         yield Finding(
             id=name,
             rule=rule.name,
@@ -184,6 +185,13 @@ def _make_findings(
             advice=symptom.advice,
             follows_from=None if cause is None else ids[id(cause)],
         )
+
+
+def _as_python(value: Value | str) -> Value | str:
+    """Return the number of Python that a number of NumPy stands for, since JSON has no other."""
+    if value is None or isinstance(value, str | int):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _follow_earlier(

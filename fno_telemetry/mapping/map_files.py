@@ -1,6 +1,5 @@
 """Model maps as TOML files: written by `fno-telemetry map --output`, read back by `--map`."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from fno_telemetry.errors import MapError
 from fno_telemetry.files import read_toml, whole_file
 from fno_telemetry.mapping.model_map import ROLES, GivenRole, ModelMap
-from fno_telemetry.wording import hint_at_names
+from fno_telemetry.wording import hint_at_names, is_printable, to_printable
 
 SCHEMA = "fno-telemetry-map/1"
 _KEYS = {"name", "role", "spatial_axes", "channel_axis"}
@@ -19,12 +18,16 @@ def write_map(model_map: ModelMap, path: str | Path) -> None:
     lines = [
         "# Roles: " + ", ".join(ROLES) + ".",
         "# Modules, roles and axes that are not listed here are detected from the model.",
-        f"schema = {json.dumps(SCHEMA)}",
+        f"schema = {_quote(SCHEMA)}",
     ]
     for module in model_map.modules:
-        lines += ["", f"# {module.class_name}: {module.reason}", "[[modules]]"]
-        lines.append(f"name = {json.dumps(module.name)}")
-        lines.append(f"role = {json.dumps(module.role)}")
+        lines += ["", f"# {to_printable(f'{module.class_name}: {module.reason}')}"]
+        if any("\ud800" <= letter <= "\udfff" for letter in module.name):
+            lines.append(f"# Left out, since TOML has no such name: {to_printable(module.name)}")
+            continue
+        lines.append("[[modules]]")
+        lines.append(f"name = {_quote(module.name)}")
+        lines.append(f"role = {_quote(module.role)}")
         lines.append(f"spatial_axes = {list(module.spatial_axes)}")
         if module.channel_axis is not None:
             lines.append(f"channel_axis = {module.channel_axis}")
@@ -51,6 +54,12 @@ def read_map(path: str | Path) -> dict[str, GivenRole]:
             raise MapError(f"{path}: {name!r} is listed twice")
         given[name] = role
     return given
+
+
+def _quote(text: str) -> str:
+    """Return a text as TOML writes it; what nobody would see in the file is escaped."""
+    parts = (f"\\{letter}" if letter in '"\\' else letter for letter in text)
+    return '"' + "".join(part if is_printable(part) else f"\\U{ord(part):08X}" for part in parts) + '"'
 
 
 def _entry(path: str | Path, entry: Mapping[str, Any]) -> tuple[str, GivenRole]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from fno_telemetry.errors import OptionError, ReportError, SinkUnavailable, TelemetryError
-from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext, Sink
+from fno_telemetry.wording import to_one_line
 
 _LONGEST_REASON = 300
 

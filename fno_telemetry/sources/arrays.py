@@ -100,7 +100,7 @@ def split_batches(values: torch.Tensor, batch_size: int) -> Iterator[torch.Tenso
     """Views of the samples in order, every sample in exactly one; the last may be smaller."""
     if batch_size < 1:
         raise OptionError(f"`batch_size` {batch_size} runs nothing; give 1 or more.")
-    return iter(torch.split(values, batch_size))
+    return iter(torch.split(values, min(batch_size, max(1, len(values)))))
 
 
 def _from_npy(request: _Request, file: IO[bytes], size: int) -> Samples:

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import inspect
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
+from fno_telemetry.files import parse_toml
 from fno_telemetry.sources.checkpoints import Checkpoint
 from fno_telemetry.sources.subtrees import subtrees
 from fno_telemetry.sources.unpickling import make_working_folder_importable
@@ -238,8 +238,8 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _parse_value(item: str, text: str, argument: str) -> object:
     """Return the value that the right-hand side of a setting means."""
-    with contextlib.suppress(ValueError, RecursionError):  # numbers too long, brackets too deep
-        parsed = tomllib.loads(f"value = {text}")
+    with contextlib.suppress(ValueError):  # also numbers too long, brackets too deep
+        parsed = parse_toml(f"value = {text}")
         if parsed.keys() == {"value"}:
             return parsed["value"]
     if text in ("True", "False", "None"):

@@ -15,9 +15,10 @@ from typing import Any
 from fno_telemetry.diagnosis.contract import Example, Rule, Symptom
 from fno_telemetry.diagnosis.example_records import healthy_record, make_series, remove_numbers
 from fno_telemetry.diagnosis.places import Place, block_places, tensor_places
-from fno_telemetry.findings import MODEL, SEVERITIES, to_one_line
+from fno_telemetry.findings import MODEL, SEVERITIES
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.testing.promises import calling, require
+from fno_telemetry.wording import to_one_line
 
 _PARTS = ("Formula", "Default", "False alarm when")
 

@@ -242,6 +242,8 @@ def test_the_command_starts_without_torch(healthy):
 
 
 RULES = """
+import numpy as np
+
 from fno_telemetry.diagnosis import Symptom, module_places, rule
 
 @rule(about="values")
@@ -259,6 +261,27 @@ def clumsy(record):
 
 def plain(record):
     yield from ()
+
+@rule(about="values")
+def undefined(record):
+    evidence = {"nan": float("nan"), "inf": np.float32("inf"), "none": None, "n": np.int64(3), "why": "so"}
+    yield Symptom(severity="warning", message="is odd", evidence=evidence, advice="Look.")
+
+@rule(about="values")
+def with_a_list(record):
+    yield Symptom(severity="note", message="is odd", evidence={"shape": [1, 2]}, advice="Look.")
+
+@rule(about="values")
+def fatal(record):
+    yield Symptom(severity="fatal", message="is odd", evidence={}, advice="Look.")
+
+@rule(about="values")
+def wordless(record):
+    yield Symptom(severity="note", message=3, evidence={}, advice="Look.")
+
+@rule(about="values")
+def other(record):
+    yield "loud"
 """
 
 
@@ -271,7 +294,9 @@ def package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: more-rules\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
         "[fno_telemetry.rules]\nloud_layer = more_rules:loud_layer\nclumsy = more_rules:clumsy\n"
-        "lost = more_rules:absent\nplain = more_rules:plain\n"
+        "lost = more_rules:absent\nplain = more_rules:plain\nundefined = more_rules:undefined\n"
+        "with_a_list = more_rules:with_a_list\nfatal = more_rules:fatal\nwordless = more_rules:wordless\n"
+        "other = more_rules:other\n"
     )
     monkeypatch.syspath_prepend(home)
     monkeypatch.delitem(sys.modules, "more_rules", raising=False)
@@ -292,6 +317,36 @@ def test_rules_of_other_packages_are_applied_and_broken_ones_cost_nothing(run, p
     listed = run("plugins").out
     assert "loud_layer" in listed
     assert "more-rules" in listed
+
+
+def test_evidence_that_is_undefined_is_null_in_json_and_in_a_report(run, package, healthy, tmp_path):
+    result = run("diagnose", healthy, "--rule", "undefined", "--json")
+    assert result.code == 1
+    [finding] = result.document["findings"]
+    assert finding["evidence"] == {"nan": None, "inf": None, "n": 3, "why": "so"}
+    assert "nan = nan, inf = inf, n = 3, why = so" in run("diagnose", healthy, "--rule", "undefined").out
+    record = ft.load_report(healthy)
+    report.write(replace(record, findings=ft.diagnose(record, rules=["undefined"])), tmp_path / "found.json")
+    [read] = ft.load_report(tmp_path / "found.json").findings
+    assert dict(read.evidence) == finding["evidence"]
+    assert run("view", tmp_path / "found.json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("with_a_list", "its evidence 'shape' is of type list; expected a number or text"),
+        ("fatal", "its severity is 'fatal'"),
+        ("wordless", "its message is of type int; expected a text"),
+        ("other", "it yields a str, not a Symptom"),
+    ],
+)
+def test_a_symptom_that_no_view_can_show_is_told_in_a_note(run, package, healthy, rule, why):
+    result = run("diagnose", healthy, "--rule", rule, "--json")
+    assert result.code == 0
+    [finding] = result.document["findings"]
+    assert (finding["severity"], finding["rule"]) == ("note", rule)
+    assert finding["message"] == f"could not be judged by this rule: TypeError: {why}"
 
 
 def test_a_capture_writes_its_findings_into_the_report(run, folder):
@@ -334,7 +389,9 @@ def test_a_report_with_words_for_numbers_is_refused_in_one_line(run, healthy, tm
     (tmp_path / "odd.json").write_text(json.dumps(document))
     result = run("diagnose", tmp_path / "odd.json")
     assert (result.code, result.out) == (2, "")
-    assert "odd.json: cannot be diagnosed" in result.err
+    assert (
+        'odd.json: not a report of schema 1: modules[3].stats.rms is "large"; expected a number' in result.err
+    )
     assert len(result.err.splitlines()) == 1
 
 

@@ -247,7 +247,7 @@ MAP_AND_VIEW: list[tuple[tuple[str, ...], tuple[str, ...], Callable[[], object] 
     (("view", "r.json"), ("r.json", "list"), text("r.json", "[]")),
     (("view", "r.json"), ("r.json", "newer version", "update"), text("r.json", NEWER)),
     (("view", "r.json"), ("r.json", "summary"), text("r.json", '{"schema": "fno-telemetry/1"}')),
-    (("view", "r.json"), ("r.json", "not a report's"), text("r.json", BAD_VALUE)),
+    (("view", "r.json"), ("r.json", "n_parameters is \"many\""), text("r.json", BAD_VALUE)),
     (("view", "r.json", "--port", "80"), ("--port 80", "--tensorboard"), None),
     (("view", "r.json", "--tensorboard"), ("r.json", "no such file"), None),
     (("view", "r.json", "--tensorboard", "--port", "66000"), ("--port", "65535"), None),

@@ -85,3 +85,11 @@ def test_histograms_of_other_edges_are_not_compared() -> None:
     same = LogHistogram(LOG_EDGES, (1,) * 64, 0, 0, 0)
     assert wasserstein_decades(same, other) is None
     assert population_stability_index(same, other) is None
+
+
+def test_a_distance_beyond_float64_is_undefined_without_a_warning() -> None:
+    histogram = LogHistogram((-1.7e308, 0.0, 1.7e308), (4, 0), 0, 0, 0)
+    other = LogHistogram((-1.7e308, 0.0, 1.7e308), (0, 0), 0, 4, 0)
+    assert wasserstein_decades(histogram, other) is None
+    wide = Spectrum((64, 64), 1, 0, 1 / 8, 1 / 4, (0.0, 1e308), (1.7e308,), (0.0, 0.5), ((1.0,), (1.0,)))
+    assert spectral_distance(wide, spectrum_of((0.5, 0.5))) is None

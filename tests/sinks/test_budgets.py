@@ -35,8 +35,10 @@ def network(record: CaptureRecord, layers: int) -> CaptureRecord:
         return tuple(random.integers(1, 100_000, 64).tolist())
 
     def numbers(names: list[str]) -> FrozenMapping[float]:
-        # As many digits as a float has.
-        return FrozenMapping(dict(zip(names, random.random(len(names)).tolist(), strict=True)))
+        # As many digits as a float has, but for what is counted.
+        found = dict(zip(names, random.random(len(names)).tolist(), strict=True))
+        whole = {name: 10**16 + index for index, name in enumerate(names) if name.endswith("count")}
+        return FrozenMapping(found | whole)
 
     def measured(entry, **changes):
         histogram = Histogram(edges, counts(), 1, 1)

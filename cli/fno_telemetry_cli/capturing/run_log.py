@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fno_telemetry as ft
 from fno_telemetry import files, report
+from fno_telemetry.wording import to_one_line
 from fno_telemetry_cli.showing.tables import headline, notes
 
 
@@ -20,7 +21,7 @@ class RunLog:
     def note(self, text: str) -> None:
         """Add a line."""
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        self._lines.append(f"{time} {' '.join(text.split())}")
+        self._lines.append(f"{time} {to_one_line(text)}")
 
     def note_captures(
         self, records: Iterable[ft.CaptureRecord], failures: Iterable[object], sinks: Mapping[str, str]

@@ -22,7 +22,7 @@ from fno_telemetry_cli.showing.findings_view import (
     findings_view,
     is_at_or_above,
 )
-from fno_telemetry_cli.showing.tables import headline
+from fno_telemetry_cli.showing.tables import headline, shown
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, print_notes, print_results
 
 EXIT_FOUND = 1
@@ -96,7 +96,7 @@ def _read(request: DiagnoseRequest) -> _Reports:
 
 
 def _judge(request: DiagnoseRequest, reports: _Reports) -> tuple[Text, Sequence[ft.Finding]]:
-    """Return a title and the findings; ReportError when a report holds values that are not a report's."""
+    """Return a title and the findings; ReportError, with the paths, when the reports cannot be judged."""
     thresholds = request.judging.thresholds
     limits = read_rule_thresholds(thresholds) if thresholds else None
     try:
@@ -107,10 +107,9 @@ def _judge(request: DiagnoseRequest, reports: _Reports) -> tuple[Text, Sequence[
             thresholds=limits,
             reports=[str(path) for path in reports.found],
         )
-    except (AttributeError, LookupError, TypeError, ft.ReportError) as error:
-        why = error if isinstance(error, ft.ReportError) else f"{type(error).__name__}: {error}"
+    except ft.ReportError as error:
         names = ", ".join(map(str, request.paths or ()))
-        raise ft.ReportError(f"{names}: cannot be diagnosed: {why}") from error
+        raise ft.ReportError(f"{names}: cannot be diagnosed: {error}") from error
 
 
 def _show(findings: Sequence[ft.Finding], title: Text, printing: PrintingOptions) -> None:
@@ -130,7 +129,7 @@ def _title(found: dict[Path, ft.CaptureRecord]) -> Text:
     if len(steps) == len(records):
         return Text(f"{len(records)} reports, steps {steps[0]} to {steps[-1]}", style="bold")
     names = list(found)
-    return Text(f"{len(records)} reports, from {names[0]} to {names[-1]}", style="bold")
+    return shown(f"{len(records)} reports, from {names[0]} to {names[-1]}", "bold")
 
 
 def _explain(name: str, as_json: bool) -> None:
@@ -139,7 +138,7 @@ def _explain(name: str, as_json: bool) -> None:
         document = {"rule": name, "text": explained.text, "thresholds": dict(explained.thresholds)}
         print_json({"schema": "fno-telemetry-rule/1"} | document)
         return
-    lines = [Text(name, style="bold"), Text(spell_options(explained.text))]
+    lines = [shown(name, "bold"), Text(spell_options(explained.text))]
     if explained.thresholds:
         lines += [Text(), Text(f"[diagnose.{name}]", style="bold")]
         lines += [Text(f"{threshold} = {value}") for threshold, value in explained.thresholds.items()]

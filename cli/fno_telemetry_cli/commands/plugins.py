@@ -7,6 +7,7 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.plugins import Plugin
+from fno_telemetry.wording import to_printable
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, print_notes, print_results
@@ -36,5 +37,6 @@ def _table(found: list[Plugin]) -> Table:
     for kind, members in groupby(found, key=lambda plugin: plugin.kind):
         table.add_row(Text(kind, style="bold"))
         for plugin in members:
-            table.add_row(f"  {plugin.name}", plugin.origin, plugin.missing or "nothing")
+            cells = (f"  {plugin.name}", plugin.origin, plugin.missing or "nothing")
+            table.add_row(*map(to_printable, cells))
     return table

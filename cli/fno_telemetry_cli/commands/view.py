@@ -1,22 +1,19 @@
 """`fno-telemetry view`: a report as a table in the terminal, in the real TensorBoard, or in W&B."""
 
-import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import RenderableType
-from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry import report
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.reports_in import reports_below
-from fno_telemetry_cli.showing.tables import headline, record_view
+from fno_telemetry_cli.showing.tables import headline, record_view, shown
 from fno_telemetry_cli.showing.tensorboard_server import serve
 from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_results, stdout_console
 from fno_telemetry_cli.showing.wandb_view import show_wandb
@@ -88,14 +85,14 @@ def _show_reports(request: ViewRequest) -> None:
     width = stdout_console().width
     for file, record in reports.items():
         if file != request.path and not request.printing.quiet:
-            print_results(Text(str(file), style="dim"))
-        print_results(_shown(file, partial(record_view, record, width)))
+            print_results(shown(str(file), "dim"))
+        print_results(record_view(record, width))
 
 
 def _list_captures(reports: Mapping[Path, ft.CaptureRecord], folders: Sequence[Path], quiet: bool) -> None:
     """Print a line for each report of several captures, and how to see more of them."""
     for file, record in reports.items():
-        print_results(Text(str(file), style="dim"), _shown(file, partial(headline, record)))
+        print_results(shown(str(file), "dim"), headline(record))
     if not quiet:
         names = [shlex.quote(str(folder)) for folder in folders]
         lines = [f"the tables of one: fno-telemetry view {names[0]}"]
@@ -104,20 +101,9 @@ def _list_captures(reports: Mapping[Path, ft.CaptureRecord], folders: Sequence[P
         print_notes(lines)
 
 
-def _shown(file: Path, show: Callable[[], RenderableType]) -> RenderableType:
-    try:
-        return show()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # The loader checks the shape of a report, not the type of every value in it.
-        raise ft.ReportError(
-            f"{file}: cannot be shown, its values are not a report's: {type(error).__name__}: {error}"
-        ) from error
-
-
 def _document(path: Path, reports: list[Path]) -> dict[str, Any]:
     """Return the report as it is in the file, with what this version does not know."""
     if len(reports) > 1:
         names = ", ".join(str(file.relative_to(path)) for file in reports)
         raise ft.OptionError(f"--json prints one report and {path} holds {len(reports)}: name one of {names}")
-    document: dict[str, Any] = json.loads(reports[0].read_text(encoding="utf-8"))
-    return document
+    return report.read_document(reports[0])

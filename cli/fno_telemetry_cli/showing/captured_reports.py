@@ -85,7 +85,7 @@ def _notes_of_all(records: Sequence[ft.CaptureRecord]) -> Iterator[str]:
     """Yield the notes of all records; what holds for every checkpoint only once."""
     found: dict[str, list[str]] = {}
     for record in records:
-        path = (record.provenance.get("checkpoint") or {}).get("path")
+        path = record.facts_about("checkpoint").get("path")
         for line in notes(record):
             found.setdefault(line.replace(path, "every checkpoint") if path else line, []).append(line)
     for line, lines in found.items():

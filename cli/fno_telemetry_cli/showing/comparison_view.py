@@ -13,7 +13,7 @@ from rich.text import Text
 import fno_telemetry as ft
 from fno_telemetry.comparison import Change
 from fno_telemetry.findings import SEVERITIES
-from fno_telemetry_cli.showing.tables import folded, number, some
+from fno_telemetry_cli.showing.tables import folded, number, shown, some
 
 _DISTANCES = ("decades", "PSI", "spectrum")
 _NARROW = 80  # columns of the terminal below which only the first distance is shown
@@ -130,10 +130,10 @@ def _table(layers: Sequence[ft.LayerChange], width: int) -> Iterator[RenderableT
     styles = {"warning": "yellow", "error": "red"}
     room = max(_NARROWEST_NAME, width // 3)
     for layer in layers:
-        changes = Text("; ".join(change.message for change in layer.changes))
+        changes = shown("; ".join(change.message for change in layer.changes))
         numbers = map(number, (layer.distance, layer.psi, layer.spectral_distance)[: len(headings)])
         style = styles.get(layer.severity or "", "")
-        table.add_row(folded(Text(layer.place), room), *numbers, changes, style=style)
+        table.add_row(folded(shown(layer.place), room), *numbers, changes, style=style)
     yield table
     if len(headings) < len(_DISTANCES):
         yield Text(f"no room at this width for: {', '.join(_DISTANCES[len(headings) :])}", style="dim")

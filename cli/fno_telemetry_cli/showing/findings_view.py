@@ -15,9 +15,8 @@ from fno_telemetry.findings import (
     describe_counts,
     describe_evidence,
     group_by_cause,
-    to_one_line,
 )
-from fno_telemetry.wording import hint_at_names
+from fno_telemetry.wording import hint_at_names, to_one_line, to_printable
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.showing.tables import format_count, some
 
@@ -78,7 +77,7 @@ def _line(finding: ft.Finding, more: str, several: bool) -> Text:
         (f"{finding.severity:8}", _STYLES[finding.severity]),
         (to_one_line(finding.where), "bold"),
         f" {to_one_line(finding.message)}{more}",
-        (f"  {finding.rule}" + (f"  at {finding.when}" if several else ""), "dim"),
+        (to_printable(f"  {finding.rule}" + (f"  at {finding.when}" if several else "")), "dim"),
     )
 
 

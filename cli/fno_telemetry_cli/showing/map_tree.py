@@ -11,12 +11,13 @@ from rich.text import Text
 from rich.tree import Tree
 
 import fno_telemetry as ft
-from fno_telemetry_cli.showing.tables import ROLE_STYLES
+from fno_telemetry.wording import to_printable
+from fno_telemetry_cli.showing.tables import ROLE_STYLES, shown
 
 
 def map_view(model_map: ft.ModelMap, architecture: str) -> RenderableType:
     """Return the model map as a tree with the reason for each role, then the blocks."""
-    tree = Tree(Text(architecture, style="bold"))
+    tree = Tree(shown(architecture, "bold"))
     branches = {"": tree}
     for module in sorted(model_map.modules, key=_depth_first(model_map)):
         path = _dotted(module.name)
@@ -27,7 +28,7 @@ def map_view(model_map: ft.ModelMap, architecture: str) -> RenderableType:
     lines = [Text(), Text("blocks: a spectral and a local branch are added", style="bold")]
     for block in model_map.blocks:
         operands = " + ".join((*block.spectral, *block.local))
-        lines.append(Text(f"{block.name}{f'@{block.call}' if block.call else ''}: {operands}"))
+        lines.append(shown(f"{block.name}{f'@{block.call}' if block.call else ''}: {operands}"))
     return Group(tree, *lines)
 
 
@@ -87,7 +88,7 @@ def _depth_first(model_map: ft.ModelMap) -> Callable[[ft.MappedModule], tuple[in
 def _branch(branches: dict[str, Tree], path: str) -> Tree:
     if path not in branches:
         parent, _, leaf = path.rpartition(".")
-        branches[path] = _branch(branches, parent).add(Text(leaf, style="dim"))
+        branches[path] = _branch(branches, parent).add(shown(leaf, "dim"))
     return branches[path]
 
 
@@ -100,9 +101,9 @@ def _label(leaf: str, module: ft.MappedModule) -> Text:
     if module.calls > 1:
         details.append(f"{module.calls} calls")
     return Text.assemble(
-        leaf,
+        to_printable(leaf),
         "  ",
         (module.role, ROLE_STYLES.get(module.role, "")),
         "  ",
-        (f"{', '.join(details)}: {module.reason}", "dim"),
+        (to_printable(f"{', '.join(details)}: {module.reason}"), "dim"),
     )

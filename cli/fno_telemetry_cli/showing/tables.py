@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_new, to_one_line
+from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_new
 from fno_telemetry.quantities import columns
 from fno_telemetry.records import place_name
-from fno_telemetry.wording import format_number
+from fno_telemetry.wording import format_number, to_printable
 
 # How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
 _SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 1, 2
@@ -35,11 +35,11 @@ def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
     parts: list[RenderableType] = [headline(record), Text(), *_fitting(_modules(record), width)]
     if record.blocks:
         parts += [Text(), *_fitting(_blocks(record), width)]
-    found = [Text(line, style="yellow") for line in notes(record)]
+    found = [shown(line, "yellow") for line in notes(record)]
     if record.findings is not None:
         found.append(Text(f"diagnosed: {describe_diagnosis(record)}", style="bold"))
         found += [
-            Text(to_one_line(str(cause.finding)))
+            shown(str(cause.finding))
             for cause in group_by_cause(select_new(record))
             if cause.finding.severity != "note"
         ]
@@ -51,17 +51,15 @@ def headline(record: ft.CaptureRecord) -> Text:
     summary = record.summary
     parameters, samples = summary.get("n_parameters"), summary.get("n_samples")
     size = "" if parameters is None else f" {format_count(parameters, 'parameter')},"
-    run = (
-        ""
-        if samples is None
-        else f"; {format_count(samples, 'sample')} in batches of {summary['batch_size']}"
-    )
+    size_of_batches = summary.get("batch_size")
+    batches = "" if size_of_batches is None else f" in batches of {size_of_batches}"
+    run = "" if samples is None else f"; {format_count(samples, 'sample')}{batches}"
     step = "" if record.spelled_step is None else f", {record.spelled_step}"
     loss = "" if summary.get("loss") is None else f"; loss {format_number(summary['loss'], digits=4)}"
     text = (
         f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}{loss}"
     )
-    return Text(text, style="bold")
+    return shown(text, "bold")
 
 
 def notes(record: ft.CaptureRecord) -> Iterator[str]:
@@ -76,6 +74,11 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
         for entry in entries:
             places.setdefault(entry["reason"], []).append(entry["name"])
         yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
+
+
+def shown(text: str, style: str = "") -> Text:
+    """Return one line of text that may come from a file, a model or another package."""
+    return Text(to_printable(text), style=style)
 
 
 def format_count(number: int, noun: str) -> str:
@@ -131,9 +134,9 @@ def _modules(record: ft.CaptureRecord) -> list[_Column]:
     if record.input is not None:
         rows.append((Text("input", style="dim"), "", record.input))
     for module in sorted(record.modules, key=lambda module: module.order):
-        rows.append((Text(module.place), module.role, module))
+        rows.append((shown(module.place), module.role, module))
     for output in record.outputs:
-        rows.append((Text(place_name("output", 0, output.item), style="dim"), "", output))
+        rows.append((shown(place_name("output", 0, output.item), "dim"), "", output))
     shapes = [Text("×".join(map(str, entry.shape)) or "scalar") for _, _, entry in rows]
     return [
         _Column("module", [name for name, _, _ in rows]),
@@ -144,7 +147,7 @@ def _modules(record: ft.CaptureRecord) -> list[_Column]:
 
 
 def _blocks(record: ft.CaptureRecord) -> list[_Column]:
-    names = [Text(block.place) for block in record.blocks]
+    names = [shown(block.place) for block in record.blocks]
     return [_Column("block", names), *_numbers(record.blocks, record)]
 
 

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
-from fno_telemetry.findings import to_one_line
+from fno_telemetry.report import as_plain
+from fno_telemetry.wording import is_printable, to_one_line, to_printable
 
 _STDOUT, _STDERR = 1, 2  # descriptors
 _PIPED_WIDTH = 160  # columns for tables that go to a file or a pipe
@@ -22,7 +24,20 @@ class ReaderLeft(Exception):
     """Nobody reads our standard output any longer."""
 
 
-class _ResultConsole(Console):
+class _CleanConsole(Console):
+    """Sends nothing to the terminal that it would obey, wherever a text comes from."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or is_printable(segment.text):
+                yield segment
+            else:
+                # A text of several lines is no name; names are printable before they get here.
+                lines = map(to_printable, segment.text.split("\n"))
+                yield Segment("\n".join(lines), segment.style)
+
+
+class _ResultConsole(_CleanConsole):
     def on_broken_pipe(self) -> None:
         raise ReaderLeft
 
@@ -35,27 +50,27 @@ def stdout_console() -> Console:
 
 def stderr_console() -> Console:
     """A console for progress and notes."""
-    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+    return _CleanConsole(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def print_results(*results: RenderableType) -> None:
-    """Print results to stdout."""
+    """Print results to stdout; a string is one line."""
     console = stdout_console()
     for result in results:
-        console.print(result)
+        console.print(to_printable(result) if isinstance(result, str) else result)
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines for copying to stdout, each whole, however narrow the terminal."""
     console = stdout_console()
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(to_printable(line), soft_wrap=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one strict JSON document, in ASCII, which every terminal and pipe can take."""
+    """Print one strict JSON document, in ASCII, which every terminal and pipe can take; NaN is null."""
     try:
-        sys.stdout.write(json.dumps(document, allow_nan=False, indent=1) + "\n")
+        sys.stdout.write(json.dumps(as_plain(document), allow_nan=False, indent=1) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderLeft from None
@@ -65,7 +80,7 @@ def print_notes(lines: Iterable[str], style: str = "") -> None:
     """Print to stderr what a reader should know about the results, each line whole for copying."""
     console = stderr_console()
     for line in lines:
-        console.print(line, style=style, soft_wrap=True)
+        console.print(to_printable(line), style=style, soft_wrap=True)
 
 
 def print_error(message: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from fno_telemetry import findings, keys, quantities
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import CaptureRecord, Value
-from fno_telemetry.wording import format_number
+from fno_telemetry.wording import format_number, to_one_line
 
 MOST_CAUSES = 50
 """The list of findings is no longer than this; the first causes in a record explain most."""
@@ -57,9 +57,9 @@ def findings_list(record: CaptureRecord, most: int = MOST_CAUSES) -> str | None:
 def cause_lines(cause: findings.Cause, when: str = "") -> list[str]:
     """Return a list item for a cause, with its evidence, advice and consequences below it."""
     found = cause.finding
-    message = findings.to_one_line(found.message, findings.LONGEST_TEXT)
+    message = to_one_line(found.message, findings.LONGEST_TEXT)
     name = f"{escape(found.severity)}{when}: {escape(found.where)}"
-    advice = findings.to_one_line(found.advice, findings.LONGEST_TEXT)
+    advice = to_one_line(found.advice, findings.LONGEST_TEXT)
     below = (findings.describe_evidence(found), advice, cause.follows_from, cause.what_follows)
     return [
         f"- **{name}** {escape(f'{message} ({found.rule})')}",
@@ -69,7 +69,7 @@ def cause_lines(cause: findings.Cause, when: str = "") -> list[str]:
 
 def escape(text: object) -> str:
     """Return one line of Markdown that shows just this text: no character in it has a meaning of its own."""
-    return _MARKS.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))
+    return _MARKS.sub(lambda found: f"&#{ord(found[0])};", to_one_line(str(text)))
 
 
 def _summary_line(record: CaptureRecord) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fno_telemetry import files
 from fno_telemetry.errors import SinkUnavailable
+from fno_telemetry.wording import to_printable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -21,7 +22,7 @@ OWN_EVENTS = f"events.out.tfevents.*{SUFFIX}"
 
 def folder_name(experiment: str) -> str:
     """Return a folder name for the experiment; a name that had to change gets a short digest."""
-    safe = re.sub(r"[^\w.+=@-]+", "-", experiment).lstrip(".-")[:80]
+    safe = re.sub(r"[^\w.+=@-]+", "-", to_printable(experiment)).lstrip(".-")[:80]
     if safe and safe == experiment:
         return safe
     digest = hashlib.sha256(experiment.encode("utf-8", "surrogatepass")).hexdigest()[:6]

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fno_telemetry.findings import to_one_line
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import rows
 from fno_telemetry.sinks.wandb.feed import Feed
 from fno_telemetry.sinks.wandb.starting import LONGEST_REASON
+from fno_telemetry.wording import to_one_line
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run

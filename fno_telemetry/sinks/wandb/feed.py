@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fno_telemetry import files, report
-from fno_telemetry.findings import STATISTIC, count_causes_by_key, to_one_line
+from fno_telemetry.findings import STATISTIC, count_causes_by_key
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import findings_table, rows
@@ -17,6 +17,7 @@ from fno_telemetry.sinks.wandb.layers_table import LayersTable
 from fno_telemetry.sinks.wandb.rows import DEPTH, STEP
 from fno_telemetry.sinks.wandb.starting import LONGEST_REASON, stage_in
 from fno_telemetry.sinks.wandb.tables import MOST_ROWS, Table
+from fno_telemetry.wording import to_one_line
 
 if TYPE_CHECKING:
     from wandb import Table as LoggedTable

@@ -7,6 +7,7 @@ from typing import Any
 from fno_telemetry import findings
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.wandb.tables import Table
+from fno_telemetry.wording import to_one_line
 
 TABLE = "findings/table"
 """The key of the table, in the section of the counts."""
@@ -64,12 +65,12 @@ def alert(record: CaptureRecord) -> Alert | None:
     worst = severe[0]
     when = "" if record.spelled_step is None else f" at {record.spelled_step}"
     lines = [
-        findings.to_one_line(f"{each.severity}: {each.where}: {each.message}", _LONGEST_LINE)
+        to_one_line(f"{each.severity}: {each.where}: {each.message}", _LONGEST_LINE)
         for each in severe[:MOST_TOLD]
     ]
     if len(severe) > MOST_TOLD:
         lines.append(f"and {len(severe) - MOST_TOLD} more")
-    title = findings.to_one_line(f"{worst.severity}{when}: {worst.rule}", _LONGEST_TITLE)
+    title = to_one_line(f"{worst.severity}{when}: {worst.rule}", _LONGEST_TITLE)
     return Alert(title, "\n".join(lines), _LEVELS[worst.severity])
 
 
@@ -77,5 +78,5 @@ def _row(record: CaptureRecord, found: findings.Finding, cause: str | None) -> l
     step = record.step if found.step is None else found.step
     evidence = findings.describe_evidence(found)
     texts = (found.severity, found.rule, found.layer, found.message, evidence, found.advice, cause)
-    shown = [None if text is None else findings.to_one_line(text, findings.LONGEST_TEXT) for text in texts]
+    shown = [None if text is None else to_one_line(text, findings.LONGEST_TEXT) for text in texts]
     return [step, *shown]

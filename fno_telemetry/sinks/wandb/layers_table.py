@@ -3,11 +3,12 @@
 from collections import deque
 from typing import Any
 
-from fno_telemetry import findings, keys
+from fno_telemetry import keys
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import Layer, list_layers, sort_quantities
 from fno_telemetry.sinks.wandb.tables import MOST_ROWS, Table
+from fno_telemetry.wording import to_one_line
 
 TABLE = "layers/table"
 """The key of the table."""
@@ -47,4 +48,4 @@ def _row(step: int | None, layer: Layer, statistics: tuple[str, ...]) -> list[An
     shape = None if layer.shape is None else "x".join(map(str, layer.shape))
     values = [layer.stats.get(name) for name in statistics]
     shown = [value if keys.is_defined(value) else None for value in values]
-    return [step, findings.to_one_line(layer.name), layer.role, shape, *shown]
+    return [step, to_one_line(layer.name), layer.role, shape, *shown]

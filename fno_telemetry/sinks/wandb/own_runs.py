@@ -152,7 +152,7 @@ def _label(record: CaptureRecord) -> str:
     """Return what distinguishes this record within the experiment: its step, or its checkpoint."""
     if record.spelled_step is not None:
         return record.spelled_step
-    checkpoint = record.provenance.get("checkpoint") or {}
+    checkpoint = record.facts_about("checkpoint")
     if checkpoint.get("name"):
         return str(checkpoint["name"])
     return str(checkpoint.get("sha256") or record.summary.get("weights") or "untrained")[:24]

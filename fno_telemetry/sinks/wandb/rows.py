@@ -24,6 +24,7 @@ from fno_telemetry import findings, keys, report
 from fno_telemetry.quantities import look_up
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram, LogHistogram, TensorRecord, Value
 from fno_telemetry.sinks.overview import Detail, at_detail, loss_by_key
+from fno_telemetry.wording import to_printable
 
 STEP = "checkpoint_step"
 """The x-axis of all curves; W&B's own step only counts rows."""
@@ -126,7 +127,17 @@ def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
     if of_experiment:
         summary = {key: value for key, value in summary.items() if key != STEP}
         provenance = {key: value for key, value in provenance.items() if key not in _NOT_OF_THE_EXPERIMENT}
-    return {**summary, "provenance": provenance}
+    shown: dict[str, Any] = _as_shown({**summary, "provenance": provenance})
+    return shown
+
+
+def _as_shown(value: Any) -> Any:
+    """Return plain values with all texts printable: a record may come from a report of somebody else."""
+    if isinstance(value, dict):
+        return {to_printable(key): _as_shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_shown(item) for item in value]
+    return to_printable(value) if isinstance(value, str) else value
 
 
 def as_bins(found: Histogram | LogHistogram) -> Bins | None:

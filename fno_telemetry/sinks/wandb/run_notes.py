@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from fno_telemetry import files, report
 from fno_telemetry.errors import ReportError
+from fno_telemetry.wording import is_printable
 
 SCHEMA = "fno-telemetry-wandb-run/1"
 
@@ -142,7 +143,7 @@ def _run(folder: Path, document: Mapping[str, Any]) -> KnownRun | None:
     names = {field.name for field in fields(KnownRun)} - {"folder"}
     values = {name: value for name, value in document.items() if name in names and value is not None}
     # These go to a terminal, and the folder may come from somebody else.
-    usable = all(isinstance(value, str) and value.isprintable() for value in values.values())
+    usable = all(isinstance(value, str) and is_printable(value) for value in values.values())
     if not usable or "id" not in values or values.get("mode") not in get_args(RunMode):
         return None
     return KnownRun(folder, **values)

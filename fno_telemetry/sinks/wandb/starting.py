@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
-from fno_telemetry.findings import to_one_line
 from fno_telemetry.sinks.overview import Detail
+from fno_telemetry.wording import to_one_line
 
 if TYPE_CHECKING:
     from wandb import Settings
@@ -219,8 +219,8 @@ def _init(
             project=plan.project,
             dir=plan.folder.absolute(),
             id=run_id,
-            name=name[:_LONGEST_NAME],
-            group=plan.group[:_LONGEST_NAME],
+            name=to_one_line(name, _LONGEST_NAME),
+            group=to_one_line(plan.group, _LONGEST_NAME),
             job_type="fno-telemetry",
             config=config,
             resume="allow",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
 from fno_telemetry.errors import MissingExtra, OptionError, ReportError, SinkUnavailable
-from fno_telemetry.findings import STATISTIC, to_one_line
+from fno_telemetry.findings import STATISTIC
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import FIRST, Detail, rank_among_first
 from fno_telemetry.sinks.wandb import rows, run_notes
@@ -19,6 +19,7 @@ from fno_telemetry.sinks.wandb.starting import (
     why_unreachable,
     without_error_reports,
 )
+from fno_telemetry.wording import to_one_line
 
 NAME = "fno-telemetry"
 

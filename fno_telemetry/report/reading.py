@@ -1,16 +1,15 @@
-"""The report file: a record as strict JSON and back, written whole or not at all."""
+"""A report file read back: the record that it was written from, or one line that says what is wrong."""
 
 import dataclasses
 import json
 import math
 import re
 from collections.abc import Mapping
-from importlib import resources
-from pathlib import Path, PurePath
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, TypeVar
 
 from fno_telemetry.errors import OptionError, ReportError
-from fno_telemetry.files import whole_file
+from fno_telemetry.files import read_text
 from fno_telemetry.findings import Finding
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import (
@@ -27,20 +26,18 @@ from fno_telemetry.records import (
     TensorRecord,
     freeze_mapping,
 )
+from fno_telemetry.report.consistency import check_consistency
+from fno_telemetry.report.schema import Misfit, check_document
 
-_SCHEMA_NAME = re.compile(r"fno-telemetry/(\d+)")
+_Part = TypeVar("_Part", Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
+
+_SCHEMA_NAME = re.compile(r"fno-telemetry/([0-9]{1,9})")
 _REQUIRED = ("schema", "summary", "layers", "modules", "blocks")
-
-
-def as_document(record: CaptureRecord) -> dict[str, Any]:
-    """Return the record as plain lists, dicts, strings and finite numbers, ready for any JSON writer."""
-    document = {"schema": f"fno-telemetry/{record.schema}"}
-    for field in dataclasses.fields(record):
-        # Findings are there when somebody looked for them, quantities when packages bring their own.
-        left_out = {"schema": True, "findings": record.findings is None, "quantities": not record.quantities}
-        if not left_out.get(field.name):
-            document[field.name] = _plain(getattr(record, field.name))
-    return document
+_MOST_BYTES = 2**27  # a report of 15,000 module calls
+# About what json.loads makes of a character: a file of brackets alone takes 30 times its size in memory.
+_BYTES_PER_CHARACTER = {"{": 240, "[": 90, ",": 40, '"': 25}
+_MOST_MEMORY = 2**28  # of a report with long numbers, as ours are, twice the size of the largest file
+_MOST_DIGITS = 30  # of a whole number; products of several are still numbers that float64 has
 
 
 def as_record(document: Mapping[str, Any]) -> CaptureRecord:
@@ -53,7 +50,8 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
     if missing:
         raise ReportError(f"not a whole report: it has no {', '.join(missing)}")
     try:
-        return CaptureRecord(
+        check_document(document)
+        record = CaptureRecord(
             schema=number,
             summary=freeze_mapping(document["summary"]),
             layers=FrozenMapping({name: tuple(values) for name, values in document["layers"].items()}),
@@ -71,25 +69,10 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             findings=_optional(_findings, document.get("findings")),
             provenance=freeze_mapping(document.get("provenance", {})),
         )
-    except OptionError as error:
+        check_consistency(record)
+    except (Misfit, OptionError) as error:
         raise ReportError(f"not a report of schema {number}: {error}") from error
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise ReportError(f"not a report of schema {number}: {type(error).__name__}: {error}") from error
-
-
-def dumps(document: Mapping[str, Any]) -> str:
-    """Return strict JSON: UTF-8 text, no NaN or Infinity (ReportError if one got this far)."""
-    try:
-        return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1) + "\n"
-    except ValueError as error:
-        raise ReportError(f"the report holds a number that JSON does not have: {error}") from error
-
-
-def write(record: CaptureRecord, path: str | Path) -> None:
-    """Write the report to `path`, whole or not at all; the folder is made if it is missing."""
-    with whole_file(path) as part:
-        # Lone surrogates (from file names that are not UTF-8) become \udcXX, which is how JSON writes them.
-        part.write_bytes(dumps(as_document(record)).encode("utf-8", "backslashreplace"))
+    return record
 
 
 def load_report(path: str | Path) -> CaptureRecord:
@@ -99,15 +82,14 @@ def load_report(path: str | Path) -> CaptureRecord:
 
 def read_document(path: str | Path) -> dict[str, Any]:
     """Read the JSON object in `path`, refusing what strict JSON does not allow."""
+    hint = "; `fno-telemetry capture` writes reports"
+    text = read_text(path, ReportError, "the file of one report", _MOST_BYTES, hint=hint)
+    if sum(size * text.count(letter) for letter, size in _BYTES_PER_CHARACTER.items()) > _MOST_MEMORY:
+        raise ReportError(f"{path}: too many lists, objects and values for a report")
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        document = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-    except FileNotFoundError:
-        raise ReportError(f"{path}: no such file; `fno-telemetry capture` writes reports") from None
-    except IsADirectoryError:
-        raise ReportError(f"{path}: a folder; expected the file of one report in it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"{path}: cannot be read: {error}") from error
+        document = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_int
+        )
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{path}: not JSON: {error}") from error
     if not isinstance(document, dict):
@@ -123,49 +105,9 @@ def as_record_from(path: str | Path, document: Mapping[str, Any]) -> CaptureReco
         raise ReportError(f"{path}: {error}") from error
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema that every report satisfies."""
-    text = resources.files("fno_telemetry").joinpath("report.schema.json").read_text(encoding="utf-8")
-    return cast(dict[str, Any], json.loads(text))
-
-
-def series_report_name(name: str, label: str) -> str:
-    """Return the name of one report of several: `activation_report.json`, `activation_report.step1000.json`.
-
-    The label comes before the ending, so that the reports of a series are listed together.
-    """
-    path = PurePath(name)
-    return f"{path.stem}.{label}{path.suffix}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, ModuleRecord):
-        entry = {
-            "name": value.name,
-            "call": value.call,
-            "item": value.item,
-            "order": value.order,
-            "parent": value.parent,
-            "class": value.class_name,
-            "role": value.role,
-        }
-        rest = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(TensorRecord)}
-        return entry | rest | {"mode_energy": _plain(value.mode_energy)}
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise ReportError(f"a report cannot hold a {type(value).__name__}")
-
-
 def _schema_number(document: Mapping[str, Any]) -> int:
-    match = _SCHEMA_NAME.fullmatch(str(document.get("schema")))
+    name = document.get("schema")
+    match = _SCHEMA_NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         raise ReportError('not an fno-telemetry report: its "schema" is not fno-telemetry/N')
     number = int(match[1])
@@ -180,11 +122,17 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not strict JSON")
 
 
-def _finite(digits: str) -> float:
+def _parse_float(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError(f"{digits} is beyond float64")
+        raise ValueError(f"{digits[:_MOST_DIGITS]} is beyond float64")
     return number
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a whole number has {len(digits)} digits; expected {_MOST_DIGITS} at most")
+    return int(digits)
 
 
 def _optional(read: Any, entry: Any) -> Any:
@@ -205,10 +153,10 @@ def _tensor_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
         "values_of": entry["values_of"],
         "stats": FrozenMapping(entry["stats"]),
         "reasons": FrozenMapping(entry.get("reasons", {})),
-        "histogram": _optional(lambda e: Histogram(**_tuples(e)), entry.get("histogram")),
-        "log_histogram": _optional(lambda e: LogHistogram(**_tuples(e)), entry.get("log_histogram")),
-        "spectrum": _optional(lambda e: Spectrum(**_tuples(e)), entry.get("spectrum")),
-        "sketch": _optional(lambda e: SketchNote(**e), entry.get("sketch")),
+        "histogram": _part(Histogram, entry.get("histogram")),
+        "log_histogram": _part(LogHistogram, entry.get("log_histogram")),
+        "spectrum": _part(Spectrum, entry.get("spectrum")),
+        "sketch": _part(SketchNote, entry.get("sketch")),
     }
 
 
@@ -218,7 +166,7 @@ def _tensor(entry: Mapping[str, Any]) -> TensorRecord:
 
 def _module(entry: Mapping[str, Any]) -> ModuleRecord:
     own = {key: entry[key] for key in ("name", "call", "order", "parent", "role")}
-    energy = _optional(lambda e: ModeEnergy(**_tuples(e)), entry.get("mode_energy"))
+    energy = _part(ModeEnergy, entry.get("mode_energy"))
     return ModuleRecord(**_tensor_fields(entry), **own, class_name=entry["class"], mode_energy=energy)
 
 
@@ -241,9 +189,15 @@ def _findings(entries: list[Mapping[str, Any]]) -> tuple[Finding, ...]:
     )
 
 
-def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return numbers, lists and lists of lists with tuples for lists; quicker than `freeze` for so many."""
-    return {key: _tupled(value) if isinstance(value, list) else value for key, value in entry.items()}
+def _part(kind: type[_Part], entry: Mapping[str, Any] | None) -> _Part | None:
+    """Return a dataclass of numbers and lists, with tuples for lists; quicker than `freeze` for so many."""
+    if entry is None:
+        return None
+    found = {field.name: entry[field.name] for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {
+        name: _tupled(value) if isinstance(value, list) else value for name, value in found.items()
+    }
+    return kind(**values)
 
 
 def _tupled(value: list[Any]) -> tuple[Any, ...]:

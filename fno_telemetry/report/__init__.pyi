@@ -1,0 +1,12 @@
+"""The public names of this package; see `fno_telemetry/__init__.pyi`."""
+
+from .documents import as_document as as_document
+from .documents import as_plain as as_plain
+from .documents import dumps as dumps
+from .documents import series_report_name as series_report_name
+from .documents import write as write
+from .reading import as_record as as_record
+from .reading import as_record_from as as_record_from
+from .reading import load_report as load_report
+from .reading import read_document as read_document
+from .schema import json_schema as json_schema

@@ -1,0 +1,61 @@
+"""What in a record has to fit together, beyond what a schema can say."""
+
+import operator
+from collections import Counter
+from collections.abc import Sequence
+
+from fno_telemetry.errors import ReportError
+from fno_telemetry.quantities import look_up
+from fno_telemetry.records import (
+    CaptureRecord,
+    Histogram,
+    LogHistogram,
+    ModuleRecord,
+    TensorRecord,
+    place_name,
+)
+
+
+def check_consistency(record: CaptureRecord) -> None:
+    """Raise ReportError where sizes do not fit together, or one place has two entries."""
+    sides = [side for side in (record.input, record.output) if side is not None]
+    tensors: list[TensorRecord] = [*sides, *record.outputs, *record.modules]
+    for tensor in tensors:
+        if (part := _find_misfit(tensor)) is not None:
+            name = tensor.place if isinstance(tensor, ModuleRecord) else "an input or output"
+            raise ReportError(f"sizes in {part} of {name} do not fit together")
+    for kind, places in (
+        ("modules", Counter((module.name, module.call, module.item) for module in record.modules)),
+        ("blocks", Counter((block.name, block.call, None) for block in record.blocks)),
+    ):
+        for place, count in places.items():
+            if count > 1:
+                raise ReportError(f"{kind} has {place_name(*place)} {count} times")
+    # Of a name that no view can show, this raises OptionError.
+    stats = [entry.stats for entry in tensors] + [block.stats for block in record.blocks]
+    look_up((name for each in stats for name in each), record.quantities)
+
+
+def _find_misfit(tensor: TensorRecord) -> str | None:
+    """Return the part of the record of a tensor in which sizes do not fit together; None if all do."""
+    if any(axis >= len(tensor.shape) for axis in tensor.spatial_axes):
+        return "spatial_axes"
+    for name in ("histogram", "log_histogram"):
+        bins: Histogram | LogHistogram | None = getattr(tensor, name)
+        if bins is not None and not _are_bins(bins.edges, bins.counts):
+            return name
+    spectrum = tensor.spectrum
+    if spectrum is not None and not (
+        len(spectrum.axis_bands) == len(spectrum.sizes)
+        and _are_bins(spectrum.band_edges, spectrum.bands)
+        and all(_are_bins(spectrum.axis_band_edges, bands) for bands in spectrum.axis_bands)
+    ):
+        return "spectrum"
+    energy = tensor.mode_energy if isinstance(tensor, ModuleRecord) else None
+    if energy is not None and energy.sizes != tuple(map(len, energy.axis_shares)):
+        return "mode_energy"
+    return None
+
+
+def _are_bins(edges: Sequence[float], values: Sequence[float]) -> bool:
+    return len(edges) == len(values) + 1 and all(map(operator.le, edges, edges[1:]))
