@@ -488,7 +488,7 @@ def zipped(*names: str) -> bytes:
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("w.pt.gz", gzip.compress(b"weights"), "gunzip"),
+        ("w.pt.gz", gzip.compress(b"weights", mtime=0), "gunzip"),
         ("w.bz2", bz2.compress(b"weights"), "bunzip2"),
         ("w.zst", b"\x28\xb5\x2f\xfd" + bytes(20), "unzstd"),
         ("w.h5", b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5"),
