@@ -25,7 +25,16 @@ TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sour
 TESTERS = ("testing",)
 LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
 # The same for the command:
-COMMAND_LAYERS = ("invocation", "options", "failures", "reports_in", "showing", "capturing", "sink_choice")
+COMMAND_LAYERS = (
+    "interrupts",
+    "invocation",
+    "options",
+    "failures",
+    "reports_in",
+    "showing",
+    "capturing",
+    "sink_choice",
+)
 COMMAND_LAYERS += ("replaying", "commands", "app", "__main__")
 # What the command, and any other program, may import; the names of a package are those in its `__all__`.
 PUBLIC = {
