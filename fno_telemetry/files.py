@@ -153,6 +153,14 @@ def _lock(descriptor: int) -> bool | None:
     return True
 
 
+def wait_for_lock(path: Path, seconds: float) -> Lock | None:
+    """Lock the file, made if it is missing; None when others hold it all that time. OSError as `try_lock`."""
+    deadline = time.monotonic() + seconds
+    while (lock := try_lock(path)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return lock
+
+
 @contextlib.contextmanager
 def locked(path: Path, seconds: float) -> Iterator[bool]:
     """Hold a lock on the file within the block; it is made before and removed after.
@@ -160,9 +168,7 @@ def locked(path: Path, seconds: float) -> Iterator[bool]:
     Waits at most so many seconds for others, and yields whether it is held. OSError when the file cannot be
     made.
     """
-    deadline = time.monotonic() + seconds
-    while (lock := try_lock(path)) is None and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+    lock = wait_for_lock(path, seconds)
     try:
         yield lock is not None
     finally:

@@ -52,9 +52,12 @@ def test_what_killed_captures_left_is_removed_by_the_next_one(run, folder):
         ".fno-telemetry.lock",
     ):
         Path("out", left).write_text('["activation_report.json"]')
+    for left in ("wandb/run-1/fno-telemetry/.run.json.01234567.part", "tensorboard/demo/.fno-telemetry.lock"):
+        Path("out", left).parent.mkdir(parents=True)
+        Path("out", left).touch()
     running = files.try_lock(Path("out/.other.json.01234567.part"))
     assert run(*LINE).code == 0
-    assert names("out") == [running.path.name, "activation_report.json", "activation_report.log"]
+    assert list(Path("out").rglob(".*")) == [running.path]
     running.remove()
 
 

@@ -57,7 +57,7 @@ def _claim(folder: Path, names: Sequence[str], force: bool) -> files.Lock | None
                 f"{folder / busy[0]}: another capture is writing it at this moment; choose another "
                 "--output-json-name, or wait until that one has ended"
             )
-        files.remove_leftovers(folder)
+        _remove_what_was_left(folder)
         claim = files.try_lock(folder / _CLAIM.format(secrets.token_hex(4)), new=True)
         if claim is not None:
             try:
@@ -72,12 +72,27 @@ def _names_taken(folder: Path) -> set[str]:
     """Return the reports that running captures write; the claims of killed ones are removed."""
     taken: set[str] = set()
     for path in folder.glob(_CLAIM.format("*")):
-        lock = files.try_lock(path)
-        if lock is None:
+        if not _remove_if_free(path):
             with contextlib.suppress(OSError, ValueError):
                 taken.update(json.loads(path.read_text()))
-        elif lock.is_sure:
-            lock.remove()
-        else:
-            lock.end()
     return taken
+
+
+def _remove_what_was_left(folder: Path) -> None:
+    """Remove what killed captures left half-written, in the folders of dashboards too, and their locks."""
+    for place in (folder, *folder.glob("wandb/*/fno-telemetry")):
+        files.remove_leftovers(place)
+    for pattern in ("wandb", "tensorboard/*", "tensorboard/*/*"):
+        for path in folder.glob(f"{pattern}/.fno-telemetry*.lock"):
+            _remove_if_free(path)
+
+
+def _remove_if_free(path: Path) -> bool:
+    """Remove a lock that ended with its process; return whether nobody holds it."""
+    lock = files.try_lock(path)
+    if lock is None:
+        return False
+    if lock.is_sure:
+        lock.remove()
+    lock.end()
+    return True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fno_telemetry import files
 from fno_telemetry.errors import SinkUnavailable
+from fno_telemetry.sinks.tensorboard.event_files import silence_writer_thread
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -110,7 +111,9 @@ class OwnRun:
         self.is_visible = not hidden
         folder = self.folder if self._part is None else self._part.path.parent
         # A longer queue than the default 10: every add would wait for the thread that writes.
-        return self._make(log_dir=str(folder), max_queue=1000, filename_suffix=SUFFIX)
+        writer = self._make(log_dir=str(folder), max_queue=1000, filename_suffix=SUFFIX)
+        silence_writer_thread(writer)
+        return writer
 
     def _shown_events(self) -> set[tuple[str, int]]:
         """Return the name and inode of each of our event files in the folder."""

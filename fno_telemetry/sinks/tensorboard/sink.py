@@ -13,6 +13,7 @@ from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
 from fno_telemetry.sinks.earlier_reports import EarlierReports, ReportOnDisk
+from fno_telemetry.sinks.options import check_path
 from fno_telemetry.sinks.overview import DETAILS, Detail, at_detail
 from fno_telemetry.sinks.tensorboard import overview_text
 from fno_telemetry.sinks.tensorboard.event_files import TEXT_TAG, as_unavailable, read_numbers
@@ -89,7 +90,7 @@ class TensorBoard:
         self.detail: Detail = detail
         self._callers = writer
         self._callers_steps = None if writer is None else CallersSteps("TensorBoard", drawn_at=0)
-        self._log_dir = None if log_dir is None else Path(log_dir)
+        self._log_dir = None if log_dir is None else check_path("log_dir", log_dir)
         self._layout = layout
         self._context: RunContext | None = None
         self._earlier: EarlierReports | None = None

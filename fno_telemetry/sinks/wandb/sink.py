@@ -86,8 +86,8 @@ class WandbRun:
         if detail not in DETAILS:
             raise OptionError(f"`detail` {detail!r}: expected {' or '.join(DETAILS)}")
         for option, seconds in (("init_timeout", init_timeout), ("finish_timeout", finish_timeout)):
-            if not seconds > 0:
-                raise OptionError(f"`{option}` {seconds}: a number of seconds above 0 was expected")
+            if not isinstance(seconds, int | float) or not seconds > 0:
+                raise OptionError(f"`{option}` {seconds!r}: a number of seconds above 0 was expected")
         self._project = check_name("project", project)
         self._entity = None if entity is None else check_name("entity", entity)
         self._group = None if group is None else check_name("group", group)
