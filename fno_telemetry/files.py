@@ -226,6 +226,15 @@ def _part_name(target: Path) -> str:
     return f".{target.absolute().name}.{secrets.token_hex(4)}.part"
 
 
+def why_not_utf8(path: str | Path) -> str | None:
+    """Return that the name is not UTF-8, which programs in other languages need; None when it is."""
+    try:
+        str(Path(path).absolute()).encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; choose another folder"
+    return None
+
+
 def why_unwritable(folder: str | Path) -> str | None:
     """Return why no file can be made in `folder`, which need not exist yet; None when it seems possible.
 

@@ -47,7 +47,8 @@ class OwnRun:
         self._make = make_writer
         self.folder, self.shown, self._hidden_in = folder, shown, hidden_in
         replaces = any(folder.glob(OWN_EVENTS))
-        reason = files.why_unwritable(folder) or (files.why_unwritable(hidden_in) if replaces else None)
+        reason = files.why_not_utf8(folder) or files.why_unwritable(folder)
+        reason = reason or (files.why_unwritable(hidden_in) if replaces else None)
         if reason:
             raise SinkUnavailable(f"TensorBoard cannot write to {folder}: {reason}")
         self._part: files.Lock | None = None

@@ -105,7 +105,7 @@ class WandbRun:
             self._callers.open(redacted)
             return
         require_wandb()
-        reason = files.why_unwritable(run.folder / "wandb")
+        reason = files.why_unwritable(run.folder / "wandb") or files.why_not_utf8(run.folder)
         if reason:
             raise SinkUnavailable(f"W&B cannot write to {run.folder / 'wandb'}: {reason}")
         folder = run.folder.resolve()

@@ -413,3 +413,8 @@ def test_a_disk_without_room_is_one_error_and_no_other_thread_prints(run, record
             sink.close(ok=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_the_capture(tmp_path):
+    with pytest.raises(SinkUnavailable, match="its name is not UTF-8; choose another folder"):
+        TensorBoard().open(RunContext(tmp_path / "out\udcff"))

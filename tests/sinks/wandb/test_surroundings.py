@@ -107,3 +107,8 @@ def test_a_disk_without_room_for_the_log_is_a_failure(alone, record, examples, m
         write_records(WandbRun(mode="offline"), RunContext(alone), record, examples.at_step(record, 2000))
     [run] = runs_in(alone)
     assert run.problem == own_runs.CUT_OFF
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_the_capture(alone):
+    with pytest.raises(SinkUnavailable, match="its name is not UTF-8; choose another folder"):
+        opened(alone / "out\udcff", mode="offline")
