@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fno_telemetry.comparison.changes import Scales
 from fno_telemetry.diagnosis.contract import Evidence
 from fno_telemetry.diagnosis.places import (
     Place,
@@ -33,7 +34,8 @@ class GrowthLimits:
     """The factors at or above which values grow too much; with `shrinking`, at or below which they shrink.
 
     Without a baseline, a layer whose rms is below (with `shrinking`, above) `ordinary` is never reported:
-    after a normalisation layer, values are near 1, whatever the scale of its input.
+    after a normalisation layer, values are near 1, whatever the scale of its input. With a baseline, growth
+    counts beyond `of_scales` times the largest rms of its layers and of its input.
     """
 
     of_siblings: float
@@ -43,6 +45,7 @@ class GrowthLimits:
     of_baseline: float
     gain_of_baseline: float
     ordinary: float
+    of_scales: float = 1.0
     shrinking: bool = False
 
     def reached(self, factor: float, limit: float) -> bool:
@@ -67,6 +70,7 @@ def _in_blocks(
     record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits
 ) -> Iterator[Growth]:
     gains, sizes = _gains(record), dict(_sizes(record))
+    scales = None if baseline is None else Scales.of(baseline)
     values = [gain for _, gain in gains]
     for index, (place, gain) in enumerate(gains):
         usual = median_of_others(values, index)
@@ -75,7 +79,8 @@ def _in_blocks(
         extreme = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(place.name))
         if before:
             # If the baseline contains the block, only a change counts.
-            counts = limits.reached(gain / before, limits.gain_of_baseline)
+            grew = limits.reached(gain / before, limits.gain_of_baseline)
+            counts = grew and _leaves_scales(sizes.get(place.name), scales, limits)
         else:
             counts = extreme and (usual is None or limits.reached(gain / usual, limits.of_siblings))
         if counts:
@@ -106,13 +111,15 @@ def _in_layers(
     record: CaptureRecord, baseline: CaptureRecord | None, limits: GrowthLimits
 ) -> Iterator[Growth]:
     known = dict(_sizes(baseline)) if baseline is not None else {}
+    scales = None if baseline is None else Scales.of(baseline)
     sizes = [(place, rms) for place, rms in select_defined(module_places(record), "rms") if rms > 0]
     for (place, rms), usual in zip(sizes, medians_before([rms for _, rms in sizes]), strict=True):
         before = known.get(place.name)
         evidence = {"rms": rms, "median_before": usual, "of_the_baseline": before}
         message = f"has rms {format_number(rms)}; "
         if before:
-            if limits.reached(rms / before, limits.of_baseline):
+            changed = limits.reached(rms / before, limits.of_baseline)
+            if changed and _leaves_scales(rms, scales, limits):
                 message += f"in the baseline it is {format_number(before)} "
                 message += f"(ratio: {format_number(rms / before)})"
                 yield Growth(place, message, evidence)
@@ -120,6 +127,11 @@ def _in_layers(
             message += f"the median rms of the layers before it is {format_number(usual)} "
             message += f"(ratio: {format_number(rms / usual)})"
             yield Growth(place, message, evidence)
+
+
+def _leaves_scales(rms: float | None, scales: Scales | None, limits: GrowthLimits) -> bool:
+    """Whether values grow beyond all that the baseline had; what starts small by design grows by learning."""
+    return limits.shrinking or rms is None or scales is None or rms > limits.of_scales * scales.largest
 
 
 def _is_own(place: Place[ModuleRecord], rms: float, limits: GrowthLimits) -> bool:

@@ -25,6 +25,7 @@ def exploding_activations(
     over_depth: float = 1000,
     of_baseline: float = 10,
     gain_of_baseline: float = 4,
+    of_scales: float = 3,
     ordinary: float = 10,
     of_input: float = 1e4,
     large: float = 1000,
@@ -34,7 +35,9 @@ def exploding_activations(
     Formula: the gain of a block is rms(y) / rms(x), where x is its input and y its output. If the baseline
         contains the block or layer, one of
         (1) the gain of the block >= `gain_of_baseline` (4) times its value in the baseline;
-        (2) the rms of the layer >= `of_baseline` (10) times its value in the baseline.
+        (2) the rms of the layer >= `of_baseline` (10) times its value in the baseline;
+        and in both the rms is larger than `of_scales` (3) times that of every layer of the baseline, and of
+        its input: what starts small grows by learning.
         Otherwise, if the rms of the output (in (4): of the last block) is >= `ordinary` (10), one of
         (3) the gain of the block >= `least_gain` (10), and >= `of_siblings` (5) times the median of the other
             blocks;
@@ -49,7 +52,8 @@ def exploding_activations(
         networks, gains were 0.5 to 3 and at most 3.6 times the median gain, and the rms of a layer was at
         most 27 times the median rms of its network. `of_baseline` is 10 and `gain_of_baseline` is 4: during
         healthy training, no rms of a layer grew by more than a factor of 5.3 (26 when the baseline is the
-        untrained network), and no gain by more than a factor of 1.9. `ordinary` is 10: after a normalisation
+        untrained network), and no gain by more than a factor of 1.9. `of_scales` is 3: layers of briefly
+        trained networks reached 2.5 times the largest rms of the untrained network. `ordinary` is 10: after a normalisation
         layer, values are near 1, whatever the scale of its input. `of_input` is 10000 and `large` is 1000:
         targets are rarely that far from the input.
     False alarm when: the scale of the input is very different from that of the training data, or the targets
@@ -63,6 +67,7 @@ def exploding_activations(
         of_baseline=of_baseline,
         gain_of_baseline=gain_of_baseline,
         ordinary=ordinary,
+        of_scales=of_scales,
     )
     excess = _find_excess(record, baseline, of_input, large, of_baseline)
     for growth in list(find_growth(record, baseline, limits)) or ([] if excess is None else [excess]):

@@ -20,6 +20,7 @@ def local_branch_dead(
     baseline: CaptureRecord | None = None,
     near_zero: float = 1e-8,
     of_baseline: float = 6,
+    minor: float = 0.1,
 ) -> Iterator[Symptom]:
     """The local branch adds (almost) nothing to the spectral one, or far less than in the baseline.
 
@@ -29,17 +30,20 @@ def local_branch_dead(
         (1) 1 - spectral_share = (energy of the local branch) / (energy of both branches) <= `near_zero`
             (1e-8);
         (2) if the baseline contains the block: spectral_local_ratio = (rms of the spectral branch) / (rms of
-            the local branch) >= `of_baseline` (6) times its value in the baseline.
+            the local branch) >= `of_baseline` (6) times its value in the baseline, and 1 - spectral_share <=
+            `minor` (0.1).
     Default: `near_zero` is 1e-8, which is a ratio of 1e-4 between the rms of the local and of the spectral
         branch; see spectral_branch_dead. `of_baseline` is 6: during healthy training, spectral_local_ratio
-        grew by at most a factor of 3.7, when the baseline is the untrained network.
+        grew by at most a factor of 3.7, when the baseline is the untrained network; more, where spectral
+        weights start very small, and then the local branch keeps more than a `minor` part, 0.1.
     False alarm when: the branch starts at zero on purpose and has not been trained yet.
     """
     for place, share in select_defined(block_places(record), "spectral_share"):
         ratio = place.value("spectral_local_ratio")
         known = find_counterpart(place, baseline, block_places)
         before = known.value("spectral_local_ratio") if known is not None else None
-        fell = ratio is not None and bool(before) and ratio >= of_baseline * (before or 0.0)
+        grew = ratio is not None and bool(before) and ratio >= of_baseline * (before or 0.0)
+        fell = grew and 1 - share <= minor
         if 1 - share <= near_zero or fell:
             energy = "the energy of the branch, divided by that of both branches, is "
             energy += format_number(1 - share)

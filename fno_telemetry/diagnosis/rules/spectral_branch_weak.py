@@ -20,18 +20,20 @@ def spectral_branch_weak(
     baseline: CaptureRecord | None = None,
     of_siblings: float = 0.1,
     of_baseline: float = 0.25,
+    most: float = 1.0,
     dead: float = 1e-4,
 ) -> Iterator[Symptom]:
     """The spectral branch of a block is far weaker than in the other blocks, or than in the baseline.
 
-    Formula: let r be spectral_local_ratio = (rms of the spectral branch) / (rms of the local branch). r >
-        `dead` (1e-4), and one of
+    Formula: let r be spectral_local_ratio = (rms of the spectral branch) / (rms of the local branch).
+        `dead` (1e-4) < r <= `most` (1), and one of
         (1) if the baseline contains the block: r <= `of_baseline` (0.25) times its value in the baseline;
         (2) otherwise: r <= `of_siblings` (0.1) times the median of the other blocks.
         A block with r <= `dead` is reported by spectral_branch_dead.
     Default: `of_siblings` is 0.1: in healthy networks of six families, the lowest r was 0.3 times the median
         r. `of_baseline` is 0.25: during healthy training, no r fell below 0.29 times its earlier value.
-        `dead` is 1e-4, the limit of spectral_branch_dead. There is no absolute limit, because r starts at
+        `dead` is 1e-4, the limit of spectral_branch_dead. `most` is 1: above it, the branch is the stronger
+        one. There is no absolute limit, because r starts at
         0.001 to 3, depending on the library.
     False alarm when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
@@ -42,10 +44,10 @@ def spectral_branch_weak(
         known = find_counterpart(place, baseline, block_places)
         before = known.value("spectral_local_ratio") if known is not None else None
         evidence, expected = {"spectral_local_ratio": ratio}, []
-        if before is None and usual is not None and dead < ratio <= of_siblings * usual:
+        if before is None and usual is not None and dead < ratio <= min(of_siblings * usual, most):
             evidence["of_the_other_blocks"] = usual
             expected.append(f"median of the other blocks: {format_number(usual)}")
-        if before is not None and dead < ratio <= of_baseline * before:
+        if before is not None and dead < ratio <= min(of_baseline * before, most):
             evidence["of_the_baseline"] = before
             expected.append(f"in the baseline: {format_number(before)}")
         if expected:
