@@ -1,30 +1,132 @@
-"""Files written whole or not at all, and locks on files.
-
-A lock ends with its process, however that ends. So what a killed process left half-written is told from what
-another process is just writing: that one has a lock on it.
-"""
+"""Files: read without waiting and within bounds, or refused in one line; written whole or not at all."""
 
 import contextlib
+import math
 import os
 import re
-import secrets
-import shutil
-import time
+import stat
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # on Windows, where nothing is locked
-    fcntl = None  # type: ignore[assignment]
+from fno_telemetry import locks
+from fno_telemetry.errors import ReportError, TelemetryError
 
-from fno_telemetry.errors import ReportError
-from fno_telemetry.text_files import why_no_file
+_MOST_TOML_BYTES = 2**20  # a map of 5,000 modules; the parser takes seconds for as much
 
-_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
-_LOCK = ".lock"  # in a hidden folder
-_POLL_SECONDS = 0.05
+DEEPEST = 64
+"""Levels of nesting in TOML and JSON: nobody writes more, and functions call themselves for each."""
+
+_KINDS = {
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+_TOO_DEEP = f"nested deeper than {DEEPEST} levels"
+_INTEGER_BITS = 64
+_TOO_LARGE = f"a whole number has more than {_INTEGER_BITS} bits"
+# The parser's time for a dotted key grows with the square of its parts.
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
+
+
+def why_no_file(path: str | Path) -> str | None:
+    """Return what is at `path` where that is no file, such as "a folder"; OSError as it comes.
+
+    What waits for somebody else, as a pipe does, must not be opened.
+    """
+    mode = Path(path).stat().st_mode
+    return None if stat.S_ISREG(mode) else f"a {_KINDS.get(stat.S_IFMT(mode), 'special file')}"
+
+
+def read_text(
+    path: str | Path,
+    refusal: type[TelemetryError],
+    expected: str,
+    most_bytes: int,
+    *,
+    named: str = "",
+    hint: str = "",
+) -> str:
+    """Return the UTF-8 text of a file; `refusal` says in one line why there is none.
+
+    `expected` is the kind of file, which a message ends with. `named` is the argument that gave the path,
+    which it starts with; `hint` follows "no such file".
+    """
+    place = f"{named} {path}" if named else str(path)
+    try:
+        if (what := why_no_file(path)) is not None:
+            raise refusal(f"{place}: cannot be read: {what}; expected {expected}")
+        if (size := Path(path).stat().st_size) > most_bytes:
+            raise refusal(
+                f"{place}: cannot be read: {size:,} bytes; expected {expected}, {most_bytes:,} at most"
+            )
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise refusal(f"{place}: no such file{hint}") from None
+    except OSError as error:
+        raise refusal(f"{place}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise refusal(f"{place}: cannot be read: it is not UTF-8 text; expected {expected}") from error
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise refusal(f"{place}: no path: {error}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the document; ValueError, in one line, for what is no TOML or no number of 64 bits.
+
+    Neither are keys and values that are nested deeper than DEEPEST.
+    """
+    if _LONG_KEY.search(text):
+        raise ValueError(f"a key has more than {DEEPEST} parts")
+    try:
+        document = tomllib.loads(text, parse_float=_parse_float)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError as error:
+        # Python's own text is about a setting of the interpreter.
+        raise ValueError(_TOO_LARGE) if "integer string conversion" in str(error) else error from None
+    for level in walk_levels(document):
+        if any(isinstance(value, int) and value.bit_length() > _INTEGER_BITS for value in level):
+            raise ValueError(_TOO_LARGE)
+    return document
+
+
+def walk_levels(value: object) -> Iterator[list[Any]]:
+    """Yield the value, those in it, those in them, and so on; ValueError for more than DEEPEST levels."""
+    level = [value]
+    for _ in range(DEEPEST):
+        yield level
+        level = [
+            part
+            for each in level
+            if isinstance(each, dict | list)
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
+def read_toml(
+    path: str | Path, refusal: type[TelemetryError], named: str = "", hint: str = ""
+) -> dict[str, Any]:
+    """Return the document in a TOML file; `refusal`, `named` and `hint` as in `read_text`."""
+    text = read_text(path, refusal, "a TOML file", _MOST_TOML_BYTES, named=named, hint=hint)
+    try:
+        return parse_toml(text)
+    except ValueError as error:
+        raise refusal(f"{named} {path}: not TOML: {error}".lstrip()) from error
+
+
+def _parse_float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number) and "inf" not in digits:
+        raise ValueError(f"{digits} is beyond float64")
+    return number
 
 
 @contextlib.contextmanager
@@ -42,7 +144,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             # It would be gone: a rename replaces a device as it does a file.
             raise ReportError(f"{target}: cannot be written: {what} is there")
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = _make_part(target)
+        lock = locks.hidden_file(target)
     except OSError as error:
         raise ReportError(f"{target}: cannot be written: {error.strerror or error}") from error
     part = lock.path
@@ -58,157 +160,6 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)
         lock.end()
-
-
-@dataclass
-class Lock:
-    """A file that nobody else can lock until this one or the process ends.
-
-    Without `is_sure` the file system knows no locks, and others may have the same one.
-    """
-
-    path: Path
-    is_sure: bool
-    _descriptor: int
-
-    def remove(self) -> None:
-        """Remove the file, unless it was replaced, and end the lock; what cannot be removed stays."""
-        with contextlib.suppress(OSError):
-            if self._descriptor in _held and _is_at(self._descriptor, self.path):
-                self.path.unlink()
-        self.end()
-
-    def end(self) -> None:
-        """Let others lock the file; in a process that was forked since, do nothing."""
-        if self._descriptor in _held:
-            _held.discard(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-_held: set[int] = set()  # descriptors
-
-
-def _let_go() -> None:
-    """Close in a forked process what is locked in the first one, whose end would else not end the lock."""
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
-
-
-def try_lock(path: Path, *, new: bool = False) -> Lock | None:
-    """Lock the file, made if it is missing; None while somebody else holds it.
-
-    With `new`, FileExistsError for a file that is there. OSError where it cannot be made.
-    """
-    # With the permissions that the user's umask gives, as any new file.
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | (os.O_EXCL if new else 0), 0o666)
-    try:
-        is_sure = _lock(descriptor)
-        # Who held it before may have removed it since it was opened here; a lock on that guards nothing.
-        if is_sure is not None and _is_at(descriptor, path):
-            _held.add(descriptor)
-            return Lock(path, is_sure, descriptor)
-    except FileNotFoundError:
-        pass
-    finally:
-        if descriptor not in _held:
-            os.close(descriptor)
-    return None
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    return os.path.samestat(path.stat(), os.fstat(descriptor))
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Return whether it is locked now; None while somebody else holds it, False where there are no locks."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return False
-    return True
-
-
-def wait_for_lock(path: Path, seconds: float) -> Lock | None:
-    """Lock the file, made if it is missing; None when others hold it all that time. OSError as `try_lock`."""
-    deadline = time.monotonic() + seconds
-    while (lock := try_lock(path)) is None and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-    return lock
-
-
-@contextlib.contextmanager
-def locked(path: Path, seconds: float) -> Iterator[bool]:
-    """Hold a lock on the file within the block; it is made before and removed after.
-
-    Waits at most so many seconds for others, and yields whether it is held. OSError when the file cannot be
-    made.
-    """
-    lock = wait_for_lock(path, seconds)
-    try:
-        yield lock is not None
-    finally:
-        if lock is not None:
-            lock.remove()
-
-
-def hidden_folder(target: Path, place: Path) -> Lock:
-    """Make a folder in `place` for what will replace `target`; return the lock of the file in it.
-
-    OSError where it cannot be made. `remove_leftovers(place)` removes it once the lock has ended.
-    """
-    while True:
-        folder = place / _part_name(target)
-        folder.mkdir(parents=True)
-        # None: somebody who removes leftovers was quicker.
-        if (lock := try_lock(folder / _LOCK)) is not None:
-            return lock
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-written in `folder`; what others are just writing stays.
-
-    These are the files of `whole_file` and the folders of `hidden_folder`. What cannot be removed stays too.
-    """
-    with contextlib.suppress(OSError):
-        for part in [part for part in folder.iterdir() if _PART.fullmatch(part.name)]:
-            with contextlib.suppress(OSError):
-                _remove_leftover(part)
-
-
-def _remove_leftover(part: Path) -> None:
-    is_folder = part.is_dir() and not part.is_symlink()
-    if not is_folder and not part.is_file():
-        return
-    lock = try_lock(part / _LOCK if is_folder else part)
-    if lock is None:
-        return
-    if not lock.is_sure:
-        lock.end()
-        return
-    if is_folder:
-        shutil.rmtree(part)
-    lock.remove()
-
-
-def _make_part(target: Path) -> Lock:
-    """Make a new file next to `target`, locked as long as it is written."""
-    while True:
-        if (lock := try_lock(target.parent / _part_name(target), new=True)) is not None:
-            return lock
-
-
-def _part_name(target: Path) -> str:
-    return f".{target.absolute().name}.{secrets.token_hex(4)}.part"
 
 
 def why_not_utf8(path: str | Path) -> str | None:

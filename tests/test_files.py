@@ -1,105 +1,93 @@
-"""Locks end with their process, so what it left half-written is told from what is just being written."""
+"""TOML files: read within bounds, or refused in one line and at once, wherever a path of one is taken."""
 
 import os
-import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fno_telemetry import files
-from fno_telemetry.errors import ReportError
+import fno_telemetry as ft
+from fno_telemetry.comparison import read_thresholds
+from fno_telemetry.diagnosis import read_rule_thresholds
+from fno_telemetry.files import DEEPEST, parse_toml
 
-needs_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without forks")
+READERS: dict[str, Callable[[Path], Any]] = {
+    "a map": ft.read_map,
+    "thresholds of compare": read_thresholds,
+    "thresholds of rules": read_rule_thresholds,
+}
 
-
-def killed(body) -> None:
-    """Run `body` in a process of its own that is killed once it has returned."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
-        body()
-        os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def test_a_file_is_locked_once_until_the_lock_ends(tmp_path):
-    first = files.try_lock(tmp_path / "lock")
-    assert first is not None
-    assert files.try_lock(tmp_path / "lock") is None
-    first.remove()
-    assert names(tmp_path) == []
-    again = files.try_lock(tmp_path / "lock")
-    assert again is not None
-    first.remove()  # once more, which must not end the other one
-    assert files.try_lock(tmp_path / "lock") is None
-    again.end()
-    assert names(tmp_path) == ["lock"]
+REFUSED = {
+    "lists nested deeply": "a = " + "[" * 2000 + "]" * 2000,
+    "lists nested deeper than allowed": "a = " + "[" * DEEPEST + "]" * DEEPEST,
+    "tables nested deeply": "a = " + "{b=" * 500 + "1" + "}" * 500,
+    "a key of many parts": ".".join(["key"] * 30_000) + " = 1",
+    "a key of many quoted parts": " . ".join(['"k"', "'l'"] * 10_000) + " = 1",
+    "a header of many parts": "[" + ".".join(["key"] * 30_000) + "]",
+    "a number of many digits": "a = " + "7" * 6000,
+    "a hexadecimal number of many digits": "a = 0x" + "e" * 6000,
+    "a number beyond 64 bits": "a = 36893488147419103232",
+    "a number beyond float64": "a = 1e400",
+    "a file of a million bytes and more": "a = 1\n" + "#" * 2**20,
+    "a null character": "a = \0",
+    "a date that is none": "a = 2026-13-01",
+    "no TOML": "a =",
+}
 
 
-def test_whoever_waits_too_long_is_told_so(tmp_path):
-    with files.locked(tmp_path / "lock", 1) as held, files.locked(tmp_path / "lock", 0.1) as second:
-        assert (held, second) == (True, False)
-    assert names(tmp_path) == []
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_parser_gives_up_on_is_refused_in_one_line(tmp_path, name, reader):
+    path = tmp_path / "file.toml"
+    path.write_text(REFUSED[name])
+    started = time.process_time()
+    with pytest.raises(ft.TelemetryError) as raised:
+        READERS[reader](path)
+    assert time.process_time() - started < 5
+    assert str(path) in str(raised.value)
+    assert len(str(raised.value)) < len(str(path)) + 150
 
 
-@needs_forks
-def test_a_lock_ends_with_its_process_and_a_fork_of_it_has_no_share(tmp_path):
-    killed(lambda: files.try_lock(tmp_path / "lock"))
-    left = files.try_lock(tmp_path / "lock")
-    assert left is not None
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
-        left.remove()  # not its own
-        signal.pause()
-    left.end()
-    with files.locked(tmp_path / "lock", 10) as held:  # the child may take a moment to let go
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        assert held
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("data", [b"a = \xff", b"\xff\xfea\x00", b"\x80\x04\x95"])
+def test_what_is_no_text_is_refused_in_one_line(tmp_path, data, reader):
+    path = tmp_path / "file.toml"
+    path.write_bytes(data)
+    with pytest.raises(ft.TelemetryError, match=r"file\.toml: cannot be read: it is not UTF-8 text"):
+        READERS[reader](path)
 
 
-@needs_forks
-def test_what_killed_processes_left_is_removed_and_what_is_being_written_is_not(tmp_path):
-    def write():
-        with files.whole_file(tmp_path / "report.json") as part:
-            part.write_text("half")
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def fill():
-        lock = files.hidden_folder(tmp_path / "run", tmp_path)
-        (lock.path.parent / "events").write_text("half")
-
-    killed(write)
-    killed(fill)
-    assert len(names(tmp_path)) == 2
-    (tmp_path / ".mine.part").write_text("no leftover: it has no random part")
-    (tmp_path / ".linked.01234567.part").symlink_to(tmp_path.parent, target_is_directory=True)
-    hidden = files.hidden_folder(tmp_path / "run", tmp_path)
-    with files.whole_file(tmp_path / "other.json") as part:
-        part.write_text("whole")
-        files.remove_leftovers(tmp_path)
-        running = {part.name, hidden.path.parent.name}
-        assert set(names(tmp_path)) == running | {".mine.part", ".linked.01234567.part"}
-    assert (tmp_path / "other.json").read_text() == "whole"
-    hidden.end()
-    files.remove_leftovers(tmp_path)
-    assert names(tmp_path) == [".linked.01234567.part", ".mine.part", "other.json"]
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, kind, reader):
+    path = tmp_path / "file.toml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(ft.TelemetryError, match=rf"cannot be read: a .*{kind}; expected a TOML file"):
+        READERS[reader](path)
 
 
-def test_without_locks_in_the_file_system_files_are_written_and_nothing_is_removed(tmp_path, monkeypatch):
-    left = tmp_path / ".report.json.01234567.part"
-    left.write_text("half, or just being written")
-    monkeypatch.setattr(files, "fcntl", None)
-    with files.whole_file(tmp_path / "report.json") as part:
-        part.write_text("whole")
-    with pytest.raises(ReportError, match="No space"), files.whole_file(tmp_path / "second.json"):
-        raise OSError(28, "No space left on device")
-    files.remove_leftovers(tmp_path)
-    with files.locked(tmp_path / "lock", 0) as held:
-        assert held
-    assert names(tmp_path) == [left.name, "report.json"]
+def test_all_that_toml_allows_within_the_bounds_is_read():
+    deep = "[" * (DEEPEST - 2) + "1" + "]" * (DEEPEST - 2)
+    text = f'a = {deep}\nb = [inf, -inf, 18446744073709551615, "x.y.z"]\n"c d".e = 1e308\nf = 2026-11-29\n'
+    document = parse_toml(text)
+    assert document["b"] == [float("inf"), -float("inf"), 2**64 - 1, "x.y.z"]
+    assert document["c d"] == {"e": 1e308}
+    assert str(document["f"]) == "2026-11-29"
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path):
+    path = tmp_path / "file.toml"
+    path.write_bytes(b"\xef\xbb\xbf[compare]\nscale = 7.0\n")
+    assert read_thresholds(path).scale == 7
+
+
+def test_a_path_with_a_null_character_is_refused_in_one_line():
+    with pytest.raises(ft.MapError, match="no path: embedded null byte"):
+        ft.read_map("a\0b.toml")

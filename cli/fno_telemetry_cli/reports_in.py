@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import fno_telemetry as ft
-from fno_telemetry.text_files import why_no_file
+from fno_telemetry.files import why_no_file
 
 _REPORT, _HEAD = b'"fno-telemetry/', 256  # what the first bytes of a report hold
 _NAMED = 3  # folders in a message

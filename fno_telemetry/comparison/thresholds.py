@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fno_telemetry.errors import OptionError
-from fno_telemetry.text_files import read_toml
+from fno_telemetry.files import read_toml
 from fno_telemetry.wording import find_near_names, hint_at_names
 
 _TABLES = ("compare", "diagnose")

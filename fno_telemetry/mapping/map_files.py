@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from fno_telemetry.errors import MapError
-from fno_telemetry.files import whole_file
+from fno_telemetry.files import read_toml, whole_file
 from fno_telemetry.mapping.model_map import ROLES, GivenRole, ModelMap
-from fno_telemetry.text_files import read_toml
 from fno_telemetry.wording import hint_at_names, is_printable, to_printable
 
 SCHEMA = "fno-telemetry-map/1"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fno_telemetry.errors import OptionError, ReportError
+from fno_telemetry.files import read_text
 from fno_telemetry.findings import Finding
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import (
@@ -27,7 +28,6 @@ from fno_telemetry.records import (
 )
 from fno_telemetry.report.consistency import check_consistency
 from fno_telemetry.report.schema import Misfit, check_document
-from fno_telemetry.text_files import read_text
 
 _Part = TypeVar("_Part", Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
 

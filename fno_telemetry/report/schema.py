@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, cast
 
-from fno_telemetry.text_files import walk_levels
+from fno_telemetry.files import walk_levels
 
 _Node = Mapping[str, Any]
 _Check = Callable[[Any], None]

@@ -13,11 +13,11 @@ from torch import nn
 
 from fno_telemetry.architectures.contract import Architecture
 from fno_telemetry.errors import CheckpointError, ModelError, OptionError, PluginNotFound
+from fno_telemetry.files import parse_toml
 from fno_telemetry.sources.checkpoints import Checkpoint
 from fno_telemetry.sources.subtrees import subtrees
 from fno_telemetry.sources.unpickling import make_working_folder_importable
 from fno_telemetry.sources.weight_loading import WeightMatch, load_weights
-from fno_telemetry.text_files import parse_toml
 from fno_telemetry.wording import find_near_names, hint_at_names
 
 DEFAULT_ARCHITECTURE = "fno"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import fno_telemetry as ft
-from fno_telemetry import files
+from fno_telemetry import locks
 from fno_telemetry_cli.capturing.folder_claims import claim_reports
 
 LINE = ("capture", "-q", "--input", "train.npz", "--output", "out", "--model", "cli_networks:Plain")
@@ -44,7 +44,7 @@ def test_a_report_that_another_capture_finishes_meanwhile_is_not_replaced(run, f
 
 
 def test_what_killed_captures_left_is_removed_by_the_next_one(run, folder):
-    hidden = files.hidden_folder(Path("out/tensorboard/out"), Path("out"))
+    hidden = locks.hidden_folder(Path("out/tensorboard/out"), Path("out"))
     hidden.end()
     for left in (
         ".activation_report.json.01234567.part",
@@ -55,7 +55,7 @@ def test_what_killed_captures_left_is_removed_by_the_next_one(run, folder):
     for left in ("wandb/run-1/fno-telemetry/.run.json.01234567.part", "tensorboard/demo/.fno-telemetry.lock"):
         Path("out", left).parent.mkdir(parents=True)
         Path("out", left).touch()
-    running = files.try_lock(Path("out/.other.json.01234567.part"))
+    running = locks.try_lock(Path("out/.other.json.01234567.part"))
     assert run(*LINE).code == 0
     assert list(Path("out").rglob(".*")) == [running.path]
     running.remove()

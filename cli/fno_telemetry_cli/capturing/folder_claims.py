@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import fno_telemetry as ft
-from fno_telemetry import files
+from fno_telemetry import locks
 
 _LOCK = ".fno-telemetry.lock"
 _CLAIM = ".fno-telemetry.{}.capture"
@@ -23,7 +23,7 @@ def claim_reports(folder: Path, names: Sequence[str], *, force: bool) -> Iterato
     What killed captures left half-written in the folder is removed.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    claim: files.Lock | None = None
+    claim: locks.Lock | None = None
     try:
         try:
             claim = _claim_in_existing(folder, names, force)
@@ -40,7 +40,7 @@ def claim_reports(folder: Path, names: Sequence[str], *, force: bool) -> Iterato
                 place.rmdir()
 
 
-def _claim_in_existing(folder: Path, names: Sequence[str], force: bool) -> files.Lock | None:
+def _claim_in_existing(folder: Path, names: Sequence[str], force: bool) -> locks.Lock | None:
     """Make the folder and claim the reports; again if a capture that failed has just removed the folder."""
     for _ in range(_TRIES):
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,8 +49,8 @@ def _claim_in_existing(folder: Path, names: Sequence[str], force: bool) -> files
     return _claim(folder, names, force)
 
 
-def _claim(folder: Path, names: Sequence[str], force: bool) -> files.Lock | None:
-    with files.locked(folder / _LOCK, _WAIT_SECONDS):
+def _claim(folder: Path, names: Sequence[str], force: bool) -> locks.Lock | None:
+    with locks.locked(folder / _LOCK, _WAIT_SECONDS):
         busy = sorted(_names_taken(folder).intersection(names))
         if busy and not force:
             raise ft.OptionError(
@@ -58,7 +58,7 @@ def _claim(folder: Path, names: Sequence[str], force: bool) -> files.Lock | None
                 "--output-json-name, or wait until that one has ended"
             )
         _remove_what_was_left(folder)
-        claim = files.try_lock(folder / _CLAIM.format(secrets.token_hex(4)), new=True)
+        claim = locks.try_lock(folder / _CLAIM.format(secrets.token_hex(4)), new=True)
         if claim is not None:
             try:
                 claim.path.write_text(json.dumps(names))
@@ -81,7 +81,7 @@ def _names_taken(folder: Path) -> set[str]:
 def _remove_what_was_left(folder: Path) -> None:
     """Remove what killed captures left half-written, in the folders of dashboards too, and their locks."""
     for place in (folder, *folder.glob("wandb/*/fno-telemetry")):
-        files.remove_leftovers(place)
+        locks.remove_leftovers(place)
     for pattern in ("wandb", "tensorboard/*", "tensorboard/*/*"):
         for path in folder.glob(f"{pattern}/.fno-telemetry*.lock"):
             _remove_if_free(path)
@@ -89,7 +89,7 @@ def _remove_what_was_left(folder: Path) -> None:
 
 def _remove_if_free(path: Path) -> bool:
     """Remove a lock that ended with its process; return whether nobody holds it."""
-    lock = files.try_lock(path)
+    lock = locks.try_lock(path)
     if lock is None:
         return False
     if lock.is_sure:

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 import typer
 
 import fno_telemetry as ft
-from fno_telemetry.text_files import read_toml
+from fno_telemetry.files import read_toml
 from fno_telemetry.wording import hint_at_names
 from fno_telemetry_cli.invocation import Invocation
 

@@ -52,10 +52,10 @@ def exploding_activations(
         networks, gains were 0.5 to 3 and at most 3.6 times the median gain, and the rms of a layer was at
         most 27 times the median rms of its network. `of_baseline` is 10 and `gain_of_baseline` is 4: during
         healthy training, no rms of a layer grew by more than a factor of 5.3 (26 when the baseline is the
-        untrained network), and no gain by more than a factor of 1.9. `of_scales` is 3: layers of briefly
-        trained networks reached 2.5 times the largest rms of the untrained network. `ordinary` is 10: after a normalisation
-        layer, values are near 1, whatever the scale of its input. `of_input` is 10000 and `large` is 1000:
-        targets are rarely that far from the input.
+        untrained network), and no gain by more than a factor of 1.9. `of_scales` is 3: in
+        networks that were trained for a moment, layers reached 2.5 times the largest rms of the untrained
+        network. `ordinary` is 10: after a normalisation layer, values are near 1, whatever the scale of its
+        input. `of_input` is 10000 and `large` is 1000: targets are rarely that far from the input.
     False alarm when: the scale of the input is very different from that of the training data, or the targets
         are that large.
     """

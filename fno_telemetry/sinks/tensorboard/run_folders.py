@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fno_telemetry import files
+from fno_telemetry import files, locks
 from fno_telemetry.errors import SinkUnavailable
 from fno_telemetry.sinks.tensorboard.event_files import silence_writer_thread
 from fno_telemetry.wording import to_printable
@@ -52,7 +52,7 @@ class OwnRun:
         reason = reason or (files.why_unwritable(hidden_in) if replaces else None)
         if reason:
             raise SinkUnavailable(f"TensorBoard cannot write to {folder}: {reason}")
-        self._part: files.Lock | None = None
+        self._part: locks.Lock | None = None
         self._opened: SummaryWriter | None = None
         self._started_with: set[tuple[str, int]] = set()
         self.is_visible = True
@@ -63,7 +63,7 @@ class OwnRun:
         if self._opened is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.alone():
-                files.remove_leftovers(self._hidden_in)
+                locks.remove_leftovers(self._hidden_in)
                 self._opened = self._start(hidden=bool(self._shown_events()))
                 self._started_with = self._shown_events()
         return self._opened
@@ -71,7 +71,7 @@ class OwnRun:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep others from moving events within the block; SinkUnavailable if they take too long."""
-        with files.locked(self.folder / LOCK, WAIT_SECONDS) as held:
+        with locks.locked(self.folder / LOCK, WAIT_SECONDS) as held:
             if not held:
                 raise SinkUnavailable(
                     f"another capture has been writing into {self.folder} for {WAIT_SECONDS} s; "
@@ -109,7 +109,7 @@ class OwnRun:
                 _remove_run(part)
 
     def _start(self, *, hidden: bool) -> "SummaryWriter":
-        self._part = files.hidden_folder(self.folder, self._hidden_in) if hidden else None
+        self._part = locks.hidden_folder(self.folder, self._hidden_in) if hidden else None
         self.is_visible = not hidden
         folder = self.folder if self._part is None else self._part.path.parent
         # A longer queue than the default 10: every add would wait for the thread that writes.
@@ -137,7 +137,7 @@ def _swap(new: Path, folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _remove_run(part: files.Lock) -> None:
+def _remove_run(part: locks.Lock) -> None:
     """Remove our event files and then the hidden folder, which stays if anything else is in it."""
     folder = part.path.parent
     with contextlib.suppress(OSError):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from fno_telemetry import files
+from fno_telemetry import locks
 from fno_telemetry.errors import ReportError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.wandb import rows, run_notes
@@ -48,7 +48,7 @@ class OwnRuns:
         self._left_out: tuple[str, ...] = ()
         self._is_flushed = True
         self._count = 0
-        self._turn: files.Lock | None = None
+        self._turn: locks.Lock | None = None
         self._cut_off: list[Path] = []
 
     def write(self, record: CaptureRecord) -> None:
@@ -104,7 +104,7 @@ class OwnRuns:
         run_id = make_id(self._experiment, self._identity)
         if self._mode.name == "online":
             # Two that log into one online run at the same time overwrite each other's rows.
-            self._turn = files.wait_for_lock(self._lock_path("run"), WAIT_SECONDS)
+            self._turn = locks.wait_for_lock(self._lock_path("run"), WAIT_SECONDS)
             if self._turn is None:
                 why = "another capture of this experiment is writing its run"
                 self._mode = Mode("offline", f"W&B is offline: {why}")
@@ -130,7 +130,7 @@ class OwnRuns:
         configuration = rows.config(record, of_experiment)
         was_online = self._mode.name == "online"
         # W&B names the folder of a run by its id and the second, and two at once would write into one.
-        with files.locked(self._lock_path("start"), WAIT_SECONDS):
+        with locks.locked(self._lock_path("start"), WAIT_SECONDS):
             run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
         if was_online and run.offline:
             self._note_failed_start(run_id)
