@@ -1,6 +1,7 @@
 """Keeps telemetry out of compiled code, without importing the compiler if nothing is compiled."""
 
 import functools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,16 @@ T = TypeVar("T")
 
 _lock = threading.Lock()
 _stances: list[AbstractContextManager[object]] = []  # one for each running `eager` block, in any thread
+
+
+def _unlock() -> None:
+    """Let a forked process run eagerly: the thread that holds the lock may not exist in it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def compiler_loaded() -> bool:

@@ -1,5 +1,6 @@
 """Restores a model and the random generators after any code that runs in between."""
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,16 @@ from fno_telemetry.isolation.tensor_values import CopyBudget, TensorValue
 
 # Random states are global, and models may share modules: captures take turns.
 _turn = threading.RLock()
+
+
+def _take_turns_anew() -> None:
+    """Let a forked process capture: the thread that holds the turn may not exist in it."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_take_turns_anew)
 
 # Flags for a rank that runs alone: no broadcast before a forward and no reduction after a backward, which a
 # static graph requests in its first backward.

@@ -1,8 +1,11 @@
 """Captures inside of captures and in several threads do not see one another, and all is put back."""
 
+import os
 import random
+import signal
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -173,3 +176,33 @@ def test_eager_blocks_that_overlap_in_two_threads_leave_the_compiler_on(images):
         model(images)
     assert runs == [1]
     torch._dynamo.reset()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without forks")
+def test_a_process_forked_during_a_capture_captures(images):
+    running, end = threading.Event(), threading.Event()
+
+    def wait(module, arguments):
+        running.set()
+        end.wait(20)
+
+    slow = nn.Sequential(nn.Conv2d(1, 2, 1))
+    slow.register_forward_pre_hook(wait)
+    model = nn.Sequential(nn.Conv2d(1, 2, 1))
+    expected = ft.capture(model, images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer Pythons advise against forks beside threads
+        thread = threading.Thread(target=lambda: ft.capture(slow, images))
+        thread.start()
+        assert running.wait(20)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # without a handler this ends the process
+        code = 1
+        try:
+            code = 0 if ft.capture(model, images).modules == expected.modules else 2
+        finally:
+            os._exit(code)
+    end.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
