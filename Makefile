@@ -1,13 +1,14 @@
 # A new machine needs only make demo and make test; each first installs what is missing.
 PYTHON ?= python3
 VENV := .venv
+OLDEST := .venv-oldest
 BIN := $(VENV)/bin
 DEMO := demo
 # Processes of the tests, one processor each. Files run in the order of their paths, as the slowest are not at the end.
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-diagnosis mutate clean
+.PHONY: help demo test test-at-once test-oldest lint format bench bench-diagnosis mutate clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +48,20 @@ format: $(VENV)/installed ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+test-at-once: $(VENV)/installed ## Kill 100 captures and start 20 pairs at once, ten minutes
+	$(BIN)/python benchmarks/captures_at_once.py
+
+test-oldest: ## Run a part of the tests with the oldest versions that are promised, in $(OLDEST)
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt torch
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
+	    -e '.[all]' hypothesis jsonschema lightning pytest pytest-xdist sybil
+	$(OLDEST)/bin/python -m pytest -n $(PROCESSES) --dist loadfile tests/test_report.py tests/test_capture.py \
+	    tests/cli/test_capture.py tests/cli/test_view.py tests/cli/test_help_and_completion.py \
+	    tests/cli/test_diagnose.py tests/comparison tests/sinks/tensorboard/test_sink.py \
+	    tests/sinks/wandb/test_offline.py tests/mapping/operators/test_neuralop.py
+
 bench: $(VENV)/installed ## Measure the cost of a capture, compared with the forward, and of comparing many reports
 	$(BIN)/python benchmarks/capture_cost.py
 	$(BIN)/python benchmarks/compare_cost.py
@@ -58,4 +73,4 @@ mutate: $(VENV)/installed ## Run the command on thousands of damaged reports and
 	$(BIN)/python benchmarks/mutated_reports.py
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,13 +4,13 @@ import contextlib
 import math
 import os
 import re
-import secrets
 import stat
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fno_telemetry import locks
 from fno_telemetry.errors import ReportError, TelemetryError
 
 _MOST_TOML_BYTES = 2**20  # a map of 5,000 modules; the parser takes seconds for as much
@@ -144,20 +144,31 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             # It would be gone: a rename replaces a device as it does a file.
             raise ReportError(f"{target}: cannot be written: {what} is there")
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
-        # Opened the way any new file is, so that the report gets the permissions the user's umask gives.
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        lock = locks.hidden_file(target)
     except OSError as error:
         raise ReportError(f"{target}: cannot be written: {error.strerror or error}") from error
+    part = lock.path
     try:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
+        if not lock.is_sure:
+            lock.end()  # some systems rename no file that is open
         part.replace(target)
     except OSError as error:
         raise ReportError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+        lock.end()
+
+
+def why_not_utf8(path: str | Path) -> str | None:
+    """Return that the name is not UTF-8, which programs in other languages need; None when it is."""
+    try:
+        str(Path(path).absolute()).encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; choose another folder"
+    return None
 
 
 def why_unwritable(folder: str | Path) -> str | None:

@@ -18,14 +18,34 @@ COMMAND = ROOT / "cli" / "fno_telemetry_cli"
 
 # In this order: each folder or module may import those before it, and what is in the same place.
 # Without torch, but for the writer that the TensorBoard sink takes from it:
-BASE = ("wording", "errors", "version", "files", "quantities", "record_text", "records", "keys", "findings")
+BASE = (
+    "wording",
+    "errors",
+    "version",
+    "locks",
+    "files",
+    "quantities",
+    "record_text",
+    "records",
+    "keys",
+    "findings",
+)
 READERS = ("plugins", "report", "comparison", "diagnosis", "sinks")
 # With torch:
 TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
 TESTERS = ("testing",)
 LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
 # The same for the command:
-COMMAND_LAYERS = ("invocation", "options", "failures", "reports_in", "showing", "capturing", "sink_choice")
+COMMAND_LAYERS = (
+    "interrupts",
+    "invocation",
+    "options",
+    "failures",
+    "reports_in",
+    "showing",
+    "capturing",
+    "sink_choice",
+)
 COMMAND_LAYERS += ("replaying", "commands", "app", "__main__")
 # What the command, and any other program, may import; the names of a package are those in its `__all__`.
 PUBLIC = {
@@ -33,6 +53,7 @@ PUBLIC = {
     "files",
     "findings",
     "keys",
+    "locks",
     "plugins",
     "quantities",
     "records",

@@ -11,6 +11,7 @@ import typer
 
 import fno_telemetry as ft
 from fno_telemetry.wording import to_one_line
+from fno_telemetry_cli.interrupts import ignore_sigterm, sigterm_as_ctrl_c
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.showing import terminal
@@ -72,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     invocation = Invocation() if arguments is None else Invocation(list(arguments))
     terminal.make_streams_usable()
     try:
-        code = _run(invocation)
+        with sigterm_as_ctrl_c():
+            code = _run(invocation)
+    except KeyboardInterrupt:  # while the outcome was printed
+        code = EXIT_INTERRUPTED
     except terminal.ReaderLeft:
         # Who reads our output has seen enough, as `head` does; that is not an error.
         terminal.drop_stdout()
@@ -83,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         terminal.print_error(f"{error.filename or 'the output'}: {error.strerror or error}")
         code = EXIT_UNUSABLE
     if arguments is None:
+        ignore_sigterm()  # all is written, and the exit code says how it went
         # What imported code prints while the interpreter ends is not a result.
         terminal.point_stdout_at_stderr()
     sys.exit(code)

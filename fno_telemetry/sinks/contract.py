@@ -25,6 +25,9 @@ class RunContext:
     origin: str = ""  # what distinguishes this run from others of the same experiment name, if anything
     series: bool = False  # whether several checkpoints are captured, each into a report of its own
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))  # a text is as good
+
 
 class Sink(Protocol):
     """A place for records, opened for one run at a time.

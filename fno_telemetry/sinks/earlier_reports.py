@@ -1,11 +1,24 @@
-"""The earlier reports in a run's folder, for sinks that have to show a run in the order of its steps."""
+"""The reports in a run's folder, for sinks that have to show a run in the order of its steps."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from fno_telemetry import report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.contract import RunContext
+
+Version = tuple[int, int, int]
+"""What distinguishes a file from the one that replaces it: inode, size, time of the change in ns."""
+
+
+@dataclass(frozen=True)
+class ReportOnDisk:
+    """A report of the run, and which of those that were written to its path."""
+
+    path: Path
+    version: Version
 
 
 class EarlierReports:
@@ -15,61 +28,104 @@ class EarlierReports:
     earlier one. Steps and epochs are never mixed: reports that count in another unit are left out.
     """
 
-    def __init__(self, folder: Path, experiment: str) -> None:
-        self._folder, self._experiment = folder, experiment
+    def __init__(self, run: RunContext, experiment: str) -> None:
+        self._run, self._experiment = run, experiment
         self._kind: object = None
-        self._paths: dict[int, Path] | None = None
-        self.left_out: list[str] = []
+        self._waiting: dict[int, ReportOnDisk] | None = None
+        self._known: dict[ReportOnDisk, tuple[int, str] | None] = {}
+        self._left_out: dict[str, None] = {}
 
-    def before(self, record: CaptureRecord) -> Iterator[CaptureRecord]:
+    @property
+    def left_out(self) -> list[str]:
+        """Why reports in the folder were left out, a line for each."""
+        return list(self._left_out)
+
+    def before(self, record: CaptureRecord) -> Iterator[tuple[CaptureRecord, ReportOnDisk]]:
         """Yield the reports of smaller steps; one of the same step is replaced by the record."""
         step = record.step or 0
-        if self._paths is None:
+        if self._waiting is None:
             self._kind = record.summary.get("step_kind")
-            self._paths = self._found()
-        self._paths.pop(step, None)
-        yield from self._taken([earlier for earlier in self._paths if earlier < step])
+            self._waiting = self.by_step()
+        self._waiting.pop(step, None)
+        smaller = {earlier: found for earlier, found in self._waiting.items() if earlier < step}
+        for earlier in smaller:
+            del self._waiting[earlier]
+        yield from self.read(smaller)
 
-    def rest(self) -> Iterator[CaptureRecord]:
+    def rest(self) -> Iterator[tuple[CaptureRecord, ReportOnDisk]]:
         """Yield the reports that were not yielded yet."""
-        yield from self._taken(list(self._paths or ()))
+        waiting, self._waiting = self._waiting or {}, {}
+        yield from self.read(waiting)
 
-    def _taken(self, steps: list[int]) -> Iterator[CaptureRecord]:
-        for step in sorted(steps):
-            path = (self._paths or {}).pop(step)
+    def read(self, reports: dict[int, ReportOnDisk]) -> Iterator[tuple[CaptureRecord, ReportOnDisk]]:
+        """Yield these reports by ascending step; one that cannot be read is left out."""
+        for step, found in sorted(reports.items(), key=lambda item: item[0]):
             try:
-                record = report.load_report(path)
+                record = report.load_report(found.path)
             except ReportError as error:
-                self.left_out.append(str(error))
+                self._left_out[str(error)] = None
                 continue
             # Another capture may have replaced it since the folder was read.
             if (record.step or 0) == step:
-                yield record
+                yield record, found
 
-    def _found(self) -> dict[int, Path]:
+    def find(self, record: CaptureRecord) -> ReportOnDisk | None:
+        """Return the report that this record was just written to; None if no sink has written one."""
+        name = self._run.report_name
+        if self._run.series:
+            name = report.series_report_name(name, record.label)
+        found = _on_disk(self._run.folder / name)
+        # The whole report would take a hundred times as long to read.
+        try:
+            is_there = found is not None and str(record.provenance.get("time")).encode() in (
+                found.path.read_bytes()
+            )
+        except OSError:
+            return None
+        return found if is_there else None
+
+    def by_step(self) -> dict[int, ReportOnDisk]:
         """Return the newest report of each step; a checkpoint without a step belongs to no curve."""
-        found: dict[int, tuple[str, Path]] = {}
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                document = report.read_document(path)
-            except ReportError as error:
-                self.left_out.append(str(error))
+        newest: dict[int, tuple[str, ReportOnDisk]] = {}
+        for path in sorted(self._run.folder.glob("*.json")):
+            found = _on_disk(path)
+            if found is None:
                 continue
-            summary, provenance = document.get("summary"), document.get("provenance")
-            if not isinstance(summary, dict) or not isinstance(provenance, dict):
-                continue
-            if provenance.get("experiment") != self._experiment:
-                continue
-            step, kind = summary.get("checkpoint_step"), summary.get("step_kind")
-            if not isinstance(step, int):
-                if provenance.get("checkpoint"):
-                    continue
-                step = 0
-                kind = self._kind
-            self._kind = self._kind or kind
-            if kind != self._kind:
-                self.left_out.append(f"{path} counts in {kind}s and this run in {self._kind}s")
-                continue
-            time = str(provenance.get("time"))
-            found[step] = max(found.get(step, ("", path)), (time, path))
-        return {step: path for step, (_, path) in found.items()}
+            if found not in self._known:
+                self._known[found] = self._step_and_time(path)
+            if (place := self._known[found]) is not None:
+                step, time = place
+                if step not in newest or newest[step][0] <= time:
+                    newest[step] = (time, found)
+        return {step: found for step, (_, found) in newest.items()}
+
+    def _step_and_time(self, path: Path) -> tuple[int, str] | None:
+        """Return the step of a report and when it was made; None if it does not belong to the run."""
+        try:
+            document = report.read_document(path)
+        except ReportError as error:
+            self._left_out[str(error)] = None
+            return None
+        summary, provenance = document.get("summary"), document.get("provenance")
+        if not isinstance(summary, dict) or not isinstance(provenance, dict):
+            return None
+        if provenance.get("experiment") != self._experiment:
+            return None
+        step, kind = summary.get("checkpoint_step"), summary.get("step_kind")
+        if not isinstance(step, int):
+            if provenance.get("checkpoint"):
+                return None
+            step, kind = 0, self._kind
+        self._kind = self._kind or kind
+        if kind != self._kind:
+            self._left_out[f"{path} counts in {kind}s and this run in {self._kind}s"] = None
+            return None
+        return step, str(provenance.get("time"))
+
+
+def _on_disk(path: Path) -> ReportOnDisk | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return ReportOnDisk(path, (status.st_ino, status.st_size, status.st_mtime_ns))

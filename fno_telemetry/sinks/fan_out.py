@@ -42,11 +42,11 @@ class FanOut:
     call, and when it fails that is a ReportError, raised before any other sink has the record.
 
     Whoever opens a FanOut also closes it after an error; only when `open` raises, or on an interrupt, has it
-    closed every sink itself. Raises OptionError when no sink is called `required`.
+    closed every sink itself. Raises OptionError when no sink is called `required`, and for what is no sink.
     """
 
     def __init__(self, sinks: Iterable[Sink], *, required: str | None = None, strict: bool = False) -> None:
-        ordered = sorted(sinks, key=lambda sink: sink.name != required)
+        ordered = sorted(_check_sinks(sinks), key=lambda sink: sink.name != required)
         if required is not None and required not in [sink.name for sink in ordered]:
             names = ", ".join(_names(ordered)) or "none"
             raise OptionError(f"`required` {required!r}: no sink has this name; the names are {names}")
@@ -160,6 +160,17 @@ class FanOut:
         member.is_open = False
         with contextlib.suppress(Exception, SystemExit):
             self._outcome.lines.extend(member.sink.close(False))
+
+
+def _check_sinks(sinks: object) -> list[Sink]:
+    if not isinstance(sinks, Iterable) or isinstance(sinks, str):
+        raise OptionError(f"`sinks` is a {type(sinks).__name__}: a list of sinks was expected")
+    given = list(sinks)
+    for sink in given:
+        if not all(hasattr(sink, part) for part in ("name", "open", "write", "flush", "close")):
+            kind = type(sink).__name__
+            raise OptionError(f"`sinks` holds a {kind}: sinks were expected, such as ft.JsonFile()")
+    return given
 
 
 def _names(sinks: list[Sink]) -> list[str]:

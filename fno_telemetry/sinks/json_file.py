@@ -8,6 +8,7 @@ from fno_telemetry import files, keys, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
+from fno_telemetry.sinks.options import check_path
 
 
 class JsonFile:
@@ -21,7 +22,7 @@ class JsonFile:
     name = "json"
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self._given = None if path is None else Path(path)
+        self._given = None if path is None else check_path("path", path)
         self._path = self._given
         self._one_each = False
         self._written: list[Path] = []

@@ -1,6 +1,7 @@
 """Making a sink from its name and its options."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, SimpleNamespace, UnionType
@@ -13,6 +14,13 @@ from fno_telemetry.wording import hint_at_names
 
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+
+
+def check_path(argument: str, path: object) -> Path:
+    """Return the path; OptionError for anything that is none."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise OptionError(f"`{argument}` {path!r}: a path was expected")
+    return Path(path)
 
 
 def make_sink(name: str, options: Mapping[str, object] | None = None) -> Sink:

@@ -1,5 +1,7 @@
-"""Ctrl-C: exit code 130, one word, and nothing half-written."""
+"""Ctrl-C and SIGTERM: exit code 130, one word, and nothing half-written."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import fno_telemetry as ft
+from fno_telemetry_cli.interrupts import finish_first, sigterm_as_ctrl_c
 
 # A process started in the background may have inherited that it ignores Ctrl-C.
 PROGRAM = """
@@ -55,13 +58,19 @@ def test_an_interrupt_anywhere_in_a_model_is_no_failure_of_the_model(run, folder
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("diagnose", [(), ("--diagnose",)])
-def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_events, diagnose):
+@pytest.mark.parametrize(
+    ("network", "diagnose"),
+    [("Interrupted", ()), ("Interrupted", ("--diagnose",)), ("Terminated", ("--diagnose",))],
+)
+def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_events, network, diagnose):
+    own = signal.getsignal(signal.SIGTERM)
     for step in range(4):
-        network = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 2, 3, padding=1)})
-        torch.nn.init.constant_(network.conv.bias, 2.0 if step > 1 else 0.5)
-        torch.save(network.state_dict(), f"step{step}.pt")
-    line = ("--input", "train.npz", "--output", "out", "--model", "cli_networks:Interrupted")
+        weights = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 2, 3, padding=1)})
+        torch.nn.init.constant_(weights.conv.bias, 2.0 if step > 1 else 0.5)
+        torch.save(weights.state_dict(), f"step{step}.pt")
+    line = ("--input", "train.npz", "--output", "out", "--model", f"cli_networks:{network}", "--force")
+    if network == "Terminated":  # into a run that is there already
+        assert run("capture", "-q", *line, "--checkpoint", "step[0]*", "--sink", "tensorboard").code == 0
     result = run("capture", *line, "--checkpoint", "step*.pt", "--sink", "tensorboard", *diagnose)
     assert (result.code, result.out) == (130, "")
     assert result.err.splitlines() == [
@@ -73,4 +82,19 @@ def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_e
     events = read_events(Path("out/tensorboard/out"))
     assert [step for step, _ in events["rms/conv"]] == [0, 1]
     assert ("findings/error" in events) == bool(diagnose)
-    assert not list(Path("out").rglob("*.part"))
+    assert [path for path in Path("out").rglob("*") if path.name.startswith(".")] == []
+    assert signal.getsignal(signal.SIGTERM) is own
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_must_finish_does_before_an_interrupt_ends_the_command(number):
+    done = []
+    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c(), finish_first():
+        os.kill(os.getpid(), number)
+        done.append("after the first")
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("after SIGTERM")
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("after Ctrl-C")
+    assert done == ["after the first", "after SIGTERM"]

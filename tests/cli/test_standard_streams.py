@@ -86,3 +86,12 @@ def test_progress_is_shown_on_a_terminal_and_only_there(
     assert result.code == 0
     assert (b"capturing" in seen) == shown
     assert "\x1b" not in result.out + result.err
+
+
+def test_names_with_any_letters_work_where_only_ascii_is_set(spawn, folder):
+    line = ("view", "größe.json")
+    result = spawn(*line, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (result.code, result.err) == (
+        2,
+        "fno-telemetry: größe.json: no such file; `fno-telemetry capture` writes reports\n",
+    )

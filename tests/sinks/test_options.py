@@ -1,15 +1,18 @@
 """A sink from its name and options, as the command makes it."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+import fno_telemetry as ft
 from fno_telemetry.errors import MissingExtra, OptionError, PluginNotFound, SinkUnavailable
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.options import find_misfit, list_options, make_sink
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
+from support.sink_runs import write_records
 
 MODULE = """
 from pathlib import Path
@@ -186,3 +189,36 @@ def test_options_can_be_listed_and_checked_before_a_sink_is_made(installed) -> N
     assert find_misfit("typed", "share", 0.25) is None
     assert find_misfit("csv", "digits", "without annotation") is None
     assert find_misfit("anything", "x", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (
+            lambda: ft.TensorBoard("runs"),
+            "`writer` is a str: a SummaryWriter was expected",
+        ),
+        (lambda: ft.TensorBoard(log_dir=3), "`log_dir` 3: a path was expected"),
+        (lambda: ft.JsonFile(b"x"), "`path` b'x': a path was expected"),
+        (lambda: ft.JsonFile(""), "`path` '': a path was expected"),
+        (
+            lambda: ft.WandbRun("mine"),
+            "`run` is a str: what wandb.init returned was expected",
+        ),
+        (
+            lambda: ft.WandbRun(init_timeout="soon"),
+            "`init_timeout` 'soon': a number of seconds above 0",
+        ),
+        (lambda: ft.FanOut("json"), "`sinks` is a str: a list of sinks was expected"),
+        (lambda: ft.FanOut(ft.JsonFile()), "`sinks` is a JsonFile: a list of sinks was expected"),
+        (lambda: ft.FanOut(["json"]), "`sinks` holds a str: sinks were expected, such as ft.JsonFile()"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_told_what_was_expected(make, expected):
+    with pytest.raises(OptionError, match=re.escape(expected)):
+        make()
+
+
+def test_the_folder_of_a_run_may_be_a_text(tmp_path, record):
+    write_records(ft.JsonFile(), ft.RunContext(str(tmp_path)), record)
+    assert ft.load_report(tmp_path / "activation_report.json") == record

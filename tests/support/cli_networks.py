@@ -1,6 +1,9 @@
 """Networks, batches and loose ends for `--model` and `--batches`."""
 
+import os
+import signal
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -90,6 +93,17 @@ class Interrupted(Plain):
     def forward(self, x):
         if self.conv.bias.max() > 1:
             raise KeyboardInterrupt
+        return self.conv(x)
+
+
+class Terminated(Plain):
+    """Is sent SIGTERM twice, as by `timeout`, when its bias is above 1."""
+
+    def forward(self, x):
+        if self.conv.bias.max() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(20)  # which the signal ends
         return self.conv(x)
 
 

@@ -14,6 +14,7 @@ from fno_telemetry_cli.capturing.preparing import prepare
 from fno_telemetry_cli.capturing.redaction import redact, redact_findings
 from fno_telemetry_cli.capturing.running import capture_record
 from fno_telemetry_cli.failures import Failure
+from fno_telemetry_cli.interrupts import finish_first
 from fno_telemetry_cli.options.model import Source
 from fno_telemetry_cli.showing.tables import format_count, some
 from fno_telemetry_cli.showing.terminal import print_notes
@@ -55,9 +56,10 @@ class Captures:
         try:
             self._capture(jobs, given, sinks)
         except KeyboardInterrupt:
+            with finish_first(was_interrupted=True):
+                self._write_diagnosed(sinks)
+        with finish_first():
             self._write_diagnosed(sinks)
-            raise
-        self._write_diagnosed(sinks)
 
     def _write_diagnosed(self, sinks: ft.FanOut) -> None:
         """Diagnose all records as one run, and give each to the sinks with what was found at it."""
@@ -86,11 +88,12 @@ class Captures:
                 continue
             if self.strict:
                 _refuse_unfired(record)
-            if self.diagnose:
-                sinks.keep(replace(record, findings=self._diagnose(record)))
-            else:
-                sinks.write(record)
-            self.records.append(record)
+            with finish_first():
+                if self.diagnose:
+                    sinks.keep(replace(record, findings=self._diagnose(record)))
+                else:
+                    sinks.write(record)
+                self.records.append(record)
         if not self.records:
             raise ft.CheckpointError(f"none of the checkpoints could be captured: {self.failures[0]}")
 
@@ -118,7 +121,8 @@ def open_sinks(sinks: ft.FanOut, run: ft.RunContext, captures: Captures) -> Iter
         yield
     except KeyboardInterrupt:
         # What is finished is whole, and stays.
-        sinks.close(ok=bool(captures.records))
+        with contextlib.suppress(KeyboardInterrupt), finish_first(was_interrupted=True):
+            sinks.close(ok=bool(captures.records))
         if captures.records:
             done = ", ".join(record.label for record in captures.records)
             print_notes([f"{format_count(len(captures.records), 'report')} finished before: {done}"])

@@ -14,11 +14,13 @@ from fno_telemetry_cli.capturing.checkpoint_series import (
     is_several,
     read_series,
 )
+from fno_telemetry_cli.capturing.folder_claims import claim_reports
 from fno_telemetry_cli.capturing.input_batches import InputBatches, read_input
 from fno_telemetry_cli.capturing.preparing import prepare
 from fno_telemetry_cli.capturing.run_log import RunLog
 from fno_telemetry_cli.capturing.running import errors_in_one_line
 from fno_telemetry_cli.capturing.target import Target
+from fno_telemetry_cli.interrupts import finish_first
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.options.config_file import apply_config
 from fno_telemetry_cli.options.measuring import MeasuringOptions
@@ -176,15 +178,20 @@ def _plan(measuring: MeasuringOptions, job: Job, given: InputBatches, series: Ch
 def _run(request: CaptureRequest, work: _Work, sinks: ft.FanOut) -> CapturedReports:
     """Capture everything into the sinks, and write the log."""
     target, redact = work.target, request.destination.redact
-    if request.several and not request.replaces_reports:
-        target.refuse_existing(target.reports(listed.label for listed in work.series.listed))
+    paths = [target.report]
+    if request.several:
+        paths = target.reports(listed.label for listed in work.series.listed)
     captures = _captures(request, work)
     log = RunLog(work.command)
-    with open_sinks(sinks, replace(target.run, redact=redact, series=request.several), captures):
-        captures.run(work.jobs, work.given, sinks)
-    outcome = sinks.close(ok=True)
-    log.note_captures(captures.records, captures.failures, outcome.status)
-    problems = target.replace_log(None if redact else log)
+    with claim_reports(target.folder, [path.name for path in paths], force=request.destination.force):
+        if not request.replaces_reports:
+            target.refuse_existing(paths)  # also one that another capture has finished meanwhile
+        with open_sinks(sinks, replace(target.run, redact=redact, series=request.several), captures):
+            captures.run(work.jobs, work.given, sinks)
+        with finish_first():
+            outcome = sinks.close(ok=True)
+            log.note_captures(captures.records, captures.failures, outcome.status)
+            problems = target.replace_log(None if redact else log)
     reports = {_report_path(request, work, record): record for record in captures.records}
     failures = (*work.series.failures, *captures.failures)
     return CapturedReports(reports, outcome, failures, captures.findings, work.series.notes, tuple(problems))

@@ -1,5 +1,6 @@
 """Reads the curves of TensorBoard's event files back."""
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def read_numbers(files: Iterable[Path]) -> dict[int | None, dict[str, float]]:
         for step, values in waiting.items():
             found.setdefault(step, {}).update(values)
     return found
+
+
+def silence_writer_thread(writer: Any) -> None:
+    """Keep the thread that writes a SummaryWriter's events from printing why it failed, as on a full disk.
+
+    The next call of the writer raises that error.
+    """
+    # Not a public interface; without it there is a traceback beside the line that says the same.
+    with contextlib.suppress(AttributeError):
+        worker = writer.file_writer.event_writer._async_writer._worker
+        worker._invoke_excepthook = lambda thread: None
 
 
 def as_unavailable(error: ImportError) -> SinkUnavailable:

@@ -12,7 +12,8 @@ from fno_telemetry.errors import OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
-from fno_telemetry.sinks.earlier_reports import EarlierReports
+from fno_telemetry.sinks.earlier_reports import EarlierReports, ReportOnDisk
+from fno_telemetry.sinks.options import check_path
 from fno_telemetry.sinks.overview import DETAILS, Detail, at_detail
 from fno_telemetry.sinks.tensorboard import overview_text
 from fno_telemetry.sinks.tensorboard.event_files import TEXT_TAG, as_unavailable, read_numbers
@@ -49,13 +50,14 @@ class TensorBoard:
     hidden folder `.<name>.<random>.part` and replace the old ones when the run ends well; otherwise the old
     ones stay. Only event files of this sink (`events.out.tfevents.*.fno-telemetry`) are replaced. All other
     files and folders are kept and never moved. A TensorBoard that is already running shows the old run until
-    it is restarted. After a kill the hidden folder stays.
+    it is restarted. The hidden folder of a killed process is removed by the next one that writes here.
 
     TensorBoard hides a point that comes after a larger step. So where the run decides, this sink also writes
     the earlier reports of the same experiment in the run's folder, all in the order of their steps; the JSON
-    sink must have the record before this one. To a writer or a `log_dir`, write records in ascending step. In
-    a series a checkpoint without a step has a run of its own, `<experiment>/<checkpoint>`. TensorBoard stores
-    curves as float32, so a larger number appears as infinity.
+    sink must have the record before this one. Where several captures write into the folder at the same time,
+    each writes the run again at its end if another one's report belongs in between. To a writer or a
+    `log_dir`, write records in ascending step. In a series a checkpoint without a step has a run of its own,
+    `<experiment>/<checkpoint>`. TensorBoard stores curves as float32, so a larger number appears as infinity.
     """
 
     name = "tensorboard"
@@ -88,7 +90,7 @@ class TensorBoard:
         self.detail: Detail = detail
         self._callers = writer
         self._callers_steps = None if writer is None else CallersSteps("TensorBoard", drawn_at=0)
-        self._log_dir = None if log_dir is None else Path(log_dir)
+        self._log_dir = None if log_dir is None else check_path("log_dir", log_dir)
         self._layout = layout
         self._context: RunContext | None = None
         self._earlier: EarlierReports | None = None
@@ -101,7 +103,7 @@ class TensorBoard:
             return
         self._context = run
         if self._log_dir is None:
-            self._earlier = EarlierReports(run.folder, _experiment(run))
+            self._earlier = EarlierReports(run, _experiment(run))
         self._runs[""] = self._own_run(run, "")
 
     def write(self, record: CaptureRecord) -> None:
@@ -109,10 +111,12 @@ class TensorBoard:
         if self._callers_steps is not None:
             self._callers_steps.add(record)
         run = self._run_of(record)
-        if run is self._runs.get("") and self._earlier is not None:
-            for earlier in self._earlier.before(record):
-                run.write(earlier, self._layout)
-        run.write(record, self._layout)
+        if run is not self._runs.get("") or self._earlier is None:
+            run.write(record, self._layout)
+            return
+        for earlier, on_disk in self._earlier.before(record):
+            run.write(earlier, self._layout, on_disk)
+        run.write(record, self._layout, self._earlier.find(record))
 
     def flush(self) -> None:
         """Write what is buffered to disk."""
@@ -124,12 +128,18 @@ class TensorBoard:
         runs, earlier = self._runs, self._earlier
         self._start_afresh()
         lines: list[str] = []
-        if earlier is not None and ok and (run := runs.get("")) and run.steps:
-            for record in earlier.rest():
-                run.write(record, self._layout)
-            lines = [f"left out of TensorBoard: {reason}" for reason in earlier.left_out]
-        for run in runs.values():
-            run.close(ok)
+        for name, run in runs.items():
+            if run.own is None or not ok or not run.steps:
+                run.close(ok)
+                continue
+            try:
+                with run.own.alone():
+                    if not name and earlier is not None:
+                        run.complete(earlier, self._layout)
+                        lines = [f"left out of TensorBoard: {reason}" for reason in earlier.left_out]
+                    run.close(ok)
+            finally:
+                run.close(ok=False)
         written = [run for run in runs.values() if run.is_visible]
         if not written:
             return []
@@ -194,6 +204,7 @@ class _Run:
     detail: Detail
     charts: Charts
     steps: list[int] = field(default_factory=list)
+    sources: list[ReportOnDisk | None] = field(default_factory=list)  # the report of each step
     earlier: Earlier = field(default_factory=Earlier)
 
     @property
@@ -201,7 +212,7 @@ class _Run:
         """Whether something was written, and not only into a hidden folder."""
         return bool(self.steps) and (self.own is None or self.own.is_visible)
 
-    def write(self, record: CaptureRecord, layout: bool) -> None:
+    def write(self, record: CaptureRecord, layout: bool, source: ReportOnDisk | None = None) -> None:
         writer, step = self.writer(), record.step or 0
         shown = at_detail(record, self.detail)
         for tag, value in scalars(shown):
@@ -217,7 +228,33 @@ class _Run:
             writer.add_text(FINDINGS_TAG, found, step)
         writer.flush()
         self.steps.append(step)
+        self.sources.append(source)
         self.earlier.add(record)
+
+    def complete(self, earlier: EarlierReports, layout: bool) -> None:
+        """Write the reports that are not in the run yet; all of them again where one belongs in between.
+
+        Reports come in between when several captures write into the folder at the same time.
+        """
+        if None in self.sources:  # there is no sink that writes reports, so the run is what was written here
+            rest = earlier.rest()
+        else:
+            there = earlier.by_step()
+            after = {step: found for step, found in there.items() if step > self.steps[-1]}
+            before = [(step, there[step]) for step in sorted(there.keys() - after.keys())]
+            is_in_order = before == list(zip(self.steps, self.sources, strict=True))
+            if not is_in_order or self.own is None or not self.own.is_undisturbed():
+                self._start_over()
+                after = there
+            rest = earlier.read(after)
+        for record, source in rest:
+            self.write(record, layout, source)
+
+    def _start_over(self) -> None:
+        if self.own is not None:
+            self.own.start_over()
+        self.charts, self.earlier = Charts(self.detail), Earlier()
+        self.steps, self.sources = [], []
 
     def flush(self) -> None:
         if self.steps:

@@ -8,7 +8,7 @@ from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import rows
 from fno_telemetry.sinks.wandb.feed import Feed
-from fno_telemetry.sinks.wandb.starting import LONGEST_REASON
+from fno_telemetry.sinks.wandb.session import LONGEST_REASON
 from fno_telemetry.wording import to_one_line
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import findings_table, rows
 from fno_telemetry.sinks.wandb.layers_table import LayersTable
 from fno_telemetry.sinks.wandb.rows import DEPTH, STEP
-from fno_telemetry.sinks.wandb.starting import LONGEST_REASON, stage_in
+from fno_telemetry.sinks.wandb.session import LONGEST_REASON, stage_in
 from fno_telemetry.sinks.wandb.tables import MOST_ROWS, Table
 from fno_telemetry.wording import to_one_line
 

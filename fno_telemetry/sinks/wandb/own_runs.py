@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from fno_telemetry.errors import ReportError
+from fno_telemetry import locks
+from fno_telemetry.errors import ReportError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.wandb import rows, run_notes
 from fno_telemetry.sinks.wandb.callers_run import left_out_lines
@@ -13,11 +14,19 @@ from fno_telemetry.sinks.wandb.feed import Feed
 from fno_telemetry.sinks.wandb.how_to_look import how_to_look
 from fno_telemetry.sinks.wandb.run_notes import KnownRun
 from fno_telemetry.sinks.wandb.starting import FLUSH_SECONDS, Mode, Plan, make_id, offline_id, start
+from fno_telemetry.sinks.wandb.transaction_log import is_whole
 
 Layout = Literal["experiment", "per-checkpoint"]
 """One run for all checkpoints, or one for each."""
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+CUT_OFF = "W&B could not write all of it"
+
+WAIT_SECONDS = 60
+"""How long a capture waits for another one that has the run of the experiment open, or is starting one."""
+
+WHOLE_SECONDS = 10
 
 _CONSTANTS = ("n_parameters", "n_modules", "n_samples")
 
@@ -39,6 +48,8 @@ class OwnRuns:
         self._left_out: tuple[str, ...] = ()
         self._is_flushed = True
         self._count = 0
+        self._turn: locks.Lock | None = None
+        self._cut_off: list[Path] = []
 
     def write(self, record: CaptureRecord) -> None:
         """Write one record, into the experiment's run if it has a step."""
@@ -69,9 +80,17 @@ class OwnRuns:
         self._is_flushed = True
 
     def close(self, ok: bool) -> list[str]:
-        """Finish open runs in bounded time; return how to look at all runs."""
+        """Finish open runs in bounded time; return how to look at all runs.
+
+        SinkUnavailable if W&B could not write all of an offline run, which W&B itself does not tell.
+        """
         for feed in list(self._running):
             self._finish(feed, ok)
+        if self._cut_off:
+            cut_off, self._cut_off = self._cut_off, []
+            raise SinkUnavailable(
+                f"W&B has not written all of {cut_off[0]}: is there room on the disk? The report has all"
+            )
         if not self._count:
             return []
         lines = [] if self._mode.why is None else [self._mode.why]
@@ -83,6 +102,15 @@ class OwnRuns:
 
     def _start_series(self, record: CaptureRecord) -> Feed:
         run_id = make_id(self._experiment, self._identity)
+        if self._mode.name == "online":
+            # Two that log into one online run at the same time overwrite each other's rows.
+            self._turn = locks.wait_for_lock(self._lock_path("run"), WAIT_SECONDS)
+            if self._turn is None:
+                why = "another capture of this experiment is writing its run"
+                self._mode = Mode("offline", f"W&B is offline: {why}")
+                return self._start(
+                    record, self._experiment, offline_id(run_id), of_experiment=True, joins=run_id
+                )
         return self._start(record, self._experiment, run_id, of_experiment=True)
 
     def _start_for(self, record: CaptureRecord) -> Feed:
@@ -91,10 +119,19 @@ class OwnRuns:
         run_id = make_id(f"{self._experiment} {label}", self._identity, record.provenance.get("time"))
         return self._start(record, f"{self._experiment} {label}", run_id, of_experiment=False)
 
-    def _start(self, record: CaptureRecord, name: str, run_id: str, of_experiment: bool) -> Feed:
+    def _lock_path(self, what: str) -> Path:
+        folder = self._plan.folder / "wandb"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f".fno-telemetry.{what}.lock"
+
+    def _start(
+        self, record: CaptureRecord, name: str, run_id: str, of_experiment: bool, joins: str | None = None
+    ) -> Feed:
         configuration = rows.config(record, of_experiment)
         was_online = self._mode.name == "online"
-        run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
+        # W&B names the folder of a run by its id and the second, and two at once would write into one.
+        with locks.locked(self._lock_path("start"), WAIT_SECONDS):
+            run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
         if was_online and run.offline:
             self._note_failed_start(run_id)
         feed = Feed(run, self._plan.detail, self._plan.redacted, self._plan.alert)
@@ -111,7 +148,7 @@ class OwnRuns:
             project_url=run.project_url if online else None,
             detail=self._plan.detail,
             # When this part is uploaded, it continues the online run of the experiment.
-            joins=run_id if of_experiment and run.id == offline_id(run_id) else None,
+            joins=run_id if of_experiment and run.id == offline_id(run_id) else joins,
         )
         # Already now, so that `view --wandb` finds it after a kill.
         self._note(replace(known, problem=run_notes.UNFINISHED))
@@ -128,12 +165,18 @@ class OwnRuns:
         try:
             feed.run.finish(exit_code=0 if ok else 1)
             problem = lacks or None
+            if feed.run.offline and not _wait_until_whole(known.folder):
+                problem = CUT_OFF
+                self._cut_off.append(known.folder)
         except TimeoutError:
             problem = f"not everything was uploaded in {self._plan.finish_timeout:g} s"
         finally:
             known = replace(known, problem=problem)
             self._finished.append(known)
             self._note(known)
+            if not self._running and self._turn is not None:
+                self._turn.remove()
+                self._turn = None
 
     def _note_failed_start(self, run_id: str) -> None:
         """Mark the folder that W&B leaves of a failed start, which is no run."""
@@ -146,6 +189,14 @@ class OwnRuns:
             run_notes.write(run, self._plan.redacted)
         except ReportError as error:
             self._unnoted = str(error)
+
+
+def _wait_until_whole(folder: Path) -> bool:
+    """Return whether all of a finished offline run is on disk; W&B's process may need a moment for that."""
+    deadline = time.monotonic() + WHOLE_SECONDS
+    while not (whole := is_whole(folder)) and time.monotonic() < deadline:
+        time.sleep(FLUSH_SECONDS / 4)
+    return whole
 
 
 def _label(record: CaptureRecord) -> str:

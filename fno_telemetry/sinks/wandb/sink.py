@@ -86,8 +86,8 @@ class WandbRun:
         if detail not in DETAILS:
             raise OptionError(f"`detail` {detail!r}: expected {' or '.join(DETAILS)}")
         for option, seconds in (("init_timeout", init_timeout), ("finish_timeout", finish_timeout)):
-            if not seconds > 0:
-                raise OptionError(f"`{option}` {seconds}: a number of seconds above 0 was expected")
+            if not isinstance(seconds, int | float) or not seconds > 0:
+                raise OptionError(f"`{option}` {seconds!r}: a number of seconds above 0 was expected")
         self._project = check_name("project", project)
         self._entity = None if entity is None else check_name("entity", entity)
         self._group = None if group is None else check_name("group", group)
@@ -105,7 +105,7 @@ class WandbRun:
             self._callers.open(redacted)
             return
         require_wandb()
-        reason = files.why_unwritable(run.folder / "wandb")
+        reason = files.why_unwritable(run.folder / "wandb") or files.why_not_utf8(run.folder)
         if reason:
             raise SinkUnavailable(f"W&B cannot write to {run.folder / 'wandb'}: {reason}")
         folder = run.folder.resolve()

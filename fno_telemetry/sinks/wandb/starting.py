@@ -1,16 +1,21 @@
 """How a W&B run is started: without asking, in bounded time, and offline where it cannot be online."""
 
-import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fno_telemetry.errors import MissingExtra, OptionError, SinkUnavailable
 from fno_telemetry.sinks.overview import Detail
+from fno_telemetry.sinks.wandb.session import (
+    LONGEST_REASON,
+    find_session,
+    outside_of_a_sweep,
+    start_service,
+    without_error_reports,
+)
 from fno_telemetry.wording import to_one_line
 
 if TYPE_CHECKING:
@@ -27,7 +32,6 @@ FLUSH_SECONDS = 0.2
 # What W&B's settings may call a mode; two names are of older versions.
 _MODE_NAMES: dict[str, ModeName] = {"run": "online", "dryrun": "offline", **{mode: mode for mode in MODES}}
 _LONGEST_NAME = 128  # of a project, group or run
-LONGEST_REASON = 240  # characters
 _REFUSED = re.compile(r"[/\\#?%:\x00-\x1f\x7f]")
 
 # Nothing that is not in the record leaves the machine: no host, program, packages, git state or console.
@@ -55,10 +59,6 @@ _QUIET: dict[str, Any] = {
     "allow_val_change": True,
     "finish_timeout_raises": True,
 }
-
-
-# What W&B's settings hold where the process is part of no sweep and no launch job.
-_WITHOUT_A_SWEEP: dict[str, Any] = {"sweep_id": None, "sweep_param_path": None, "launch": False}
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,8 @@ def _init(
 
     timeouts = {"init_timeout": plan.init_timeout, "finish_timeout": plan.finish_timeout}
     known = wandb.Settings.model_fields
-    with without_error_reports(), _outside_of_a_sweep():
+    with without_error_reports(), outside_of_a_sweep():
+        start_service()
         return wandb.init(
             entity=plan.entity,
             project=plan.project,
@@ -231,47 +232,9 @@ def _init(
         )
 
 
-@contextlib.contextmanager
-def _outside_of_a_sweep() -> Iterator[None]:
-    """Keep a run that starts here out of the sweep or launch job that the process belongs to.
-
-    In one, W&B ignores the id, the project and the entity that `init` is given: the run would be the
-    training's own, and have the hyperparameters of the sweep in its configuration.
-    """
-    session = _session()
-    settings = session.settings
-    known = type(settings).model_fields
-    kept = {name: getattr(settings, name) for name in _WITHOUT_A_SWEEP if name in known}
-    hyperparameters = getattr(session, "_sweep_config", None)
-    for name in kept:
-        setattr(settings, name, _WITHOUT_A_SWEEP[name])
-    session._sweep_config = None
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(settings, name, value)
-        session._sweep_config = hyperparameters
-
-
 def _settings() -> "Settings":
-    settings: Settings = _session().settings
+    settings: Settings = find_session().settings
     return settings
-
-
-def _session() -> Any:
-    """Return what W&B's runs in this process have in common; SinkUnavailable when W&B does not start."""
-    import wandb
-    from wandb.sdk import wandb_setup
-
-    # Unlike `setup`, `singleton` does not start W&B's process already, but it is not a public interface.
-    find = getattr(wandb_setup, "singleton", wandb.setup)
-    try:
-        session = find()
-        _ = session.settings
-    except Exception as error:
-        raise SinkUnavailable(f"W&B cannot start: {to_one_line(str(error), LONGEST_REASON)}") from error
-    return session
 
 
 def _why_no_credentials(settings: "Settings") -> str | None:
@@ -295,36 +258,3 @@ def _why_no_credentials(settings: "Settings") -> str | None:
     if found:
         return None
     return f"no credentials for {settings.base_url}; run `wandb login` or set WANDB_API_KEY."
-
-
-@contextlib.contextmanager
-def without_error_reports() -> Iterator[None]:
-    """Keep W&B from reporting on itself to its server, unless the user has configured it.
-
-    Where that server never answers, as with many firewalls, this would delay the end of the process by half
-    a minute, in offline runs too.
-    """
-    with _unless_decided("WANDB_ERROR_REPORTING", "false"):
-        yield
-
-
-@contextlib.contextmanager
-def stage_in(folder: Path) -> Iterator[None]:
-    """Have W&B keep files for upload there, not in the user's home, unless the user has decided.
-
-    `wandb sync` uploads them from there later, so they must last as long as the run's folder.
-    """
-    with _unless_decided("WANDB_DATA_DIR", str(folder)):
-        yield
-
-
-@contextlib.contextmanager
-def _unless_decided(variable: str, value: str) -> Iterator[None]:
-    is_decided = variable in os.environ
-    if not is_decided:
-        os.environ[variable] = value
-    try:
-        yield
-    finally:
-        if not is_decided:
-            os.environ.pop(variable, None)

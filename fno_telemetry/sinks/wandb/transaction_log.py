@@ -2,9 +2,10 @@
 
 import json
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fno_telemetry.sinks.wandb.rows import DEPTH, STEP
 from fno_telemetry.sinks.wandb.starting import require_wandb
@@ -12,6 +13,7 @@ from fno_telemetry.sinks.wandb.starting import require_wandb
 # The format is that of LevelDB's logs.
 _HEADER = 7  # bytes: of the file, and of each chunk (checksum, length, kind)
 _BLOCK = 32_768
+_LAST_RECORDS = 20  # W&B writes the end of a run, and then little more
 _LAST_KINDS = (1, 4)  # a whole record, or the end of one that goes over several blocks
 
 
@@ -43,9 +45,28 @@ def read_log(run_folder: Path) -> Iterator[Any]:
 
     MissingExtra without wandb, which knows how to read them.
     """
+    parse = _parser()
+    for record in _records(run_folder):
+        yield parse(record)
+
+
+def is_whole(run_folder: Path) -> bool:
+    """Whether all of a finished run is on disk; W&B keeps errors, as of a full disk, to itself."""
+    if not any(run_folder.glob("*.wandb")):
+        return False
+    parse = _parser()
+    last = deque(_records(run_folder), maxlen=_LAST_RECORDS)
+    return any(parse(record).HasField("exit") for record in last)
+
+
+def _parser() -> Callable[[bytes], Any]:
     require_wandb()
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made at import
 
+    return cast("Callable[[bytes], Any]", Record.FromString)
+
+
+def _records(run_folder: Path) -> Iterator[bytes]:
     [log] = run_folder.glob("*.wandb")
     content = log.read_bytes()
     position, parts = _HEADER, b""
@@ -60,7 +81,7 @@ def read_log(run_folder: Path) -> Iterator[Any]:
             return  # a kill cut it off
         parts += content[position - length : position]
         if kind in _LAST_KINDS:
-            yield Record.FromString(parts)
+            yield parts
             parts = b""
 
 

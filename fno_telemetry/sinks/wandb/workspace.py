@@ -11,14 +11,8 @@ from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import FIRST, Detail, rank_among_first
 from fno_telemetry.sinks.wandb import rows, run_notes
 from fno_telemetry.sinks.wandb.run_notes import KnownRun
-from fno_telemetry.sinks.wandb.starting import (
-    LONGEST_REASON,
-    app_address,
-    require_wandb,
-    why_no_credentials,
-    why_unreachable,
-    without_error_reports,
-)
+from fno_telemetry.sinks.wandb.session import LONGEST_REASON, without_error_reports
+from fno_telemetry.sinks.wandb.starting import app_address, require_wandb, why_no_credentials, why_unreachable
 from fno_telemetry.wording import to_one_line
 
 NAME = "fno-telemetry"

@@ -1,12 +1,15 @@
 """Capturing again into a folder that already holds a run."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.fan_out import FanOut
+from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.tensorboard.run_folders import SUFFIX
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 from support.sink_runs import write_records
@@ -87,25 +90,48 @@ def test_a_given_log_dir_is_replaced_too(tmp_path: Path, record, examples, read_
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine"]
 
 
-def test_an_error_in_the_middle_of_replacing_puts_everything_back(
-    run, folder, record, examples, read_events, monkeypatch
-):
+def test_an_error_in_replacing_leaves_the_first(run, folder, record, examples, read_events, monkeypatch):
     capture(run, record)
     before = files(run.folder)
     sink = TensorBoard()
     sink.open(run)
     sink.write(examples.at_step(record, 2000))
-    rename, calls = os.rename, []
+    calls = []
 
-    def fail_once(source, target, **options):
+    def fail(source, target, **options):
         calls.append(source)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        return rename(source, target, **options)
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "rename", fail_once)
+    monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(OSError, match="No space left"):
         sink.close(ok=True)
-    assert len(calls) == 3  # the old one away, the new one failed, the old one back
+    assert len(calls) == 1
     assert before == files(run.folder)
     assert [step for step, _ in read_events(folder)["rms/lifter"]] == [1000]
+
+
+def captures_at_once(folder: Path, records, read_events):
+    """Open a capture for each record before any is closed, as the jobs of an array do; return the events."""
+    fans = [FanOut([JsonFile(), TensorBoard()], required="json") for _ in records]
+    for number, fan in enumerate(fans):
+        fan.open(RunContext(folder, f"r{number}.json", experiment="demo"))
+    for fan, record in zip(fans, records, strict=True):
+        fan.write(record)
+    for fan in fans:
+        assert set(fan.close(ok=True).status.values()) == {"ok"}
+    return read_events(folder / "tensorboard" / "demo")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
+def test_captures_at_once_into_one_folder_are_one_run_of_ascending_steps(
+    tmp_path, record, examples, read_events, order
+):
+    record = replace(record, provenance=type(record.provenance)({**record.provenance, "experiment": "demo"}))
+    records = [examples.at_step(record, 10 * number) for number in order]
+    events = captures_at_once(tmp_path, records, read_events)
+    assert [step for step, _ in events["rms/lifter"]] == [0, 10, 20, 30]
+    assert len(list((tmp_path / "tensorboard" / "demo").iterdir())) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(f"r{n}.json" for n in range(4)),
+        "tensorboard",
+    ]

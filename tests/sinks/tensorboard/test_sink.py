@@ -397,3 +397,24 @@ def test_importing_the_sink_imports_neither_torch_nor_tensorboard():
         "sys.exit(any(name in sys.modules for name in ('torch', 'tensorboard', 'numpy')))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_disk_without_room_is_one_error_and_no_other_thread_prints(run, record):
+    resource = pytest.importorskip("resource")
+    sink = TensorBoard()
+    sink.open(run)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        # Not caught here, an error of the thread that writes would fail the test.
+        with pytest.raises(OSError, match="File too large"):
+            sink.write(record)
+        with pytest.raises(OSError, match="File too large"):
+            sink.close(ok=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_the_capture(tmp_path):
+    with pytest.raises(SinkUnavailable, match="its name is not UTF-8; choose another folder"):
+        TensorBoard().open(RunContext(tmp_path / "out\udcff"))
