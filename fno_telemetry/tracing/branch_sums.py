@@ -146,7 +146,9 @@ def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def is_whole_view(tensor: torch.Tensor, source: torch.Tensor) -> bool:
     """Whether a tensor shows all elements of another one, in the same places."""
-    if not (_has_storage(tensor) and _has_storage(source)) or tensor.shape != source.shape:
+    if not (_has_storage(tensor) and _has_storage(source)) or tensor.is_nested or source.is_nested:
+        return False
+    if tensor.shape != source.shape:
         return False
     same_way = (tensor.dtype, tensor.is_conj(), tensor.is_neg()) == (
         source.dtype,
