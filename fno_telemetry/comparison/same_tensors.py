@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fno_telemetry.records import CaptureRecord, ModuleRecord
+from fno_telemetry.records import CaptureRecord, ModuleRecord, Value
 
 Key = tuple[str, int, str | None]
 
@@ -40,8 +40,13 @@ def _is_same(earlier: ModuleRecord, later: ModuleRecord) -> bool:
     is_inside = earlier.name.startswith(f"{later.name}." if later.name else "")
     return (
         (is_inside or (later.stats.get("std") or 0) > 0)
-        and later.stats.items() <= earlier.stats.items()
+        and _of_output(later).items() <= _of_output(earlier).items()
         and later.histogram == earlier.histogram
         and later.log_histogram == earlier.log_histogram
         and later.spectrum == earlier.spectrum
     )
+
+
+def _of_output(module: ModuleRecord) -> dict[str, Value]:
+    """Return the numbers of what a module returned, without that of what it was given."""
+    return {name: value for name, value in module.stats.items() if name != "input_rms"}

@@ -106,7 +106,8 @@ def _is_state(value: object) -> bool:
     if isinstance(value, nn.Module):
         return True
     cls: Any = type(value)
-    if _belongs_to_others(cls):
+    # An error that is raised takes notes and a traceback with it.
+    if _belongs_to_others(cls) or isinstance(value, BaseException):
         return False
     held = getattr(value, "__dict__", {}).values()
     return not any(_package(type(one)) in _CONCURRENT for one in held)

@@ -41,6 +41,7 @@ from fno_telemetry.tracing.events import (
 from fno_telemetry.tracing.fourier_calls import count_frequencies
 from fno_telemetry.tracing.module_calls import Call, distinct_paths
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
+from fno_telemetry.tracing.tensor_shapes import read_shape
 
 Key = tuple[str, int, str | None]
 
@@ -267,7 +268,8 @@ class Collector:
         return accumulator
 
     def _module_input(self, accumulator: ModuleAccumulator, call: Call, inputs: Any) -> None:
-        entered = next((tensor for tensor in tensors_in(inputs) if unmeasurable(tensor) is None), None)
+        known = (tensor for tensor in tensors_in(inputs) if read_shape(tensor) is not None)
+        entered = next((tensor for tensor in known if unmeasurable(tensor) is None), None)
         if entered is None or call.input_overwritten:
             reason = "no input is a tensor that can be measured, or it was overwritten in place"
             accumulator.states.mark_undefined("module_input", reason)
