@@ -25,7 +25,7 @@ from fno_telemetry.tracing.events import (
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.fourier_calls import sizes_by_rank
 from fno_telemetry.tracing.lineage import members
-from fno_telemetry.tracing.module_calls import Call, distinct_paths, written_class
+from fno_telemetry.tracing.module_calls import Call, distinct_paths, owns_parameters, written_class
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
 
@@ -112,10 +112,8 @@ class _Structure:
         if (first := next(tensors_in(event.inputs), None)) is not None:
             self.places.note(Place("input", call.path, call.number), first)
         named = next((item for item, _ in items(event.output)), None)
-        owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
-        self._ended_calls.append(
-            _EndedCall(call, [read_shape(tensor) or () for tensor in tensors], named, owner)
-        )
+        shapes = [read_shape(tensor) or () for tensor in tensors]
+        self._ended_calls.append(_EndedCall(call, shapes, named, owns_parameters(call.module)))
         self._makers_of_output |= event.makers
 
     def _residual_added(self, event: ResidualAdded) -> None:

@@ -127,6 +127,19 @@ class AxisTracker:
         spatial = self.groups_of(output if call.inverse else tensor)
         self._transformed.append((parent, tuple(spatial[axis] for axis in call.axes)))
 
+    def follow_module(self, entered: torch.Tensor, output: torch.Tensor) -> None:
+        """Let an output of the shape of its input keep the axes, if the way from one to the other was lost.
+
+        So does a normalisation that whitens by matrix products, over whatever it flattened space with.
+        """
+        shape = read_shape(output)
+        if shape is None or shape != read_shape(entered) or output is entered:
+            return
+        before, after = self.groups_of(entered), self.groups_of(output)
+        known = {axis.number for group in before for axis in self._groups.resolve(group) if axis.size > 1}
+        if not any(axis.number in known for group in after for axis in self._groups.resolve(group)):
+            self._by_tensor.set(output, before)
+
     def find_space(self, counts: Callable[[Call], bool]) -> Space:
         """Return the spatial axes: those of the transforms of calls that count, else of all convolutions.
 

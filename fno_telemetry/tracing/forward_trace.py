@@ -51,7 +51,7 @@ from fno_telemetry.tracing.lineage import (
     Whole,
     find_origin,
 )
-from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
+from fno_telemetry.tracing.module_calls import Call, owns_parameters, paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
 from fno_telemetry.tracing.torch_functions import EveryFunction
@@ -252,8 +252,10 @@ class ForwardTrace:
         for tensor in given.values():
             lineage = self._lineages.get(tensor)
             call.input_overwritten |= lineage is not None and not lineage.value & call.before.values
-        owner = call.module is not None and any(True for _ in call.module.parameters(recurse=False))
+        owner = owns_parameters(call.module)
         operands = self._lineages.operands(given.values())
+        if self._axes is not None and not call.spectral and not call.input_overwritten:
+            self._follow_axes(self._axes, given.values(), output)
         for tensor in tensors_in(output):
             # A module that returns its input unchanged made nothing.
             if id(tensor) in given and not call.input_overwritten:
@@ -270,6 +272,12 @@ class ForwardTrace:
             if call.parent is not None:
                 self._note_made(tensor, call.parent)
         self._listener.on(CallEnded(call, inputs, output, self._makers(call, output)))
+
+    def _follow_axes(self, axes: AxisTracker, given: Iterable[torch.Tensor], output: Any) -> None:
+        """Follow axes through a module, from the field that it was given first to what it returned."""
+        fields = [tensor for tensor in given if self._lineages.get(tensor) is not None]
+        for tensor in tensors_in(output) if fields else ():
+            axes.follow_module(fields[0], tensor)
 
     def _find_origin(self, call: Call, output: torch.Tensor, operands: Sequence[Operand]) -> int:
         """Return the value that an output of a call comes from; 0 for a spectral call, which starts anew."""

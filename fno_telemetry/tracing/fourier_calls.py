@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -54,21 +56,36 @@ class KeptModes:
 
 
 def find_modes(forward: Sequence[FourierCall], inverse: Sequence[FourierCall]) -> KeptModes | None:
-    """Return what a layer with these transforms keeps; None unless exactly one of them is an inverse."""
-    if len(inverse) != 1:
+    """Return what a layer with these transforms keeps: all that any of its inverse transforms is given.
+
+    None if there is no inverse transform, or if they are over different axes or numbers of points.
+    """
+    shapes = {(call.halved, *sorted(call.lengths.items())) for call in inverse}
+    masks = [call.nonzero for call in inverse]
+    if len(shapes) != 1 or any(mask is None for mask in masks):
         return None
     back = inverse[0]
-    nonzero, complete = back.nonzero, back.complete
-    if nonzero is None or complete is None:
-        return None
-    mask = nonzero.any(0)
-    to = next((call for call in reversed(forward) if sorted(call.axes) == sorted(back.axes)), None)
-    removed, had = torch.zeros_like(mask), None if to is None else to.nonzero
-    if had is not None and had.shape == complete.shape:
-        removed = (had & ~complete).any(0)
+    alike = [call for call in forward if sorted(call.axes) == sorted(back.axes)]
+    to = alike[-1] if alike else None
+    kept = [mask.any(0) for mask in masks if mask is not None]
+    mask = reduce(or_, kept)
+    removed = torch.zeros_like(mask)
+    for own, start, end in zip(
+        kept, alike if len(alike) == len(inverse) else alike[-1:], inverse, strict=False
+    ):
+        # What one transform removes another one may keep; only within one it tells of a choice.
+        removed |= _removed(start, end) & (own if len(inverse) > 1 else True)
     sizes = () if to is None else tuple(to.lengths[axis] for axis in sorted(to.axes))
     padded = to is not None and any(to.shape[axis] != length for axis, length in to.lengths.items())
     return KeptModes(mask, removed, back.halved, sizes, padded)
+
+
+def _removed(to: FourierCall, back: FourierCall) -> torch.Tensor | bool:
+    """Return a mask of what a field has before and not after; False if the two cannot be compared."""
+    had, complete = to.nonzero, back.complete
+    if had is None or complete is None or had.shape != complete.shape:
+        return False
+    return (had & ~complete).any(0)
 
 
 def count_frequencies(calls: Iterable[FourierCall]) -> tuple[int, ...]:

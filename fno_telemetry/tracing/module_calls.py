@@ -91,6 +91,15 @@ class Call:
         return 1 << self.index
 
 
+def owns_parameters(module: nn.Module | None) -> bool:
+    """Whether a module itself computes with parameters: its own, or those in its lists and dicts of them."""
+    if module is None:
+        return False
+    holders = (nn.ParameterList, nn.ParameterDict)
+    lists = [child for child in module.children() if isinstance(child, holders)]
+    return any(True for one in (module, *lists) for _ in one.parameters(recurse=False))
+
+
 def distinct_paths(calls: Iterable[Call]) -> tuple[str, ...]:
     """Return the paths of the calls, each once."""
     return tuple(dict.fromkeys(call.path for call in calls))

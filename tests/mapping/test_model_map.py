@@ -301,3 +301,17 @@ def test_a_network_without_fourier_transforms_has_axes_from_its_convolutions():
     ]
     assert {m.role for m in model_map.modules} == {"other", "norm", "activation"}
     assert model_map.blocks == ()
+
+
+def test_a_layer_whose_parameters_are_in_a_list_lifts_and_projects():
+    class Listed(nn.Module):
+        def __init__(self, inside, outside):
+            super().__init__()
+            self.weights = nn.ParameterList([torch.ones(outside, inside)])
+
+        def forward(self, x):
+            return torch.einsum("oi,bihw->bohw", self.weights[0], x)
+
+    model = nn.Sequential(Listed(1, 4), Fourier(4, (2, 3)), Listed(4, 1))
+    roles = [module.role for module in ft.map_model(model, torch.rand(2, 1, 8, 8)).modules]
+    assert roles == ["lifting", "spectral", "projection"]

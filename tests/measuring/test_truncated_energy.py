@@ -190,3 +190,20 @@ def test_a_layer_that_appends_zeros_before_its_transform_has_none_with_a_reason(
     assert long.role == "spectral"
     assert "another size than its input" in long.reasons["truncated_energy_fraction"]
     assert ft.map_model(model, torch.randn(2, 3, 12))["1"].modes is None
+
+
+def test_a_layer_that_transforms_pairs_of_channels_has_the_modes_of_all():
+    class Pairs(nn.Module):
+        """Two complex fields of two channels each, as in layers over multivectors."""
+
+        def forward(self, x):
+            parts = []
+            for first, modes in ((0, 3), (2, 5)):
+                spectrum = torch.fft.fft2(torch.complex(x[:, first], x[:, first + 1]))
+                kept = torch.zeros_like(spectrum)
+                kept[:, :modes, :3] = spectrum[:, :modes, :3]
+                back = torch.fft.ifft2(kept)
+                parts += [back.real, back.imag]
+            return torch.stack(parts, 1)
+
+    assert ft.map_model(nn.Sequential(nn.Identity(), Pairs()), torch.randn(2, 4, 8, 9))["1"].modes == (5, 3)

@@ -151,3 +151,30 @@ def test_one_sample_flattened_with_its_points_is_not_space():
     assert points == (*sample, *rows, *columns)
     assert last == channel
     assert groups.reshape([points, last], (1, 4, 5, 3)) == (sample, rows, columns, channel)
+
+
+class Whitening(nn.Module):
+    """A normalisation by matrix products over flattened space."""
+
+    def forward(self, x):
+        flat = x.transpose(0, 1).flatten(1)
+        factor = torch.linalg.cholesky(flat @ flat.T + torch.eye(len(flat)))
+        white = torch.linalg.solve_triangular(factor, flat, upper=False)
+        return (
+            torch.linalg.inv(factor.T @ factor).matmul(white).reshape(x.transpose(0, 1).shape).transpose(0, 1)
+        )
+
+
+def test_a_module_whose_way_was_lost_keeps_the_axes_of_a_field_of_the_same_shape():
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.seen, self.spectral = Whitening(), nn.Identity(), Low()
+
+        def forward(self, x):
+            y = self.norm((x + self.spectral(x)).permute(0, 2, 3, 1))
+            self.seen(y)
+            return y
+
+    model_map = ft.map_model(Around(), torch.rand(6, 6, 6, 6))
+    assert model_map["norm"].spatial_axes == model_map["seen"].spatial_axes == (1, 2)
