@@ -1,0 +1,101 @@
+"""Reports each branch sum and each residual sum of a forward once, when nothing more is added to it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from fno_telemetry.tracing.branch_sums import ADDITIONS, OpenSums, Sum, Term, find_branch_sum
+from fno_telemetry.tracing.events import BranchesAdded, Listener, ResidualAdded
+from fno_telemetry.tracing.lineage import Lineage, LineageTable
+from fno_telemetry.tracing.module_calls import Call
+
+
+class BranchReports:
+    """Collects the sums of one forward; `spectral` is a mask of the spectral calls that have ended."""
+
+    def __init__(self, lineages: LineageTable, listener: Listener) -> None:
+        self.spectral = 0
+        self._lineages = lineages
+        self._listener = listener
+        self._sums = OpenSums()
+        self._calls: Sequence[Call] = ()
+        self._added = 0  # spectral calls whose branch was added to something
+        self._branch_sums: list[int] = []  # the spectral calls of each sum with a local branch
+        self._updated = 0  # spectral calls whose block was added to its input
+
+    def start(self, calls: Sequence[Call]) -> None:
+        """Forget everything; `calls` grows with the forward that begins."""
+        self._calls = calls
+        self._sums.clear()
+        self._branch_sums.clear()
+        self.spectral = self._added = self._updated = 0
+
+    def tensors_used(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Report the sums that these tensors hold, which were used for something else than an addition."""
+        self._report(self._sums.take_used(tensors))
+
+    def tensor_overwritten(self, target: torch.Tensor) -> None:
+        """Report the sums that are about to be overwritten, or that have a term in that memory."""
+        self._report(self._sums.take_overwritten(target))
+
+    def call_ended(self, call: Call | None = None) -> None:
+        """Report the sums that were made in the forward of this call; all sums if none is given."""
+        self._report(self._sums.take_ended(call))
+
+    def start_addition(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Term, ...]:
+        """Return the terms of an addition before it runs; report the sums to which it adds another block."""
+        if name in ADDITIONS:
+            operands = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
+            self._report(self._sums.take_finished(operands[:2], self._lineages, self._is_finished))
+        return self._sums.collect_terms(name, args, kwargs, self._lineages)
+
+    def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], parent: Call) -> None:
+        """Remember that `tensor` is the sum of these terms, made in the forward of `parent`."""
+        self._sums.hold(tensor, terms, parent)
+
+    def _is_finished(self, held: Sum, lineage: Lineage) -> bool:
+        """Whether this is a whole branch sum, and what is added to it comes from another block."""
+        own = find_branch_sum(held, self._calls, self.spectral, self._lineages)
+        if own is None:
+            return False
+        other = lineage.calls & self.spectral & ~own.bits & ~own.spectral[-1].before.calls
+        return bool(other & self._added)
+
+    def _report(self, sums: Iterable[Sum]) -> None:
+        for total in sums:
+            branch_sum = find_branch_sum(total, self._calls, self.spectral, self._lineages)
+            if branch_sum is None:
+                continue
+            spectral, bits = branch_sum.spectral, branch_sum.bits
+            if branch_sum.local_operand is not None and not self._added & bits:
+                self._branch_sums.append(bits)
+                self._listener.on(
+                    BranchesAdded(
+                        spectral=spectral,
+                        local=branch_sum.local,
+                        parent=total.parent,
+                        s=branch_sum.spectral_operand,
+                        t=branch_sum.local_operand,
+                        order=total.order,
+                        before=self._input_of(spectral[-1]),
+                        result=total.result,
+                        spans_blocks=branch_sum.spans_blocks,
+                    )
+                )
+            self._added |= bits
+            for call in spectral:
+                call.held_input = None
+            if branch_sum.before is not None and not self._updated & bits:
+                self._updated |= bits
+                # An update made by several blocks together, as in attention, belongs to none of them.
+                if sum(bool(other & bits) for other in self._branch_sums) > 1:
+                    continue
+                before, after, order = branch_sum.before, branch_sum.after, total.order
+                self._listener.on(ResidualAdded(spectral, total.parent, before, after, order, total.result))
+
+    def _input_of(self, spectral: Call) -> torch.Tensor | None:
+        """Return the input of a spectral call, None if it has another value by now."""
+        tensor = spectral.held_input
+        lineage = None if tensor is None else self._lineages.get(tensor)
+        return tensor if lineage is not None and lineage.value & spectral.before.values else None
