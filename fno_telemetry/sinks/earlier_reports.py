@@ -1,16 +1,20 @@
 """The reports in a run's folder, for sinks that have to show a run in the order of its steps."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fno_telemetry import report
+from fno_telemetry import keys, report
 from fno_telemetry.errors import ReportError
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.contract import RunContext
 
 Version = tuple[int, int, int]
 """What distinguishes a file from the one that replaces it: inode, size, time of the change in ns."""
+
+REPLACED: Version = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class EarlierReports:
 
     def __init__(self, run: RunContext, experiment: str) -> None:
         self._run, self._experiment = run, experiment
+        self._began = time.time_ns()
         self._kind: object = None
         self._waiting: dict[int, ReportOnDisk] | None = None
         self._known: dict[ReportOnDisk, tuple[int, str] | None] = {}
@@ -70,19 +75,23 @@ class EarlierReports:
                 yield record, found
 
     def find(self, record: CaptureRecord) -> ReportOnDisk | None:
-        """Return the report that this record was just written to; None if no sink has written one."""
+        """Return the report that this record was just written to; None if no sink has written one.
+
+        If another capture has replaced it since, its version is REPLACED, which no report has.
+        """
         name = self._run.report_name
         if self._run.series:
             name = report.series_report_name(name, record.label)
         found = _on_disk(self._run.folder / name)
-        # The whole report would take a hundred times as long to read.
-        try:
-            is_there = found is not None and str(record.provenance.get("time")).encode() in (
-                found.path.read_bytes()
-            )
-        except OSError:
+        if found is None:
             return None
-        return found if is_there else None
+        try:
+            document = report.read_document(found.path)
+        except ReportError:
+            return None
+        if _holds(document, record):
+            return found
+        return ReportOnDisk(found.path, REPLACED) if found.version[-1] >= self._began else None
 
     def by_step(self) -> dict[int, ReportOnDisk]:
         """Return the newest report of each step; a checkpoint without a step belongs to no curve."""
@@ -94,9 +103,9 @@ class EarlierReports:
             if found not in self._known:
                 self._known[found] = self._step_and_time(path)
             if (place := self._known[found]) is not None:
-                step, time = place
-                if step not in newest or newest[step][0] <= time:
-                    newest[step] = (time, found)
+                step, made = place
+                if step not in newest or newest[step][0] <= made:
+                    newest[step] = (made, found)
         return {step: found for step, (_, found) in newest.items()}
 
     def _step_and_time(self, path: Path) -> tuple[int, str] | None:
@@ -121,6 +130,17 @@ class EarlierReports:
             self._left_out[f"{path} counts in {kind}s and this run in {self._kind}s"] = None
             return None
         return step, str(provenance.get("time"))
+
+
+def _holds(document: Mapping[str, Any], record: CaptureRecord) -> bool:
+    """Whether the document was made of the record, as its time and the numbers in `layers` tell."""
+    provenance, layers = document.get("provenance"), document.get("layers")
+    if not isinstance(provenance, dict) or provenance.get("time") != record.provenance.get("time"):
+        return False
+    own = {
+        name: [v if keys.is_defined(v) else None for v in values] for name, values in record.layers.items()
+    }
+    return bool(layers == own)
 
 
 def _on_disk(path: Path) -> ReportOnDisk | None:

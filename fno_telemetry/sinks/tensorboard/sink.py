@@ -236,10 +236,12 @@ class _Run:
 
         Reports come in between when several captures write into the folder at the same time.
         """
-        if None in self.sources:  # there is no sink that writes reports, so the run is what was written here
+        there = earlier.by_step()
+        reports = {source.path for source in self.sources if source is not None}
+        if len(reports) < len(self.sources) or not there.keys() >= set(self.steps):
+            # No sink writes reports, or each replaced the one before: only this run has all records.
             rest = earlier.rest()
         else:
-            there = earlier.by_step()
             after = {step: found for step, found in there.items() if step > self.steps[-1]}
             before = [(step, there[step]) for step in sorted(there.keys() - after.keys())]
             is_in_order = before == list(zip(self.steps, self.sources, strict=True))

@@ -135,3 +135,45 @@ def test_captures_at_once_into_one_folder_are_one_run_of_ascending_steps(
         *(f"r{n}.json" for n in range(4)),
         "tensorboard",
     ]
+
+
+def test_of_two_captures_at_once_the_one_whose_report_stays_is_shown(tmp_path, record, examples, read_events):
+    run = RunContext(tmp_path, experiment="demo")
+    record = replace(record, provenance=type(record.provenance)({**record.provenance, "experiment": "demo"}))
+    layers = type(record.layers)({**record.layers, "lifter/mean": (0.9, 0.9)})
+    second = replace(examples.with_stats(record, "lifter", rms=7.0), layers=layers)
+    sinks = TensorBoard(), TensorBoard()
+    for sink in sinks:
+        sink.open(run)
+    for each in (record, second):
+        write_records(JsonFile(), run, each)
+    for sink, each in zip(sinks, (record, second), strict=True):
+        sink.write(each)
+    for sink in reversed(sinks):
+        sink.close(ok=True)
+    assert read_events(tmp_path / "tensorboard" / "demo")["rms/lifter"] == [(1000, 7.0)]
+
+
+def test_records_that_replace_the_report_of_the_one_before_are_all_shown(
+    tmp_path, record, examples, read_events
+):
+    provenance = type(record.provenance)({**record.provenance, "experiment": "demo", "time": "2026-11-29"})
+    fan = FanOut([JsonFile(), TensorBoard()], required="json")
+    for _ in range(2):  # the second time into a run that is there
+        fan.open(RunContext(tmp_path, experiment="demo"))
+        for step in (10, 20, 30):
+            fan.write(replace(examples.at_step(record, step), provenance=provenance))
+        fan.close(ok=True)
+        events = read_events(tmp_path / "tensorboard" / "demo")
+        assert [step for step, _ in events["rms/lifter"]] == [10, 20, 30]
+
+
+def test_a_report_without_an_experiment_costs_no_record(tmp_path, record, examples, read_events):
+    assert "experiment" not in record.provenance
+    for step in (1000, 7):
+        fan = FanOut([JsonFile(), TensorBoard()], required="json")
+        fan.open(RunContext(tmp_path, experiment="demo"))
+        fan.write(examples.at_step(record, step))
+        fan.close(ok=True)
+    events = read_events(tmp_path / "tensorboard" / "demo")
+    assert [step for step, _ in events["rms/lifter"]] == [7]
