@@ -1,4 +1,4 @@
-"""What `make bench-diagnosis` measures at length, on two families and a seed of neither half of it."""
+"""What `make bench-diagnosis` measures at length, on one family and a seed of neither half of it."""
 
 from typing import Any
 
@@ -8,19 +8,20 @@ import fno_telemetry as ft
 from fno_telemetry import plugins
 from support import fault_harness, fault_networks, planted_faults
 
-FAMILIES, SEED = ("fno", "TFNO"), 11
+SEED = 11
+ELSEWHERE = {"one direction"}  # planted in networks of neuraloperator only
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # neuraloperator's own
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> list[Any]:
-    return [one for family in FAMILIES for one in fault_harness.outcomes(family, SEED)]
+    return list(fault_harness.outcomes("fno", SEED))
 
 
 def test_planted_faults_are_found(outcomes):
     asked = [one for one in outcomes if one.counts]
     missed = [str(one) for one in asked if not one.found]
-    assert len(asked) > 60
+    assert len(asked) > 30
     assert len(missed) <= 0.05 * len(asked), missed
 
 
@@ -32,10 +33,10 @@ def test_the_right_layer_comes_first(outcomes):
 
 def test_every_fault_is_planted_somewhere(outcomes):
     known = {*planted_faults.FAULTS, *planted_faults.SERIES, *(name for name, *_ in planted_faults.INPUTS)}
-    assert {one.fault for one in outcomes} == known
+    assert {one.fault for one in outcomes} == known - ELSEWHERE
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["fno", "TFNO"])
 def test_a_healthy_network_has_no_warning(family):
     for state in ("quiet_made", "quiet_trained"):
         network = getattr(fault_harness, state)(family, SEED)
