@@ -23,6 +23,9 @@ from fno_telemetry.tracing.module_calls import Call, owns_parameters
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
 
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""What torch keeps in every module: its parameters, its hooks, its flags."""
+
 
 class ValueFlow:
     """The lineages of the tensors of one forward."""
@@ -154,6 +157,9 @@ class ValueFlow:
 
 
 def _tensors_held_by(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield the parameters, buffers and other tensors that are attributes of the modules."""
+    """Yield parameters, buffers and other tensors that are attributes of modules, or inside of one."""
     for module in model.modules():
-        yield from tensors_in((module._parameters, module._buffers, vars(module)))
+        yield from tensors_in((module._parameters, module._buffers))
+        for name, value in vars(module).items():
+            if name not in _OF_TORCH:
+                yield from tensors_in(value)
