@@ -253,6 +253,10 @@ def test_keys_that_are_not_known_do_not_matter(path, document, record):
 
 UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "two entries for a module": (lambda d: d["modules"].append(d["modules"][0]), r"modules has \S+ 2 times"),
+    "an axis that a further input lacks": (
+        lambda d: d["inputs"].append({**d["input"], "spatial_axes": [9]}),
+        "sizes in spatial_axes of an input or output do not fit",
+    ),
     "two entries for a block": (lambda d: d["blocks"].append(d["blocks"][0]), r"blocks has \S+ 2 times"),
     "an axis that the shape lacks": (
         lambda d: d["input"].update(spatial_axes=[9]),

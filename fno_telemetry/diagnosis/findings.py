@@ -188,7 +188,7 @@ def _make_findings(
 
 
 def _as_python(value: Value | str) -> Value | str:
-    """Return the number of Python that a number of NumPy stands for, since JSON has no other."""
+    """Return a NumPy number as a Python number, because JSON has no others."""
     if value is None or isinstance(value, str | int):
         return value
     return int(value) if isinstance(value, Integral) else float(value)

@@ -90,7 +90,7 @@ def _keep_stream(value: io.StringIO | io.BytesIO) -> Contents | None:
 
 
 def _position_in_generator(value: "types.GeneratorType[Any, Any, Any]") -> list[Any]:
-    """Return where its code stands, its variables, and how far the iterators among these have come."""
+    """Return the line that a generator is at, its variables, and the positions of iterators in them."""
     if value.gi_frame is None:
         return []
     variables = [*value.gi_frame.f_locals.values()]

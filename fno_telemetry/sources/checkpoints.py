@@ -64,7 +64,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False, weights: str | Non
     settings = _plain(_settings(contents))
     # Links are not followed, since what they lead to is often named by a digest.
     given = Path(name) if Path(name).name.strip(".") else Path(name).resolve()
-    step, kind = find_step((*found.entries, contents.beside), given.name)
+    step, kind = find_step((*found.entries, contents.training_state), given.name)
     return Checkpoint(
         path=name,
         sha256=compute_digest(contents.files),
@@ -81,7 +81,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False, weights: str | Non
 
 def _settings(contents: Contents) -> object:
     held = contents.held if isinstance(contents.held, Mapping) else {}
-    entries = (held, contents.beside)
+    entries = (held, contents.training_state)
     return next((one[key] for one in entries for key in ("hyper_parameters", "hparams") if key in one), None)
 
 

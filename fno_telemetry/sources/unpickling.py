@@ -149,11 +149,6 @@ def _check_kind(path: str) -> None:
         raise CheckpointError(f"{path}: the file is empty. Copy or save the checkpoint again.")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: this is a Git LFS pointer, not the weights. Run: git lfs pull")
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < status.st_size:
-        raise CheckpointError(
-            f"{path}: this is a safetensors file, which is not read. Convert it: "
-            "torch.save(safetensors.torch.load_file(source), target)"
-        )
     if head.startswith(_ZIP):
         _check_archive(path)
     elif not head.startswith(b"\x80"):

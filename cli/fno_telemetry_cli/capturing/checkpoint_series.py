@@ -95,7 +95,7 @@ def _read(path: Path, weights: WeightOptions) -> sources.Checkpoint:
 
 
 def _find_whole(match: Path) -> Path | None:
-    """Return what a match of a glob stands for: itself, or the checkpoint that it is one file of."""
+    """Return the checkpoint that a match of a glob belongs to: itself, or the one of which it is a file."""
     whole = sources.find_whole(match)
     if whole is None or match.is_dir():
         return match if whole else None

@@ -40,7 +40,7 @@ def silence_writer_thread(writer: Any) -> None:
 
     The next call of the writer raises that error.
     """
-    # Not a public interface; without it there is a traceback beside the line that says the same.
+    # Not a public interface; without it a traceback is printed in addition to our line.
     with contextlib.suppress(AttributeError):
         worker = writer.file_writer.event_writer._async_writer._worker
         worker._invoke_excepthook = lambda thread: None

@@ -31,7 +31,7 @@ class Contents:
     """What `torch.save` would have got, what a trainer keeps next to it, and the files of both."""
 
     held: object
-    beside: Mapping[str, object] = field(default_factory=dict)
+    training_state: Mapping[str, object] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     checksums: str = NOT_STORED  # what they say of the weights
 
