@@ -15,7 +15,7 @@ _FOREIGN = {
     b"\x1f\x8b": "a gzip file",
     b"\x89PNG": "a PNG picture",
 }
-_LFS = "a git-LFS pointer, which stands for the data"
+_LFS = "a git-LFS pointer, not the data itself"
 _HTML = "a web page"
 _CURE = "give an .npz, .npy or .pt file with an array"
 _CURE_FOR = {

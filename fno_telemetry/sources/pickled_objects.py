@@ -1,4 +1,4 @@
-"""What stands in a pickle that is read as data: names, answers to names, and stand-ins for objects."""
+"""The parts of a pickle that is read as data: names, answers to names, and stand-ins for objects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Answer:
 
 
 class StateDict(dict[Any, Any]):
-    """What stands in for an ordered dict; it keeps what a network noted of its modules' versions."""
+    """Replaces an ordered dict; it keeps what a network noted of its modules' versions."""
 
     _metadata: dict[Any, Any]
 
@@ -40,7 +40,7 @@ class StateDict(dict[Any, Any]):
 
 
 class StandIn(dict[Any, Any]):
-    """What stands in for an object of a class that is not known here; only its items as a dict are kept."""
+    """Replaces an object of a class that is not known here; only its items as a dict are kept."""
 
     def __init__(self, name: str, arguments: object = ()) -> None:
         self.name = name

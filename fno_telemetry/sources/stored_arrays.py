@@ -9,7 +9,7 @@ import torch
 
 
 class NumberKind:
-    """What stands in for a NumPy dtype: its code, such as "f8", and its byte order."""
+    """Replaces a NumPy dtype: its code, such as "f8", and its byte order."""
 
     def __init__(self, code: object = "", *_: object) -> None:
         self.code = code if isinstance(code, str) else ""
@@ -34,7 +34,7 @@ class LongBytes:
 
 
 class StoredArray:
-    """What stands in for a NumPy array: its shape, its kind of numbers and its bytes."""
+    """Replaces a NumPy array: its shape, its kind of numbers and its bytes."""
 
     name = "numpy.ndarray"
 

@@ -29,7 +29,7 @@ class Call:
     parent: "Call | None"
     before: Lineage = UNKNOWN  # the joined lineage of its inputs
     entered: int = 0  # the values of the fields among its inputs, which are its inputs of the highest rank
-    seen: Lineage = UNKNOWN  # the joined lineage of all tensors that its own code had in hand so far
+    seen: Lineage = UNKNOWN  # the joined lineage of all tensors that its own code has used or made so far
     latest: Operand | None = None  # the last tensor that its own code made
     forward_transforms: list[FourierCall] = field(default_factory=list)
     inverse_transforms: list[FourierCall] = field(default_factory=list)

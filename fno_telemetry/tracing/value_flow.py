@@ -56,7 +56,7 @@ class ValueFlow:
                 self.lineages.set_made(tensor, MODEL_INPUT)
 
     def note_unseen(self, tensors: Iterable[torch.Tensor], running: Call | None) -> None:
-        """Give tensors that appeared out of nothing the lineage of all that the running code had in hand.
+        """Let tensors of unknown origin depend on everything that the running code has computed so far.
 
         They come from code that cannot be followed, such as a scripted function, unless a module holds them.
         """
@@ -116,7 +116,7 @@ class ValueFlow:
                 self.lineages.set_made(base, lineage.join(before), before.value)
             if own is not None and shape is not None and name in torch_functions.SPLITTING:
                 self.lineages.parts.set(tensor, Part(Whole(own, shape), position, len(changed)))
-            self._note_in_hand(tensor, running)
+            self._note_used(tensor, running)
             made.append(tensor)
         return made
 
@@ -135,7 +135,7 @@ class ValueFlow:
             made = made._replace(calls=made.calls | call.bit, makers=makers)
             self.lineages.set_made(tensor, made, self._find_origin(call, tensor, operands, spectral))
             if call.parent is not None:
-                self._note_in_hand(tensor, call.parent)
+                self._note_used(tensor, call.parent)
 
     def _find_origin(
         self, call: Call, output: torch.Tensor, operands: Sequence[Operand], spectral: int
@@ -149,7 +149,7 @@ class ValueFlow:
             return lineage.value if lineage is not None else 0
         return find_origin(operands, read_shape(output))
 
-    def _note_in_hand(self, tensor: torch.Tensor, running: Call) -> None:
+    def _note_used(self, tensor: torch.Tensor, running: Call) -> None:
         lineage, shape = self.lineages.get(tensor), read_shape(tensor)
         if lineage is not None and shape is not None:
             running.seen = running.seen.join(lineage)

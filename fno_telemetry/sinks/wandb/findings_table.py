@@ -1,4 +1,4 @@
-"""A record's findings in W&B, besides their counts: rows of a table, and an alert."""
+"""A record's findings in W&B, in addition to their counts: rows of a table, and an alert."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

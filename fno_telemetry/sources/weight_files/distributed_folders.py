@@ -26,7 +26,7 @@ _DEEPEST = 32  # keys inside keys
 
 
 class _Record:
-    """What stands in for an object of the metadata: the name of its class, and its attributes."""
+    """Replaces an object of the metadata: the name of its class, and its attributes."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -87,7 +87,7 @@ class DistributedFolder:
     ) -> tuple[dict[str, Any], str]:
         """Return the entries as nested dicts, and what the checksums of their pieces say.
 
-        Tensors are read below wanted keys, and values by their last key; None stands for every other value.
+        Tensors are read below wanted keys, and values by their last key; None replaces every other value.
         CheckpointError, one line, for what is damaged or transformed.
         """
         content: dict[str, Any] = {}
@@ -138,7 +138,7 @@ class DistributedFolder:
         try:
             return self._read_piece(piece)[0]
         except CheckpointError:
-            return None  # beside the weights: nothing of it may run, and nothing of it is needed
+            return None  # not weights: nothing of it may run, and nothing of it is needed
 
     def _read_piece(self, piece: _Piece) -> tuple[object, str]:
         path = self.folder / piece.file
