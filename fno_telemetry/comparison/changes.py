@@ -191,7 +191,7 @@ def _worse(quantity: Quantity, old: float, new: float, judgement: Judgement) -> 
     def change(message: str) -> Change:
         return Change(quantity.name, old, new, "warning", message)
 
-    if quantity.unit == OF_THE_TENSOR and scales.smallest <= new <= scales.largest:
+    if quantity.unit == OF_THE_TENSOR and scales.smallest <= new <= limits.of_scales * scales.largest:
         return
     if quantity.unit == SHARE:
         if quantity.worse == "up" and new - old >= limits.dead:

@@ -24,6 +24,8 @@ class Thresholds:
     """Factor by which a layer's rms or a block's gain grows or shrinks; at this value it is worse.
 
     An rms within the range of scales that the network had before is not worse."""
+    of_scales: float = 3.0
+    """Factor beyond the network's largest rms up to which a layer that grew counts as within its range."""
     lost: float = 0.1
     """Remaining share of a sample variation, an update or a branch; at this value it is worse."""
     dead: float = 0.2

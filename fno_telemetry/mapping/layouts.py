@@ -28,13 +28,15 @@ class TrackedSpace(NamedTuple):
     """The spatial axes of a tensor with `rank` dimensions; `sizes` has several sizes for a flattened axis.
 
     `padding` holds for each of these sizes the call of `pad` in the batch and the pair of its amounts, None
-    without padding.
+    without padding. `frequencies` are the axes along which the tensor holds Fourier coefficients; they are
+    neither spatial nor channels.
     """
 
     rank: int
     axes: tuple[int, ...]
     sizes: tuple[tuple[int, ...], ...]
     padding: tuple[tuple[int, int] | None, ...]
+    frequencies: tuple[int, ...] = ()
 
 
 class Places:
@@ -56,6 +58,11 @@ class Places:
         Where an axis could not be followed, the axes that are usually spatial in that rank take its place.
         """
         space = self.tracker.find_space(counts)
+        numbers = self.tracker.find_frequencies(space)
+        frequencies = {
+            place: tuple(a for a, axis in enumerate(axes) if self.tracker.holds_any(axis, numbers))
+            for place, axes in self._axes.items()
+        }
         parts = {
             place: [self.tracker.spatial_parts(axis, space) for axis in axes]
             for place, axes in self._axes.items()
@@ -63,19 +70,21 @@ class Places:
         spatial = {
             place: tuple(a for a, own in enumerate(by_axis) if own) for place, by_axis in parts.items()
         }
-        usual = Counter((len(parts[place]), axes) for place, axes in spatial.items() if axes)
+        usual = Counter(
+            (len(parts[place]), axes) for place, axes in spatial.items() if axes and not frequencies[place]
+        )
         tracked = {}
         for place, axes in spatial.items():
             rank = len(parts[place])
-            wider = [a for (r, a), count in usual.most_common() if r == rank and set(a) > set(axes)]
-            if not axes:
+            if not axes and not frequencies[place]:
                 continue
-            axes = wider[0] if wider else axes
+            wider = [a for (r, a), count in usual.most_common() if r == rank and set(a) > set(axes)]
+            axes = wider[0] if wider and not frequencies[place] else axes
             found = [parts[place][a] or (self._axes[place][a],) for a in axes]
             sizes = tuple(tuple(prod(axis.size for axis in part) for part in own) for own in found)
             clock = self._clock[place]
             padding = tuple(self.tracker.find_padding(part, clock) for own in found for part in own)
-            tracked[place] = TrackedSpace(rank, axes, sizes, padding)
+            tracked[place] = TrackedSpace(rank, axes, sizes, padding, frequencies[place])
         return tracked
 
 
@@ -117,7 +126,8 @@ class AxesGuide:
             space = tracked.axes if tracked else self._space(module, shape, sample)
         channel = self.given_channels.get(path)
         if channel is None or channel >= len(shape) or channel in space:
-            channel = _channel(module, len(shape), sample, space)
+            frequencies = tracked.frequencies if tracked else ()
+            channel = _channel(module, len(shape), sample, (*space, *frequencies))
         layout = Layout(sample, channel, space)
         return _without_padding(layout, tracked, pads) if tracked and tracked.axes == space else layout
 
@@ -169,8 +179,8 @@ def _without_padding(layout: Layout, tracked: TrackedSpace, pads: Sequence[Seque
     return replace(layout, unflattened=unflattened, padding=padding if any(map(any, padding)) else ())
 
 
-def _channel(module: nn.Module | None, rank: int, sample: int | None, space: tuple[int, ...]) -> int | None:
-    free = [axis for axis in range(rank) if axis != sample and axis not in space]
+def _channel(module: nn.Module | None, rank: int, sample: int | None, taken: tuple[int, ...]) -> int | None:
+    free = [axis for axis in range(rank) if axis != sample and axis not in taken]
     if not free:
         return None
     if _has_channels_last(module):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import prod
 from operator import or_
@@ -168,6 +168,7 @@ class _Structure:
                 shape=shape,
                 modes=_kept_modes(entry.call),
             )
+        _leave_out_embeddings(modules, roles)
         functions = Counter(name for name, _, _ in self._functions)
         for name, function, shape in self._functions:
             if name in modules:
@@ -293,6 +294,18 @@ class _Structure:
         return roles
 
 
+def _leave_out_embeddings(modules: dict[str, MappedModule], given: Mapping[str, Role]) -> None:
+    """Take the role of a lifting from layers of inputs without a grid, where another layer lifts fields.
+
+    A time or a label is embedded, not lifted.
+    """
+    lifting = [entry for entry in modules.values() if entry.role == "lifting" and entry.name not in given]
+    if any(entry.spatial_axes for entry in lifting):
+        for entry in lifting:
+            if not entry.spatial_axes:
+                modules[entry.name] = replace(entry, role="other", reason="no role detected")
+
+
 def _require_axes(given: Mapping[str, GivenRole], modules: Mapping[str, MappedModule]) -> None:
     """Raise MapError if a given axis does not exist in the output of its module."""
     for name, entry in given.items():
@@ -304,13 +317,15 @@ def _require_axes(given: Mapping[str, GivenRole], modules: Mapping[str, MappedMo
 
 
 def _kept_modes(call: Call) -> tuple[int, ...] | None:
-    kept = call.modes if call.spectral else None
-    if kept is None or kept.padded or not kept.fixed or not kept.mask.any():
-        return None
-    mask = kept.mask
-    return tuple(
-        int(mask.unsqueeze(-1).movedim(axis, 0).flatten(1).any(1).sum()) for axis in range(mask.ndim)
-    )
+    """Return how many frequencies a spectral call keeps along each axis, None if that is not fixed."""
+    by_axis: dict[int, int] = {}
+    for axes, kept in call.modes_by_axes().items() if call.spectral else ():
+        if kept is None or kept.padded or not kept.fixed or not kept.mask.any() or by_axis.keys() & set(axes):
+            return None
+        for position, axis in enumerate(axes):
+            along = kept.mask.unsqueeze(-1).movedim(position, 0).flatten(1).any(1)
+            by_axis[axis] = int(along.sum())
+    return tuple(by_axis[axis] for axis in sorted(by_axis)) or None
 
 
 def _with_parents(call: Call) -> Iterable[Call]:

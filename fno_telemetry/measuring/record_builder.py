@@ -193,7 +193,8 @@ def _describe_transforms(collector: Collector, homeless: bool) -> tuple[str, ...
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         warnings.append(
-            f"{alone[0]}{more}: spectral, but in no sum with another branch, so there are no branch shares"
+            f"{alone[0]}{more}: spectral, but in no sum with another branch, so there are no branch shares; "
+            "a sum inside the module that calls the transforms does not count"
         )
     return tuple(warnings)
 

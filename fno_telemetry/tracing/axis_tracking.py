@@ -74,6 +74,7 @@ class AxisTracker:
         self._padded: list[_PaddedAxis] = []
         self._frequencies: dict[int, int] = {}  # by number of a spatial axis: its axis of frequencies
         self._spatial: dict[int, int] = {}  # by number of an axis of frequencies: its spatial axis
+        self._transformed_back: set[int] = set()  # axes of frequencies that an inverse transform was given
         self._convolved: list[tuple[AxisGroup, ...]] = []  # the axes of each convolution
         self._transformed: list[tuple[Call, tuple[AxisGroup, ...]]] = []  # the axes of each Fourier transform
 
@@ -119,6 +120,8 @@ class AxisTracker:
             before = self._groups.resolve(axes[axis])
             (after,) = self._groups.create(output.shape[axis])
             if len(before) == 1:
+                if call.inverse:
+                    self._transformed_back.add(before[0].number)
                 number = to.setdefault(before[0].number, after.number)
                 back.setdefault(self._groups.find_root(number), before[0].number)
                 after = after._replace(number=number)
@@ -160,6 +163,14 @@ class AxisTracker:
             tuple(axis.number for axis in self._groups.resolve(group)) for axes in known for group in axes
         }
         return Space(frozenset(spatial), frozenset(groups))
+
+    def find_frequencies(self, space: Space) -> frozenset[int]:
+        """Return the axes of frequencies by number: those of coefficients that are transformed back."""
+        return frozenset(map(self._groups.find_root, self._transformed_back)) - space.axes
+
+    def holds_any(self, group: AxisGroup, numbers: frozenset[int]) -> bool:
+        """Whether an axis is one of these, or was flattened from one of them."""
+        return any(axis.number in numbers for axis in self._groups.resolve(group))
 
     def spatial_parts(self, group: AxisGroup, space: Space) -> tuple[AxisGroup, ...]:
         """Return the spatial axes that an axis was flattened from, or the axis; () if any is not spatial."""

@@ -17,8 +17,8 @@ from fno_telemetry.records import Role
 from fno_telemetry.tracing.lineage import Lineage, LineageTable, TensorTable, members
 from fno_telemetry.tracing.module_calls import Call
 
-ADDITIONS = {"add": 1, "add_": 1, "sub": -1, "sub_": -1}
-"""Functions that add two tensors, and the sign of the second."""
+ADDITIONS = frozenset({"add", "add_", "sub", "sub_", "lerp", "lerp_"})
+"""Functions that add two tensors, each times a factor."""
 
 
 class Term(NamedTuple):
@@ -56,9 +56,8 @@ class OpenSums:
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], lineages: LineageTable
     ) -> tuple[Term, ...]:
         """Return the terms of an addition before it runs; () unless it adds two tensors of known lineage."""
-        sign = ADDITIONS.get(name)
-        operands = [*args, *(kwargs[key] for key in ("input", "other") if key in kwargs)][:2]
-        if sign is None or len(operands) < 2:
+        operands = [*args, *(kwargs[key] for key in ("input", "other", "end") if key in kwargs)][:2]
+        if name not in ADDITIONS or len(operands) < 2:
             return ()
         if any(not isinstance(o, torch.Tensor) or lineages.get(o) is None for o in operands):
             return ()
@@ -66,9 +65,10 @@ class OpenSums:
         if first is second:
             return ()
         target = find_overwritten(name, args, kwargs)
+        factors = _find_factors(name, args, kwargs)
         return (
-            *self._terms(first, 1, target, lineages),
-            *self._terms(second, sign * kwargs.get("alpha", 1), target, lineages),
+            *self._terms(first, factors[0], target, lineages),
+            *self._terms(second, factors[1], target, lineages),
         )
 
     def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], parent: Call) -> None:
@@ -128,6 +128,15 @@ class OpenSums:
         if isinstance(factor, int | float) and factor == 1:
             return terms
         return tuple(Term(t.tensor * factor, t.lineage._replace(value=0), t.origin) for t in terms)
+
+
+def _find_factors(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the factors of both operands of an addition: numbers or tensors."""
+    if name.startswith("lerp"):
+        weight = kwargs["weight"] if "weight" in kwargs else args[2]
+        return 1 - weight, weight
+    alpha = kwargs.get("alpha", 1)
+    return 1, -alpha if name.startswith("sub") else alpha
 
 
 def find_overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:

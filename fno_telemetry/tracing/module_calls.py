@@ -1,7 +1,7 @@
 """The module calls that a followed forward consists of, by canonical path."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -67,8 +67,18 @@ class Call:
 
     @property
     def modes(self) -> KeptModes | None:
-        """The coefficients that it keeps; None unless it ran exactly one inverse transform."""
-        kept = find_modes(self.forward_transforms, self.inverse_transforms)
+        """The coefficients that it keeps; None if its inverse transforms differ in axes or points."""
+        return self._find_modes(self.inverse_transforms)
+
+    def modes_by_axes(self) -> dict[tuple[int, ...], KeptModes | None]:
+        """Return the coefficients that it keeps by the sorted axes of its inverse transforms."""
+        by_axes: dict[tuple[int, ...], list[FourierCall]] = {}
+        for back in self.inverse_transforms:
+            by_axes.setdefault(tuple(sorted(back.axes)), []).append(back)
+        return {axes: self._find_modes(inverse) for axes, inverse in by_axes.items()}
+
+    def _find_modes(self, inverse: Sequence[FourierCall]) -> KeptModes | None:
+        kept = find_modes(self.forward_transforms, inverse)
         if kept is not None and self.selects:
             # One sample may show only one choice of many.
             kept = replace(kept, removed=kept.mask)

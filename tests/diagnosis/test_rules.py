@@ -194,6 +194,15 @@ CASES = [
         mod(L, relative_sample_variation=0.4),
         {"baseline": same},
     ),
+    # Rounding errors of a layer that is given the same for every sample, such as coordinates.
+    Case(
+        "input_independent",
+        mod(L, relative_sample_variation=1e-5),
+        L,
+        "warning",
+        mod("head", relative_sample_variation=0.0),
+        {"baseline": mod("head", relative_sample_variation=1e-8)},
+    ),
     Case(
         "constant_output",
         out(dc_fraction=0.95),
@@ -337,7 +346,7 @@ CASES = [
     ),
     Case("saturated_activation", mod(ACT, p01=-1e-5, p99=0.0), ACT, "warning", mod(ACT, p01=-0.1, p99=0.0)),
     Case("drifting_mean", mod(L, mean=-30.0, std=1.0), L, "warning", mod("head", mean=-30.0, std=1.0)),
-    Case("drifting_mean", mod(L, mean=2.0), L, "warning", mod(L, mean=0.4), {"baseline": same}),
+    Case("drifting_mean", mod(L, mean=6.0), L, "warning", mod(L, mean=4.0), {"baseline": same}),
     Case(
         "heavy_tail",
         mod(L, tail_ratio=300.0),
@@ -394,6 +403,15 @@ CASES = [
         out(high_frequency_fraction=1e-2),
         {"baseline": same},
     ),
+    # Noise of an untrained network that training took away.
+    Case(
+        "high_frequency_loss",
+        out(high_frequency_fraction=1e-4),
+        "output",
+        "warning",
+        all_of(out(high_frequency_fraction=1e-4), inp(high_frequency_fraction=1e-5)),
+        {"baseline": same},
+    ),
     Case(
         "grid_artifact",
         out(bands=(0.5, 0.2, 0.05, 0.01, 0.01, 0.02, 0.21)),
@@ -409,7 +427,7 @@ CASES = [
         same,
         {"baseline": same},
     ),
-    Case("vanishing_gradient", mod(L, grad_to_weight=1e-8), L, "warning", mod(L, grad_to_weight=1e-6)),
+    Case("vanishing_gradient", mod(L, grad_to_weight=1e-10), L, "warning", mod(L, grad_to_weight=1e-8)),
     Case("exploding_gradient", mod(L, grad_to_weight=2000.0), L, "warning", mod(L, grad_to_weight=5.0)),
     Case("exploding_gradient", mod(L, grad_nonfinite_count=1, grad_to_weight=None), L, "error", same),
     Case(

@@ -181,9 +181,24 @@ def broadcast(block, x):
     return y
 
 
+def weighted(block, x):
+    s, t = block.spectral(x), block.local(x)
+    y = x + torch.lerp(s, t, 0.25)
+    block.note(s=0.75 * s, t=0.25 * t, y=y)
+    return y
+
+
+def weighted_in_place(block, x):
+    s, t, share = block.spectral(x), block.local(x), torch.linspace(0.1, 0.9, CHANNELS)[:, None, None]
+    block.note(s=s * share, t=t * (1 - share))
+    y = x + t.lerp_(end=s, weight=share)
+    block.note(y=y)
+    return y
+
+
 FORMS = [plain, one_sum, local_first, builtin_sum, two_local, norm_after_branch, norm_before_branches, gated]
 FORMS += [layer_scale, resampled, in_place, in_place_local, overwritten_after_the_sum, with_alpha]
-FORMS += [spectral_alpha, subtracted, into_a_buffer, without_a_module, broadcast]
+FORMS += [spectral_alpha, subtracted, into_a_buffer, without_a_module, broadcast, weighted, weighted_in_place]
 
 
 @pytest.fixture
@@ -255,7 +270,7 @@ def test_batches_merge_into_what_all_samples_give(fields, branch_numbers):
 
 
 def test_a_spectral_module_whose_sum_is_not_seen_is_told_of(small_network, images):
-    class Lerps(nn.Module):
+    class Means(nn.Module):
         def __init__(self):
             super().__init__()
             self.block = small_network("fno").fno_blocks[0]
@@ -263,9 +278,9 @@ def test_a_spectral_module_whose_sum_is_not_seen_is_told_of(small_network, image
 
         def forward(self, x):
             x = self.lift(x)
-            return torch.lerp(self.block.spectral(x), self.block.local_conv(x), 0.5)
+            return torch.stack([self.block.spectral(x), self.block.local_conv(x)]).mean(0)
 
-    record = ft.capture(Lerps(), images)
+    record = ft.capture(Means(), images)
     assert record.blocks == ()
     assert [warning.split(":")[0] for warning in record.warnings] == ["block.spectral"]
     assert ft.capture(small_network("fno"), images).warnings == ()

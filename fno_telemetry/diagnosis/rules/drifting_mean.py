@@ -38,8 +38,8 @@ def drifting_mean(
 
     Formula: in a layer with weights and spatial axes that is neither an activation function nor (part of) a
         projection, one of
-        (1) if the baseline contains the layer: |mean| / std >= `of_baseline` (5) times its value in the
-            baseline, and >= 1;
+        (1) if the baseline contains the layer: |mean| / std >= `of_baseline` (5), and >= `of_baseline` times
+            its value in the baseline;
         (2) otherwise: |mean| >= `of_std` (10) · std, and |mean| >= `of_size` (5) times the median rms of the
             model's input and of all layers before the layer.
         Projections are never reported, because their output may consist of little more than their bias.
@@ -63,7 +63,7 @@ def drifting_mean(
         drift = abs(mean) / std
         known = find_counterpart(place, baseline, module_places)
         before = _drift(known) if known is not None else None
-        since = before is not None and drift >= 1 and drift >= of_baseline * before
+        since = before is not None and drift >= of_baseline * max(before, 1)
         size = usual.get(place.name)
         if since or (before is None and drift >= of_std and size is not None and abs(mean) >= of_size * size):
             expected = (

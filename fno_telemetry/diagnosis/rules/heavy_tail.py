@@ -7,7 +7,7 @@ from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_input, change_module, healthy_record
 from fno_telemetry.diagnosis.places import Place, find_counterpart, input_place, module_places
 from fno_telemetry.diagnosis.wording import format_number
-from fno_telemetry.records import CaptureRecord
+from fno_telemetry.records import CaptureRecord, ModuleRecord
 
 
 @rule(
@@ -29,7 +29,8 @@ def heavy_tail(
     """A few values of a layer are far larger than the others: outliers, or one channel that dominates.
 
     Formula: let r1 = abs_p99 / abs_p50 and r2 = max |x| / abs_p99, where abs_p50 and abs_p99 are the 50th and
-        99th percentile of |x|. In a layer with weights, one of
+        99th percentile of |x|. In a layer with weights (but not for Fourier coefficients, or other tensors
+        with more than two axes none of which is spatial), one of
         (1) if the baseline contains the layer: r1 or r2 >= `of_baseline` (5) times its value in the baseline;
         (2) otherwise: r1 >= `tail` (200), and >= `of_input` (4) times r1 of the model's input;
         (3) otherwise: r2 >= `peak` (30), and >= `of_input` (4) times r2 of the model's input.
@@ -44,7 +45,7 @@ def heavy_tail(
     own_tail = (entered.value("tail_ratio") or 0.0) if entered is not None else 0.0
     own_peak = (_peak(entered) or 0.0) if entered is not None else 0.0
     for place in module_places(record):
-        if "weight_norm" not in place.entry.stats:
+        if "weight_norm" not in place.entry.stats or _is_no_field(place):
             continue
         ratio, top = place.value("tail_ratio"), _peak(place)
         most_tail, most_peak = max(tail, of_input * own_tail), max(peak, of_input * own_peak)
@@ -85,6 +86,11 @@ def heavy_tail(
                 "decay.",
                 explains=Consequences(rules=("heavy_tail", "overflow_risk")),
             )
+
+
+def _is_no_field(place: Place[ModuleRecord]) -> bool:
+    """Whether the values are not those of a field: of Fourier coefficients, few are large by nature."""
+    return len(place.entry.shape) > 2 and not place.entry.spatial_axes
 
 
 def _peak(place: Place[Any]) -> float | None:

@@ -39,11 +39,12 @@ def high_frequency_loss(
         model's input is > `near_zero` (1e-8), and for a block or the model's output one of
         (1) a block: h <= `of_siblings` (0.01) times the median of the other blocks (a warning);
         (2) if the baseline contains the block or output: h <= `of_baseline` (0.05) times its value in the
-            baseline (a warning);
+            baseline, and less than h of the model's input (a warning);
         (3) h <= `near_zero` (a note, unless (1) or (2) holds).
     Default: `near_zero` is 1e-8, `of_siblings` is 0.01 and `of_baseline` is 0.05. In healthy networks, h of
         every block was at least 1e-4, and at least 0.07 times the median h of the blocks. (3) is only a note,
-        because the target may be smooth too.
+        because the target may be smooth too. An untrained network adds high frequencies that training takes
+        away; below those of the input is beyond that.
     False alarm when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     entered = input_place(record)
@@ -54,17 +55,18 @@ def high_frequency_loss(
     values = [value for _, value in blocks]
     for index, (place, value) in enumerate(blocks):
         usual = median_of_others(values, index)
-        yield from _judge(place, value, usual, baseline, near_zero, of_siblings, of_baseline)
+        yield from _judge(place, value, usual, there, baseline, near_zero, of_siblings, of_baseline)
     end = output_place(record)
     left = end.value(_STATISTIC) if end is not None else None
     if end is not None and left is not None:
-        yield from _judge(end, left, None, baseline, near_zero, of_siblings, of_baseline)
+        yield from _judge(end, left, None, there, baseline, near_zero, of_siblings, of_baseline)
 
 
 def _judge(
     place: Place[Any],
     value: float,
     usual: float | None,
+    entered: float,
     baseline: CaptureRecord | None,
     near_zero: float,
     of_siblings: float,
@@ -73,7 +75,7 @@ def _judge(
     known = find_counterpart(place, baseline, lambda record: [*module_places(record), *_ends(record)])
     before = known.value(_STATISTIC) if known is not None else None
     below_others = usual is not None and value <= of_siblings * usual
-    below_baseline = before is not None and value <= of_baseline * before
+    below_baseline = before is not None and value <= of_baseline * before and value < entered
     if value <= near_zero or below_others or below_baseline:
         message = f"has lost its high frequencies: {format_number(value)} of its energy is above 1/4 cycle "
         message += "per grid point"

@@ -34,8 +34,8 @@ def input_independent(
         (1) v of the model's output <= `lost` (5e-5). The finding names the first layer after the last one
             with v > `lost`.
         (2) v of a spectral, local or block layer <= `near_zero` (1e-6).
-        (3) if the baseline contains the layer (of any role, or the output): v <= `of_baseline` (0.25) times
-            its value in the baseline.
+        (3) if the baseline contains the layer (of any role, or the output), with a value > `near_zero`:
+            v <= `of_baseline` (0.25) times its value in the baseline.
     Default: `lost` is 5e-5: v of the output was 0.002 to 0.06 in untrained operators, and 1.3e-4 in an
         untrained stack of 20 convolutions, because biases hide much of the input. `near_zero` is 1e-6, the
         resolution of float32. `of_baseline` is 0.25: during healthy training, v of no layer fell below 0.57
@@ -54,7 +54,7 @@ def input_independent(
     known = {} if baseline is None else dict(_variations(baseline))
     for place, variation in places:
         before = known.get(place.name)
-        fell = before is not None and variation <= of_baseline * before
+        fell = before is not None and before > near_zero and variation <= of_baseline * before
         alone = place.role in _ROLES and variation <= near_zero
         if place is not since and not alone and not fell:
             continue

@@ -71,6 +71,7 @@ def test_layers_along_one_axis_at_a_time_have_all_axes_as_space(sizes, forked, s
         blocks=[(f"#{k}", [layer], []) for k, layer in enumerate(layers)],
     )
     agree(record.blocks, model.noted[-3:], space=(1, 2))
+    assert ft.map_model(model, torch.rand(2, *sizes, 3))["spectral_layers.1"].modes == (3, 3)
     items = {m.item for m in record.modules if m.name == "spectral_layers.1"}
     assert items == ({"0", "1"} if forked else {"0"})
     assert record.module("spectral_layers.1", item="0").spatial_axes == (1, 2)

@@ -107,7 +107,7 @@ def test_several_inputs_of_different_rank(recognised, agree):
     record = recognised(
         model,
         [(torch.rand(3, 1, 8, 10), torch.rand(3, 1), None)],
-        roles={f"inner.{name}": role for name, role in ROLES.items()} | {"time": "lifting", "inner": "block"},
+        roles={f"inner.{name}": role for name, role in ROLES.items()} | {"inner": "block"},
         space={f"inner.{name}": (2, 3) for name in ROLES} | {"time": ()},
         blocks=[("inner", ["inner.spectral"], ["inner.local"])],
     )
