@@ -2,13 +2,16 @@
 
 import math
 import re
+import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 _NEAR, _FEW, _MOST = 3, 16, 40  # names that a message lists: near ones, next to near ones, without near ones
 _PART = 3  # letters of a name that is near because another one contains it
 _DIGITS = 3
 _MOST_DIGITS = 6
+_OWN = Path(__file__).parent
 _ROUNDING_ERROR = 1e-10  # sums over the elements of a tensor are not more exact
 # Fillers, joiners and variation selectors: nobody sees them, and `str.isprintable` takes them for printable.
 _UNSEEN = re.compile(
@@ -38,6 +41,17 @@ def to_one_line(text: str, longest: int | None = None) -> str:
     """Return `to_printable` with single spaces for all white space, cut to `longest` characters if given."""
     line = to_printable(" ".join(text.split()))
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the class and the message of an error that a user's code raised, and where it did."""
+    places = [
+        place
+        for place in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in place.filename and _OWN not in Path(place.filename).parents
+    ]
+    where = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def format_number(value: float, digits: int = _DIGITS) -> str:

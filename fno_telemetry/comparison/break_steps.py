@@ -15,12 +15,18 @@ from fno_telemetry.records import CaptureRecord
 def compare_series(records: Sequence[CaptureRecord], limits: Thresholds) -> Comparison:
     """Compare the records of one run: at its first break, or without a break the last with the first.
 
-    ReportError if the records have different kinds of steps.
+    Among records with steps, one without a step, such as that of a final file, has no place and is left out,
+    as the verdict says. ReportError if the records have different kinds of steps.
     """
-    kinds = {record.summary.get("step_kind") for record in records}
+    placed = [record for record in records if record.step is not None]
+    if 2 <= len(placed) < len(records):
+        found = compare_series(placed, limits)
+        left_out = len(records) - len(placed)
+        named = "1 report without a step" if left_out == 1 else f"{left_out} reports without steps"
+        return replace(found, verdict=f"{found.verdict}; {named} left out")
+    kinds = {str(record.summary.get("step_kind")) for record in placed}
     if len(kinds) > 1:
-        spelled = ", ".join(sorted(str(kind or "none") for kind in kinds))
-        raise ReportError(f"a series cannot mix different kinds of steps: {spelled}")
+        raise ReportError(f"a series cannot mix different kinds of steps: {', '.join(sorted(kinds))}")
     ordered = sort_by_step(records)
     whole = compare_pair(ordered[0], ordered[-1], limits)
     series = series_of(ordered, limits.share)

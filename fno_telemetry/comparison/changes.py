@@ -159,7 +159,14 @@ def _changes(
                 continue
             if judge is not _different and quantity.name == VARIATION and varies_as_much(before, after):
                 continue
+            usual = judgement.limits.dead_of_activations
+            if judge is not _different and _is_activation(after) and quantity.worse == "up" and new < usual:
+                continue
             yield from judge(quantity, old, new, judgement)
+
+
+def _is_activation(entry: ModuleRecord | BlockRecord) -> bool:
+    return isinstance(entry, ModuleRecord) and entry.role == "activation"
 
 
 def varies_as_much(before: ModuleRecord | BlockRecord, after: ModuleRecord | BlockRecord) -> bool:

@@ -48,17 +48,22 @@ def diagnose(
     report_of = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
     limits = check_thresholds(thresholds or {})
     loaded, failures = load_rules(rules)
-    series = sort_by_step(records)
+    placed = [record for record in records if record.step is not None]
+    kinds = {str(record.summary.get("step_kind")) for record in placed}
+    if len(kinds) > 1:
+        spelled = ", ".join(sorted(kinds))
+        raise ReportError(f"reports with steps of different kinds ({spelled}) cannot be one series")
+    # A record without a step, such as that of a final file, has no place in the series: it comes last.
+    series = sort_by_step(placed) + [record for record in records if record.step is None]
     _refuse_other_networks([*series, *([baseline] if baseline is not None else [])])
-    if len({record.summary.get("step_kind") for record in records}) > 1:
-        raise ReportError("reports with steps of different kinds (step, epoch) cannot be one series")
     findings: list[Finding] = []
     known: dict[tuple[str, str | None], Finding] = {}  # of the record before, by rule and layer
-    over_steps = _apply_to_series(series, loaded, limits)
+    over_steps = _apply_to_series(sort_by_step(placed), loaded, limits)
     used: set[str] = set()
+    last_placed = sort_by_step(placed)[-1] if placed else series[-1]
     for record in series:
         symptoms = {
-            rule: [symptom for symptom in over_steps[rule] if (symptom.record or series[-1]) is record]
+            rule: [symptom for symptom in over_steps[rule] if (symptom.record or last_placed) is record]
             if rule.takes_series
             else _apply(rule, record, limits, baseline)
             for rule in loaded
@@ -69,7 +74,7 @@ def diagnose(
         findings += of_record
     findings += [_describe_failure(name, error) for name, error in failures.items()]
     about = {rule.name: rule.about for rule in loaded}
-    causes = _judge_over_steps(group_by_cause(findings), series, about)
+    causes = _judge_over_steps(group_by_cause(findings), sort_by_step(placed) or series, about)
     return tuple(_sort_causes(causes))
 
 
@@ -107,8 +112,8 @@ def _refuse_other_networks(records: Sequence[CaptureRecord]) -> None:
 def _apply_to_series(
     series: Sequence[CaptureRecord], rules: Sequence[Rule], limits: RuleThresholds
 ) -> _Symptoms:
-    """Return what the rules over a series find; nothing without two records or more that have steps."""
-    if len(series) < 2 or any(record.step is None for record in series):
+    """Return what the rules over a series find; nothing without two records or more."""
+    if len(series) < 2:
         return {rule: [] for rule in rules if rule.takes_series}
     return {rule: _call(rule, series, limits.get(rule.name, {})) for rule in rules if rule.takes_series}
 
@@ -204,9 +209,12 @@ def _follow_earlier(
 
 
 def _sort_causes(causes: Iterable[Cause]) -> Iterator[Finding]:
-    """Yield causes by the highest severity among what follows from them, each with that after it."""
+    """Yield causes by the highest severity among what follows from them, each with that after it.
+
+    A cause has that severity too: what is worst about it may be what follows from it.
+    """
     for cause in sorted(causes, key=lambda cause: -SEVERITIES.index(cause.worst)):
-        yield cause.finding
+        yield replace(cause.finding, severity=cause.worst)
         for consequence in cause.consequences:
             yield replace(consequence, follows_from=cause.finding.id)
 

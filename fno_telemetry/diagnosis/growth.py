@@ -73,7 +73,7 @@ def _in_blocks(
     scales = None if baseline is None else Scales.of(baseline)
     values = [gain for _, gain in gains]
     for index, (place, gain) in enumerate(gains):
-        usual = median_of_others(values, index)
+        usual = median_of_others(values, index, high=not limits.shrinking)
         old = find_counterpart(place, baseline, block_places)
         before = old.value("gain") if old is not None else None
         extreme = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(place.name))

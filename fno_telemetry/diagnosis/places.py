@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, median_high, median_low
 from typing import Any, Generic, TypeVar
 
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
@@ -113,10 +113,14 @@ def _kind(place: Place[ModuleRecord]) -> tuple[str, str]:
     return place.entry.class_name, place.entry.role
 
 
-def median_of_others(values: Sequence[float], index: int) -> float | None:
-    """Return the median of all values but the one at `index`; None where there is no other."""
+def median_of_others(values: Sequence[float], index: int, *, high: bool) -> float | None:
+    """Return the median of all values but the one at `index`; None where there is no other.
+
+    Of two values in the middle it is the higher one, or the lower one, not their mean: of two others, one
+    that is far off would put the mean beyond both.
+    """
     rest = [*values[:index], *values[index + 1 :]]
-    return median(rest) if rest else None
+    return (median_high if high else median_low)(rest) if rest else None
 
 
 def find_counterpart(

@@ -19,7 +19,8 @@ _TABLES = _OWN - {"training", *_PARTS}
 class Bindings:
     """What the names of one module refer to when this is made.
 
-    A submodule or parameter under a new name stays: later calls of the model need the hooks on it.
+    A submodule or parameter under a new name stays: later calls of the model need the hooks on it. What was
+    removed in the module that has new ones was replaced by them, and stays away.
     """
 
     def __init__(self, module: nn.Module, known: Set[int]) -> None:
@@ -56,10 +57,15 @@ class Bindings:
 
     def put_back(self) -> None:
         """Let every name refer to what it did, and remove new ones."""
-        for kind, before in self._parts.items():
-            now = vars(self.module)[kind]
-            new = {name: part for name, part in now.items() if self._stays(part, before.get(name))}
-            wanted = {**before, **new}
+        own = {kind: (vars(self.module)[kind], before) for kind, before in self._parts.items()}
+        new = {
+            kind: {name: part for name, part in now.items() if self._stays(part, before.get(name))}
+            for kind, (now, before) in own.items()
+        }
+        replaced = any(new.values())
+        for kind, (now, before) in own.items():
+            kept = {name: part for name, part in before.items() if name in now or not replaced}
+            wanted = {**kept, **new[kind]}
             if now.keys() != wanted.keys() or any(now[name] is not part for name, part in wanted.items()):
                 now.clear()
                 now.update(wanted)

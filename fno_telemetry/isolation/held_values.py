@@ -110,6 +110,10 @@ def _read_objects(value: np.ndarray[Any, Any]) -> list[Any]:
 
 
 def _write_bytes(value: "bytearray | array.array[Any]", before: bytes) -> None:
+    if memoryview(value).nbytes == len(before):
+        # Also while a view of it forbids another size.
+        memoryview(value).cast("B")[:] = before
+        return
     del value[:]
     if isinstance(value, bytearray):
         value.extend(before)

@@ -37,7 +37,7 @@ def keep(value: object, budget: CopyBudget) -> tuple[list[Kept], list[object]]:
     if isinstance(value, FIXED):
         return [], []
     if isinstance(value, torch.Tensor):
-        return [TensorValue(value, budget)], []
+        return [TensorValue(value, budget)], [*vars(value).values()]
     own = (
         keep_container(value)
         or keep_values(value, budget)
@@ -125,7 +125,11 @@ def _package(cls: type) -> str:
 def _list_inside(value: object) -> list[object]:
     match value:
         case dict():
-            return [*dict.values(value)]
+            return [*dict.keys(value), *dict.values(value)]
+        case types.MappingProxyType():
+            return [*value.keys(), *value.values()]
+        case memoryview():
+            return [value.obj]
         case list() | tuple() | set() | frozenset() | deque():
             return [*value]
         case np.ndarray() if value.dtype.hasobject:

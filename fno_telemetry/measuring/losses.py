@@ -9,6 +9,7 @@ from torch import nn
 from fno_telemetry.errors import ModelError, OptionError
 from fno_telemetry.isolation.backward_hooks import without_tensor_hooks
 from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.wording import describe_error
 
 Loss = Callable[[Any, Any], torch.Tensor]
 """`loss(output, batch)` returns a scalar; with several batches it should be the mean over samples."""
@@ -41,7 +42,7 @@ def evaluate(loss: Loss, output: Any, batch: Any, must_take_gradients: bool) -> 
     try:
         value = loss(output, batch)
     except (Exception, SystemExit) as error:  # a user's loss may raise anything
-        raise OptionError(f"the loss raised {type(error).__name__}: {error}") from error
+        raise OptionError(f"the loss raised {describe_error(error)}") from error
     if not isinstance(value, torch.Tensor):
         raise OptionError(f"the loss returned a {type(value).__name__}; {_EXPECTED}")
     if value.ndim or not value.is_floating_point():

@@ -8,6 +8,7 @@ import torch
 from fno_telemetry.errors import InputError, ModelError, TelemetryError
 from fno_telemetry.sources.factories import import_object
 from fno_telemetry.tracing.nested_tensors import list_parts, map_tensors, tensors_in
+from fno_telemetry.wording import describe_error
 
 BATCH_NOTE = "fno-telemetry: a batch was taken to be "
 """How the note begins that a capture adds to an error of the model's forward; `describe_batch` follows."""
@@ -31,7 +32,7 @@ def read_batches(spec: str, max_samples: int) -> list[Any]:
     except TelemetryError:
         raise
     except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise InputError(f"`batches` {spec} raised {type(error).__name__}: {error}") from error
+        raise InputError(f"`batches` {spec} raised {describe_error(error)}") from error
     if not batches:
         raise InputError(f"`batches` {spec} gave no batch; at least one was expected")
     return batches

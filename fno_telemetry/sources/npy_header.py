@@ -72,8 +72,13 @@ def read_header(stream: IO[bytes], size: int, where: str) -> NpyHeader:
         raise InputError(
             f"{where}: its header holds an impossible shape: {shape!r:.60}; save the array again."
         )
+    if type(fortran_order) is not bool:
+        raise InputError(
+            f"{where}: its header holds an impossible order of the numbers: {fortran_order!r:.60}; save the "
+            "array again."
+        )
     length = len(lead) + struct.calcsize(length_format) + text_length
-    header = NpyHeader(shape, _number_type(fields["descr"], where), bool(fortran_order), length)
+    header = NpyHeader(shape, _number_type(fields["descr"], where), fortran_order, length)
     present = size - length
     if header.data_bytes != present:
         promised = header.data_bytes if header.data_bytes < 2**63 else "over 2^63"

@@ -1,6 +1,7 @@
 """What answers to torch's names in a pickle: tensors over storages that were checked to hold them."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -140,9 +141,11 @@ class TensorAnswers:
         typed = torch.storage.TypedStorage(  # type: ignore[no-untyped-call]
             wrap_storage=storage.content, dtype=storage.dtype, _internal=True
         )
-        made: torch.Tensor = torch._utils._rebuild_qtensor(  # type: ignore[no-untyped-call]
-            typed, part.storage_offset(), tuple(part.shape), part.stride(), parameters, False, {}
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says that its own types are deprecated
+            made: torch.Tensor = torch._utils._rebuild_qtensor(  # type: ignore[no-untyped-call]
+                typed, part.storage_offset(), tuple(part.shape), part.stride(), parameters, False, {}
+            )
         return made
 
     def make_sparse(self, _: Any, data: Any) -> object:

@@ -66,6 +66,10 @@ def choose_set(found: FoundSets, name: str, path: str) -> tuple[WeightSet, tuple
     first = found.first
     inside = [_cut(first, part) for part in first.parts] if len(first.parts) > 1 else [first]
     known = {one.name: one for one in (*inside, *found.others) if one.name is not None}
+    if name not in known:
+        # `ema` for `ema_state_dict`, if nothing else begins so.
+        begun = [one for one in known if name and one.startswith((f"{name}_", f"{name}."))]
+        name = begun[0] if len(begun) == 1 else name
     if name in known:
         return known.pop(name), tuple(known.values())
     if (below := _cut(first, name)).tensors:

@@ -133,13 +133,16 @@ class AxisTracker:
     def follow_module(self, entered: torch.Tensor, output: torch.Tensor) -> None:
         """Let an output of the shape of its input keep the axes, if the way from one to the other was lost.
 
-        So does a normalisation that whitens by matrix products, over whatever it flattened space with.
+        It was not if an axis is the same, or that of the Fourier transform of the other one. So does a
+        normalisation that whitens by matrix products, over whatever it flattened space with.
         """
         shape = read_shape(output)
         if shape is None or shape != read_shape(entered) or output is entered:
             return
         before, after = self.groups_of(entered), self.groups_of(output)
         known = {axis.number for group in before for axis in self._groups.resolve(group) if axis.size > 1}
+        for to in (self._frequencies, self._spatial):
+            known |= {self._groups.find_root(to[number]) for number in [*known] if number in to}
         if not any(axis.number in known for group in after for axis in self._groups.resolve(group)):
             self._by_tensor.set(output, before)
 
@@ -251,7 +254,7 @@ class AxisTracker:
         if name == "einsum":
             return self._follow_einsum(args, tensor)
         if name in _PRODUCTS:
-            return self._follow_product(args, tensor)
+            return self._follow_product([*args, *kwargs.values()], tensor)
         if name == "view_as_real":
             return (*known, self._groups.create(2))
         if name == "view_as_complex":
@@ -283,12 +286,13 @@ class AxisTracker:
         sizes = zip(result, tensor.shape, strict=True)
         return tuple(found.get(letter) or self._groups.create(size) for letter, size in sizes)
 
-    def _follow_product(self, args: Sequence[Any], tensor: torch.Tensor) -> tuple[AxisGroup, ...] | None:
+    def _follow_product(self, arguments: Sequence[Any], tensor: torch.Tensor) -> tuple[AxisGroup, ...] | None:
         """Return the axes of a matrix product: rows of the first matrices, columns of the second ones."""
-        first, second = args[:2]
+        matrices = [one for one in arguments if isinstance(one, torch.Tensor)][:2]
         axes = [self._groups.create(size) for size in tensor.shape]
-        if min(first.ndim, second.ndim) < 2:
+        if len(matrices) < 2 or min(one.ndim for one in matrices) < 2:
             return None
+        first, second = matrices
         for operand, kept in ((first, -2), (second, -1)):
             if self._by_tensor.get(operand) is not None:
                 groups = self.groups_of(operand)

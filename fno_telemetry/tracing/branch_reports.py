@@ -1,23 +1,27 @@
 """Reports each branch sum and each residual sum of a forward once, when nothing more is added to it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from fno_telemetry.tracing.branch_sums import ADDITIONS, OpenSums, Sum, Term, find_branch_sum
+from fno_telemetry.tracing.branch_sums import ADDITIONS, BranchSum, OpenSums, Sum, Term, find_branch_sum
 from fno_telemetry.tracing.events import BranchesAdded, Listener, ResidualAdded
 from fno_telemetry.tracing.lineage import Lineage, LineageTable
 from fno_telemetry.tracing.module_calls import Call
 
 
 class BranchReports:
-    """Collects the sums of one forward; `spectral` is a mask of the spectral calls that have ended."""
+    """Collects the sums of one forward; `spectral` is a mask of the spectral calls that have ended.
 
-    def __init__(self, lineages: LineageTable, listener: Listener) -> None:
+    The modules at the paths `no_branches` belong to no branch, by a role that was given by hand.
+    """
+
+    def __init__(self, lineages: LineageTable, listener: Listener, no_branches: Container[str] = ()) -> None:
         self.spectral = 0
         self._lineages = lineages
         self._listener = listener
+        self._no_branches = no_branches
         self._sums = OpenSums()
         self._calls: Sequence[Call] = ()
         self._added = 0  # spectral calls whose branch was added to something
@@ -56,15 +60,18 @@ class BranchReports:
 
     def _is_finished(self, held: Sum, lineage: Lineage) -> bool:
         """Whether this is a whole branch sum, and what is added to it comes from another block."""
-        own = find_branch_sum(held, self._calls, self.spectral, self._lineages)
+        own = self._find_branch_sum(held)
         if own is None:
             return False
         other = lineage.calls & self.spectral & ~own.bits & ~own.spectral[-1].before.calls
         return bool(other & self._added)
 
+    def _find_branch_sum(self, total: Sum) -> BranchSum | None:
+        return find_branch_sum(total, self._calls, self.spectral, self._lineages, self._no_branches)
+
     def _report(self, sums: Iterable[Sum]) -> None:
         for total in sums:
-            branch_sum = find_branch_sum(total, self._calls, self.spectral, self._lineages)
+            branch_sum = self._find_branch_sum(total)
             if branch_sum is None:
                 continue
             spectral, bits = branch_sum.spectral, branch_sum.bits

@@ -3,7 +3,7 @@
 `x + s + l` is one sum of three terms, in any order, in place or not.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
@@ -190,9 +190,15 @@ class BranchSum:
 
 
 def find_branch_sum(
-    total: Sum, calls: Sequence[Call], spectral: int, lineages: LineageTable
+    total: Sum,
+    calls: Sequence[Call],
+    spectral: int,
+    lineages: LineageTable,
+    no_branches: Container[str] = (),
 ) -> BranchSum | None:
     """Sort the terms of a sum; None unless it adds a spectral branch. `spectral` is a mask over `calls`.
+
+    The modules at the paths `no_branches` belong to no branch.
 
     The branches of a block have the same input: what entered both comes from one value, by steps that take
     no second field. What comes from elsewhere, such as a grid or an embedding, belongs to no branch.
@@ -205,6 +211,8 @@ def find_branch_sum(
     block_input = lineages.trace_back(last.entered)
 
     def shares_input(call: Call) -> bool:
+        if call.path in no_branches:
+            return False
         return call is last or bool(lineages.trace_back(call.entered) & block_input)
 
     parallel = tuple(call for call in map(calls.__getitem__, members(only)) if shares_input(call))

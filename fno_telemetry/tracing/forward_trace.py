@@ -40,6 +40,9 @@ from fno_telemetry.tracing.torch_functions import EveryFunction
 from fno_telemetry.tracing.uncalled_modules import UncalledModules
 from fno_telemetry.tracing.value_flow import ValueFlow
 
+_OF_BRANCHES = ("spectral", "local", "block")
+"""The roles of modules that may be a branch, or hold one."""
+
 
 class ForwardTrace:
     """Has hooks on every module of `model` between enter and exit, and follows forwards within `batch()`.
@@ -74,7 +77,8 @@ class ForwardTrace:
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
         self._values = ValueFlow(self._model)
-        self._branches = BranchReports(self._values.lineages, listener)
+        no_branches = {path for path, role in self._roles.items() if role not in _OF_BRANCHES}
+        self._branches = BranchReports(self._values.lineages, listener, no_branches)
 
     def __enter__(self) -> "ForwardTrace":
         try:

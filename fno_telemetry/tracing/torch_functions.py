@@ -45,7 +45,9 @@ def name_of(func: Any) -> str:
 
 def keeps_values(name: str, args: tuple[Any, ...]) -> bool:
     """Whether a function returns the values of its first argument; so does 0 + x, with which `sum` starts."""
-    return name in SAME_VALUES or (name == "add" and isinstance(args[-1], int) and args[-1] == 0)
+    return name in SAME_VALUES or (
+        name == "add" and bool(args) and isinstance(args[-1], int) and args[-1] == 0
+    )
 
 
 def pad_amounts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:

@@ -210,7 +210,7 @@ def test_a_rule_explains_itself(run):
         (["diagnose", "ok.json", "--thresholds", "flat.toml"], "[diagnose.dead_layer] must be a table"),
         (["diagnose", "ok.json", "--thresholds", "text.json"], "text.json: not TOML"),
         (["diagnose", "ok.json", "--baseline", "text.json"], "text.json: not JSON"),
-        (["diagnose", "steps"], "steps of different kinds"),
+        (["diagnose", "steps"], "steps of different kinds (epoch, step)"),
     ],
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
 )
@@ -223,7 +223,9 @@ def test_what_cannot_be_used_is_one_line_and_exit_2(run, folder, line, words):
     (folder / "words.toml").write_text('[diagnose.dead_layer]\nnear_zero = "low"\n')
     (folder / "flat.toml").write_text("[diagnose]\ndead_layer = 1\n")
     report.write(example_records.set_step(example_records.healthy_record(), 1), folder / "steps" / "a.json")
-    report.write(example_records.healthy_record(), folder / "steps" / "b.json")
+    other = example_records.set_step(example_records.healthy_record(), 2)
+    by_epoch = replace(other, summary=type(other.summary)({**other.summary, "step_kind": "epoch"}))
+    report.write(by_epoch, folder / "steps" / "b.json")
     result = run(*line)
     assert (result.code, result.out) == (2, "")
     assert words in result.err
@@ -426,6 +428,18 @@ def test_reports_without_steps_are_taken_by_number_and_that_is_said(run, folder)
     result = run("diagnose", "runs")
     assert result.out.startswith("3 reports, from runs/r9.json to runs/r100.json")
     assert "these reports have no step" in result.err
+
+
+def test_a_report_without_a_step_among_others_is_named(run, folder):
+    for step in (0, 1):
+        report.write(
+            example_records.set_step(example_records.healthy_record(), step), folder / "runs" / f"{step}.json"
+        )
+    report.write(example_records.healthy_record(), folder / "runs" / "final.json")
+    result = run("diagnose", "runs")
+    assert result.code == 0
+    assert "without a step, so not judged as a part of the series: final.json" in result.err
+    assert "left out" in run("compare", "runs").out.splitlines()[0]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1"])

@@ -215,6 +215,28 @@ def test_slow_growth_is_a_trend_not_a_break(make_module: MakeModule, make_record
     assert [(trend.key, trend.kendall_tau) for trend in found.series.trends] == [("rms/a", 1.0)]
 
 
+def test_a_report_without_a_step_is_left_out_of_a_series(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    series = [make_record(make_module("a", rms=1 + 0.01 * step), step=step) for step in range(3)]
+    final = make_record(make_module("a", rms=500.0))
+    alone, with_final = compare(*series), compare(final, *series)
+    assert with_final.verdict == f"{alone.verdict}; 1 report without a step left out"
+    assert not with_final.worse
+
+
+def test_dead_channels_after_an_activation_are_usual_until_nearly_all_are_dead(
+    make_module: MakeModule, make_record: MakeRecord
+) -> None:
+    def worse(after: float, role: str) -> bool:
+        before = make_module("a", role=role, dead_channel_fraction=0.1)
+        return compare(
+            make_record(before), make_record(make_module("a", role=role, dead_channel_fraction=after))
+        ).worse
+
+    assert [worse(0.5, "activation"), worse(0.95, "activation"), worse(0.5, "local")] == [False, True, True]
+
+
 def test_steps_of_different_kinds_are_never_mixed(make_record: MakeRecord) -> None:
     records = [make_record(step=1), make_record(step=2, kind="epoch"), make_record(step=3)]
     with pytest.raises(ReportError, match="epoch, step"):

@@ -11,7 +11,7 @@ from fno_telemetry.diagnosis.installed_rules import load_rule
 from fno_telemetry.diagnosis.places import block_places, module_places
 from fno_telemetry.errors import OptionError, PluginNotFound, ReportError
 from fno_telemetry.findings import SEVERITIES
-from fno_telemetry.records import freeze_mapping
+from fno_telemetry.records import FrozenMapping, freeze_mapping
 
 
 @pytest.fixture
@@ -210,8 +210,30 @@ def test_what_cannot_be_asked_is_refused(record, given, error, words):
 def test_no_record_and_steps_of_different_kinds_are_refused(record):
     with pytest.raises(ReportError, match="at least one"):
         diagnose()
-    with pytest.raises(ReportError, match="different kinds"):
-        diagnose(record, example_records.set_step(record, 1))
+    by_epoch = example_records.set_step(record, 1)
+    by_epoch = replace(by_epoch, summary=FrozenMapping({**by_epoch.summary, "step_kind": "epoch"}))
+    with pytest.raises(ReportError, match=r"different kinds \(epoch, step\)"):
+        diagnose(by_epoch, example_records.set_step(record, 2))
+
+
+def test_a_record_without_a_step_is_judged_but_not_as_a_part_of_the_series(record):
+    dead = example_records.change_module(record, "blocks.1.local", dead_channel_fraction=0.1)
+    loud = example_records.change_module(record, "blocks.0.local", rms=1e6)
+    series = [example_records.set_step(one, step) for step, one in enumerate((record, dead, dead))]
+    findings = diagnose(loud, *series)
+    assert {f.step for f in findings if f.rule == "exploding_activations"} == {None}
+    # Only the records with steps tell when something was seen last.
+    assert [f for f in findings if "not seen after" in f.message] == []
+    assert [f for f in findings if f.rule in ("collapse_at_step", "trend")] == []
+    assert diagnose(*series) == tuple(f for f in findings if f.step is not None)
+
+
+def test_a_cause_is_as_severe_as_what_follows_from_it(record):
+    drifted = example_records.change_module(record, "blocks.1.local", mean=-30.0, rms=30.0)
+    silent = example_records.change_module(drifted, "blocks.1.act", rms=0.0)
+    first = diagnose(silent)[0]
+    assert (first.rule, first.layer, first.severity) == ("drifting_mean", "blocks.1.local", "error")
+    assert diagnose(drifted)[0].severity == "warning"
 
 
 def test_a_built_in_rule_that_fails_is_not_hidden(record, monkeypatch):

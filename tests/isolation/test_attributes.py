@@ -302,6 +302,121 @@ def test_parameters_that_the_forward_writes_are_put_back():
     assert record.warnings == ()
 
 
+class Rebinding(nn.Module):
+    """Gives its parameter the memory of another tensor: averaged weights, or those in another precision."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.layer, self.act = nn.Linear(3, 2), act
+        self.average = torch.full((2, 3), 2.0)
+
+    def forward(self, x):
+        self.act(self)
+        return self.layer(x.to(self.layer.weight.dtype)).float()
+
+
+OUTSIDE = torch.full((2, 3), 7.0)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda model: setattr(model.layer.weight, "data", model.average),
+        lambda model: setattr(model.layer.weight, "data", OUTSIDE),
+        lambda model: setattr(model.layer.weight, "data", model.layer.weight.data[:1].expand(2, 3)),
+        lambda model: model.layer.to(torch.float64),
+        lambda model: model.layer.to(torch.bfloat16),
+    ],
+    ids=["own tensor", "foreign tensor", "view", "wider", "narrower"],
+)
+def test_a_parameter_gets_its_own_memory_back(act):
+    model = Rebinding(act)
+    weight = model.layer.weight
+    place, values, memory = weight.data_ptr(), weight.tolist(), weight.untyped_storage()
+    for run in (ft.map_model, ft.capture):
+        assert run(model, torch.rand(4, 3)).warnings == ()
+        assert model.layer.weight is weight
+        assert (weight.data_ptr(), weight.dtype, weight.tolist()) == (place, torch.float32, values)
+        assert memory.data_ptr() == place
+        assert model.average.tolist() == [[2.0] * 3] * 2
+        assert OUTSIDE.tolist() == [[7.0] * 3] * 2
+
+
+class Hooking(nn.Module):
+    """Registers hooks on tensors and sets attributes of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.plain = nn.Linear(3, 2), torch.zeros(2)
+        self.layer.weight.calls = 0
+
+    def forward(self, x):
+        self.layer.weight.register_hook(lambda grad: grad * 0.5)
+        self.layer.bias.register_post_accumulate_grad_hook(lambda parameter: None)
+        self.layer.weight.calls += 1
+        self.layer.bias.seen = self.plain.seen = True
+        return self.layer(x) + self.plain
+
+
+def test_hooks_and_attributes_of_tensors_are_put_back():
+    model = Hooking()
+    earlier = model.layer.weight.register_hook(lambda grad: grad * 3)
+    for kept in ({}, {"loss": square}):
+        assert ft.capture(model, torch.rand(4, 3), **kept).warnings == ()
+    assert model.layer.weight.calls == 0
+    assert not hasattr(model.layer.bias, "seen")
+    assert not hasattr(model.plain, "seen")
+    assert not model.layer.bias._post_accumulate_grad_hooks
+    model.layer.weight.sum().backward()
+    assert model.layer.weight.grad.tolist() == [[3.0] * 3] * 2
+    earlier.remove()
+    model.layer.weight.grad = None
+    model.layer.weight.sum().backward()
+    assert model.layer.weight.grad.tolist() == [[1.0] * 3] * 2
+
+
+class CountsInInference(nn.Module):
+    """A buffer that was made and is written in inference mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        with torch.inference_mode():
+            self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        with torch.inference_mode():
+            self.calls += 1
+        return self.layer(x)
+
+
+def test_a_buffer_of_inference_mode_is_put_back():
+    model = CountsInInference()
+    assert ft.capture(model, torch.rand(4, 3)).errors == ()
+    assert model.calls.tolist() == [0.0]
+
+
+class Wrapped(nn.Module):
+    """Parametrizes its layer in its first forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x):
+        if not nn.utils.parametrize.is_parametrized(self.layer):
+            nn.utils.parametrizations.weight_norm(self.layer)
+        return self.layer(x)
+
+
+def test_what_the_first_forward_replaces_stays_replaced():
+    model, other = Wrapped(), Wrapped()
+    ft.map_model(model, torch.rand(4, 3))
+    other(torch.rand(4, 3))
+    assert list(model.state_dict()) == list(other.state_dict())
+    other.load_state_dict(model.state_dict())
+
+
 class BuiltLate(nn.Module):
     """Builds its layer in its first forward, and notes so in a flag."""
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
+from fno_telemetry.architectures.layers import SpectralConvolution
 
 
 class Wavelet(nn.Module):
@@ -53,6 +54,29 @@ def test_a_module_stated_not_to_be_spectral_is_not_and_neither_is_its_parent(sma
     assert record.module("blocks.0.spectral").role == "other"
     assert [block.name for block in record.blocks] == ["blocks.1"]
     assert [m.name for m in record.modules if m.role == "spectral"] == ["blocks.1.spectral"]
+
+
+def test_a_module_stated_to_be_no_branch_is_none(images):
+    class Three(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.spectral = SpectralConvolution(1, 1, 3)
+            self.local, self.third = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            return self.spectral(x) + self.local(x) + self.third(x)
+
+    torch.manual_seed(0)
+    model = Three()
+    given = {"third": ft.GivenRole(role="other")}
+    s, t = (module(images).detach().numpy().astype(float) for module in (model.spectral, model.local))
+    s, t = (field - field.mean((2, 3), keepdims=True) for field in (s, t))
+    block = ft.capture(model, images, given=given).blocks[0]
+    assert block.local == ("local",)
+    assert block.stats["spectral_local_ratio"] == pytest.approx(
+        (s**2).mean() ** 0.5 / (t**2).mean() ** 0.5, rel=1e-5
+    )
+    assert ft.capture(model, images).blocks[0].local == ("local", "third")
 
 
 def test_any_role_can_be_stated_and_is_measured(small_network, images):

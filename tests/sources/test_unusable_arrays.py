@@ -179,6 +179,10 @@ BAD_FILES: dict[str, tuple[Maker, str]] = {
     "shape of words": (npy_claiming("('a', 2, 2)"), "an impossible shape"),
     "huge shape": (npy_claiming("(1000000, 1000000, 1000000)", bytes(64)), "promises"),
     "absurd shape": (npy_claiming(f"({'9' * 1900}, {'9' * 1900}, 4)"), "over 2^63"),
+    "an order in words": (
+        npy_with_header("{'descr':'<f4','fortran_order':'False','shape':(0,)}"),
+        "impossible order",
+    ),
     "impossible number type": (npy_with_header("{'descr':'<f3','fortran_order':False,'shape':(1,)}"), "<f3"),
     "object dtype": (npy([{"a": 1}], object), "Python objects"),
     "object member": (npz(diffraction=np.array([{"a": 1}], object)), "Python objects"),

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 
 from fno_telemetry.errors import CheckpointError
 from fno_telemetry.sources.checkpoints import read_checkpoint
-from fno_telemetry.sources.weight_files import inflation
+from fno_telemetry.sources.weight_files import inflation, safetensors_files
 from fno_telemetry.sources.weight_loading import load_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.distributed:UserWarning")
@@ -141,6 +142,10 @@ def test_a_shard_without_its_index_is_read_alone(tmp_path):
         ("{", "not an index"),
         ("[" * 100_000, "not an index"),
         ('{"weight_map": {"a": "../outside.safetensors"}}', "not a file next to it"),
+        ('{"weight_map": {"a": ".."}}', "not a file next to it"),
+        ('{"weight_map": {"a": ""}}', "not a file next to it"),
+        ('{"weight_map": {"a": "x\\u0000y"}}', "not a file next to it"),
+        ('{"weight_map": {"a": "\\ud800.bin"}}', "not a file next to it"),
         ('{"weight_map": {"a": 5}}', "not an index"),
         ('{"weight_map": {}}', "is empty"),
         ('{"layers": {}}', "weight_map"),
@@ -171,6 +176,15 @@ def test_a_folder_with_several_files_or_none_says_what_it_holds(tmp_path):
     for name in ("a", "b"):
         save_file(weights(), tmp_path / f"{name}.safetensors")
     assert "a.safetensors, b.safetensors" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("limit", ["_LONGEST_HEADER", "_MOST_TENSORS"])
+def test_safetensors_of_too_many_tensors_are_refused(tmp_path, monkeypatch, limit):
+    path = tmp_path / "m.safetensors"
+    save_file(weights(), path)
+    read_checkpoint(path)
+    monkeypatch.setattr(safetensors_files, limit, 1)
+    assert re.search("larger than|more than", refusal(path))
 
 
 @pytest.mark.parametrize("kept", [4, 20, 200, 0.6, 0.99])
@@ -294,7 +308,7 @@ def test_the_settings_that_lightning_keeps_beside_it_are_read(tmp_path):
     assert (checkpoint.step, dict(checkpoint.hyper_parameters)) == (9, {"modes": 5})
 
 
-def write_pieces(folder: Path, pieces: dict[tuple[int, int], torch.Tensor], size: tuple[int, int], **more):
+def write_pieces(folder: Path, pieces: dict[tuple[int, ...], torch.Tensor], size: tuple[int, ...], **more):
     """Write one tensor in pieces by their offsets, a file each, as several processes do."""
     folder.mkdir(exist_ok=True)
     stored = {}
@@ -351,6 +365,26 @@ def test_a_cut_or_missing_piece_is_refused(tmp_path):
     assert "cut short" in refusal(tmp_path)
     piece.unlink()
     assert "cannot be read" in refusal(tmp_path)
+
+
+def test_a_pipe_in_place_of_a_piece_is_not_opened(tmp_path):
+    write_pieces(tmp_path, {(0, 0): torch.ones(2, 2)}, (2, 2))
+    piece = tmp_path / "__0_0.distcp"
+    piece.unlink()
+    os.mkfifo(piece)
+    assert "__0_0.distcp is no file" in refusal(tmp_path)
+
+
+def test_pieces_that_share_their_bytes_are_refused(tmp_path):
+    write_pieces(tmp_path, {(0, 0): torch.ones(1, 2), (1, 0): torch.ones(1, 2)}, (2, 2))
+    path = tmp_path / ".metadata"
+    path.write_bytes(path.read_bytes().replace(b"__1_0.distcp", b"__0_0.distcp"))
+    assert "at the same place in __0_0.distcp" in refusal(tmp_path)
+
+
+def test_an_impossible_shape_is_refused(tmp_path):
+    write_pieces(tmp_path, {(0, 0, 0, 0): torch.ones(0, 1, 1, 1)}, (0, 2**62, 2**62, 1))
+    assert "w has an impossible shape" in refusal(tmp_path)
 
 
 def nested_keys() -> bytes:

@@ -148,3 +148,14 @@ def test_an_unknown_name_gets_those_that_there_are(tmp_path, content, name, word
         read_checkpoint(path, weights=name)
     assert words in str(caught.value)
     assert f"{path}: it has no set of weights called {name!r}" in str(caught.value)
+
+
+def test_the_beginning_of_a_name_is_enough_if_it_is_the_only_one_that_begins_so(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"model_state_dict": state(1), "ema_state_dict": state(2)}, path)
+    model = network(3)
+    match = load_weights(model, read_checkpoint(path, weights="ema"))
+    assert (match.weights, is_state(model, 2)) == ("ema_state_dict", True)
+    torch.save({"model": state(1), "ema_a": state(2), "ema_b": state(3)}, path)
+    with pytest.raises(CheckpointError, match="no set of weights called 'ema'"):
+        read_checkpoint(path, weights="ema")

@@ -84,8 +84,11 @@ def _read(request: DiagnoseRequest) -> _Reports:
     baseline = ft.load_report(request.judging.baseline) if request.judging.baseline else None
     found, notes = reports_in_all(request.paths or ())
     refuse_two_runs(found.items())
-    if len(found) > 1 and any(record.step is None for record in found.values()):
+    without = [path.name for path, record in found.items() if record.step is None]
+    if len(without) == len(found) > 1:
         notes.append("these reports have no step; they are ordered by name")
+    elif without and len(found) > 1:
+        notes.append(f"without a step, so not judged as a part of the series: {', '.join(without)}")
     if baseline is not None and len({record.input_digest for record in (baseline, *found.values())}) > 1:
         notes.append("the baseline used different samples; differences may come from the data")
     if baseline is not None and any(has_learned_since(baseline, record) for record in found.values()):
@@ -127,7 +130,8 @@ def _title(found: dict[Path, ft.CaptureRecord]) -> Text:
         return headline(records[0])
     steps = sorted(record.step for record in records if record.step is not None)
     if len(steps) == len(records):
-        return Text(f"{len(records)} reports, steps {steps[0]} to {steps[-1]}", style="bold")
+        kind = records[0].summary.get("step_kind") or "step"
+        return shown(f"{len(records)} reports, {kind}s {steps[0]} to {steps[-1]}", "bold")
     names = list(found)
     return shown(f"{len(records)} reports, from {names[0]} to {names[-1]}", "bold")
 

@@ -44,7 +44,8 @@ def branch_gradient_imbalance(
     for index, (place, ratio) in enumerate(found):
         known = find_counterpart(place, baseline, block_places)
         before = known.value(_STATISTIC) if known is not None else None
-        usual = median_of_others(ratios, index)
+        low, high = (median_of_others(ratios, index, high=one) for one in (False, True))
+        usual = low if low is not None and ratio < low else high
         limits = ((1.0, most), (usual, of_siblings), (before, of_baseline))
         if any(other and not other / factor < ratio < other * factor for other, factor in limits):
             weaker = "spectral" if ratio < (usual or before or 1.0) else "local"

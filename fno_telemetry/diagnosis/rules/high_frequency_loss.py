@@ -54,7 +54,7 @@ def high_frequency_loss(
     blocks = select_defined([place for place in module_places(record) if place.role == "block"], _STATISTIC)
     values = [value for _, value in blocks]
     for index, (place, value) in enumerate(blocks):
-        usual = median_of_others(values, index)
+        usual = median_of_others(values, index, high=False)
         yield from _judge(place, value, usual, there, baseline, near_zero, of_siblings, of_baseline)
     end = output_place(record)
     left = end.value(_STATISTIC) if end is not None else None

@@ -43,7 +43,7 @@ def identity_block(
     found = select_defined(block_places(record), "update_ratio")
     ratios = [ratio for _, ratio in found]
     for index, (place, ratio) in enumerate(found):
-        usual = median_of_others(ratios, index)
+        usual = median_of_others(ratios, index, high=False)
         known = find_counterpart(place, baseline, block_places)
         before = known.value("update_ratio") if known is not None else None
         # If the baseline contains the block, only a change counts.

@@ -37,7 +37,7 @@ def mode_truncation(
     found = select_defined(module_places(record), "truncated_energy_fraction")
     shares = [share for _, share in found]
     for index, (place, cut) in enumerate(found):
-        rest = median_of_others(shares, index)
+        rest = median_of_others(shares, index, high=True)
         known = find_counterpart(place, baseline, module_places)
         before = known.value("truncated_energy_fraction") if known is not None else None
         risen = before is not None and cut >= before + of_baseline

@@ -40,7 +40,7 @@ def spectral_branch_weak(
     found = select_defined(block_places(record), "spectral_local_ratio")
     ratios = [ratio for _, ratio in found]
     for index, (place, ratio) in enumerate(found):
-        usual = median_of_others(ratios, index)
+        usual = median_of_others(ratios, index, high=False)
         known = find_counterpart(place, baseline, block_places)
         before = known.value("spectral_local_ratio") if known is not None else None
         evidence, expected = {"spectral_local_ratio": ratio}, []

@@ -5,9 +5,9 @@ Torch's own reader unpickles the metadata and all that is no tensor; this one ru
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from fno_telemetry.errors import CheckpointError
 from fno_telemetry.sources.checksums import CORRECT, NOT_STORED
 from fno_telemetry.sources.pickle_reading import read_pickle
 from fno_telemetry.sources.pickled_objects import Answer, PickleRefused
-from fno_telemetry.sources.weight_files.locations import METADATA
+from fno_telemetry.sources.weight_files.locations import METADATA, is_file_name
 from fno_telemetry.sources.weight_files.torch_bytes import read_torch_stream
 
 _LONGEST_METADATA = 256 << 20  # bytes
@@ -122,7 +122,10 @@ class DistributedFolder:
                 stored = sum(one.length for one in pieces)
                 if math.prod(shape) * part.element_size() > stored:
                     raise self._error(f"pieces of {name} are missing")
-                whole = torch.empty(shape, dtype=part.dtype)
+                try:
+                    whole = torch.empty(shape, dtype=part.dtype)
+                except RuntimeError as error:
+                    raise self._error(f"{name} has an impossible shape") from error
             place = whole
             for axis, (offset, size) in enumerate(zip(piece.offsets or (), part.shape, strict=True)):
                 if not 0 <= offset <= shape[axis] - size:
@@ -142,6 +145,8 @@ class DistributedFolder:
 
     def _read_piece(self, piece: _Piece) -> tuple[object, str]:
         path = self.folder / piece.file
+        if not path.is_file():
+            raise self._error(f"{piece.file} is no file")
         try:
             with path.open("rb") as file:
                 size = file.seek(0, 2)
@@ -165,7 +170,9 @@ def open_distributed(folder: Path) -> DistributedFolder:
             raise ValueError("they are larger than those of any network")
         with path.open("rb") as file:
             held = read_pickle(file, _NAMES, _refuse_storage)
-        return DistributedFolder(folder, tuple(_entries(_state(held, "Metadata"))))
+        entries = tuple(_entries(_state(held, "Metadata")))
+        _refuse_overlaps(piece for entry in entries for piece in entry.pieces)
+        return DistributedFolder(folder, entries)
     except OSError as error:
         raise _unusable(folder, f"{METADATA} cannot be read ({error.strerror})") from error
     except Exception as error:  # damaged metadata make the reader raise anything
@@ -191,8 +198,8 @@ def _entries(metadata: Mapping[str, Any]) -> Iterator[_Entry]:
         if what.get("transform_descriptors"):
             raise ValueError(f"its tensors are stored in another form ({what['transform_descriptors']})")
         name = what["relative_path"]
-        if PurePath(name).name != name:
-            raise ValueError(f"it names {name!r}, which is not a file in the folder")
+        if not is_file_name(name):
+            raise ValueError(f"it names {name!r:.60}, which is not a file in the folder")
         start, length = what["offset"], what["length"]
         if not (isinstance(start, int) and isinstance(length, int) and start >= 0 and length >= 0):
             raise ValueError(f"it gives no place for {where['fqn']}")
@@ -208,6 +215,15 @@ def _entries(metadata: Mapping[str, Any]) -> Iterator[_Entry]:
             raise ValueError(f"it does not say where {name} is")
         size = kind.state.get("size") if isinstance(kind, _Record) else None
         yield _Entry(keys, None if size is None else _size(size), tuple(stored[name]))
+
+
+def _refuse_overlaps(pieces: Iterable[_Piece]) -> None:
+    """Raise ValueError where pieces share bytes: few bytes could stand for many tensors."""
+    ends: dict[str, int] = {}
+    for piece in sorted(pieces, key=lambda piece: (piece.start, piece.length)):
+        if piece.length and piece.start < ends.get(piece.file, 0):
+            raise ValueError(f"two of its tensors are at the same place in {piece.file}")
+        ends[piece.file] = max(piece.start + piece.length, ends.get(piece.file, 0))
 
 
 def _state(made: object, kind: str) -> dict[str, Any]:

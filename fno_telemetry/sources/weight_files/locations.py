@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -79,8 +80,8 @@ def read_index(index: Path) -> dict[str, str]:
         if not isinstance(shards, dict) or not shards:
             raise ValueError("its weight_map is empty")
         for shard in shards.values():
-            if PurePath(shard).name != shard:
-                raise ValueError(f"its weight_map names {shard!r}, which is not a file next to it")
+            if not is_file_name(shard):
+                raise ValueError(f"its weight_map names {shard!r:.60}, which is not a file next to it")
     except FileNotFoundError as error:
         raise CheckpointError(f"{index}: there is no such file. Check the checkpoint's path.") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -89,6 +90,17 @@ def read_index(index: Path) -> dict[str, str]:
             f"{index}: this is not an index of weights ({what}). Give the index that was saved with them."
         ) from error
     return shards
+
+
+def is_file_name(name: object) -> bool:
+    """Whether this can be the name of a file in a folder, and leads nowhere else."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "\0" in name or "\\" in name:
+        return False
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return PurePath(name).name == name
 
 
 def compute_digest(files: Iterable[Path]) -> str:

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from fno_telemetry.errors import CheckpointError
 
+_LONGEST_HEADER = 16 << 20  # bytes
+_MOST_TENSORS = 50_000
+
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     """Return the tensors of a file and its metadata, whole numbers in them as numbers.
@@ -15,7 +18,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     CheckpointError, one line, for a damaged file.
     """
     try:
+        with path.open("rb") as stream:
+            if int.from_bytes(stream.read(8), "little") > _LONGEST_HEADER:
+                raise ValueError("its header is larger than that of any network")
         with safe_open(path, framework="pt") as file:
+            if len(file.keys()) > _MOST_TENSORS:
+                raise ValueError(f"it names more than {_MOST_TENSORS} tensors")
             metadata = file.metadata() or {}
             # Copied, since what is read is a part of the mapped file, which may change or be cut.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
