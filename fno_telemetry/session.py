@@ -226,7 +226,7 @@ def _check_step(step: SupportsIndex) -> int:
     # A bool, or a tensor of one element, would pass as an index.
     if (
         not isinstance(step, bool)
-        and getattr(step, "dtype", None) != torch.bool
+        and getattr(step, "dtype", None) not in (torch.bool, np.bool_)
         and not getattr(step, "ndim", 0)
     ):
         with contextlib.suppress(TypeError, RuntimeError):  # no integer, or a tensor without values
