@@ -149,6 +149,10 @@ class AxesGuide:
         runs = self._runs_of_known_size(shape, first, end)
         if len(runs) == 1:
             return runs[0]
+        last = tuple(range(rank - len(usual), rank))
+        if any(shape[axis] == 1 for axis in usual) and min(shape[rank - len(usual) :], default=1) > 1:
+            # The only channel of an image, where space comes before the channels in the rest of the network.
+            return last
         # Resolution changes inside a network, so axes of unknown size are spatial at the usual positions.
         return usual
 

@@ -12,13 +12,12 @@ from fno_telemetry.tracing.module_calls import Call
 
 
 class BranchReports:
-    """Collects the sums of one forward; `spectral` is a mask of the spectral calls that have ended.
+    """Collects the sums of one forward.
 
     The modules at the paths `no_branches` belong to no branch, by a role that was given by hand.
     """
 
     def __init__(self, lineages: LineageTable, listener: Listener, no_branches: Container[str] = ()) -> None:
-        self.spectral = 0
         self._lineages = lineages
         self._listener = listener
         self._no_branches = no_branches
@@ -33,7 +32,7 @@ class BranchReports:
         self._calls = calls
         self._sums.clear()
         self._branch_sums.clear()
-        self.spectral = self._added = self._updated = 0
+        self._added = self._updated = 0
 
     def tensors_used(self, tensors: Sequence[torch.Tensor]) -> None:
         """Report the sums that these tensors hold, which were used for something else than an addition."""
@@ -51,6 +50,8 @@ class BranchReports:
         """Return the terms of an addition before it runs; report the sums to which it adds another block."""
         if name in ADDITIONS:
             operands = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
+            if name.startswith("addcmul"):
+                self._report(self._sums.take_used(operands[1:]))
             self._report(self._sums.take_finished(operands[:2], self._lineages, self._is_finished))
         return self._sums.collect_terms(name, args, kwargs, self._lineages)
 
@@ -63,11 +64,11 @@ class BranchReports:
         own = self._find_branch_sum(held)
         if own is None:
             return False
-        other = lineage.calls & self.spectral & ~own.bits & ~own.spectral[-1].before.calls
+        other = lineage.calls & self._lineages.spectral & ~own.bits & ~own.spectral[-1].before.calls
         return bool(other & self._added)
 
     def _find_branch_sum(self, total: Sum) -> BranchSum | None:
-        return find_branch_sum(total, self._calls, self.spectral, self._lineages, self._no_branches)
+        return find_branch_sum(total, self._calls, self._lineages.spectral, self._lineages, self._no_branches)
 
     def _report(self, sums: Iterable[Sum]) -> None:
         for total in sums:

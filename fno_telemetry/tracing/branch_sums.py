@@ -14,11 +14,12 @@ from torch import nn
 
 from fno_telemetry.isolation.function_transforms import is_wrapped
 from fno_telemetry.records import Role
-from fno_telemetry.tracing.lineage import Lineage, LineageTable, TensorTable, members
+from fno_telemetry.tracing.lineage import Lineage, LineageTable, TensorTable, find_origin, members
 from fno_telemetry.tracing.module_calls import Call
+from fno_telemetry.tracing.tensor_shapes import read_shape
 
-ADDITIONS = frozenset({"add", "add_", "sub", "sub_", "lerp", "lerp_"})
-"""Functions that add two tensors, each times a factor."""
+ADDITIONS = frozenset({"add", "add_", "sub", "sub_", "lerp", "lerp_", "addcmul", "addcmul_"})
+"""Functions that add two tensors, each times a factor; `addcmul` makes the second of two."""
 
 
 class Term(NamedTuple):
@@ -56,8 +57,12 @@ class OpenSums:
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], lineages: LineageTable
     ) -> tuple[Term, ...]:
         """Return the terms of an addition before it runs; () unless it adds two tensors of known lineage."""
+        if name not in ADDITIONS:
+            return ()
+        if name.startswith("addcmul"):
+            return self._collect_product(name, args, kwargs, lineages)
         operands = [*args, *(kwargs[key] for key in ("input", "other", "end") if key in kwargs)][:2]
-        if name not in ADDITIONS or len(operands) < 2:
+        if len(operands) < 2:
             return ()
         if any(not isinstance(o, torch.Tensor) or lineages.get(o) is None for o in operands):
             return ()
@@ -70,6 +75,21 @@ class OpenSums:
             *self._terms(first, factors[0], target, lineages),
             *self._terms(second, factors[1], target, lineages),
         )
+
+    def _collect_product(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], lineages: LineageTable
+    ) -> tuple[Term, ...]:
+        """Return the terms of `torch.addcmul`: its first operand, and the product of the two others."""
+        first, *factors = [*args, *(kwargs[k] for k in ("input", "tensor1", "tensor2") if k in kwargs)][:3]
+        if any(not isinstance(one, torch.Tensor) for one in (first, *factors)):
+            return ()
+        lineage = lineages.union(factors)
+        if lineage is None or lineages.get(first) is None:
+            return ()
+        product = factors[0] * factors[1]
+        origin = find_origin(lineages.operands(factors), read_shape(product))
+        made = Term(product * kwargs.get("value", 1), lineage._replace(value=0), origin)
+        return (*self._terms(first, 1, find_overwritten(name, args, kwargs), lineages), made)
 
     def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], parent: Call) -> None:
         """Remember that `tensor` is the sum of the terms."""

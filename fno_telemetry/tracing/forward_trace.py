@@ -190,7 +190,7 @@ class ForwardTrace:
         detected = "spectral" if call.transforms_back else ""
         call.spectral = self._roles.get(call.path, detected) == "spectral"
         if call.spectral:
-            self._branches.spectral |= call.bit
+            self._values.lineages.spectral |= call.bit
             call.held_input = next(tensors_in(inputs), None)
         elif call.parent is not None and call.path not in self._roles:
             call.parent.take_over_transforms(call)
@@ -202,7 +202,7 @@ class ForwardTrace:
             call.input_overwritten |= lineage is not None and not lineage.value & call.before.values
         if self._axes is not None and not call.spectral and not call.input_overwritten:
             self._follow_axes(self._axes, given, output)
-        self._values.leave(call, given, output, self._branches.spectral)
+        self._values.leave(call, given, output)
         self._listener.on(CallEnded(call, inputs, output, self._makers(call, output)))
 
     def _follow_axes(self, axes: AxisTracker, given: Sequence[torch.Tensor], output: Any) -> None:

@@ -34,10 +34,15 @@ MODEL_INPUT = Lineage(makers=1)
 
 
 class Operand(NamedTuple):
-    """The shape of a tensor that a result was computed from, and the bit of its value."""
+    """The shape of a tensor that a result was computed from, and the bit of its value.
+
+    `depth` is 0 for what the model is given, such as a grid or a mask; 1 for what its modules have computed,
+    such as an embedding of the grid; 2 for what comes from a spectral module.
+    """
 
     shape: tuple[int, ...]
     value: int
+    depth: int = 2
 
 
 class Whole(NamedTuple):
@@ -103,12 +108,14 @@ class LineageTable(TensorTable[Lineage]):
     """Lineages by tensor object.
 
     `constants` are tensors that no input of the model has reached, such as a grid that the forward makes.
+    `spectral` is a mask of the spectral calls that have ended.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.constants: TensorTable[bool] = TensorTable()
         self.parts: TensorTable[Part] = TensorTable()
+        self.spectral = 0
         self._values = 0
         self._origins: dict[int, int] = {}  # by value: the one value that it was computed from
 
@@ -123,7 +130,11 @@ class LineageTable(TensorTable[Lineage]):
     def operands(self, tensors: Iterable[torch.Tensor]) -> list[Operand]:
         """Return shape and value of each tensor with a known lineage."""
         known = ((read_shape(tensor), self.get(tensor)) for tensor in tensors)
-        return [Operand(shape, lineage.value) for shape, lineage in known if shape is not None and lineage]
+        return [
+            Operand(shape, lineage.value, (lineage.calls != 0) + (lineage.calls & self.spectral != 0))
+            for shape, lineage in known
+            if shape is not None and lineage
+        ]
 
     def trace_back(self, values: int) -> int:
         """Return these values and all that they come from one after the other, without a second operand."""
@@ -157,20 +168,23 @@ class LineageTable(TensorTable[Lineage]):
         self.constants.clear()
         self.parts.clear()
         self._origins.clear()
-        self._values = 0
+        self._values = self.spectral = 0
 
 
 def find_origin(operands: Sequence[Operand], shape: tuple[int, ...] | None) -> int:
     """Return the value that a result of this shape comes from; 0 if several values have equal part in it.
 
-    A scale, a shift or an embedding that is broadcast over a field has no equal part.
+    A scale, a shift or an embedding that is broadcast over a field has no equal part, nor has a tensor of
+    less depth than another one.
     """
     if shape is None:
         return 0
     of_shape = [operand for operand in operands if operand.shape == shape]
     of_rank = [operand for operand in operands if len(operand.shape) == len(shape)]
     for kept in (of_shape, of_rank, operands):
-        if values := {operand.value for operand in kept}:
+        if kept:
+            deepest = max(operand.depth for operand in kept)
+            values = {operand.value for operand in kept if operand.depth == deepest}
             return values.pop() if len(values) == 1 else 0
     return 0
 

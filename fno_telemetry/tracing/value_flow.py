@@ -120,8 +120,9 @@ class ValueFlow:
             made.append(tensor)
         return made
 
-    def leave(self, call: Call, given: Sequence[torch.Tensor], output: Any, spectral: int) -> None:
-        """Note what a call returned; `spectral` is a mask of the spectral calls so far."""
+    def leave(self, call: Call, given: Sequence[torch.Tensor], output: Any) -> None:
+        """Note what a call returned."""
+        spectral = self.lineages.spectral
         operands = self.lineages.operands(given)
         # A network that holds a parameter itself is not the layer that made its output.
         is_network = spectral & ~call.bit and spectral >> call.index << call.index == spectral
@@ -133,17 +134,15 @@ class ValueFlow:
             made = own.join(call.before)
             makers = call.bit if owns_parameters(call.module) and not is_network else own.makers
             made = made._replace(calls=made.calls | call.bit, makers=makers)
-            self.lineages.set_made(tensor, made, self._find_origin(call, tensor, operands, spectral))
+            self.lineages.set_made(tensor, made, self._find_origin(call, tensor, operands))
             if call.parent is not None:
                 self._note_used(tensor, call.parent)
 
-    def _find_origin(
-        self, call: Call, output: torch.Tensor, operands: Sequence[Operand], spectral: int
-    ) -> int:
+    def _find_origin(self, call: Call, output: torch.Tensor, operands: Sequence[Operand]) -> int:
         """Return the value that an output of a call comes from; 0 for a spectral call, which starts anew."""
         if call.spectral:
             return 0
-        if spectral >> call.index:
+        if self.lineages.spectral >> call.index:
             # Spectral calls inside: only the way through them is known.
             lineage = self.lineages.get(output)
             return lineage.value if lineage is not None else 0

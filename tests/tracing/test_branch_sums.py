@@ -196,9 +196,24 @@ def weighted_in_place(block, x):
     return y
 
 
+def gated_in_the_sum(block, x):
+    s, t = block.spectral(x), block.local(x)
+    y = x + torch.addcmul(t, block.gate, s, value=2)
+    block.note(s=2 * block.gate * s, t=t, y=y)
+    return y
+
+
+def gated_after_the_sum(block, x):
+    s, t = block.spectral(x), block.local(x)
+    y = torch.addcmul(x, block.scale, s + t)
+    block.note(s=s, t=t, y=y)
+    return y
+
+
 FORMS = [plain, one_sum, local_first, builtin_sum, two_local, norm_after_branch, norm_before_branches, gated]
 FORMS += [layer_scale, resampled, in_place, in_place_local, overwritten_after_the_sum, with_alpha]
 FORMS += [spectral_alpha, subtracted, into_a_buffer, without_a_module, broadcast, weighted, weighted_in_place]
+FORMS += [gated_in_the_sum, gated_after_the_sum]
 
 
 @pytest.fixture

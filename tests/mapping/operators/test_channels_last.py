@@ -255,3 +255,38 @@ def test_tokens_of_another_number_have_no_spectrum_rather_than_a_wrong_one():
     assert both.stats["count"] == 3 * 4 * (36 + 64)
     assert both.stats["low_frequency_fraction"] is None
     assert both.reasons["low_frequency_fraction"]
+
+
+class Unfolding(nn.Module):
+    """Patches cut by `unfold`, through which axes cannot be followed, around a channels-last network."""
+
+    def __init__(self, channels=6, patch=2):
+        super().__init__()
+        self.embed, self.head = nn.Linear(patch * patch, channels), nn.Linear(channels, patch * patch)
+        self.weights = nn.Parameter(torch.randn(channels, channels, dtype=torch.cfloat) / channels)
+        self.patch = patch
+        self.filter = Filter(channels)
+
+    def forward(self, x):
+        rows, columns = (size // self.patch for size in x.shape[2:])
+        cut = nn.functional.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
+        tokens = self.embed(cut).reshape(len(x), rows, columns, -1)
+        tokens = self.head(tokens + self.filter(tokens)).flatten(1, 2).transpose(1, 2)
+        return nn.functional.fold(tokens, x.shape[2:], self.patch, stride=self.patch)
+
+
+class Filter(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(channels, channels, dtype=torch.cfloat) / channels)
+
+    def forward(self, x):
+        spectrum = torch.fft.rfft2(x, dim=(1, 2))
+        return torch.fft.irfft2(spectrum @ self.weights, s=x.shape[1:3], dim=(1, 2))
+
+
+def test_an_image_of_one_channel_around_a_channels_last_network_has_its_own_axes():
+    record = ft.capture(Unfolding(), torch.rand(4, 1, 22, 26))
+    assert record.module("filter").spatial_axes == (1, 2)
+    assert (record.input.spatial_axes, record.outputs[0].spatial_axes) == ((2, 3), (2, 3))
+    assert [finding for finding in ft.diagnose(record) if finding.rule == "bad_input"] == []

@@ -209,6 +209,70 @@ def test_an_embedding_in_every_sum_is_no_branch(first, recognised):
     assert not [f for f in ft.diagnose(record) if f.severity != "note"]
 
 
+def masked(model, x, mask, points):
+    return mask * x, x
+
+
+def concatenated(model, x, mask, points):
+    return torch.cat([x, points], 1), x
+
+
+def with_positions(model, x, mask, points):
+    return x, x + model.positions(points)
+
+
+class WithAGrid(nn.Module):
+    """Blocks whose branches have the same input, one of them with a mask or grid that the model is given."""
+
+    def __init__(self, enter):
+        super().__init__()
+        self.lift, self.out, self.enter = nn.Conv1d(1, WIDTH, 1), nn.Conv1d(WIDTH, 1, 1), enter
+        wider = WIDTH + 1 if enter is concatenated else WIDTH
+        self.local = nn.ModuleList(nn.Conv1d(wider, WIDTH, 1) for _ in range(2))
+        self.spectral = nn.ModuleList(Spectral() for _ in range(2))
+        self.positions, self.noted = nn.Conv1d(1, WIDTH, 1), Notes()
+
+    def forward(self, x, mask, points):
+        x = self.lift(x)
+        # The first block of `with_positions` would have nothing to tell an embedding from what is lifted.
+        for layer, (spectral, local) in enumerate(zip(self.spectral, self.local, strict=True)):
+            enter = (lambda _, x, *__: (x, x)) if self.enter is with_positions and not layer else self.enter
+            to_local, to_spectral = enter(self, x, mask, points)
+            s, t = spectral(to_spectral), local(to_local)
+            self.noted.append({"s": s, "t": t})
+            x = functional.gelu(s + t)
+        return self.out(x)
+
+
+@pytest.mark.parametrize("enter", [masked, concatenated, with_positions])
+def test_a_mask_or_a_grid_does_not_make_it_another_input(enter):
+    torch.manual_seed(0)
+    model = WithAGrid(enter)
+    x, points = torch.rand(3, 1, 32), torch.linspace(0, 1, 32).expand(3, 1, 32)
+    mask = (torch.rand(3, WIDTH, 32) > 0.3).float()
+    record = ft.capture(model, (x, mask, points))
+    assert [(b.spectral, b.local) for b in record.blocks] == [
+        ((f"spectral.{k}",), (f"local.{k}",)) for k in range(2)
+    ]
+    for block, noted in zip(record.blocks, model.noted[-2:], strict=True):
+        s, t = (noted[name].double().numpy() for name in ("s", "t"))
+        s, t = (field - field.mean(2, keepdims=True) for field in (s, t))
+        ratio = ((s**2).mean() / (t**2).mean()) ** 0.5
+        assert block.stats["spectral_local_ratio"] == pytest.approx(ratio, rel=1e-5)
+
+
+def test_a_branch_of_a_grid_alone_has_another_input():
+    class Apart(WithAGrid):
+        def forward(self, x, mask, points):
+            x = self.lift(x)
+            for spectral, local in zip(self.spectral, self.local, strict=True):
+                x = spectral(x) + local(mask)
+            return self.out(x)
+
+    inputs = torch.rand(3, 1, 32), torch.rand(3, WIDTH, 32), torch.rand(3, 1, 32)
+    assert [block.local for block in ft.capture(Apart(masked), inputs).blocks] == []
+
+
 def test_sums_are_numbered_in_the_order_in_which_they_are_made(agree):
     def body(model, x):
         sums = []
