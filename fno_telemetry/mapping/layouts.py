@@ -79,7 +79,7 @@ class Places:
             if not axes and not frequencies[place]:
                 continue
             wider = [a for (r, a), count in usual.most_common() if r == rank and set(a) > set(axes)]
-            axes = wider[0] if wider and not frequencies[place] else axes
+            axes = () if frequencies[place] else wider[0] if wider else axes
             found = [parts[place][a] or (self._axes[place][a],) for a in axes]
             sizes = tuple(tuple(prod(axis.size for axis in part) for part in own) for own in found)
             clock = self._clock[place]

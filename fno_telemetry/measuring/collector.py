@@ -210,7 +210,8 @@ class Collector:
             return
         if before.shape != after.shape:
             before = before.expand_as(after)
-        self._add_sides(block, before, after, is_module=block.name == event.parent.path)
+        is_module = any(own is block for own in self._own_blocks.values())
+        self._add_sides(block, before, after, is_module)
 
     def _add_sides(
         self,
@@ -290,7 +291,9 @@ class Collector:
         kept = call.modes
         subject = SpectralInput(activation, None)
         if kept is not None:
-            subject = SpectralInput(activation, kept.mask, kept.halved, kept.removed, kept.transformed)
+            subject = SpectralInput(
+                activation, kept.mask, kept.halved, kept.removed, kept.transformed, kept.mixed
+            )
         accumulator.states.add("spectral_input", subject)
 
     def _layout(self, path: str, module: nn.Module | None, tensor: torch.Tensor, place: Place) -> Layout:

@@ -29,7 +29,8 @@ class SpectralInput:
     It is None if the modes could not be detected. `halved` says whether they are those of a real inverse
     transform; None means as for the input. `removed` marks coefficients that a field has before and not
     after: one that is also in `modes` depends on the data. `transformed` holds the sizes of the forward
-    transform. None and () if they are not known.
+    transform. None and () if they are not known. `mixed` says whether the forward transform was given fields
+    with an imaginary part.
     """
 
     activation: Activation
@@ -37,6 +38,7 @@ class SpectralInput:
     halved: bool | None = None
     removed: torch.Tensor | None = None
     transformed: tuple[int, ...] = ()
+    mixed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

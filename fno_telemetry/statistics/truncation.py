@@ -73,6 +73,8 @@ class Truncation:
         real = not activation.complex
         grid = frequency_grid(activation.sizes, real, activation.device)
         halved = real if subject.halved is None else subject.halved
+        if real and subject.mixed:
+            return Undefined("the layer makes complex fields of its real input before it transforms them")
         if halved and not real:
             return Undefined("the layer keeps modes of a real field, and its input is complex")
         kept = resample_modes(modes.to(activation.device, torch.bool), halved, activation.sizes, real)

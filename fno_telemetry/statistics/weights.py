@@ -154,7 +154,11 @@ def _norm(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _over_modes(tensor: torch.Tensor, channels: tuple[int, int], axes: int) -> torch.Tensor | None:
-    """Return spectral weights as complex numbers with modes along the last `axes` axes; None for others."""
+    """Return spectral weights as complex numbers with modes along the last `axes` axes; None for others.
+
+    None also where the sizes allow more than one reading: channels and modes in another order, or fewer axes
+    of modes, as in a layer that transforms one axis after the other.
+    """
     into, out = channels
     if not tensor.is_complex():
         if tensor.ndim < 2 or tensor.shape[-1] != 2 or not tensor.is_floating_point():
@@ -166,6 +170,10 @@ def _over_modes(tensor: torch.Tensor, channels: tuple[int, int], axes: int) -> t
     dense = front in ((into, out), (out, into))
     depthwise = into == out and front == (into,)
     if not (dense or depthwise) or math.prod(tensor.shape[tensor.ndim - axes :]) < 2:
+        return None
+    if dense and len({*tensor.shape}) == 1:
+        return None
+    if depthwise and not dense and tensor.shape[1] == into:
         return None
     return tensor
 

@@ -21,7 +21,8 @@ class FourierCall:
     `shape` is the shape of the tensor on the spatial side; `lengths` by axis are the numbers of points of the
     transform, with the zeros that it appends. `nonzero` marks by sample the coefficients along the sorted
     axes that are not zero in every channel; of an inverse transform, `complete` marks those that are zero in
-    no channel, except channels that are zero everywhere. Both are None if they cannot be told.
+    no channel, except channels that are zero everywhere. Both are None if they cannot be told. `mixed` is
+    true of a transform of fields with an imaginary part.
     """
 
     axes: tuple[int, ...]
@@ -32,6 +33,7 @@ class FourierCall:
     inverse: bool
     nonzero: torch.Tensor | None = None
     complete: torch.Tensor | None = None
+    mixed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class KeptModes:
 
     `mask` marks those that it keeps in any field, `removed` those that a field has before and not after, both
     over the sorted axes; a coefficient in both depends on the data. `halved` is true of a real transform,
-    `transformed` are the sizes of the forward transform.
+    `transformed` are the sizes of the forward transform, `mixed` says whether it was given an imaginary part.
     """
 
     mask: torch.Tensor
@@ -48,6 +50,7 @@ class KeptModes:
     halved: bool
     transformed: tuple[int, ...]
     padded: bool  # whether the forward transform appends zeros
+    mixed: bool = False
 
     @property
     def fixed(self) -> bool:
@@ -77,7 +80,7 @@ def find_modes(forward: Sequence[FourierCall], inverse: Sequence[FourierCall]) -
         removed |= _removed(start, end) & (own if len(inverse) > 1 else True)
     sizes = () if to is None else tuple(to.lengths[axis] for axis in sorted(to.axes))
     padded = to is not None and any(to.shape[axis] != length for axis, length in to.lengths.items())
-    return KeptModes(mask, removed, back.halved, sizes, padded)
+    return KeptModes(mask, removed, back.halved, sizes, padded, any(call.mixed for call in alike))
 
 
 def _removed(to: FourierCall, back: FourierCall) -> torch.Tensor | bool:
@@ -123,6 +126,7 @@ def read_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output: to
         inverse=inverse,
         nonzero=nonzero,
         complete=complete,
+        mixed=not inverse and given.is_complex() and not is_batched(given) and bool(given.imag.any()),
     )
 
 

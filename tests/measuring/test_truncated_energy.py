@@ -207,3 +207,34 @@ def test_a_layer_that_transforms_pairs_of_channels_has_the_modes_of_all():
             return torch.stack(parts, 1)
 
     assert ft.map_model(nn.Sequential(nn.Identity(), Pairs()), torch.randn(2, 4, 8, 9))["1"].modes == (5, 3)
+
+
+class OfPairs(nn.Module):
+    """Makes complex fields of pairs of real channels, and keeps a corner of their frequencies."""
+
+    def forward(self, x):
+        field = torch.complex(x[:, ::2], x[:, 1::2])
+        spectrum = torch.fft.fft2(field)
+        kept = torch.zeros_like(spectrum)
+        kept[..., :3, :3] = spectrum[..., :3, :3]
+        field = torch.fft.ifft2(kept)
+        return torch.stack((field.real, field.imag), 2).flatten(1, 2)
+
+
+class AsComplex(OfPairs):
+    """Transforms real fields as complex ones."""
+
+    def forward(self, x):
+        spectrum = torch.fft.fft2(x.to(torch.cfloat))
+        kept = torch.zeros_like(spectrum)
+        kept[..., :3, :3] = spectrum[..., :3, :3]
+        return torch.fft.ifft2(kept).real
+
+
+def test_complex_fields_made_of_real_ones_have_none_with_a_reason():
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), OfPairs())
+    module = ft.capture(model, torch.randn(4, 1, 16, 16)).module("1")
+    assert module.stats["truncated_energy_fraction"] is None
+    assert "complex fields of its real input" in module.reasons["truncated_energy_fraction"]
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), AsComplex())
+    assert ft.capture(model, torch.randn(4, 1, 16, 16)).module("1").stats["truncated_energy_fraction"] > 0

@@ -168,6 +168,14 @@ def test_weights_that_are_no_modes_are_undefined_and_never_guessed():
         assert "could not be recognised" in summary.reasons["effective_modes"]
 
 
+@pytest.mark.parametrize("shape", [(6, 6, 6), (6, 6, 6, 6), (6, 6, 4)])
+def test_weights_whose_sizes_can_be_read_in_several_ways_are_not_guessed(shape):
+    # Modes first or last; with two axes of modes, a weight for one axis or for each channel.
+    axes = 1 if shape == (6, 6, 6) else 2
+    subject = Weights(holding(weights(*shape)), True, ModeSizes((6, 6), (16, 9)[:axes]))
+    assert isinstance(Modes().measure(subject), Undefined)
+
+
 def test_zero_weights_and_weights_that_are_not_finite_have_no_spread_but_known_use():
     for value, reason in ((0.0, "zero"), (math.inf, "not finite")):
         module = holding(torch.full((INTO, OUT, 4, 4), value, dtype=torch.complex64))

@@ -285,3 +285,38 @@ def test_a_network_without_fourier_transforms_has_no_block_and_no_spectral_role(
     assert {module.role for module in record.modules} <= {"activation", "norm", "other"}
     assert all(module.stats["rms"] > 0 for module in record.modules)
     assert record.errors == ()
+
+
+class Coupled(nn.Module):
+    """A block whose result is added to another half of the channels, outside of the block."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = Branches()
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 1), nn.GELU())
+
+    def forward(self, x):
+        a, b = x.chunk(2, 1)
+        a = a + self.block(b)
+        return torch.cat([a, b + self.second(a)], 1)
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.spectral, self.local = SpectralConvolution(4, 4, 3), nn.Conv2d(4, 4, 1)
+        self.noted = Notes()
+
+    def forward(self, x):
+        y = 3 * (self.spectral(x) + self.local(x))
+        self.noted.append({"x": x, "y": y})
+        return y
+
+
+def test_the_gain_of_a_module_is_its_own_whatever_is_added_outside_of_it():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 1), Coupled())
+    record = ft.capture(model, torch.rand(3, 1, 8, 10))
+    x, y = (model[1].block.noted[-1][name].double().numpy() for name in ("x", "y"))
+    assert record.blocks[0].name == "1.block"
+    assert record.blocks[0].stats["gain"] == pytest.approx(((y**2).mean() / (x**2).mean()) ** 0.5, rel=1e-6)
