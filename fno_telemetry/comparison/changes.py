@@ -160,13 +160,16 @@ def _changes(
             if judge is not _different and quantity.name == VARIATION and varies_as_much(before, after):
                 continue
             usual = judgement.limits.dead_of_activations
-            if judge is not _different and _is_activation(after) and quantity.worse == "up" and new < usual:
+            if judge is not _different and _may_rectify(after) and quantity.worse == "up" and new < usual:
                 continue
             yield from judge(quantity, old, new, judgement)
 
 
-def _is_activation(entry: ModuleRecord | BlockRecord) -> bool:
-    return isinstance(entry, ModuleRecord) and entry.role == "activation"
+def _may_rectify(entry: ModuleRecord | BlockRecord) -> bool:
+    """Whether this is an activation function, or a module without weights, which may return what one made."""
+    return isinstance(entry, ModuleRecord) and (
+        entry.role == "activation" or "weight_norm" not in entry.stats
+    )
 
 
 def varies_as_much(before: ModuleRecord | BlockRecord, after: ModuleRecord | BlockRecord) -> bool:

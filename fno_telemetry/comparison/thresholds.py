@@ -31,9 +31,8 @@ class Thresholds:
     dead: float = 0.2
     """Increase of the share of dead or constant channels; at this value it is worse."""
     dead_of_activations: float = 0.9
-    """Share of such channels in an activation function from which on an increase is worse.
-
-    Some dead channels are usual after a ReLU."""
+    """Share of such channels from which on an increase is worse in an activation function or a module without
+    weights, which may end with one: some dead channels are usual after a ReLU."""
     far: float = 100.0
     """Factor beyond the network's range of rms, or by which a sample variation or an update fell; at this
     value it is worse also while the run learns."""

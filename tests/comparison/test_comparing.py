@@ -50,9 +50,11 @@ def test_the_first_layer_in_execution_order_that_differs_stands_on_top(
 def test_each_statistic_has_its_severity(
     make_module: MakeModule, make_record: MakeRecord, statistic: str, value: float, severity: str | None
 ) -> None:
-    found = compare(
-        make_record(), make_record(make_module("layer0"), make_module("layer1", 1, **{statistic: value}))
+    before, after = (
+        make_record(make_module("layer0"), make_module("layer1", 1, weight_norm=1.0, **stats))
+        for stats in ({}, {statistic: value})
     )
+    found = compare(before, after)
     assert found.severity == severity
     assert found.worse == (severity in ("warning", "error"))
     if severity is not None:
@@ -229,12 +231,17 @@ def test_dead_channels_after_an_activation_are_usual_until_nearly_all_are_dead(
     make_module: MakeModule, make_record: MakeRecord
 ) -> None:
     def worse(after: float, role: str) -> bool:
-        before = make_module("a", role=role, dead_channel_fraction=0.1)
-        return compare(
-            make_record(before), make_record(make_module("a", role=role, dead_channel_fraction=after))
-        ).worse
+        modules = (
+            make_module("a", role=role, weight_norm=1.0, dead_channel_fraction=share)
+            for share in (0.1, after)
+        )
+        return compare(*map(make_record, modules)).worse
 
     assert [worse(0.5, "activation"), worse(0.95, "activation"), worse(0.5, "local")] == [False, True, True]
+    # A block that ends with an activation function has no weights of its own.
+    assert not compare(
+        make_record(make_module("a")), make_record(make_module("a", dead_channel_fraction=0.5))
+    ).worse
 
 
 def test_steps_of_different_kinds_are_never_mixed(make_record: MakeRecord) -> None:

@@ -42,8 +42,8 @@ def collapse_at_step(
         (1) the rms of a layer or the gain of a block changed by a factor of `scale` (10) or more;
         (2) a sample_variation, an update_ratio or the energy share of a branch fell to `lost` (0.1) times its
             earlier value or less;
-        (3) the share of dead or constant channels rose by `dead` (0.2) or more, in an activation function to
-            0.9 or more;
+        (3) the share of dead or constant channels rose by `dead` (0.2) or more; in an activation function,
+            and in a module without weights, which may end with one, to 0.9 or more;
         (4) values are no longer finite;
         and the run had not recovered in the last report. In (1), an rms within the range of rms that the
         network had just before does not count. The finding names the first layer in execution order for
