@@ -5,9 +5,12 @@ Nothing is imported before it is asked for.
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 from typing import Any
 
 from fno_telemetry.errors import PluginNotFound
@@ -112,7 +115,24 @@ def list_plugins() -> list[Plugin]:
 
 
 def _installed(kind: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=f"fno_telemetry.{kind}")}
+    places = tuple((place, _time_of_change(place)) for place in sys.path)
+    return {entry.name: entry for entry in _entry_points(places, f"fno_telemetry.{kind}")}
+
+
+@lru_cache(maxsize=16)
+def _entry_points(_: tuple[tuple[str, int], ...], group: str) -> EntryPoints:
+    """Return those of a group, which takes longer to find than a small network to be measured.
+
+    They are found anew when the places where packages are, or what is in them, have changed.
+    """
+    return entry_points(group=group)
+
+
+def _time_of_change(place: str) -> int:
+    try:
+        return Path(place).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _origin(entry: EntryPoint) -> str:

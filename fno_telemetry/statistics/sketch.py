@@ -9,6 +9,7 @@ merge only in pairs, so any split of the data gives exactly the sketch of the wh
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 BINS = 1 << 16
@@ -57,8 +58,10 @@ class Sketch:
         below, above = self.below + other.below, self.above + other.above
         return Sketch(counts, shift, start, low, high, below, above, min(self.spare, other.spare))
 
-    def negative_count(self) -> torch.Tensor:
-        """Return the number of values below zero; no bin holds both signs."""
+    def negative_count(self, on_host: bool = False) -> torch.Tensor:
+        """Return the number of values below zero; no bin holds both signs. `on_host`: reading one is free."""
+        if on_host:
+            return self.counts[: min(max(-int(self.start), 0), BINS)].sum() + self.below
         bins = torch.arange(BINS, device=self.counts.device)
         return torch.where(bins < -self.start, self.counts, 0).sum() + self.below
 
@@ -68,12 +71,25 @@ class Sketch:
         return 0 <= home < BINS and int(self.counts[home]) > 0
 
     def _rebinned(self, shift: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        if _on_host(self.counts) and shift == self.shift and start == self.start:
-            return self.counts
+        if _on_host(self.counts):
+            return self._rebinned_on_host(int(shift), int(start))
         bins = torch.arange(BINS, device=self.counts.device)
         # Bins outside the new window are empty; clamping keeps their index valid.
         target = (((self.start + bins) >> (shift - self.shift)) - start).clamp(0, BINS - 1)
         return torch.zeros_like(self.counts).index_add_(0, target, self.counts)
+
+    def _rebinned_on_host(self, shift: int, start: int) -> torch.Tensor:
+        if shift == int(self.shift) and start == int(self.start):
+            return self.counts
+        filled, counts = _find_filled(self.counts)
+        target = ((int(self.start) + filled) >> (shift - int(self.shift))) - start
+        return torch.zeros_like(self.counts).index_add_(0, target, counts)
+
+
+def _find_filled(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the indices of the bins that hold something, usually few of all, and their counts."""
+    filled = torch.from_numpy(np.flatnonzero(counts.numpy()))
+    return filled, counts[filled]
 
 
 def sketch(
@@ -115,11 +131,18 @@ def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tens
     precision = torch.float32 if device.type == "mps" else torch.float64
     counts = sketch._rebinned(*_window_of_everything(device))
     half = BINS // 2
-    cumulative = (counts[:half].flip(0) + counts[half:]).cumsum(0)
-    total = cumulative[-1] + sketch.below + sketch.above
+    magnitudes = counts[:half].flip(0) + counts[half:]
+    found = None
+    if _on_host(counts):
+        found, magnitudes = _find_filled(magnitudes)
+    cumulative = magnitudes.cumsum(0)
+    inside = cumulative[-1] if cumulative.numel() else torch.zeros_like(sketch.below)
+    total = inside + sketch.below + sketch.above
     hundredths = (total - 1).clamp(min=0) * torch.tensor(percents, device=device)
     ranks = torch.stack((hundredths // 100, (hundredths + 99) // 100)) + 1
     keys = torch.searchsorted(cumulative, ranks)
+    if found is not None:
+        keys = torch.cat((found, found.new_full((1,), half)))[keys]
     last = BINS - (1 << max(sketch.spare, 0))
     patterns = torch.stack((keys << _COARSEST, (keys << _COARSEST) + last)).to(torch.int32)
     lower, upper = patterns.view(torch.float32).to(precision) / 2

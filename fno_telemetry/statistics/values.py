@@ -97,7 +97,7 @@ class Values:
             finite=activation.finite_count,
             nan=activation.nan_count,
             zero=_zeros(activation, sketched),
-            negative=sketched.negative_count(),
+            negative=sketched.negative_count(activation.on_host),
             low=low.to(precision),
             high=high.to(precision),
             mean=mean * unit,
