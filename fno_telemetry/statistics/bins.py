@@ -69,8 +69,7 @@ class Bins:
 def bins(sketch: Sketch, zero_count: int) -> Bins:
     """Return the non-empty bins of a sketch on the host, with `zero_count` exact zeros in their own bin."""
     shift, start = int(sketch.shift), int(sketch.start)
-    counts = sketch.counts.numpy()
-    filled = np.flatnonzero(counts)
+    counts, filled = sketch.counts.numpy(), sketch.filled.numpy()
     first = (filled + start) << shift
     last = first + (1 << shift) - 1
     # Spare bits are 0 in every value, and so 1 in the ordered pattern of a negative value.

@@ -8,6 +8,7 @@ merge only in pairs, so any split of the data gives exactly the sketch of the wh
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,6 +51,11 @@ class Sketch:
     above: torch.Tensor
     spare: int
 
+    @cached_property
+    def filled(self) -> torch.Tensor:
+        """The indices of the bins that hold something, usually few of all; for a sketch on the host."""
+        return torch.from_numpy(np.flatnonzero(self.counts.numpy() != 0))
+
     def merge(self, other: "Sketch") -> "Sketch":
         """Return the sketch of both data sets; counts are added, never rounded."""
         low, high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
@@ -81,15 +87,8 @@ class Sketch:
     def _rebinned_on_host(self, shift: int, start: int) -> torch.Tensor:
         if shift == int(self.shift) and start == int(self.start):
             return self.counts
-        filled, counts = _find_filled(self.counts)
-        target = ((int(self.start) + filled) >> (shift - int(self.shift))) - start
-        return torch.zeros_like(self.counts).index_add_(0, target, counts)
-
-
-def _find_filled(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the indices of the bins that hold something, usually few of all, and their counts."""
-    filled = torch.from_numpy(np.flatnonzero(counts.numpy()))
-    return filled, counts[filled]
+        target = ((int(self.start) + self.filled) >> (shift - int(self.shift))) - start
+        return torch.zeros_like(self.counts).index_add_(0, target, self.counts[self.filled])
 
 
 def sketch(
@@ -129,20 +128,20 @@ def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tens
     """
     device = sketch.counts.device
     precision = torch.float32 if device.type == "mps" else torch.float64
-    counts = sketch._rebinned(*_window_of_everything(device))
     half = BINS // 2
-    magnitudes = counts[:half].flip(0) + counts[half:]
-    found = None
-    if _on_host(counts):
-        found, magnitudes = _find_filled(magnitudes)
-    cumulative = magnitudes.cumsum(0)
-    inside = cumulative[-1] if cumulative.numel() else torch.zeros_like(sketch.below)
-    total = inside + sketch.below + sketch.above
+    if _on_host(sketch.counts):
+        bins = ((sketch.filled + sketch.start) << sketch.shift) >> _COARSEST
+        found, order = torch.where(bins < 0, -1 - bins, bins).sort()
+        counts = sketch.counts[sketch.filled][order]
+    else:
+        counts = sketch._rebinned(*_window_of_everything(device))
+        found, counts = torch.arange(half, device=device), counts[:half].flip(0) + counts[half:]
+    cumulative = torch.cat((counts.new_zeros(1), counts)).cumsum(0)
+    total = cumulative[-1] + sketch.below + sketch.above
     hundredths = (total - 1).clamp(min=0) * torch.tensor(percents, device=device)
     ranks = torch.stack((hundredths // 100, (hundredths + 99) // 100)) + 1
-    keys = torch.searchsorted(cumulative, ranks)
-    if found is not None:
-        keys = torch.cat((found, found.new_full((1,), half)))[keys]
+    places = torch.searchsorted(cumulative, ranks) - 1
+    keys = torch.cat((found, found.new_full((1,), half)))[places]
     last = BINS - (1 << max(sketch.spare, 0))
     patterns = torch.stack((keys << _COARSEST, (keys << _COARSEST) + last)).to(torch.int32)
     lower, upper = patterns.view(torch.float32).to(precision) / 2
