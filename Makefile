@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-at-once test-oldest lint format bench bench-diagnosis mutate clean
+.PHONY: help demo test test-at-once test-oldest lint format bench bench-check bench-diagnosis mutate clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,9 +62,12 @@ test-oldest: ## Run a part of the tests with the oldest versions that are promis
 	    tests/cli/test_diagnose.py tests/comparison tests/sinks/tensorboard/test_sink.py \
 	    tests/sinks/wandb/test_offline.py tests/mapping/operators/test_neuralop.py
 
-bench: $(VENV)/installed ## Measure the cost of a capture, compared with the forward, and of comparing many reports
-	$(BIN)/python benchmarks/capture_cost.py
+bench: $(VENV)/installed ## Measure what a capture costs and what comparing many reports does; write docs/performance.md
+	$(BIN)/python benchmarks/capture_cost.py --write
 	$(BIN)/python benchmarks/compare_cost.py
+
+bench-check: $(VENV)/installed ## Compare the cost of a capture with that of the last `make bench`
+	$(BIN)/python benchmarks/capture_cost.py --runs 3 --check
 
 bench-diagnosis: $(VENV)/installed ## Plant every fault into every family of networks; write the tables of docs/diagnosis.md
 	$(BIN)/python benchmarks/diagnosis_recall.py --write docs/diagnosis.md

@@ -1,91 +1,195 @@
-"""What a capture costs: capture time over forward time, side by side, and the share of each statistic.
+"""What a capture costs, as multiples of the forward of the same network, and what others cost.
 
-Ratios from interleaved runs are printed, because absolute times on a shared machine mean little: of the
-median wall time, and of the least processor time, which other programs disturb least.
+    python benchmarks/capture_cost.py [--networks fno,tiny] [--runs 5] [--write] [--check]
 
-Usage: python benchmarks/capture_cost.py [--architecture fno] [--batch 8] [--size 64] [--runs 5]
+All figures are processor time with one thread. Each round runs every variant once, next to a plain forward;
+the figure is the median over the rounds of time over the forward's, since other programs on a machine disturb
+single rounds. `--write` puts the tables into docs/performance.md and the figures into benchmarks/landed.json;
+`--check` compares with those figures instead, and fails if a ratio has grown by more than a quarter.
 """
 
 import argparse
+import json
+import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
+from alternatives import installed
+from measured_networks import NETWORKS, Subject, make
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
 
-
-def seconds(action: Callable[[], object]) -> tuple[float, float]:
-    """Return wall and processor time; the latter adds up over threads."""
-    start, used = time.perf_counter(), time.process_time()
-    action()
-    return time.perf_counter() - start, time.process_time() - used
-
-
-def earlier_script(model: torch.nn.Module, batch: torch.Tensor) -> None:
-    """The cost that this tool replaces: three torch.quantile calls of |x| in a hook on every leaf."""
-
-    def measure(module: torch.nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, torch.Tensor):
-            magnitude = output.detach().abs().flatten()[: 2**24 - 1]
-            for q in (0.5, 0.95, 0.99):
-                torch.quantile(magnitude, q)
-
-    handles = [m.register_forward_hook(measure) for m in model.modules() if not list(m.children())]
-    try:
-        model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+HERE = Path(__file__).parent
+LANDED, DOCUMENT = HERE / "landed.json", HERE.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+SLACK = 1.25
+FORWARD, ALL, NONE, THREE = (
+    "forward",
+    "capture, everything",
+    "capture, no statistic",
+    "capture of three batches",
+)
 
 
-def main() -> None:
+def main() -> int:
+    """Measure, print, and write or check as told; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--architecture", default="fno")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--networks", default="", help="parts of names, separated by commas; all by default")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    architecture = plugins.load("architectures", given.architecture)
-    torch.manual_seed(0)
-    model = architecture.build(**architecture.defaults(1, given.size)).eval()
-    batch = torch.rand(given.batch, 1, given.size, given.size)
-    available = {name: plugins.load("statistics", name) for name in plugins.names("statistics")}
+    torch.set_num_threads(1)
+    if given.memory_of:
+        print(json.dumps(_memory_in_this_process(make(given.memory_of))))
+        return 0
+    names = [name for name in NETWORKS if any(part in name for part in given.networks.split(","))]
+    figures = {name: measure(name, given.runs, brief=given.check) for name in names}
+    for name, found in figures.items():
+        print("\n".join(table(name, found)))
+    if given.write:
+        write(figures)
+    return check(figures) if given.check else 0
 
-    variants: dict[str, Callable[[], object]] = {
-        "forward": lambda: model(batch),
-        "capture, all statistics": lambda: ft.capture(model, batch),
-        "capture, no statistic": lambda: ft.capture(model, batch, statistics=[]),
-        "forward with three quantiles in each hook": lambda: earlier_script(model, batch),
+
+def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
+    """Return all figures of one network: ratios by variant, milliseconds, memory."""
+    subject = make(name)
+    variants = captures(subject)
+    missing: list[str] = []
+    if not brief:
+        for statistic in plugins.names("statistics"):
+            chosen = [plugins.load("statistics", statistic)()]
+            variants[f"capture, {statistic} only"] = lambda chosen=chosen: ft.capture(
+                subject.model, subject.batch, statistics=chosen
+            )
+        others, missing = installed(subject)
+        variants |= others
+    times = interleaved({FORWARD: lambda: subject.model(subject.batch)} | variants, runs)
+    ratios = {
+        variant: statistics.median(own / forward for own, forward in zip(taken, times[FORWARD], strict=True))
+        for variant, taken in times.items()
     }
-    for name, statistic in available.items():
-        chosen = [statistic()]
-        variants[f"capture, {name} only"] = lambda chosen=chosen: ft.capture(model, batch, statistics=chosen)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    typical = {variant: statistics.median(taken) * 1e3 for variant, taken in times.items()}
+    further = (typical[THREE] - typical[ALL]) / 2
+    return {
+        "forward_ms": typical[FORWARD],
+        "capture_ms": typical[ALL],
+        "further_batch_ms": further,
+        "fixed_ms": typical[ALL] - further,
+        "ratios": ratios,
+        "not_installed": missing,
+        "memory": {} if brief else memory(name),
+    }
+
+
+def captures(subject: Subject) -> dict[str, Callable[[], object]]:
+    """Return the captures that every check runs."""
+    model, batch = subject
+    return {
+        ALL: lambda: ft.capture(model, batch),
+        NONE: lambda: ft.capture(model, batch, statistics=[]),
+        THREE: lambda: ft.capture(model, [batch] * 3),
+    }
+
+
+def interleaved(variants: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+    """Return the processor seconds of each variant in each round, after one round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
     with torch.no_grad():
-        for action in variants.values():
-            action()
-        for _ in range(given.runs):
+        for counted in range(-1, runs):
             for name, action in variants.items():
-                # The slow old way needs no more runs to show its size.
-                if "quantiles" not in name or len(times[name]) < 2:
-                    times[name].append(seconds(action))
-    wall = statistics.median(taken[0] for taken in times["forward"])
-    used = min(taken[1] for taken in times["forward"])
-    print(
-        f"{given.architecture}, batch {given.batch}, {given.size} x {given.size}, "
-        f"{torch.get_num_threads()} threads; forward {wall * 1e3:.0f} ms; times as multiples of the forward's"
-    )
-    print(f"  {'':45s}   wall   processor")
-    for name, taken in times.items():
-        walls, processor = [one[0] / wall for one in taken], min(one[1] for one in taken) / used
-        print(
-            f"  {name:45s} {statistics.median(walls):6.2f}  {processor:6.2f}   "
-            f"(wall from {min(walls):.2f} to {max(walls):.2f})"
+                start = time.process_time()
+                action()
+                if counted >= 0:
+                    times[name].append(time.process_time() - start)
+    return times
+
+
+def memory(name: str) -> dict[str, float]:
+    """Return the peak memory of a capture above that of a forward in MB, from a process of its own."""
+    program = [sys.executable, __file__, "--memory-of", name]
+    printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(printed.splitlines()[-1])
+    return found
+
+
+def _memory_in_this_process(subject: Subject) -> dict[str, float]:
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    # A capture of something small first: imports and tables are no memory of the capture.
+    ft.capture(torch.nn.Conv2d(1, 2, 1), torch.rand(2, 1, 4, 4))
+    with torch.no_grad():
+        for _ in range(3):
+            subject.model(subject.batch)
+        before = peak()
+        record = ft.capture(subject.model, subject.batch)
+        above = peak() - before
+    sizes = [4 * module.stats["count"] / 2**20 for module in record.modules]
+    return {"above_forward_mb": above, "largest_output_mb": max(sizes), "outputs_mb": sum(sizes)}
+
+
+def table(name: str, found: Mapping[str, Any]) -> list[str]:
+    """Return the lines that show the figures of one network."""
+    lines = [
+        f"**{name}**: forward {found['forward_ms']:.1f} ms; a capture {found['capture_ms']:.0f} ms, of which "
+        f"{found['fixed_ms']:.0f} ms once and {found['further_batch_ms']:.0f} ms for each batch.",
+    ]
+    if found["memory"]:
+        lines.append(
+            "Memory above the forward: {above_forward_mb:.0f} MB; largest output {largest_output_mb:.1f} MB, "
+            "all outputs {outputs_mb:.0f} MB.".format(**found["memory"])
         )
+    lines += ["", "| | multiples of the forward |", "|---|---|"]
+    lines += [
+        f"| {variant} | {ratio:.2f} |" for variant, ratio in found["ratios"].items() if variant != FORWARD
+    ]
+    lines += [f"| {variant} | not installed |" for variant in found["not_installed"]]
+    return [*lines, ""]
+
+
+def write(figures: Mapping[str, Any]) -> None:
+    """Put the tables into the document and keep the figures for the next check."""
+    LANDED.write_text(json.dumps(figures, indent=1) + "\n")
+    lines = [surroundings(), ""]
+    for name, found in figures.items():
+        lines += table(name, found)
+    text = DOCUMENT.read_text()
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    DOCUMENT.write_text(text[:start] + "\n\n" + "\n".join(lines) + "\n" + text[end:])
+
+
+def surroundings() -> str:
+    """Return a sentence that says what the figures were measured with."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "neuraloperator"))
+    return (
+        f"Measured with {packages}, Python {platform.python_version()}, on {platform.machine()}; "
+        "processor time, one thread."
+    )
+
+
+def check(figures: Mapping[str, Any]) -> int:
+    """Print each ratio beside the landed one; return 1 if one has grown by more than the slack."""
+    landed, failed = json.loads(LANDED.read_text()), 0
+    for name, found in figures.items():
+        for variant in (ALL, NONE):
+            now, before = found["ratios"][variant], landed[name]["ratios"][variant]
+            grown = now > SLACK * before
+            failed |= grown
+            print(f"{'slower' if grown else 'ok':7s}{now:7.2f} (landed: {before:.2f})  {variant}: {name}")
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

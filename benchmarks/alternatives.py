@@ -1,0 +1,82 @@
+"""What people use instead, in the way its documentation shows; each measures far less than a capture."""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from measured_networks import Subject
+from torch import nn
+
+Measure = Callable[[torch.Tensor], object]
+
+
+@contextmanager
+def hooks_on_leaves(model: nn.Module, measure: Measure) -> Iterator[None]:
+    """Call `measure` with the output of every module that contains no other one."""
+
+    def hook(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            measure(output.detach())
+
+    handles = [m.register_forward_hook(hook) for m in model.modules() if not list(m.children())]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def three_quantiles(output: torch.Tensor) -> None:
+    """What the script that this project replaces does: `torch.quantile` of |x|, three times."""
+    magnitude = output.abs().flatten()[: 2**24 - 1]
+    for q in (0.5, 0.95, 0.99):
+        torch.quantile(magnitude, q)
+
+
+def histogram_of_64(output: torch.Tensor) -> torch.Tensor:
+    """What `wandb.watch(log="all")` computes of a tensor: 64 equal bins between its extremes."""
+    return torch.histc(output.flatten(), bins=64)
+
+
+def _with_hooks(subject: Subject, measure: Measure) -> Callable[[], object]:
+    def run() -> None:
+        with hooks_on_leaves(subject.model, measure):
+            subject.model(subject.batch)
+
+    return run
+
+
+def _tensorboard(subject: Subject) -> Callable[[], object]:
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(tempfile.mkdtemp(prefix="fno_telemetry_benchmark_"))
+    return _with_hooks(subject, lambda output: writer.add_histogram("leaf", output, 0))
+
+
+def _torchlens(subject: Subject) -> Callable[[], object]:
+    import torchlens
+
+    return lambda: torchlens.log_forward_pass(subject.model, subject.batch)
+
+
+ALTERNATIVES: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]] = {
+    "torch.quantile of |x|, three times, in each leaf": (
+        "torch",
+        lambda subject: _with_hooks(subject, three_quantiles),
+    ),
+    "torch.histc of each leaf, as wandb.watch": ("torch", lambda s: _with_hooks(s, histogram_of_64)),
+    "SummaryWriter.add_histogram of each leaf": ("tensorboard", _tensorboard),
+    "TorchLens log_forward_pass": ("torchlens", _torchlens),
+}
+
+
+def installed(subject: Subject) -> tuple[dict[str, Callable[[], object]], list[str]]:
+    """Return the alternatives that are installed, and the names of the others."""
+    found = {
+        name: make(subject)
+        for name, (package, make) in ALTERNATIVES.items()
+        if importlib.util.find_spec(package) is not None
+    }
+    return found, [name for name in ALTERNATIVES if name not in found]
