@@ -366,8 +366,12 @@ def scaled_gradient(network: nn.Module, anatomy: Anatomy, depth: int, strength: 
 def scaled_branch_gradient(network: nn.Module, anatomy: Anatomy, depth: int, strength: float) -> Planted:
     """The weights of one spectral branch get a gradient out of scale; what is before it does not."""
     path = _branch(anatomy, depth, 0)
-    for parameter in network.get_submodule(path).parameters():
-        parameter.register_hook(lambda gradient: gradient * strength)
+    branch = network.get_submodule(path)
+    # Hooks on parameters do not run when a capture differentiates the loss.
+    branch.register_forward_pre_hook(
+        lambda _, given: (_ScaledGradient.apply(given[0], 1 / strength), *given[1:])
+    )
+    branch.register_forward_hook(lambda _, __, output: _ScaledGradient.apply(output, strength))
     return _around(anatomy, path)
 
 

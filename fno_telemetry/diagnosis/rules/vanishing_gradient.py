@@ -15,7 +15,7 @@ from fno_telemetry.records import CaptureRecord
     silent_on=lambda: change_module(healthy_record(), "blocks.1.local", grad_norm=3e-8, grad_to_weight=1e-8),
 )
 def vanishing_gradient(
-    record: CaptureRecord, *, of_others: float = 2e-7, of_any: float = 1e-7
+    record: CaptureRecord, *, of_others: float = 5e-7, of_any: float = 1e-7
 ) -> Iterator[Symptom]:
     """The gradient of a layer, relative to its weights, is far smaller than in later layers.
 
@@ -23,9 +23,9 @@ def vanishing_gradient(
 
     Formula: let q be grad_to_weight = ‖g‖ / ‖w‖, where w are the weights of a layer and g is their gradient.
         q > 0, and one of
-        (1) if later layers have the same class and role: q <= `of_others` (2e-7) times their median q;
+        (1) if later layers have the same class and role: q <= `of_others` (5e-7) times their median q;
         (2) otherwise: q <= `of_any` (1e-7) times the median q of all later layers.
-    Default: `of_others` is 2e-7 and `of_any` is 1e-7. In healthy networks, also untrained ones and those with
+    Default: `of_others` is 5e-7 and `of_any` is 1e-7. In healthy networks, also untrained ones and those with
         LayerScale (a small learned factor per block), q was at least 8e-4 times the median in (1), 1e-6 times
         in an untrained U-Net with BatchNorm, and at least 2e-6 times the median in (2).
     False alarm when: a layer is trained with a far larger learning rate of its own.
