@@ -11,6 +11,7 @@ import torch
 
 from fno_telemetry.isolation.function_transforms import is_batched
 from fno_telemetry.statistics.field_energy import FieldEnergy, compute_field_energy
+from fno_telemetry.statistics.sums import ValueSums, compute_value_sums
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
@@ -163,6 +164,18 @@ class Activation:
         """`scale`, or 1 without scaling."""
         one = torch.ones((), dtype=self.accumulator, device=self.device)
         return one if self.scale is None else self.scale
+
+    @cached_property
+    def value_sums(self) -> ValueSums:
+        """Sums over its finite values, for all statistics that need them."""
+        return compute_value_sums(self)
+
+    @property
+    def energy(self) -> torch.Tensor:
+        """The sum of |x|^2 over its finite elements; it may overflow float64."""
+        sums, unit = self.value_sums, self.unit
+        whole = sums.energy + self.finite_count.to(sums.mean.dtype) * sums.mean.square()
+        return whole * unit * unit
 
     @cached_property
     def field_energy(self) -> FieldEnergy:

@@ -159,7 +159,7 @@ class Gains:
     def measure(self, subject: BlockCall) -> GainState:
         """Measure a block's input and output, which may differ in shape."""
         before, after = subject.before, subject.after
-        return GainState(_total(before), before.finite_count, _total(after), after.finite_count)
+        return GainState(before.energy, before.finite_count, after.energy, after.finite_count)
 
     def summarize(self, state: GainState, known: Known) -> Summary:
         """Return rms(y) / rms(x)."""
@@ -187,7 +187,7 @@ class Inputs:
 
     def measure(self, subject: Activation) -> InputState | Empty:
         """Measure the first input of a call, without elements that are not finite."""
-        return InputState(_total(subject), subject.finite_count) if subject.count else Empty()
+        return InputState(subject.energy, subject.finite_count) if subject.count else Empty()
 
     def summarize(self, state: InputState, known: Known) -> Summary:
         """Return rms(x); |x| of a complex input."""
@@ -226,12 +226,6 @@ def _parts(activation: Activation, other: Activation, samples: slice, channels: 
 def _energy(parts: torch.Tensor) -> torch.Tensor:
     flat = parts.reshape(-1)
     return flat.dot(flat)
-
-
-def _total(activation: Activation) -> torch.Tensor:
-    blocks = [_energy(_parts(activation, activation, *place)) for place in activation.field_blocks()]
-    zero = torch.zeros((), dtype=activation.accumulator, device=activation.device)
-    return torch.stack([zero, *blocks]).sum()
 
 
 def _both(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:
