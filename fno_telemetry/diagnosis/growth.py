@@ -1,7 +1,7 @@
 """Finds values that grow or shrink too much: in one block, over all blocks, or in one layer."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,11 +76,12 @@ def _in_blocks(
         usual = median_of_others(values, index, high=not limits.shrinking)
         old = find_counterpart(place, baseline, block_places)
         before = old.value("gain") if old is not None else None
-        extreme = limits.reached(gain, limits.gain) and limits.is_extreme(sizes.get(place.name))
+        size = _size_of(place, sizes)
+        extreme = limits.reached(gain, limits.gain) and limits.is_extreme(size)
         if before:
             # If the baseline contains the block, only a change counts.
             grew = limits.reached(gain / before, limits.gain_of_baseline)
-            counts = grew and _leaves_scales(sizes.get(place.name), scales, limits)
+            counts = grew and _leaves_scales(size, scales, limits)
         else:
             counts = extreme and (usual is None or limits.reached(gain / usual, limits.of_siblings))
         if counts:
@@ -98,7 +99,7 @@ def _over_depth(record: CaptureRecord, limits: GrowthLimits) -> Iterator[Growth]
     product = math.prod(gain for _, gain in gains)
     if len(gains) < 2 or product == 0 or not limits.reached(product, limits.over_depth):
         return
-    if limits.is_extreme(sizes.get(gains[-1][0].name)):
+    if limits.is_extreme(_size_of(gains[-1][0], sizes)):
         steepest, gain = (min if limits.shrinking else max)(gains, key=lambda pair: pair[1])
         message = (
             f"multiplies the rms of its input by {format_number(gain)}; "
@@ -151,6 +152,13 @@ def _is_own(place: Place[ModuleRecord], rms: float, limits: GrowthLimits) -> boo
 
 def _gains(record: CaptureRecord) -> list[tuple[Place[Any], float]]:
     return [(place, gain) for place, gain in select_defined(block_places(record), "gain") if gain > 0]
+
+
+def _size_of(block: Place[Any], sizes: Mapping[str, float]) -> float | None:
+    """Return the rms of what a block returns: of the module, or else of its largest branch."""
+    own = sizes.get(block.name)
+    branches = [sizes[name] for name in (*block.entry.spectral, *block.entry.local) if name in sizes]
+    return max(branches, default=None) if own is None else own
 
 
 def _sizes(record: CaptureRecord) -> list[tuple[str, float]]:

@@ -10,7 +10,6 @@ merge only in pairs, so any split of the data gives exactly the sketch of the wh
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 
 BINS = 1 << 16
@@ -54,7 +53,7 @@ class Sketch:
     @cached_property
     def filled(self) -> torch.Tensor:
         """The indices of the bins that hold something, usually few of all; for a sketch on the host."""
-        return torch.from_numpy(np.flatnonzero(self.counts.numpy() != 0))
+        return torch.nonzero(self.counts).view(-1)
 
     def merge(self, other: "Sketch") -> "Sketch":
         """Return the sketch of both data sets; counts are added, never rounded."""

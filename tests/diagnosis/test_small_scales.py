@@ -1,5 +1,7 @@
 """Networks without a scale of their own: small values are no fault where the input is as small."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch.nn import functional
 
 import fno_telemetry as ft
 from fno_telemetry.architectures.layers import SpectralConvolution
+from fno_telemetry.diagnosis import example_records
 
 X = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(3))
 
@@ -86,3 +89,35 @@ def test_a_norm_over_coefficients_is_no_fault():
     blocks = [OverCoefficients() for _ in range(2)]
     big = functional.interpolate(X, size=(128, 128))
     assert warned(nn.Sequential(nn.Conv2d(1, 4, 1), *blocks, nn.Conv2d(4, 1, 1)), big) == set()
+
+
+class BlocksOfTheRoot(nn.Module):
+    """Blocks without a module of their own, the first of which has an input far smaller than its biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.lift, self.out = nn.Conv2d(1, 4, 1, bias=False), nn.Conv2d(4, 1, 1)
+        self.spectral = nn.ModuleList(SpectralConvolution(4, 4, 3) for _ in range(3))
+        self.local = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(3))
+        nn.init.constant_(self.lift.weight, 1e-3)
+
+    def forward(self, x):
+        x = self.lift(x)
+        for spectral, local in zip(self.spectral, self.local, strict=True):
+            x = functional.gelu(spectral(x) + local(x))
+        return self.out(x)
+
+
+def test_biases_are_no_explosion_in_blocks_without_a_module_of_their_own():
+    torch.manual_seed(0)
+    record = ft.capture(BlocksOfTheRoot(), X)
+    assert record.blocks[0].stats["gain"] > 50
+    assert [f for f in ft.diagnose(record) if f.rule == "exploding_activations"] == []
+
+
+def test_a_spectral_branch_is_compared_with_blocks_of_as_many_branches():
+    record = example_records.change_block(example_records.healthy_record(), 1, spectral_local_ratio=0.02)
+    assert [f.rule for f in ft.diagnose(record) if f.severity != "note"] == ["spectral_branch_weak"]
+    several = replace(record.blocks[1], local=("a", "b"))
+    record = replace(record, blocks=(record.blocks[0], several, *record.blocks[2:]))
+    assert [f.rule for f in ft.diagnose(record) if f.rule == "spectral_branch_weak"] == []

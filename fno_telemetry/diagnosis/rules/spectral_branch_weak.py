@@ -28,19 +28,23 @@ def spectral_branch_weak(
     Formula: let r be spectral_local_ratio = (rms of the spectral branch) / (rms of the local branch).
         `dead` (1e-4) < r <= `most` (1), and one of
         (1) if the baseline contains the block: r <= `of_baseline` (0.25) times its value in the baseline;
-        (2) otherwise: r <= `of_siblings` (0.1) times the median of the other blocks.
+        (2) otherwise: r <= `of_siblings` (0.1) times the median of the other blocks with as many local
+            branches.
         A block with r <= `dead` is reported by spectral_branch_dead.
     Default: `of_siblings` is 0.1: in healthy networks of six families, the lowest r was 0.3 times the median
         r. `of_baseline` is 0.25: during healthy training, no r fell below 0.29 times its earlier value.
         `dead` is 1e-4, the limit of spectral_branch_dead. `most` is 1: above it, the branch is the stronger
-        one. There is no absolute limit, because r starts at
-        0.001 to 3, depending on the library.
+        one. There is no absolute limit, because r starts at 0.001 to 3, depending on the library.
     False alarm when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     found = select_defined(block_places(record), "spectral_local_ratio")
-    ratios = [ratio for _, ratio in found]
-    for index, (place, ratio) in enumerate(found):
-        usual = median_of_others(ratios, index, high=False)
+    for place, ratio in found:
+        alike = [
+            own
+            for other, own in found
+            if other is not place and len(other.entry.local) == len(place.entry.local)
+        ]
+        usual = median_of_others([ratio, *alike], 0, high=False)
         known = find_counterpart(place, baseline, block_places)
         before = known.value("spectral_local_ratio") if known is not None else None
         evidence, expected = {"spectral_local_ratio": ratio}, []
