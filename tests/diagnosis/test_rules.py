@@ -171,13 +171,13 @@ CASES = [
     Case(
         "input_independent",
         all_of(
-            *(mod(f"blocks.2{part}", relative_sample_variation=4e-6) for part in (".local", ".act", "")),
-            mod("head", relative_sample_variation=4e-6),
-            out(relative_sample_variation=4e-6),
+            *(mod(f"blocks.2{part}", relative_sample_variation=1e-5) for part in (".local", ".act", "")),
+            mod("head", relative_sample_variation=1e-5),
+            out(relative_sample_variation=1e-5),
         ),
         "blocks.2.local",
         "error",
-        mod("blocks.2", relative_sample_variation=4e-6),
+        mod("blocks.2", relative_sample_variation=1e-5),
     ),
     Case(
         "input_independent",

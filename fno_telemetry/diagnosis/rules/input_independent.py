@@ -23,7 +23,7 @@ def input_independent(
     record: CaptureRecord,
     *,
     baseline: CaptureRecord | None = None,
-    lost: float = 5e-6,
+    lost: float = 5e-5,
     near_zero: float = 1e-6,
     of_baseline: float = 0.25,
 ) -> Iterator[Symptom]:
@@ -31,14 +31,14 @@ def input_independent(
 
     Formula: let v be relative_sample_variation: how much an output differs between samples, divided by how
         much the model's input does. One of
-        (1) v of the model's output <= `lost` (5e-6). The finding names the first layer after the last one
+        (1) v of the model's output <= `lost` (5e-5). The finding names the first layer after the last one
             with v > `lost`.
         (2) v of a spectral, local or block layer <= `near_zero` (1e-6).
         (3) if the baseline contains the layer (of any role, or the output), with a value > `near_zero`:
             v <= `of_baseline` (0.25) times its value in the baseline.
-    Default: `lost` is 5e-6: v of the output was 0.002 to 0.06 in untrained operators, and 1.3e-4 in an
-        untrained stack of 20 convolutions and 1.1e-5 in an untrained product of three networks, because
-        biases hide much of the input. `near_zero` is 1e-6, the
+    Default: `lost` is 5e-5: v of the output was 0.002 to 0.06 in untrained operators, and 1.3e-4 in an
+        untrained stack of 20 convolutions, because biases hide much of the input; in an untrained product
+        of three networks it was 1.1e-5, which is reported. `near_zero` is 1e-6, the
         resolution of float32. `of_baseline` is 0.25: during healthy training, v of no layer fell below 0.57
         times its earlier value.
     False alarm when: the samples hardly differ, or the network adds a large constant to its output.
