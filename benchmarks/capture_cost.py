@@ -11,9 +11,7 @@ single rounds. `--write` puts the tables into docs/performance.md and the figure
 import argparse
 import json
 import platform
-import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -47,12 +45,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.memory_of:
-        print(json.dumps(_memory_in_this_process(make(given.memory_of))))
-        return 0
     names = [name for name in NETWORKS if any(part in name for part in given.networks.split(","))]
     figures = {name: measure(name, given.runs, brief=given.check) for name in names}
     for name, found in figures.items():
@@ -63,7 +57,7 @@ def main() -> int:
 
 
 def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
-    """Return all figures of one network: ratios by variant, milliseconds, memory."""
+    """Return all figures of one network: ratios by variant, and milliseconds."""
     subject = make(name)
     variants = captures(subject)
     missing: list[str] = []
@@ -89,7 +83,6 @@ def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
         "fixed_ms": typical[ALL] - further,
         "ratios": ratios,
         "not_installed": missing,
-        "memory": {} if brief else memory(name),
     }
 
 
@@ -116,41 +109,12 @@ def interleaved(variants: Mapping[str, Callable[[], object]], runs: int) -> dict
     return times
 
 
-def memory(name: str) -> dict[str, float]:
-    """Return the peak memory of a capture above that of a forward in MB, from a process of its own."""
-    program = [sys.executable, __file__, "--memory-of", name]
-    printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout
-    found: dict[str, float] = json.loads(printed.splitlines()[-1])
-    return found
-
-
-def _memory_in_this_process(subject: Subject) -> dict[str, float]:
-    def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-    # A capture of something small first: imports and tables are no memory of the capture.
-    ft.capture(torch.nn.Conv2d(1, 2, 1), torch.rand(2, 1, 4, 4))
-    with torch.no_grad():
-        for _ in range(3):
-            subject.model(subject.batch)
-        before = peak()
-        record = ft.capture(subject.model, subject.batch)
-        above = peak() - before
-    sizes = [4 * module.stats["count"] / 2**20 for module in record.modules]
-    return {"above_forward_mb": above, "largest_output_mb": max(sizes), "outputs_mb": sum(sizes)}
-
-
 def table(name: str, found: Mapping[str, Any]) -> list[str]:
     """Return the lines that show the figures of one network."""
     lines = [
         f"**{name}**: forward {found['forward_ms']:.1f} ms; a capture {found['capture_ms']:.0f} ms, of which "
         f"{found['fixed_ms']:.0f} ms once and {found['further_batch_ms']:.0f} ms for each batch.",
     ]
-    if found["memory"]:
-        lines.append(
-            "Memory above the forward: {above_forward_mb:.0f} MB; largest output {largest_output_mb:.1f} MB, "
-            "all outputs {outputs_mb:.0f} MB.".format(**found["memory"])
-        )
     lines += ["", "| | multiples of the forward |", "|---|---|"]
     lines += [
         f"| {variant} | {ratio:.2f} |" for variant, ratio in found["ratios"].items() if variant != FORWARD
