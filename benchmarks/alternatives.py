@@ -62,7 +62,7 @@ def _torchlens(subject: Subject) -> Callable[[], object]:
 
 
 ALTERNATIVES: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]] = {
-    "torch.quantile of |x|, three times, in each leaf": (
+    "torch.quantile of magnitudes, three times, in each leaf": (
         "torch",
         lambda subject: _with_hooks(subject, three_quantiles),
     ),

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -11,7 +12,8 @@ _NEAR, _FEW, _MOST = 3, 16, 40  # names that a message lists: near ones, next to
 _PART = 3  # letters of a name that is near because another one contains it
 _DIGITS = 3
 _MOST_DIGITS = 6
-_OWN = Path(__file__).parent
+_LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
+_NOT_THE_USERS = {Path(__file__).parent, *(Path(sysconfig.get_path(name)) for name in _LIBRARIES)}
 _ROUNDING_ERROR = 1e-10  # sums over the elements of a tensor are not more exact
 # Fillers, joiners and variation selectors: nobody sees them, and `str.isprintable` takes them for printable.
 _UNSEEN = re.compile(
@@ -48,7 +50,7 @@ def describe_error(error: BaseException) -> str:
     places = [
         place
         for place in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in place.filename and _OWN not in Path(place.filename).parents
+        if _NOT_THE_USERS.isdisjoint(Path(place.filename).parents)
     ]
     where = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
     return f"{type(error).__name__}: {error}{where}"

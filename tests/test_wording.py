@@ -1,5 +1,6 @@
 """Numbers and names as tables and messages show them."""
 
+import json
 import math
 
 import pytest
@@ -9,7 +10,13 @@ from fno_telemetry.diagnosis.example_records import change_block, change_module,
 from fno_telemetry.findings import Finding, describe_evidence
 from fno_telemetry.records import FrozenMapping
 from fno_telemetry.sinks.tensorboard import markdown
-from fno_telemetry.wording import find_near_names, format_number, format_percent, hint_at_names
+from fno_telemetry.wording import (
+    describe_error,
+    find_near_names,
+    format_number,
+    format_percent,
+    hint_at_names,
+)
 from fno_telemetry_cli.showing.tables import number
 
 
@@ -99,3 +106,12 @@ def test_a_hint_lists_what_there_is_as_far_as_that_helps():
     assert hint_at_names("xyz", many, most=2) == "Known: a0, a1 and 58 more."
     assert hint_at_names("xyz", []) == "There are none."
     assert hint_at_names("xyz", ["\x1b[31m"]) == "Known: '\\x1b[31m'."
+
+
+def test_an_error_is_told_with_the_line_of_the_users_code_not_of_a_library():
+    try:
+        json.loads("[")
+    except ValueError as error:
+        line = error.__traceback__.tb_lineno
+        assert describe_error(error).endswith(f"(test_wording.py, line {line})")
+    assert describe_error(KeyError("a")) == "KeyError: 'a'"

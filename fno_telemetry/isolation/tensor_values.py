@@ -98,7 +98,7 @@ class TensorValue:
 
 @contextmanager
 def preserve_flags(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Put back `requires_grad` and `.grad` of these tensors when the block ends, but not their values."""
+    """Put back memory, flags, hooks and attributes of these tensors when the block ends, but not values."""
     kept = []
     for tensor in tensors:
         with suppress(Exception):  # a class of tensors may refuse anything
