@@ -6,21 +6,14 @@ transform and its inverse run), where a spectral branch is added to another bran
 where that sum is added to the block's input. Each of these is an event for a `Listener`.
 """
 
-import contextlib
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
-from fno_telemetry.isolation.compilation import eager
-from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.tracing import fourier_calls, torch_functions
 from fno_telemetry.tracing.axis_tracking import AxisTracker
 from fno_telemetry.tracing.branch_reports import BranchReports
@@ -28,13 +21,13 @@ from fno_telemetry.tracing.branch_sums import ADDITIONS, Term, find_overwritten
 from fno_telemetry.tracing.events import (
     ActivationCalled,
     CallEnded,
-    Failed,
     Listener,
     Overwriting,
     Padded,
 )
+from fno_telemetry.tracing.followed_calls import FollowedCalls
 from fno_telemetry.tracing.lineage import Lineage
-from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
+from fno_telemetry.tracing.module_calls import Call
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.torch_functions import EveryFunction
 from fno_telemetry.tracing.uncalled_modules import UncalledModules
@@ -44,15 +37,11 @@ _OF_BRANCHES = ("spectral", "local", "block")
 """The roles of modules that may be a branch, or hold one."""
 
 
-class ForwardTrace:
-    """Has hooks on every module of `model` between enter and exit, and follows forwards within `batch()`.
+class ForwardTrace(FollowedCalls):
+    """Follows a forward function by function.
 
-    Hooks return None and never raise into the forward; exit removes only the trace's own hooks. `roles` by
-    path overrule the detected ones; `axes` follows axes through every function. With `within`, only modules
-    called by the model's own forward are followed: another model may share a module and call it elsewhere.
+    `roles` by path overrule the detected ones; `axes` follows axes through every function.
     """
-
-    _following = threading.local()  # .trace: the innermost trace that follows this thread
 
     def __init__(
         self,
@@ -62,128 +51,39 @@ class ForwardTrace:
         axes: AxisTracker | None = None,
         within: bool = False,
     ) -> None:
-        self._listener = listener
-        self.calls: list[Call] = []
-        self.seconds = 0.0  # spent in tracing and in the listener
-        self.outside: set[str] = set()  # paths of the calls that `within` excluded
+        super().__init__(model, listener, within)
         self.has_homeless_transforms = False  # whether Fourier transforms ran that no followed module called
-        self._within = within
-        self._model = unwrap(model)
-        self._paths = paths_by_module(model)
         self._roles = roles or {}
         self._axes = axes
         self.uncalled = UncalledModules(self._model, self._paths)
-        self._handles: list[RemovableHandle] = []
-        self._stack: list[Call] = []
-        self._numbers: dict[str, int] = {}
         self._values = ValueFlow(self._model)
         no_branches = {path for path, role in self._roles.items() if role not in _OF_BRANCHES}
         self._branches = BranchReports(self._values.lineages, listener, no_branches)
 
-    def __enter__(self) -> "ForwardTrace":
-        try:
-            for module in self._model.modules():
-                if id(module) not in self._paths or not takes_hooks(module):
-                    continue
-                start, end = Hook(self._start), Hook(self._end)
-                self._handles.append(module.register_forward_pre_hook(start, with_kwargs=True))
-                self._handles.append(module.register_forward_hook(end, with_kwargs=True, always_call=True))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._forget()
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Follow everything that runs in this block on this thread as one batch; calls are counted from 0."""
-        self._forget()
-        batch = Call(0, "", 0, None, None)
-        self.calls, self._stack = [batch], [batch]
+    def _around_batch(self) -> EveryFunction:
         self._values.start()
         self._branches.start(self.calls)
-        outer, self._following.trace = getattr(self._following, "trace", None), self
-        try:
-            with eager(), EveryFunction(self._function_called):
-                yield
-            self.aside("", self._branches.call_ended)
-        finally:
-            self._following.trace = outer
-            self._forget()
+        return EveryFunction(self._function_called)
+
+    def _batch_ended(self) -> None:
+        self._branches.call_ended()
 
     def _forget(self) -> None:
-        self.calls, self._stack = [], []
-        self._numbers.clear()
+        super()._forget()
         self._values.forget()
         self._branches.start(self.calls)
-
-    def _running(self) -> bool:
-        # A backward pass recomputes checkpointed modules, or differentiates what was followed before.
-        innermost = getattr(self._following, "trace", None) is self
-        return innermost and bool(self._stack) and torch._C._current_graph_task_id() == -1
 
     def _running_modules(self) -> set[int]:
         return {id(call.module) for call in self._stack}
 
-    def aside(self, where: str, body: Callable[[], None]) -> None:
-        """Run `body` without any effect on the forward; an error that it raises becomes a `Failed` event."""
-        start = time.perf_counter()
-        try:
-            with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
-                body()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, never raised into the host
-            # A listener that fails on this event too is ignored.
-            with contextlib.suppress(Exception, SystemExit):
-                self._listener.on(Failed(where, error))
-        finally:
-            self.seconds += time.perf_counter() - start
-
-    def _number(self, path: str) -> int:
-        number = self._numbers.get(path, 0)
-        self._numbers[path] = number + 1
-        return number
-
-    def _path(self, module: nn.Module) -> str:
-        paths = self._paths.get(id(module), ("",))
-        if len(paths) > 1:
-            # A shared module has the path under which the running module holds it.
-            for path in paths:
-                if path.rpartition(".")[0] == self._stack[-1].path:
-                    return path
-        return paths[0]
-
-    def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._running():
-            return
-        path = self._path(module)
-        if self._within and path and len(self._stack) == 1:
-            self.outside.add(path)
-            return
-        call = Call(len(self.calls), path, self._number(path), module, self._stack[-1])
-        self.calls.append(call)
-        self._stack.append(call)
-        self.aside(path, lambda: self._started(call, args, kwargs))
-
-    def _started(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        entered = list(tensors_in((args, kwargs)))
+    def _started(self, call: Call, inputs: tuple[Any, ...]) -> None:
+        entered = list(tensors_in(inputs))
         self.uncalled.note((), any(map(self._values.is_followed, entered)), self._running_modules(), calls=1)
         self._branches.tensors_used(entered)
         if call.module is self._model:
             self._values.note_input(entered)
         self._values.note_unseen(entered, call.parent)
         self._values.enter(call, entered)
-
-    def _end(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if not self._running() or all(call.module is not module for call in self._stack):
-            return
-        while (call := self._stack.pop()).module is not module:
-            pass
-        self.aside(call.path, lambda: self._ended(call, (args, kwargs), output))
 
     def _ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
         self._branches.call_ended(call)
