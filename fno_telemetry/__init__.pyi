@@ -18,6 +18,7 @@ from .errors import TelemetryError as TelemetryError
 from .findings import Finding as Finding
 from .mapping.map_files import read_map as read_map
 from .mapping.map_files import write_map as write_map
+from .mapping.measurement_plan import MeasurementPlan as MeasurementPlan
 from .mapping.model_map import GivenRole as GivenRole
 from .mapping.model_map import MappedModule as MappedModule
 from .mapping.model_map import ModelMap as ModelMap
@@ -29,6 +30,7 @@ from .records import TensorRecord as TensorRecord
 from .report import load_report as load_report
 from .session import capture as capture
 from .session import map_model as map_model
+from .session import plan as plan
 from .sinks.contract import RunContext as RunContext
 from .sinks.contract import Sink as Sink
 from .sinks.fan_out import FanOut as FanOut

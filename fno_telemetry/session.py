@@ -17,20 +17,21 @@ from fno_telemetry.isolation.attributes import Attribute
 from fno_telemetry.isolation.compilation import keep_uncompiled
 from fno_telemetry.isolation.preservation import Preserved, preserve
 from fno_telemetry.isolation.tensor_values import preserve_flags
-from fno_telemetry.mapping.detection import Detected, count_samples, detect, with_gradients
+from fno_telemetry.mapping.detection import Detected, count_samples, detect, set_to_eval, with_gradients
 from fno_telemetry.mapping.layer_filters import select_names
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.mapping.model_map import GivenRole, ModelMap
 from fno_telemetry.measuring.accumulators import MemoryBudget
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import Branches, GradientPass
 from fno_telemetry.measuring.losses import Loss
+from fno_telemetry.measuring.measured_forwards import MeasuredForwards
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sources.digests import InputsDigest
 from fno_telemetry.sources.loaders import BATCH_NOTE, describe_batch
-from fno_telemetry.statistics.contract import Statistic
-from fno_telemetry.tracing.forward_trace import ForwardTrace
+from fno_telemetry.statistics.contract import OF_SUMS, Statistic
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.wording import to_one_line
@@ -69,7 +70,31 @@ def map_model(
     _require_values(model)
     with preserve(model) as preserved, torch.no_grad():
         detected = detect(model, first, _runner(model, forward), given, preserved)
-    return replace(detected.model_map, warnings=tuple(_describe_state(model, detected, preserved)))
+    warnings = tuple(_describe_state(model, detected.built, preserved))
+    return replace(detected.plan.model_map, warnings=warnings)
+
+
+@keep_uncompiled
+def plan(
+    model: nn.Module,
+    batches: object,
+    *,
+    forward: Callable[[Any], object] | None = None,
+    given: Mapping[str, GivenRole] | None = None,
+) -> MeasurementPlan:
+    """Return how forwards of a model are measured, for `capture(..., plan=plan)`; the model is unchanged.
+
+    It holds for batches of other sizes and resolutions, and for other models of the same structure.
+    Arguments and errors are those of `map_model`.
+    """
+    first = next(iter(_batches(batches)), None)
+    if first is None:
+        raise InputError("there is no batch to run the model on")
+    _require_values(model)
+    with preserve(model) as preserved, torch.no_grad():
+        detected = detect(model, first, _runner(model, forward), given, preserved)
+    warnings = tuple(_describe_state(model, detected.built, preserved))
+    return replace(detected.plan, model_map=replace(detected.plan.model_map, warnings=warnings))
 
 
 @keep_uncompiled
@@ -80,6 +105,7 @@ def capture(
     step: SupportsIndex | None = None,
     forward: Callable[[Any], object] | None = None,
     given: Mapping[str, GivenRole] | None = None,
+    plan: MeasurementPlan | None = None,
     layers: Sequence[str] = (),
     exclude: Sequence[str] = (),
     statistics: Sequence[Statistic] | None = None,
@@ -106,6 +132,7 @@ def capture(
             counts epochs, also give `summary={"step_kind": "epoch"}`.
         forward: Called with each batch instead of the model.
         given: Roles and axes given by hand, by canonical path.
+        plan: A plan of this model or of one of the same structure, which saves finding it out again.
         layers: fnmatch patterns on canonical paths; only matching modules are measured. Empty: by role.
         exclude: fnmatch patterns of modules that are not measured.
         statistics: The statistics to record, by default all known ones. A statistic that another one needs
@@ -121,7 +148,8 @@ def capture(
     Raises:
         InputError: there is no batch.
         ModelError: a parameter or buffer has no values yet, or it cannot be run with gradients.
-        MapError: a pattern matches nothing, or the model was never called.
+        MapError: a pattern matches nothing, the model was never called, or it does not have the modules of
+            the plan.
         OptionError: `step` is not an integer from 0, or `summary` has another `checkpoint_step`; the loss
             raises an error, is not a scalar or does not require a gradient; `statistics` holds an object that
             is not a statistic.
@@ -136,21 +164,22 @@ def capture(
     chosen, problems = choose_statistics(statistics)
     _require_values(model)
     with preserve(model) as preserved, torch.no_grad():
-        detected = detect(model, first, run, given, preserved)
-        model_map = detected.model_map
+        detected = _use(plan, model, given) if plan else detect(model, first, run, given, preserved)
+        plan, model_map = detected.plan, detected.plan.model_map
         structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
         budget = MemoryBudget(memory_limit)
         collector = Collector(model_map, chosen, names, budget)
-        gradient_pass = None if loss is None else GradientPass(model, model_map, chosen, names, loss, budget)
+        gradient_pass = None if loss is None else GradientPass(model, plan, chosen, names, loss, budget)
         counts = _Counts()
-        mode = with_gradients() if detected.differentiates else contextlib.nullcontext()
-        with ForwardTrace(model, collector, model_map.roles, within=model_map.runs_whole) as trace, mode:
+        mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
+        sums = any(chosen.of(kind) for kind in OF_SUMS)
+        with MeasuredForwards(model, plan, collector, names, sums) as forwards, mode:
             for batch in chain([first], queue):
                 if gradient_pass is not None:
                     # Before the measured forward, so that both get the same batch and the same states.
                     gradient_pass.add(batch, run, count_samples(batch))
-                counts = _run_batch(batch, run, trace, collector, counts)
+                counts = _run_batch(batch, run, forwards, collector, counts)
                 if progress is not None:
                     progress(counts.samples)
         if not collector.fired:
@@ -162,16 +191,15 @@ def capture(
         wall = time.perf_counter() - started
         record = build_record(
             model,
-            model_map,
+            plan,
             collector,
             Run(
                 samples=counts.samples,
                 batch_size=counts.batch_size,
                 digest=counts.digest.hexdigest(),
-                seconds=Seconds(wall, counts.model_seconds, trace.seconds, structure_seconds),
-                called_outside=frozenset(trace.outside),
-                uncalled=trace.uncalled,
-                has_homeless_transforms=trace.has_homeless_transforms,
+                seconds=Seconds(wall, counts.model_seconds, forwards.seconds, structure_seconds),
+                called_outside=forwards.outside,
+                deviations=tuple(forwards.deviations),
             ),
             gradients,
             chosen.foreign_quantities,
@@ -179,15 +207,27 @@ def capture(
             provenance or {},
             (*warnings, *problems),
         )
-    return replace(record, warnings=(*record.warnings, *_describe_state(model, detected, preserved)))
+    return replace(record, warnings=(*record.warnings, *_describe_state(model, detected.built, preserved)))
 
 
-def _describe_state(model: nn.Module, detected: Detected, preserved: Preserved) -> Iterator[str]:
+def _use(plan: MeasurementPlan, model: nn.Module, given: Mapping[str, GivenRole] | None) -> Detected:
+    """Return a plan that was made before, with the model in eval mode."""
+    if given:
+        raise OptionError("roles are given by hand when a plan is made; leave out `given`, or the plan")
+    paths = {path for own in paths_by_module(model).values() for path in own}
+    missing = next((call.path for call in plan.calls if call.path not in paths), None)
+    if missing is not None:
+        raise MapError(f"the plan was made for another model: this one has no module {missing!r}")
+    set_to_eval(model)
+    return Detected(plan)
+
+
+def _describe_state(model: nn.Module, built: Sequence[Attribute], preserved: Preserved) -> Iterator[str]:
     """Yield a warning for what was not put back."""
-    if detected.built:
+    if built:
         yield (
             "the first forward builds parts of the model; they stay, and so does what it changed: "
-            + _list_attributes(model, detected.built)
+            + _list_attributes(model, built)
         )
     if preserved.left:
         yield (
@@ -247,17 +287,21 @@ class _Counts:
 
 
 def _run_batch(
-    batch: Any, run: Callable[[Any], object], trace: ForwardTrace, collector: Collector, counts: _Counts
+    batch: Any,
+    run: Callable[[Any], object],
+    forwards: MeasuredForwards,
+    collector: Collector,
+    counts: _Counts,
 ) -> _Counts:
     """Run and measure a batch; return the updated counts."""
     size = count_samples(batch)
-    trace.aside("input", lambda: counts.digest.update(list(tensors_in(batch))))
-    trace.aside("input", lambda: collector.start_batch(batch, size))
-    started, measured = time.perf_counter(), trace.seconds
-    with preserve_flags(tensors_in(batch)), trace.batch():
-        run(batch)
+    forwards.aside("input", lambda: counts.digest.update(list(tensors_in(batch))))
+    forwards.aside("input", lambda: collector.start_batch(batch, size))
+    started, measured = time.perf_counter(), forwards.seconds
+    with preserve_flags(tensors_in(batch)):
+        forwards.run(batch, run)
     collector.end_batch()
-    seconds = time.perf_counter() - started - (trace.seconds - measured)
+    seconds = time.perf_counter() - started - (forwards.seconds - measured)
     return replace(
         counts,
         samples=counts.samples + (size or 1),

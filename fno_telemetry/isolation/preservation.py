@@ -1,17 +1,16 @@
 """Restores a model and the random generators after any code that runs in between."""
 
 import os
-import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fno_telemetry.isolation.attributes import Attribute, Attributes, defined_in
+from fno_telemetry.isolation.random_states import RandomStates, list_devices
 from fno_telemetry.isolation.tensor_values import CopyBudget, TensorValue
 
 # Random states are global, and models may share modules: captures take turns.
@@ -42,21 +41,30 @@ MOST_PARAMETER_BYTES = 2**28
 
 
 class Preserved:
-    """The state of a model when this is made: values and gradients of parameters, buffers and attributes."""
+    """The state of a model when this is made: buffers, attributes and, with `parameters`, those as well."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, parameters: bool = True) -> None:
         self.left: list[Attribute] = []  # what could not be put back
         self._model = model
         self._sharded = any(defined_in(module, _SHARDING) for module in model.modules())
         self._parameters: list[tuple[Attribute, TensorValue]] = []
         with torch._C.DisableTorchFunction():
-            if not self._sharded:
+            if parameters and not self._sharded:
                 self._keep_parameters()
             self._keep_state()
 
     def has_new_parts(self, replaced: bool) -> bool:
         """Whether there are new submodules or parameters; with `replaced`, also in place of others."""
         return self._attributes is not None and self._attributes.has_new_parts(replaced)
+
+    def has_changed(self) -> bool:
+        """Whether a buffer or an attribute has changed."""
+        with torch._C.DisableTorchFunction():
+            return (
+                (self._attributes is not None and bool(self._attributes.find_changed()))
+                or any(module._buffers.get(name) is not buffer for module, name, buffer in self._buffers)
+                or any(value.changed() for value in self._values)
+            )
 
     def accept(self) -> list[Attribute]:
         """Leave buffers and attributes as they are now; return the attributes that had changed."""
@@ -146,16 +154,12 @@ def _run_alone(model: nn.Module) -> Iterator[None]:
 def _restore(model: nn.Module) -> Iterator[Preserved]:
     # Frozen TorchScript has no training flag.
     training = [(module, getattr(module, "training", None)) for module in model.modules()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()
+    states = RandomStates(list_devices(model.parameters()))
     preserved = Preserved(model)
     try:
-        with torch.random.fork_rng(devices=devices):
-            yield preserved
+        yield preserved
     finally:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
+        states.put_back()
         preserved.put_back()
         for module, flag in training:
             if flag is not None:

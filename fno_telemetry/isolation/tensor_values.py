@@ -38,7 +38,7 @@ class TensorValue:
         size = tensor.numel() * tensor.element_size()  # nested tensors have no shape, but both of these
         copied = not tensor.is_meta and (budget is None or budget.take(size))
         self._copy = tensor.detach().clone() if copied else None
-        self._writes = _count_writes(tensor)
+        self._writes = count_writes(tensor)
 
     def changed(self) -> bool:
         """Whether a value, a flag, a hook or an attribute differs."""
@@ -65,7 +65,7 @@ class TensorValue:
             if self._copy is not None and self._values_changed():
                 with torch.no_grad():
                     tensor.copy_(self._copy)
-                self._writes = _count_writes(tensor)
+                self._writes = count_writes(tensor)
         if self._flags is not None and not _same_flags(_read_flags(tensor), self._flags):
             requires_grad, tensor.grad = self._flags
             tensor.requires_grad_(requires_grad)
@@ -92,7 +92,7 @@ class TensorValue:
 
     def _values_changed(self) -> bool:
         if self._copy is None or not _is_plain(self.tensor):
-            return _count_writes(self.tensor) != self._writes
+            return count_writes(self.tensor) != self._writes
         return self._is_elsewhere() or not torch.equal(_bytes(self.tensor), _bytes(self._copy))
 
 
@@ -152,7 +152,7 @@ def _describe_memory(tensor: torch.Tensor) -> tuple[object, ...]:
     return (*place, tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())
 
 
-def _count_writes(tensor: torch.Tensor) -> int:
+def count_writes(tensor: torch.Tensor) -> int:
     """Return torch's count, which misses writes through `.data` and in inference mode."""
     return 0 if tensor.is_inference() else tensor._version
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from torch import nn
 from fno_telemetry.errors import MapError, ModelError, TelemetryError
 from fno_telemetry.isolation.attributes import Attribute
 from fno_telemetry.isolation.preservation import Preserved, preserve
-from fno_telemetry.mapping.model_map import GivenRole, ModelMap
+from fno_telemetry.isolation.tensor_values import count_writes
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan
+from fno_telemetry.mapping.model_map import GivenRole
 from fno_telemetry.mapping.structure import detect_structure
 from fno_telemetry.tracing.module_calls import paths_by_module
 from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
@@ -20,10 +22,9 @@ from fno_telemetry.wording import find_near_names
 
 @dataclass(frozen=True)
 class Detected:
-    """The map of a model, and how the model has to be run."""
+    """The plan of a model, and what its first forward built."""
 
-    model_map: ModelMap
-    differentiates: bool  # its forward needs gradients
+    plan: MeasurementPlan
     built: tuple[
         Attribute, ...
     ] = ()  # attributes that stay as the first forward left them, with what it built
@@ -48,7 +49,7 @@ def detect(
     `preserved` is the block around this one; it leaves attributes as they are if the model is built by its
     first forward.
     """
-    _to_eval(model)
+    set_to_eval(model)
     sample = _Sample(batch, run, given)
     found = _detect_built(model, sample, preserved)
     differentiates = isinstance(found, Exception)
@@ -62,14 +63,14 @@ def detect(
                 raise found if "grad" in str(error) else error
         finally:
             del error  # it holds the tensors of its forward
-    model_map, built = found
-    known = {mapped.name for mapped in model_map.modules}
+    plan, built = found
+    known = {mapped.name for mapped in plan.model_map.modules}
     known |= {name for names in paths_by_module(model).values() for name in names}
     for name in given or ():
         if name not in known:
             near = ", ".join(find_near_names(name, sorted(known), least_likeness=0))
             raise MapError(f"a role is given for {name!r}, but the model has no such module; similar: {near}")
-    return Detected(model_map, differentiates, tuple(built))
+    return Detected(replace(plan, differentiates=differentiates), tuple(built))
 
 
 @contextlib.contextmanager
@@ -91,18 +92,18 @@ def count_samples(batch: object) -> int | None:
 
 def _detect_built(
     model: nn.Module, sample: _Sample, preserved: Preserved
-) -> tuple[ModelMap, list[Attribute]] | Exception:
+) -> tuple[MeasurementPlan, list[Attribute]] | Exception:
     """Detect the structure, again if the forward builds modules, which had no hooks; return its error."""
     try:
-        model_map, built = _detect_on_sample(model, sample, None)
+        plan, built = _detect_on_sample(model, sample, None)
         if built is None:
-            return model_map, []
-        _to_eval(model)
-        model_map, built = _detect_on_sample(model, sample, preserved)
+            return plan, []
+        set_to_eval(model)
+        plan, built = _detect_on_sample(model, sample, preserved)
         if built is None:
-            return model_map, []
+            return plan, []
         # An attribute that was put back made the forward build them once more, so now attributes stay.
-        _to_eval(model)
+        set_to_eval(model)
         return _detect_on_sample(model, sample, None)[0], built
     except (TelemetryError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -112,7 +113,7 @@ def _detect_built(
 
 def _detect_on_sample(
     model: nn.Module, sample: _Sample, preserved: Preserved | None
-) -> tuple[ModelMap, list[Attribute] | None]:
+) -> tuple[MeasurementPlan, list[Attribute] | None]:
     """Detect the structure on the first sample if the batch can be sliced, which is much cheaper."""
     batch = sample.batch
     if isinstance(batch, torch.Tensor) and not batch.is_nested and batch.ndim > 1 and batch.shape[0] > 1:
@@ -124,26 +125,34 @@ def _detect_on_sample(
 
 def _detect_once(
     model: nn.Module, batch: Any, batch_size: int | None, sample: _Sample, preserved: Preserved | None
-) -> tuple[ModelMap, list[Attribute] | None]:
+) -> tuple[MeasurementPlan, list[Attribute] | None]:
     """Detect the structure; also return the attributes that stay if the forward built parts, else None.
 
     With `preserved`, attributes and buffers then stay as the forward left them.
     """
     built: list[Attribute] | None = None
+    changes_state = writes_input = False
 
-    def run_once() -> None:
-        nonlocal built
+    def run_once(followed: contextlib.AbstractContextManager[None]) -> None:
+        nonlocal built, changes_state, writes_input
+        copied = copy_tensors(batch)
+        before = [count_writes(tensor) for tensor in tensors_in(copied)]
         with preserve(model) as own:
-            sample.run(copy_tensors(batch))
+            with followed:
+                sample.run(copied)
+            changes_state |= own.has_changed()
+            writes_input |= before != [count_writes(tensor) for tensor in tensors_in(copied)]
             if own.has_new_parts(replaced=preserved is not None):
                 built = [] if preserved is None else own.accept()
                 if preserved is not None:
                     preserved.accept()
 
-    return detect_structure(model, run_once, batch_size, sample.given), built
+    plan = detect_structure(model, run_once, batch_size, sample.given)
+    return replace(plan, changes_state=changes_state, writes_input=writes_input), built
 
 
-def _to_eval(model: nn.Module) -> None:
+def set_to_eval(model: nn.Module) -> None:
+    """Put a model into eval mode; ModelError for one that has none."""
     try:
         model.eval()
     except NotImplementedError as error:

@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import reduce
 from math import prod
 from operator import or_
 
+import torch
 from torch import nn
 
 from fno_telemetry.errors import MapError, ModelError
 from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, TrackedSpace
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan, PlanRecorder
 from fno_telemetry.mapping.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
 from fno_telemetry.records import Role
 from fno_telemetry.tracing.branch_sums import role_by_class
@@ -29,35 +32,44 @@ from fno_telemetry.tracing.module_calls import Call, distinct_paths, owns_parame
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
 
+RunFollowed = Callable[[AbstractContextManager[None]], None]
+"""Runs one forward within a block of this context manager, which follows it."""
+
 
 def detect_structure(
     model: nn.Module,
-    run: Callable[[], object],
+    run: RunFollowed,
     batch_size: int | None,
     given: Mapping[str, GivenRole] | None = None,
-) -> ModelMap:
-    """Return the map of a model from one forward, done by `run()`.
+) -> MeasurementPlan:
+    """Return the measurement plan of a model, with its map, from one forward, done by `run`.
 
     `batch_size` is the size of the sample axis in that forward. Errors of `run` are raised. A second forward
     is needed if modules of the model are called both by its own forward and outside it.
     """
     given = given or {}
     roles = {path: entry.role for path, entry in given.items() if entry.role is not None}
-    structure = _follow(model, run, roles, within=False)
+    structure, trace = _follow(model, run, roles, within=False)
     if structure.called_in_and_outside():
-        structure = _follow(model, run, roles, within=True)
-    return structure.build_map(given, roles, batch_size)
+        structure, trace = _follow(model, run, roles, within=True)
+    plan = structure.build_plan(given, roles, batch_size, trace.has_hidden_writes)
+    return replace(
+        plan,
+        has_homeless_transforms=trace.has_homeless_transforms,
+        lent=trace.uncalled.lent_paths,
+        methods=trace.uncalled.methods_by_path,
+    )
 
 
 def _follow(
-    model: nn.Module, run: Callable[[], object], roles: Mapping[str, str], within: bool
-) -> "_Structure":
+    model: nn.Module, run: RunFollowed, roles: Mapping[str, str], within: bool
+) -> "tuple[_Structure, ForwardTrace]":
     structure = _Structure()
-    with ForwardTrace(model, structure, roles, structure.places.tracker, within) as trace, trace.batch():
-        run()
+    with ForwardTrace(model, structure, roles, structure.places.tracker, within) as trace:
+        run(trace.batch())
     if structure.errors:
         raise ModelError(f"the forward of the model could not be followed: {structure.errors[0]}")
-    return structure
+    return structure, trace
 
 
 @dataclass
@@ -87,9 +99,11 @@ class _Structure:
         self._sums: list[_NotedSum] = []  # as reported
         self._makers_of_output = 0
         self.places = Places()
+        self._recorder = PlanRecorder()
 
     def on(self, event: Event) -> None:
         """Keep the shapes and calls of an event; `Padded` and `Overwriting` change neither."""
+        self._recorder.on(event, len(self._sums))
         match event:
             case CallEnded():
                 self._call_ended(event)
@@ -97,8 +111,7 @@ class _Structure:
                 self._functions.append((event.path, event.name, read_shape(event.output) or ()))
                 self.places.note(Place("output", event.path, event.number), event.output)
             case BranchesAdded():
-                # The name of a sum is known only after the forward; until then it has its position.
-                self.places.note(Place("sum", "", len(self._sums)), event.result)
+                self._note_sum(event.result)
                 self._sums.append(_NotedSum(event.parent, event.spectral, event.local, event.order))
             case ResidualAdded():
                 self._residual_added(event)
@@ -119,17 +132,39 @@ class _Structure:
     def _residual_added(self, event: ResidualAdded) -> None:
         noted = next((noted for noted in self._sums if event.spectral[-1] in noted.spectral), None)
         if noted is None:
-            self.places.note(Place("sum", "", len(self._sums)), event.result)
+            self._note_sum(event.result)
             noted = _NotedSum(event.parent, event.spectral, (), event.order)
             self._sums.append(noted)
         noted.residual = True
+
+    def _note_sum(self, result: torch.Tensor | None) -> None:
+        """Note the axes of a sum, which has a position until the forward has ended, and then a name."""
+        if result is not None:
+            self.places.note(Place("sum", "", len(self._sums)), result)
 
     def called_in_and_outside(self) -> bool:
         """Whether the model itself was called and, outside that call, one of its modules too."""
         outermost = {s.call.path for s in self._ended_calls if s.call.parent and s.call.parent.index == 0}
         return "" in outermost and len(outermost) > 1
 
-    def build_map(
+    def build_plan(
+        self,
+        given: Mapping[str, GivenRole],
+        roles: Mapping[str, Role],
+        batch_size: int | None,
+        has_hidden_writes: bool,
+    ) -> MeasurementPlan:
+        """Return the map of the model, and how its forwards are measured."""
+        model_map = self._build_map(given, roles, batch_size)
+        # The sides of other blocks are those of a module, or of a residual sum.
+        blocks = zip(self._sum_names(self._order_of_sums(), model_map.numbered), self._sums, strict=True)
+        has_sides = [
+            name != noted.parent.path and not model_map.is_residual(name, noted.parent.number)
+            for name, noted in blocks
+        ]
+        return self._recorder.build(model_map, has_sides, has_hidden_writes)
+
+    def _build_map(
         self, given: Mapping[str, GivenRole], roles: Mapping[str, Role], batch_size: int | None
     ) -> ModelMap:
         order_of_sums = self._order_of_sums()

@@ -11,7 +11,7 @@ import torch
 
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Statistic
-from fno_telemetry.tracing.branch_sums import share_memory
+from fno_telemetry.tracing.tensor_memory import share_memory
 
 _MOST = 4  # each may hold a converted copy of its tensor
 

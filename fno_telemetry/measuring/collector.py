@@ -38,7 +38,6 @@ from fno_telemetry.tracing.events import (
     Padded,
     ResidualAdded,
 )
-from fno_telemetry.tracing.fourier_calls import count_frequencies
 from fno_telemetry.tracing.module_calls import Call, distinct_paths
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
@@ -85,14 +84,13 @@ class Collector:
         self._own_blocks: dict[
             int, BlockAccumulator
         ] = {}  # by call index: the block that the call consists of
+        self._sent: set[tuple[str, str, int]] = set()  # the events of this batch: kind, name and number
 
     def start_batch(self, inputs: object, batch_size: int | None) -> None:
         """Prepare for a batch and measure its tensors."""
         self._batch_size = batch_size
-        self._pads.clear()
-        self._sums.clear()
-        self._block_of.clear()
-        self._own_blocks.clear()
+        self._sent.clear()
+        self.start_again()
         for position, (item, tensor) in enumerate(items(inputs)):
             if (reason := unmeasurable(tensor)) is not None:
                 self.skipped.setdefault(place_name("input", 0, item), reason)
@@ -102,6 +100,14 @@ class Collector:
             if item not in self.inputs:
                 self.inputs[item] = TensorAccumulator(States(self._statistics, self.budget))
             self.inputs[item].add(tensor, cached)
+
+    def start_again(self) -> None:
+        """Prepare for the events of the same batch again, of which those that came already are left out."""
+        self._pads.clear()
+        self._sums.clear()
+        self._block_of.clear()
+        self._own_blocks.clear()
+        self._cache.clear()
 
     def end_batch(self) -> None:
         """Release everything that refers to tensors of the batch."""
@@ -114,7 +120,7 @@ class Collector:
                 self._call_ended(event.call, event.inputs, event.output)
             case ActivationCalled():
                 self.fired.add(event.path)
-                if event.path in self._names:
+                if event.path in self._names and self._is_new("function", event.path, event.number):
                     self._measure(
                         (event.path, event.number, None), None, event.parent.path or None, event.output
                     )
@@ -130,6 +136,12 @@ class Collector:
                 self._cache.forget(event.target)
             case Failed():
                 self.errors.setdefault(event.where or "the model", event.line)
+
+    def _is_new(self, kind: str, name: str, number: int) -> bool:
+        """Whether this event comes for the first time in this batch."""
+        known = (kind, name, number) in self._sent
+        self._sent.add((kind, name, number))
+        return not known
 
     @property
     def all_states(self) -> list[States]:
@@ -154,6 +166,8 @@ class Collector:
 
     def _call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
         self.fired.add(call.path)
+        if not self._is_new("call", call.path, call.number):
+            return
         if (block := self._own_blocks.get(call.index)) is not None:
             self._block_call(block, call, inputs, output)
         if call.parent is not None and call.parent.index == 0 and not call.path:
@@ -182,6 +196,8 @@ class Collector:
     def _branches_added(self, event: BranchesAdded) -> None:
         """Measure the two operands of a branch sum."""
         block = self._block(event.parent, event.spectral, event.local, event.order)
+        if not self._is_new("branches", block.name, block.call):
+            return
         shape = torch.broadcast_shapes(event.s.shape, event.t.shape)  # type: ignore[no-untyped-call]
         s, t = event.s.expand(shape), event.t.expand(shape)
         if (reason := unmeasurable(s) or unmeasurable(t)) is not None:
@@ -205,6 +221,8 @@ class Collector:
         block = self._block_of.get(event.spectral[-1].index) or self._block(
             event.parent, event.spectral, (), event.order
         )
+        if not self._is_new("residual", block.name, block.call):
+            return
         if (reason := unmeasurable(before) or unmeasurable(after)) is not None:
             self.skipped.setdefault(block.name, reason)
             return
@@ -217,11 +235,11 @@ class Collector:
         self,
         block: BlockAccumulator,
         before: torch.Tensor | None,
-        after: torch.Tensor,
+        after: torch.Tensor | None,
         is_module: bool = False,
     ) -> None:
         """Measure a block's input and the sum; a module that is a block is measured when it returns."""
-        if before is None or unmeasurable(before) or unmeasurable(after):
+        if before is None or after is None or unmeasurable(before) or unmeasurable(after):
             reason = "the block's input was overwritten, or an earlier block's input is added as well"
             block.states.mark_undefined("residual_update", reason)
             block.states.mark_undefined("block", reason)
@@ -302,7 +320,7 @@ class Collector:
     def _mode_sizes(self, call: Call, inputs: Any, output: torch.Tensor) -> ModeSizes | None:
         """Return the sizes by which the mode axes of spectral weights are recognised; None if unknown."""
         entered = next(tensors_in(inputs), None)
-        available = count_frequencies(call.forward_transforms)
+        available = call.available
         if entered is None or not available:
             return None
         channels = []

@@ -4,6 +4,7 @@ Gradients come from `torch.autograd.grad`, which does not write `.grad`, and fro
 Backward hooks of others on parameters and modules do not run.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,11 +19,12 @@ from torch.utils.hooks import RemovableHandle
 from fno_telemetry.isolation.backward_hooks import silence_module_hooks
 from fno_telemetry.isolation.compilation import eager
 from fno_telemetry.isolation.preservation import preserve
-from fno_telemetry.mapping.model_map import ModelMap
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.measuring import losses
 from fno_telemetry.measuring.accumulators import MemoryBudget, States
 from fno_telemetry.measuring.collector import Key
 from fno_telemetry.measuring.losses import Loss
+from fno_telemetry.measuring.planned_forward import PlannedForward
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.statistics.contract import on_host
 from fno_telemetry.statistics.gradients import trained_parameters
@@ -65,7 +67,7 @@ class GradientPass:
     def __init__(
         self,
         model: nn.Module,
-        model_map: ModelMap,
+        plan: MeasurementPlan,
         statistics: StatisticSet,
         names: frozenset[str],
         loss: Loss,
@@ -77,7 +79,7 @@ class GradientPass:
         self._statistics = statistics
         self._budget = budget
         self._model = model
-        self._map = model_map
+        self._plan = plan
         self._names = names
         self._loss = loss
         self._trained = {id(p): p for p in model.parameters() if p.requires_grad}
@@ -91,6 +93,7 @@ class GradientPass:
         self._awaited: dict[Key, _Awaited] = {}  # outputs of this batch whose gradient has not arrived yet
         self._leaves: dict[Key, torch.Tensor] = {}
         self._handles: list[RemovableHandle] = []
+        self._follows = False  # function by function, since a forward was not as planned
         self._differentiating = False
 
     def add(self, batch: Any, run: Callable[[Any], object], size: int | None) -> None:
@@ -100,7 +103,33 @@ class GradientPass:
         """
         started = time.perf_counter()
         self._size = size or 1
-        trace = ForwardTrace(self._model, self, self._map.roles, within=self._map.runs_whole)
+        loss = None if self._follows else self._run_planned(batch, run)
+        if loss is None:
+            self._follows = True
+            trace = ForwardTrace(
+                self._model, self, self._plan.model_map.roles, within=self._plan.model_map.runs_whole
+            )
+            with self._prepared(), trace:
+                own = copy_tensors(batch)
+                with trace.batch():
+                    output = run(own)
+                loss = self._evaluate(output, own)
+        self._values.append(loss.detach().to(_wide(loss)) * self._size)
+        self._samples += self._size
+        self._seconds += time.perf_counter() - started
+
+    def _run_planned(self, batch: Any, run: Callable[[Any], object]) -> torch.Tensor | None:
+        """Return the loss of a batch that was run as planned and differentiated; None if it was not."""
+        planned = PlannedForward(self._model, self._plan, self, self._names, sums=False)
+        with self._prepared(), planned:
+            own = copy_tensors(batch)
+            with planned.run(own):
+                output = run(own)
+            return None if planned.deviation is not None else self._evaluate(output, own)
+
+    @contextlib.contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """Run the block with gradients and without hooks of others, and forget its outputs at the end."""
         try:
             with (
                 preserve(self._model),
@@ -109,20 +138,19 @@ class GradientPass:
                 torch.inference_mode(False),
                 torch.enable_grad(),
             ):
-                own = copy_tensors(batch)
-                with trace, trace.batch():
-                    output = run(own)
-                loss = losses.evaluate(self._loss, output, own, bool(self._trained))
-                self._differentiate(loss)
+                yield
         finally:
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()
             self._awaited.clear()
             self._leaves.clear()
-        self._values.append(loss.detach().to(_wide(loss)) * self._size)
-        self._samples += self._size
-        self._seconds += time.perf_counter() - started
+
+    def _evaluate(self, output: Any, batch: Any) -> torch.Tensor:
+        """Return the loss, after it was differentiated."""
+        loss = losses.evaluate(self._loss, output, batch, bool(self._trained))
+        self._differentiate(loss)
+        return loss
 
     def finish(self, outputs: Iterable[Key], blocks: Mapping[BlockKey, Branches]) -> Gradients:
         """Return the gradients of these outputs and blocks of the measured forward."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fno_telemetry.mapping.model_map import ModelMap
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.measuring.accumulators import States
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import Gradients
@@ -26,7 +26,6 @@ from fno_telemetry.records import (
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.statistics.contract import Known
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap, written_class
-from fno_telemetry.tracing.uncalled_modules import UncalledModules
 from fno_telemetry.version import __version__
 
 # Modules with these forwards are often only iterated over, so they are not listed as not called.
@@ -54,13 +53,12 @@ class Run:
     digest: str | None
     seconds: Seconds
     called_outside: frozenset[str]  # paths called outside the model's own forward
-    uncalled: UncalledModules
-    has_homeless_transforms: bool = False  # whether Fourier transforms ran outside of its modules
+    deviations: tuple[str, ...] = ()  # where forwards were not as planned
 
 
 def build_record(
     model: nn.Module,
-    model_map: ModelMap,
+    plan: MeasurementPlan,
     collector: Collector,
     run: Run,
     gradients: Gradients | None,
@@ -88,7 +86,7 @@ def build_record(
     failures = collector.failures()
     if gradients is not None:
         failures = {**collector.errors, **gradients.failures, **failures}
-    not_fired, not_measured = _uncalled(model, collector, model_map, run)
+    not_fired, not_measured = _uncalled(model, collector, plan, run)
     return CaptureRecord(
         summary=freeze_mapping(_summary(model, run, gradients) | dict(summary)),
         layers=FrozenMapping(_layers(collector)),
@@ -105,7 +103,8 @@ def build_record(
         warnings=(
             *warnings,
             *(gradients.warnings if gradients else ()),
-            *_describe_transforms(collector, run.has_homeless_transforms),
+            *(_describe_deviation(how) for how in run.deviations),
+            *_describe_transforms(collector, plan.has_homeless_transforms),
         ),
         provenance=freeze_mapping(_merged(_provenance(collector, run, gradients, inputs), provenance)),
     )
@@ -167,6 +166,13 @@ def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
+def _describe_deviation(how: str) -> str:
+    return (
+        f"a forward was not as planned: {how}; it was run again, and it and all later ones were followed "
+        "function by function"
+    )
+
+
 def _describe_transforms(collector: Collector, homeless: bool) -> tuple[str, ...]:
     """Return a warning for spectral modules in no branch sum, and for transforms that belong to no module."""
     added = {name for block in collector.blocks.values() for name in block.spectral}
@@ -212,7 +218,7 @@ def _layers(collector: Collector) -> dict[str, tuple[float | None, ...]]:
 
 
 def _uncalled(
-    model: nn.Module, collector: Collector, model_map: ModelMap, run: Run
+    model: nn.Module, collector: Collector, plan: MeasurementPlan, run: Run
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the modules that did not run, and those that ran without a call, by path with the reason.
 
@@ -233,14 +239,16 @@ def _uncalled(
             not_fired[names[0]] = "TorchScript runs without hooks"
         elif "forward" in vars(module) or type(module).forward not in _CONTAINERS:
             outside = [name for name in names if name in run.called_outside]
-            method = run.uncalled.methods.get(id(module))
+            method = plan.methods.get(names[0])
             if outside:
                 not_fired[outside[0]] = _CALLED_OUTSIDE
             elif method is not None:
                 not_measured[names[0]] = f"run by its method {method}(), which no hook reports"
-            elif not any(id(part) in run.uncalled.lent and not fired(part) for part in module.modules()):
+            elif not any(
+                paths.get(id(part), ("",))[0] in plan.lent and not fired(part) for part in module.modules()
+            ):
                 not_fired[names[0]] = "its forward was not called"
-    for mapped in model_map.modules:
+    for mapped in plan.model_map.modules:
         if mapped.name not in collector.fired:
             not_fired[mapped.name] = "called in structure detection, but not in the capture"
     return not_fired, not_measured

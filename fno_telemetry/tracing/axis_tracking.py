@@ -12,9 +12,9 @@ import torch
 
 from fno_telemetry.tracing.axis_groups import AxisGroup, AxisGroups, PlainAxis
 from fno_telemetry.tracing.fourier_calls import FORWARD, INVERSE, FourierCall
-from fno_telemetry.tracing.lineage import TensorTable
 from fno_telemetry.tracing.module_calls import Call
 from fno_telemetry.tracing.tensor_shapes import read_shape
+from fno_telemetry.tracing.tensor_table import TensorTable
 from fno_telemetry.tracing.torch_functions import name_of, pad_amounts
 
 

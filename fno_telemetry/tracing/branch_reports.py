@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from fno_telemetry.tracing.appearances import Formula
 from fno_telemetry.tracing.branch_sums import ADDITIONS, BranchSum, OpenSums, Sum, Term, find_branch_sum
 from fno_telemetry.tracing.events import BranchesAdded, Listener, ResidualAdded
 from fno_telemetry.tracing.lineage import Lineage, LineageTable
@@ -89,6 +90,7 @@ class BranchReports:
                         before=self._input_of(spectral[-1]),
                         result=total.result,
                         spans_blocks=branch_sum.spans_blocks,
+                        formulas=self._formulas(branch_sum, total),
                     )
                 )
             self._added |= bits
@@ -100,7 +102,20 @@ class BranchReports:
                 if sum(bool(other & bits) for other in self._branch_sums) > 1:
                     continue
                 before, after, order = branch_sum.before, branch_sum.after, total.order
-                self._listener.on(ResidualAdded(spectral, total.parent, before, after, order, total.result))
+                formulas = branch_sum.before_formula, branch_sum.after_formula
+                self._listener.on(
+                    ResidualAdded(spectral, total.parent, before, after, order, total.result, formulas)
+                )
+
+    def _formulas(self, branch_sum: BranchSum, total: Sum) -> tuple[Formula, ...]:
+        find = self._lineages.appearances.find
+        before = self._input_of(branch_sum.spectral[-1])
+        return (
+            branch_sum.spectral_formula,
+            branch_sum.local_formula,
+            () if before is None else find(before),
+            find(total.result),
+        )
 
     def _input_of(self, spectral: Call) -> torch.Tensor | None:
         """Return the input of a spectral call, None if it has another value by now."""

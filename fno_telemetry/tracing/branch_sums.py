@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from fno_telemetry.isolation.function_transforms import is_wrapped
 from fno_telemetry.records import Role
-from fno_telemetry.tracing.lineage import Lineage, LineageTable, TensorTable, find_origin, members
+from fno_telemetry.tracing.appearances import Formula, Product
+from fno_telemetry.tracing.lineage import Lineage, LineageTable, find_origin, members
 from fno_telemetry.tracing.module_calls import Call
+from fno_telemetry.tracing.tensor_memory import share_memory
 from fno_telemetry.tracing.tensor_shapes import read_shape
+from fno_telemetry.tracing.tensor_table import TensorTable
 
 ADDITIONS = frozenset({"add", "add_", "sub", "sub_", "lerp", "lerp_", "addcmul", "addcmul_"})
 """Functions that add two tensors, each times a factor; `addcmul` makes the second of two."""
@@ -25,12 +27,13 @@ ADDITIONS = frozenset({"add", "add_", "sub", "sub_", "lerp", "lerp_", "addcmul",
 class Term(NamedTuple):
     """One operand with its value at the time of the addition, multiplied by its sign and scale.
 
-    `origin` is the value before that multiplication.
+    `origin` is the value before that multiplication; `formula` has one product, none if it is not known.
     """
 
     tensor: torch.Tensor
     lineage: Lineage
     origin: int
+    formula: Formula = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +89,10 @@ class OpenSums:
         lineage = lineages.union(factors)
         if lineage is None or lineages.get(first) is None:
             return ()
-        product = factors[0] * factors[1]
+        product, value = factors[0] * factors[1], kwargs.get("value", 1)
         origin = find_origin(lineages.operands(factors), read_shape(product))
-        made = Term(product * kwargs.get("value", 1), lineage._replace(value=0), origin)
+        formula = _multiply(*map(lineages.appearances.find, factors), (Product((), (value,)),))
+        made = Term(product * value, lineage._replace(value=0), origin, formula)
         return (*self._terms(first, 1, find_overwritten(name, args, kwargs), lineages), made)
 
     def hold(self, tensor: torch.Tensor, terms: tuple[Term, ...], parent: Call) -> None:
@@ -144,10 +148,23 @@ class OpenSums:
             # An addition in place overwrites an operand that is still to be measured.
             kept = operand.clone() if target is operand else operand
             lineage = lineages.get(operand) or Lineage()
-            terms = (Term(kept, lineage, lineage.value),)
+            terms = (Term(kept, lineage, lineage.value, lineages.appearances.find(operand)),)
         if isinstance(factor, int | float) and factor == 1:
             return terms
-        return tuple(Term(t.tensor * factor, t.lineage._replace(value=0), t.origin) for t in terms)
+        by: Formula = (Product((), (factor,)),) if isinstance(factor, int | float) else ()
+        return tuple(
+            Term(t.tensor * factor, t.lineage._replace(value=0), t.origin, _multiply(t.formula, by))
+            for t in terms
+        )
+
+
+def _multiply(*formulas: Formula) -> Formula:
+    """Return the formula of the product of tensors, each of which is one product; () if one is not known."""
+    if any(len(formula) != 1 for formula in formulas):
+        return ()
+    products = [formula[0] for formula in formulas]
+    tensors = tuple(tensor for product in products for tensor in product.tensors)
+    return (Product(tensors, tuple(number for product in products for number in product.numbers)),)
 
 
 def _find_factors(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -166,31 +183,6 @@ def find_overwritten(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     return target if isinstance(target, torch.Tensor) else None
 
 
-def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether both tensors are views of the same storage, even of different parts of it."""
-    if one is other or not (_has_storage(one) and _has_storage(other)):
-        return one is other
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-
-
-def is_whole_view(tensor: torch.Tensor, source: torch.Tensor) -> bool:
-    """Whether a tensor shows all elements of another one, in the same places."""
-    if not (_has_storage(tensor) and _has_storage(source)) or tensor.is_nested or source.is_nested:
-        return False
-    if tensor.shape != source.shape:
-        return False
-    same_way = (tensor.dtype, tensor.is_conj(), tensor.is_neg()) == (
-        source.dtype,
-        source.is_conj(),
-        source.is_neg(),
-    )
-    return same_way and tensor.stride() == source.stride() and tensor.data_ptr() == source.data_ptr() != 0
-
-
-def _has_storage(tensor: torch.Tensor) -> bool:
-    return tensor.layout is torch.strided and not is_wrapped(tensor)
-
-
 @dataclass(frozen=True, eq=False)
 class BranchSum:
     """The parts of a sum in a block; None for a part that the sum does not have."""
@@ -202,6 +194,10 @@ class BranchSum:
     before: torch.Tensor | None  # the block's own input
     after: torch.Tensor  # the sum of these, without any other terms
     spans_blocks: bool  # whether another term is the input of an earlier block
+    spectral_formula: Formula
+    local_formula: Formula
+    before_formula: Formula
+    after_formula: Formula
 
     @property
     def bits(self) -> int:
@@ -264,14 +260,19 @@ def find_branch_sum(
     if not made and not inputs:
         return None
     known = [*branches, *made, *inputs]
+    whole = len(known) == len(total.terms)
     return BranchSum(
         spectral=parallel,
         local=tuple(local.values()),
         spectral_operand=_add_up(branches),
         local_operand=_add_up(made) if made else None,
         before=inputs[0].tensor if inputs else None,
-        after=total.result if len(known) == len(total.terms) else _add_up(known),
+        after=total.result if whole else _add_up(known),
         spans_blocks=spans_blocks,
+        spectral_formula=_add_formulas(branches),
+        local_formula=_add_formulas(made),
+        before_formula=_add_formulas(inputs),
+        after_formula=lineages.appearances.find(total.result) if whole else _add_formulas(known),
     )
 
 
@@ -291,6 +292,12 @@ def role_by_class(module: nn.Module | None) -> Role | None:
     if home == "torch.nn.modules.activation" and name != "MultiheadAttention":
         return "activation"
     return "norm" if name.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")) else None
+
+
+def _add_formulas(terms: Sequence[Term]) -> Formula:
+    """Return the formula of the sum of these terms; () if that of one is not known."""
+    known = all(term.formula for term in terms)
+    return tuple(product for term in terms for product in term.formula) if known else ()
 
 
 def _add_up(terms: Sequence[Term]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
+from fno_telemetry.tracing.appearances import Formula
 from fno_telemetry.tracing.module_calls import Call
 
 
@@ -30,6 +31,7 @@ class ActivationCalled:
     name: str
     number: int
     output: torch.Tensor
+    formula: Formula = ()
 
     @property
     def path(self) -> str:
@@ -44,7 +46,8 @@ class BranchesAdded:
     Parallel spectral calls form one operand. `local` is empty if no module produced `t`. `order` counts the
     additions of a batch: a sum is reported when it is used, which may be after a later one. `before` is the
     input of the last spectral call, None if it was overwritten since; `result` is what the forward goes on
-    with, and `spans_blocks` tells whether it contains the input of an earlier block too.
+    with, and `spans_blocks` tells whether it contains the input of an earlier block too. The formulas say how
+    `s`, `t`, `before` and `result` are computed from tensors that appear elsewhere.
     """
 
     spectral: tuple[Call, ...]
@@ -54,15 +57,17 @@ class BranchesAdded:
     t: torch.Tensor
     order: int
     before: torch.Tensor | None
-    result: torch.Tensor
+    result: torch.Tensor | None
     spans_blocks: bool
+    formulas: tuple[Formula, ...] = ((), (), (), ())
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualAdded:
     """The output of `spectral` was added to its block's input `before`, giving `after`.
 
-    `result` is what the forward goes on with, which may contain further terms; see also `BranchesAdded`.
+    `result` is what the forward goes on with, which may contain further terms. The formulas are those of
+    `before` and `after`; see also `BranchesAdded`.
     """
 
     spectral: tuple[Call, ...]
@@ -70,14 +75,20 @@ class ResidualAdded:
     before: torch.Tensor
     after: torch.Tensor
     order: int
-    result: torch.Tensor
+    result: torch.Tensor | None
+    formulas: tuple[Formula, ...] = ((), ())
 
 
 @dataclass(frozen=True)
 class Padded:
-    """A tensor was padded by these amounts before and after each axis, the last axis first."""
+    """A tensor was padded by these amounts before and after each axis, the last axis first.
+
+    It happened in the `function`-th function that the call with the index `parent` called.
+    """
 
     amounts: tuple[int, ...]
+    parent: int = 0
+    function: int = -1
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ where that sum is added to the block's input. Each of these is an event for a `L
 """
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fno_telemetry.tracing import fourier_calls, torch_functions
+from fno_telemetry.tracing.appearances import Appearances
 from fno_telemetry.tracing.axis_tracking import AxisTracker
 from fno_telemetry.tracing.branch_reports import BranchReports
 from fno_telemetry.tracing.branch_sums import ADDITIONS, Term, find_overwritten
@@ -53,6 +54,7 @@ class ForwardTrace(FollowedCalls):
     ) -> None:
         super().__init__(model, listener, within)
         self.has_homeless_transforms = False  # whether Fourier transforms ran that no followed module called
+        self.has_hidden_writes = False  # whether the forward wrote into a tensor and torch did not count it
         self._roles = roles or {}
         self._axes = axes
         self.uncalled = UncalledModules(self._model, self._paths)
@@ -64,6 +66,10 @@ class ForwardTrace(FollowedCalls):
         self._values.start()
         self._branches.start(self.calls)
         return EveryFunction(self._function_called)
+
+    @property
+    def _appearances(self) -> Appearances:
+        return self._values.lineages.appearances
 
     def _batch_ended(self) -> None:
         self._branches.call_ended()
@@ -78,6 +84,8 @@ class ForwardTrace(FollowedCalls):
 
     def _started(self, call: Call, inputs: tuple[Any, ...]) -> None:
         entered = list(tensors_in(inputs))
+        self._appearances.moment += 1
+        self._appearances.note(entered, call.index, "input")
         self.uncalled.note((), any(map(self._values.is_followed, entered)), self._running_modules(), calls=1)
         self._branches.tensors_used(entered)
         if call.module is self._model:
@@ -86,6 +94,9 @@ class ForwardTrace(FollowedCalls):
         self._values.enter(call, entered)
 
     def _ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
+        self._appearances.moment += 1
+        call.ended = self._appearances.moment
+        self._appearances.note(tensors_in(output), call.index, "output")
         self._branches.call_ended(call)
         detected = "spectral" if call.transforms_back else ""
         call.spectral = self._roles.get(call.path, detected) == "spectral"
@@ -123,29 +134,51 @@ class ForwardTrace(FollowedCalls):
             return func(*args, **kwargs)
         name = torch_functions.name_of(func)
         parent = self._stack[-1]
+        number = parent.functions
+        parent.functions += 1
+        self._appearances.moment += 1
         terms: list[Term] = []
         target = find_overwritten(name, args, kwargs)
+        writes: list[tuple[torch.Tensor, int]] = []
         if target is not None or name in ADDITIONS:
-            self.aside(parent.path, lambda: terms.extend(self._adding(name, args, kwargs, target)))
+            adding = partial(self._adding, name, args, kwargs, target, number, writes)
+            self.aside(parent.path, lambda: terms.extend(adding()))
         output = func(*args, **kwargs)
-        self.aside(parent.path, lambda: self._returned(parent, func, args, kwargs, output, tuple(terms)))
+        self._appearances.moment += 1
+        self.has_hidden_writes |= any(tensor._version == before for tensor, before in writes)
+        self.aside(
+            parent.path, lambda: self._returned(parent, number, func, args, kwargs, output, tuple(terms))
+        )
         return output
 
     def _adding(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.Tensor | None
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        target: torch.Tensor | None,
+        number: int,
+        writes: list[tuple[torch.Tensor, int]],
     ) -> tuple[Term, ...]:
-        """Return the terms of an addition before it runs; report the sums that it completes or overwrites."""
+        """Return the terms of an addition before it runs; report the sums that it completes or overwrites.
+
+        `writes` gets the tensors that are about to be overwritten, with torch's counts of their writes.
+        """
         if name in ADDITIONS:
             self._values.note_unseen(tensors_in((args, kwargs)), self._stack[-1])
+            self._appearances.note(tensors_in((args, kwargs)), self._stack[-1].index, "input", number)
         terms = self._branches.start_addition(name, args, kwargs)
         if target is not None:
             self._branches.tensor_overwritten(target)
+            changing = self._appearances.overwrite(target)
+            writes += [(tensor, tensor._version) for tensor in changing if not tensor.is_inference()]
             self._listener.on(Overwriting(target))
         return terms
 
     def _returned(
         self,
         parent: Call,
+        number: int,
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -154,6 +187,7 @@ class ForwardTrace(FollowedCalls):
     ) -> None:
         name = torch_functions.name_of(func)
         entered = list(tensors_in((args, kwargs)))
+        self._appearances.note(tensors_in(output), parent.index, "output", number)
         self._values.note_unseen(entered, parent)
         transforms = name in fourier_calls.INVERSE or name in fourier_calls.FORWARD
         self.has_homeless_transforms |= transforms and not parent.runs_now
@@ -166,7 +200,8 @@ class ForwardTrace(FollowedCalls):
             self._values.note_constants(tensors_in(output))
             return
         if name == "pad":
-            self._listener.on(Padded(torch_functions.pad_amounts(args, kwargs)))
+            amounts = torch_functions.pad_amounts(args, kwargs)
+            self._listener.on(Padded(amounts, parent.index, number))
         changed = [args[0]] if name == "__setitem__" else list(tensors_in(output))
         if changed and not terms:
             self._branches.tensors_used(entered)
@@ -188,7 +223,8 @@ class ForwardTrace(FollowedCalls):
         ):
             name = name.rstrip("_")
             number = self._number(f"{parent.path}#{name}")
-            self._listener.on(ActivationCalled(parent, name, number, output))
+            formula = self._appearances.find(output)
+            self._listener.on(ActivationCalled(parent, name, number, output, formula))
 
     def _transformed(
         self,

@@ -1,14 +1,13 @@
 """The lineage of each tensor: the calls and values that it was computed from, kept as long as it lives."""
 
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 
+from fno_telemetry.tracing.appearances import Appearances
 from fno_telemetry.tracing.tensor_shapes import read_shape
-
-T = TypeVar("T")
+from fno_telemetry.tracing.tensor_table import TensorTable
 
 
 class Lineage(NamedTuple):
@@ -60,61 +59,18 @@ class Part(NamedTuple):
     of: int
 
 
-class TensorTable(Generic[T]):
-    """A table with tensor objects as keys; holds weak references only, so no tensor lives longer."""
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[torch.Tensor], T]] = {}
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, tensor: torch.Tensor) -> T | None:
-        """Return the entry of this tensor object."""
-        entry = self._entries.get(id(tensor))
-        return entry[1] if entry is not None and entry[0]() is tensor else None
-
-    def set(self, tensor: torch.Tensor, thing: T) -> None:
-        """Set the entry of a tensor, kept until the tensor object is freed."""
-        key = id(tensor)
-        entries = self._entries
-
-        def forget(gone: "weakref.ref[torch.Tensor]") -> None:
-            entry = entries.get(key)
-            # By now the address may belong to another tensor.
-            if entry is not None and entry[0] is gone:
-                del entries[key]
-
-        entries[key] = (weakref.ref(tensor, forget), thing)
-
-    def pop(self, tensor: torch.Tensor) -> T | None:
-        """Remove and return the entry of the tensor."""
-        thing = self.get(tensor)
-        if thing is not None:
-            del self._entries[id(tensor)]
-        return thing
-
-    def items(self) -> list[tuple[torch.Tensor, T]]:
-        """Return the tensors that are still alive with their entries, oldest first."""
-        entries = [(reference(), thing) for reference, thing in list(self._entries.values())]
-        return [(tensor, thing) for tensor, thing in entries if tensor is not None]
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()
-
-
 class LineageTable(TensorTable[Lineage]):
     """Lineages by tensor object.
 
     `constants` are tensors that no input of the model has reached, such as a grid that the forward makes.
-    `spectral` is a mask of the spectral calls that have ended.
+    `spectral` is a mask of the spectral calls that have ended; `appearances` tells where the tensors appear.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.constants: TensorTable[bool] = TensorTable()
         self.parts: TensorTable[Part] = TensorTable()
+        self.appearances = Appearances()
         self.spectral = 0
         self._values = 0
         self._origins: dict[int, int] = {}  # by value: the one value that it was computed from
@@ -167,6 +123,7 @@ class LineageTable(TensorTable[Lineage]):
         super().clear()
         self.constants.clear()
         self.parts.clear()
+        self.appearances.clear()
         self._origins.clear()
         self._values = self.spectral = 0
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fno_telemetry.tracing.canonical_paths import WRAPPERS, canonical_names
-from fno_telemetry.tracing.fourier_calls import FourierCall, KeptModes, find_modes
+from fno_telemetry.tracing.fourier_calls import FourierCall, KeptModes, count_frequencies, find_modes
 from fno_telemetry.tracing.lineage import UNKNOWN, Lineage, Operand
 
 # Attributes that quantization adds to a layer: packed weight and bias, fake quantizers, observers.
@@ -36,6 +36,11 @@ class Call:
     transformed: int = 0  # the values that its forward transforms returned
     transformed_back: list[int] = field(default_factory=list)  # per inverse transform: what it descends from
     selects: bool = False  # whether it chooses coefficients by their size
+    functions: int = 0  # how many functions its own code has called
+    ended: int = 0  # the moment of its end
+    writes_of_input: int | None = None  # torch's count for its first input, when it began
+    # What its transforms keep, and how many frequencies they are given along each axis, where a plan knows.
+    known_transforms: "tuple[KeptModes | None, tuple[int, ...]] | None" = None
     own_transforms: int = 0  # how many of them its own code called
     calls_before_transforms: int = 0  # how many calls had started before its first transform
     spectral: bool = False
@@ -68,7 +73,16 @@ class Call:
     @property
     def modes(self) -> KeptModes | None:
         """The coefficients that it keeps; None if its inverse transforms differ in axes or points."""
+        if self.known_transforms is not None:
+            return self.known_transforms[0]
         return self._find_modes(self.inverse_transforms)
+
+    @property
+    def available(self) -> tuple[int, ...]:
+        """How many frequencies a field has along each axis that it transforms; () if it transforms none."""
+        if self.known_transforms is not None:
+            return self.known_transforms[1]
+        return count_frequencies(self.forward_transforms)
 
     def modes_by_axes(self) -> dict[tuple[int, ...], KeptModes | None]:
         """Return the coefficients that it keeps by the sorted axes of its inverse transforms."""

@@ -13,13 +13,14 @@ _CALL = nn.Module._call_impl.__code__
 class UncalledModules:
     """Notes the uses of modules that no hook reports, by the ids of the modules."""
 
-    def __init__(self, model: nn.Module, paths: Mapping[int, object]) -> None:
+    def __init__(self, model: nn.Module, paths: Mapping[int, tuple[str, ...]]) -> None:
         self.lent: set[int] = set()  # modules with whose tensors other code computed
         self.methods: dict[
             int, str
         ] = {}  # modules that computed in a method other than forward, with its name
         self._owners: dict[int, int] = {}  # by id of a parameter or buffer: the innermost module with a path
         self._codes: dict[types.CodeType, str] = {}
+        self._paths = paths
         for module in model.modules():
             if id(module) not in paths:
                 continue
@@ -55,6 +56,18 @@ class UncalledModules:
             for module, name in methods.items():
                 if module not in running | own:
                     self.methods.setdefault(module, name)
+
+    @property
+    def lent_paths(self) -> frozenset[str]:
+        """The canonical paths of `lent`."""
+        return frozenset(self._paths[module][0] for module in self.lent)
+
+    @property
+    def methods_by_path(self) -> dict[str, str]:
+        """The canonical paths of `methods`."""
+        return {
+            self._paths[module][0]: name for module, name in self.methods.items() if module in self._paths
+        }
 
     def _add_methods(self, cls: type) -> None:
         for name, method in vars(cls).items():

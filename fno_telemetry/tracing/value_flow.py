@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from fno_telemetry.tracing import torch_functions
-from fno_telemetry.tracing.branch_sums import is_whole_view
 from fno_telemetry.tracing.lineage import (
     MODEL_INPUT,
     Lineage,
@@ -21,6 +20,7 @@ from fno_telemetry.tracing.lineage import (
 )
 from fno_telemetry.tracing.module_calls import Call, owns_parameters
 from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.tracing.tensor_memory import is_whole_view
 from fno_telemetry.tracing.tensor_shapes import read_shape
 
 _OF_TORCH = frozenset(vars(nn.Module()))
