@@ -31,7 +31,7 @@ from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sources.digests import InputsDigest
 from fno_telemetry.sources.loaders import BATCH_NOTE, describe_batch
-from fno_telemetry.statistics.contract import OF_SUMS, Statistic
+from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.wording import to_one_line
@@ -173,8 +173,7 @@ def capture(
         gradient_pass = None if loss is None else GradientPass(model, plan, chosen, names, loss, budget)
         counts = _Counts()
         mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
-        sums = any(chosen.of(kind) for kind in OF_SUMS)
-        with MeasuredForwards(model, plan, collector, names, sums) as forwards, mode:
+        with MeasuredForwards(model, plan, collector, names) as forwards, mode:
             for batch in chain([first], queue):
                 if gradient_pass is not None:
                     # Before the measured forward, so that both get the same batch and the same states.
@@ -182,7 +181,9 @@ def capture(
                 counts = _run_batch(batch, run, forwards, collector, counts)
                 if progress is not None:
                     progress(counts.samples)
-        if not collector.fired:
+        if collector.fired:
+            collector.fired |= forwards.unasked
+        else:
             raise MapError("the model was never called: `forward` must call it")
         gradients = None
         if gradient_pass is not None:

@@ -37,16 +37,15 @@ class MeasuredForwards:
         plan: MeasurementPlan,
         listener: ForwardListener,
         names: Collection[str],
-        sums: bool = True,
     ) -> None:
         self.deviations: list[str] = []
         self._model = model
         self._plan = plan
         self._listener = listener
-        self._planned = PlannedForward(model, plan, listener, names, sums)
+        self._planned = PlannedForward(model, plan, listener, names)
         within = plan.model_map.runs_whole
         self._trace = ForwardTrace(model, listener, plan.model_map.roles, within=within)
-        self._follows = plan.why_traced is not None and (sums or plan.wanted != ())
+        self._follows = plan.why_traced is not None
         self._devices = list_devices(model.parameters())
         self._exits = contextlib.ExitStack()
 
@@ -54,6 +53,11 @@ class MeasuredForwards:
     def seconds(self) -> float:
         """The time spent in hooks and in the listener."""
         return self._planned.seconds + self._trace.seconds
+
+    @property
+    def unasked(self) -> frozenset[str]:
+        """The activation functions that are planned and not looked at, because nobody asks for them."""
+        return frozenset() if self._follows else self._planned.unasked
 
     @property
     def outside(self) -> frozenset[str]:

@@ -64,6 +64,12 @@ class PlannedForward(FollowedCalls):
         super().__init__(model, listener, within=plan.model_map.runs_whole)
         self.deviation: str | None = None
         self._plan = plan
+        # Activation functions that run as planned, as far as anyone looks.
+        self.unasked = frozenset(
+            event.path
+            for event in plan.events
+            if isinstance(event, PlannedActivation) and event.path not in names
+        )
         self._events = [event for event in plan.events if _is_asked(event, names, sums)]
         used = [_list_wanted(event) for event in self._events]
         last = {slot: number for number, slots in enumerate(used) for slot in slots}

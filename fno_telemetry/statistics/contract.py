@@ -40,10 +40,6 @@ OF_BLOCKS: tuple[Of, ...] = ("branch_sum", "residual_update", "block", "branch_g
 """The kinds of subjects of a block, in the order in which they are summarized."""
 
 
-OF_SUMS: tuple[Of, ...] = ("branch_sum", "residual_update", "block")
-"""The kinds of subjects that are measured where branches are added."""
-
-
 class State(Protocol):
     """The result of a measurement: small tensors in a dataclass, on the device of the measured tensor.
 

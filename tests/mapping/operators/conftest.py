@@ -9,10 +9,17 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
+from support.both_ways import capture_both_ways
 
 BRANCHES = ("spectral_local_ratio", "spectral_share", "branch_cosine", "branch_coherence")
 TOLD_BY_CLASS = {"other", "activation", "norm"}
 Blocks = Sequence[tuple[str, Sequence[str], Sequence[str]]]
+
+
+@pytest.fixture(autouse=True)
+def _both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every capture of an operator gives the same numbers as planned, and followed function by function."""
+    monkeypatch.setattr(ft, "capture", capture_both_ways(ft.capture))
 
 
 @pytest.fixture
