@@ -41,17 +41,25 @@ MOST_PARAMETER_BYTES = 2**28
 
 
 class Preserved:
-    """The state of a model when this is made: buffers, attributes and, with `parameters`, those as well."""
+    """The state of a model when this is made: values and gradients of parameters, buffers and attributes.
 
-    def __init__(self, model: nn.Module, parameters: bool = True) -> None:
+    Without `copies`, a write to a parameter is noticed if torch counts it, but cannot be put back.
+    """
+
+    def __init__(self, model: nn.Module, copies: bool = True) -> None:
         self.left: list[Attribute] = []  # what could not be put back
+        self.parameters_changed = False  # known when everything was put back
         self._model = model
         self._sharded = any(defined_in(module, _SHARDING) for module in model.modules())
         self._parameters: list[tuple[Attribute, TensorValue]] = []
         with torch._C.DisableTorchFunction():
-            if parameters and not self._sharded:
-                self._keep_parameters()
+            self._keep_parameters(copies)
             self._keep_state()
+
+    def copy_parameters(self) -> None:
+        """Copy the parameters as they are now."""
+        with torch._C.DisableTorchFunction():
+            self._keep_parameters(copies=True)
 
     def has_new_parts(self, replaced: bool) -> bool:
         """Whether there are new submodules or parameters; with `replaced`, also in place of others."""
@@ -88,6 +96,7 @@ class Preserved:
                 value.put_back()
         for parameter, value in self._parameters:
             if value.changed():
+                self.parameters_changed = True
                 value.put_back()
                 if value.changed():
                     self.left.append(parameter)
@@ -98,29 +107,37 @@ class Preserved:
         self._buffers = [(module, *entry) for module in modules for entry in module._buffers.items()]
         self._values = [TensorValue(buffer) for buffer in self._model.buffers()]
 
-    def _keep_parameters(self) -> None:
-        budget = CopyBudget(MOST_PARAMETER_BYTES)
+    def _keep_parameters(self, copies: bool) -> None:
+        if self._sharded:
+            return
+        budget = CopyBudget(MOST_PARAMETER_BYTES if copies else 0)
+        before = {id(value.tensor): value for _, value in self._parameters}
+        self._parameters = []
         owners = {
             id(parameter): Attribute(module, name, "Parameter")
             for module in self._model.modules()
             for name, parameter in module._parameters.items()
         }
         for parameter in self._model.parameters():
-            self._parameters.append((owners[id(parameter)], TensorValue(parameter, budget)))
+            if (known := before.get(id(parameter))) is not None:
+                known.copy(budget)
+            value = known or TensorValue(parameter, budget)
+            self._parameters.append((owners[id(parameter)], value))
             if parameter.is_leaf and parameter.grad is not None:
                 # A forward that calls backward() adds to the gradients in place.
                 parameter.grad = None
 
 
 @contextmanager
-def preserve(model: nn.Module) -> Iterator[Preserved]:
+def preserve(model: nn.Module, copies: bool = True) -> Iterator[Preserved]:
     """Restore a model and all random states when the block ends, bit by bit.
 
-    Restored are parameters with their gradients, buffers, training flags and plain attributes of modules.
+    Restored are parameters with their gradients, buffers, training flags and plain attributes of modules;
+    values of parameters only with `copies`.
     Within the block, other threads wait before such a block of their own, and parallel wrappers only call
     the module that they wrap.
     """
-    with _turn, _run_alone(model), _restore(model) as preserved:
+    with _turn, _run_alone(model), _restore(model, copies) as preserved:
         yield preserved
 
 
@@ -151,11 +168,11 @@ def _run_alone(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _restore(model: nn.Module) -> Iterator[Preserved]:
+def _restore(model: nn.Module, copies: bool) -> Iterator[Preserved]:
     # Frozen TorchScript has no training flag.
     training = [(module, getattr(module, "training", None)) for module in model.modules()]
     states = RandomStates(list_devices(model.parameters()))
-    preserved = Preserved(model)
+    preserved = Preserved(model, copies)
     try:
         yield preserved
     finally:

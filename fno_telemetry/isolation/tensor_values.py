@@ -35,10 +35,16 @@ class TensorValue:
         self._attributes = dict(vars(tensor))
         # Whoever writes `.data` gives the tensor other memory, which may be that of another tensor.
         self._memory = tensor.detach() if _is_plain(tensor) else None
-        size = tensor.numel() * tensor.element_size()  # nested tensors have no shape, but both of these
-        copied = not tensor.is_meta and (budget is None or budget.take(size))
-        self._copy = tensor.detach().clone() if copied else None
+        self._copy: torch.Tensor | None = None
+        self.copy(budget)
         self._writes = count_writes(tensor)
+
+    def copy(self, budget: CopyBudget | None = None) -> None:
+        """Copy the values as they are now, as far as the budget allows."""
+        # Nested tensors have no shape, but both of these.
+        size = self.tensor.numel() * self.tensor.element_size()
+        if not self.tensor.is_meta and (budget is None or budget.take(size)):
+            self._copy = self.tensor.detach().clone()
 
     def changed(self) -> bool:
         """Whether a value, a flag, a hook or an attribute differs."""

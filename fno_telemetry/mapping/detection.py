@@ -131,10 +131,10 @@ def _detect_once(
     With `preserved`, attributes and buffers then stay as the forward left them.
     """
     built: list[Attribute] | None = None
-    changes_state = writes_input = False
+    changes_state = writes_input = writes_parameters = False
 
     def run_once(followed: contextlib.AbstractContextManager[None]) -> None:
-        nonlocal built, changes_state, writes_input
+        nonlocal built, changes_state, writes_input, writes_parameters
         copied = copy_tensors(batch)
         before = [count_writes(tensor) for tensor in tensors_in(copied)]
         with preserve(model) as own:
@@ -146,9 +146,16 @@ def _detect_once(
                 built = [] if preserved is None else own.accept()
                 if preserved is not None:
                     preserved.accept()
+        writes_parameters |= own.parameters_changed
 
     plan = detect_structure(model, run_once, batch_size, sample.given)
-    return replace(plan, changes_state=changes_state, writes_input=writes_input), built
+    plan = replace(
+        plan,
+        changes_state=changes_state,
+        writes_parameters=writes_parameters,
+        writes_input=writes_input,
+    )
+    return plan, built
 
 
 def set_to_eval(model: nn.Module) -> None:

@@ -131,6 +131,7 @@ class MeasurementPlan:
     why_traced: str | None = None  # why every forward has to be followed function by function
     differentiates: bool = False  # the forward needs gradients
     changes_state: bool = False  # the forward changes buffers or attributes of the model
+    writes_parameters: bool = False  # the forward writes into parameters
     writes_input: bool = False  # the forward writes into what it is given
     has_homeless_transforms: bool = False  # Fourier transforms are called outside of its modules
     lent: frozenset[str] = frozenset()  # modules with whose tensors other code computes

@@ -159,14 +159,13 @@ class TensorAccumulator:
     def add(self, tensor: torch.Tensor, cached: CachedActivation) -> None:
         """Measure one batch and merge it; a statistic that raises becomes undefined for that reason."""
         self.batch_magnitude = None
-        activation = cached.activation
-        self._note_shape(tuple(tensor.shape), activation.layout)
+        self._note_shape(tuple(tensor.shape), cached.layout)
         self.dtype = self.dtype or dtype_name(tensor.dtype)
-        self.is_complex = self.is_complex or activation.complex
+        self.is_complex = self.is_complex or cached.is_complex
         self.states.add_tensor(cached)
         if self.values is not None and self.values.name not in self.states.failures:
             state = cached.state_of(self.values)
-            row = legacy.measure(tensor, activation, state, self.rectifying)
+            row = legacy.measure(tensor, cached.activation, state, self.rectifying)
             self.rows = row if self.rows is None else self.rows.merge(row)
             # As in plain arithmetic, the mean of |x| is NaN if any element is not finite.
             whole = state.finite == state.count

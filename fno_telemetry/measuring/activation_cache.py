@@ -5,6 +5,7 @@ A container often returns the same tensor as its last child, and a block gets wh
 
 import weakref
 from collections import OrderedDict
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,11 +18,18 @@ _MOST = 4  # each may hold a converted copy of its tensor
 
 
 class CachedActivation:
-    """An activation with the states that statistics measured."""
+    """A tensor in a layout, with its activation and the states that statistics measured, once asked for."""
 
-    def __init__(self, activation: Activation) -> None:
-        self.activation = activation
+    def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
+        self.layout = layout
+        self.is_complex = tensor.is_complex()
+        self._tensor = tensor.detach()
         self._states: dict[str, Any] = {}  # by the statistic's name
+
+    @cached_property
+    def activation(self) -> Activation:
+        """The tensor prepared for statistics."""
+        return Activation(self._tensor, self.layout)
 
     def state_of(self, statistic: Statistic) -> Any:
         """Return the statistic's state of the activation, measured at most once."""
@@ -46,13 +54,13 @@ class ActivationCache:
         """Return the activation of this tensor in this layout, with the states measured so far."""
         if tensor.is_inference():
             # Without a version counter, later writes cannot be detected.
-            return CachedActivation(Activation(tensor, layout))
+            return CachedActivation(tensor, layout)
         entry = self._entries.get(id(tensor))
         if entry is not None:
             alive, version, cached = entry
-            if alive() is tensor and version == tensor._version and cached.activation.layout == layout:
+            if alive() is tensor and version == tensor._version and cached.layout == layout:
                 return cached
-        cached = CachedActivation(Activation(tensor, layout))
+        cached = CachedActivation(tensor, layout)
         self._remember(tensor, cached)
         return cached
 

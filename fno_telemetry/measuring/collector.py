@@ -18,7 +18,7 @@ from fno_telemetry.measuring.accumulators import (
 from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.records import place_name
-from fno_telemetry.statistics.activation import Activation, Layout, unmeasurable
+from fno_telemetry.statistics.activation import Layout, unmeasurable
 from fno_telemetry.statistics.subjects import (
     BlockCall,
     BranchSum,
@@ -199,13 +199,16 @@ class Collector:
         if not self._is_new("branches", block.name, block.call):
             return
         shape = torch.broadcast_shapes(event.s.shape, event.t.shape)  # type: ignore[no-untyped-call]
-        s, t = event.s.expand(shape), event.t.expand(shape)
+        # The same objects where possible: what was measured of them as outputs is not measured again.
+        s, t = (one if one.shape == shape else one.expand(shape) for one in (event.s, event.t))
         if (reason := unmeasurable(s) or unmeasurable(t)) is not None:
             self.skipped.setdefault(block.name, reason)
             return
-        first = event.spectral[0]
-        layout = self._layout(first.path, first.module, s, Place("sum", block.name, block.call))
-        block.states.add("branch_sum", BranchSum(Activation(s, layout), Activation(t, layout)))
+        if self._statistics.of("branch_sum"):
+            first = event.spectral[0]
+            layout = self._layout(first.path, first.module, s, Place("sum", block.name, block.call))
+            sides = (self._cache.activation(operand, layout) for operand in (s, t))
+            block.states.add("branch_sum", BranchSum(*sides))
         if block.name != event.parent.path and not self._map.is_residual(block.name, block.call):
             self._add_sides(block, None if event.spans_blocks else event.before, event.result)
         magnitudes = []
@@ -243,6 +246,8 @@ class Collector:
             reason = "the block's input was overwritten, or an earlier block's input is added as well"
             block.states.mark_undefined("residual_update", reason)
             block.states.mark_undefined("block", reason)
+            return
+        if not (self._statistics.of("residual_update") or self._statistics.of("block")):
             return
         layout = self._layout(block.name, None, after, Place("sum", block.name, block.call))
         if before.shape == after.shape:
@@ -293,14 +298,17 @@ class Collector:
             reason = "no input is a tensor that can be measured, or it was overwritten in place"
             accumulator.states.mark_undefined("module_input", reason)
             return
-        layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
-        accumulator.states.add("module_input", self._cache.activation(entered, layout))
+        if self._statistics.of("module_input"):
+            layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
+            accumulator.states.add("module_input", self._cache.activation(entered, layout))
 
     def _spectral_input(self, accumulator: ModuleAccumulator, call: Call, inputs: Any) -> None:
         entered = next(tensors_in(inputs), None)
         if call.input_overwritten or entered is None or unmeasurable(entered) is not None:
             reason = "the input is not a tensor that can be measured, or it was overwritten"
             accumulator.states.mark_undefined("spectral_input", reason)
+            return
+        if not self._statistics.of("spectral_input"):
             return
         layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
         # The modes are those of the whole field, padding included.
@@ -369,6 +377,8 @@ class Collector:
             return
         if call.input_overwritten:
             block.states.mark_undefined("block", "the block overwrites its input in place")
+            return
+        if not self._statistics.of("block"):
             return
         sides = []
         for kind, tensor in (("input", before), ("output", after)):

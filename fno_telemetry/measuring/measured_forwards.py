@@ -82,7 +82,7 @@ class MeasuredForwards:
                 run(batch)
             return
         before = RandomStates(self._devices)
-        state = Preserved(self._model, parameters=False) if self._plan.changes_state else None
+        state = Preserved(self._model, copies=False) if self._plan.changes_state else None
         unwritten = copy_tensors(batch) if self._plan.writes_input else batch
         with self._planned.run(batch):
             run(batch)
