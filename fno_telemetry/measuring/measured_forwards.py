@@ -43,8 +43,7 @@ class MeasuredForwards:
         self._plan = plan
         self._listener = listener
         self._planned = PlannedForward(model, plan, listener, names)
-        within = plan.model_map.runs_whole
-        self._trace = ForwardTrace(model, listener, plan.model_map.roles, within=within)
+        self._trace: ForwardTrace | None = None
         self._follows = plan.why_traced is not None
         self._devices = list_devices(model.parameters())
         self._exits = contextlib.ExitStack()
@@ -52,7 +51,7 @@ class MeasuredForwards:
     @property
     def seconds(self) -> float:
         """The time spent in hooks and in the listener."""
-        return self._planned.seconds + self._trace.seconds
+        return self._planned.seconds + (self._trace.seconds if self._trace is not None else 0)
 
     @property
     def unasked(self) -> frozenset[str]:
@@ -62,10 +61,11 @@ class MeasuredForwards:
     @property
     def outside(self) -> frozenset[str]:
         """The paths of modules called outside of the model's own forward, which are not measured."""
-        return frozenset(self._planned.outside | self._trace.outside)
+        return frozenset(self._planned.outside | (self._trace.outside if self._trace is not None else set()))
 
     def __enter__(self) -> Self:
-        self._exits.enter_context(self._trace if self._follows else self._planned)
+        if not self._follows:
+            self._exits.enter_context(self._planned)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -78,8 +78,7 @@ class MeasuredForwards:
     def run(self, batch: Any, run: Callable[[Any], object]) -> None:
         """Run one batch and measure it."""
         if self._follows:
-            with self._trace.batch():
-                run(batch)
+            self._follow(batch, run)
             return
         before = RandomStates(self._devices)
         state = Preserved(self._model, copies=False) if self._plan.changes_state else None
@@ -91,9 +90,15 @@ class MeasuredForwards:
         self.deviations.append(self._planned.deviation)
         self._listener.start_again()
         self._follows = True
-        self._exits.enter_context(self._trace)
         before.put_back()
         if state is not None:
             state.put_back()
+        self._follow(unwritten, run)
+
+    def _follow(self, batch: Any, run: Callable[[Any], object]) -> None:
+        if self._trace is None:
+            found = self._plan.model_map
+            self._trace = ForwardTrace(self._model, self._listener, found.roles, within=found.runs_whole)
+            self._exits.enter_context(self._trace)
         with self._trace.batch():
-            run(unwritten)
+            run(batch)

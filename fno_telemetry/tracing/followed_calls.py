@@ -79,7 +79,8 @@ class FollowedCalls(ABC):
         """Run `body` without any effect on the forward; an error that it raises becomes a `Failed` event."""
         start = time.perf_counter()
         try:
-            with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
+            # First, so that a function mode does not see what the others call.
+            with torch._C.DisableTorchFunction(), torch.no_grad(), torch._C._DisableAutocast():
                 body()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, never raised into the host
             # A listener that fails on this event too is ignored.

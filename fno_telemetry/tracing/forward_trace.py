@@ -145,6 +145,8 @@ class ForwardTrace(FollowedCalls):
             self.aside(parent.path, lambda: terms.extend(adding()))
         output = func(*args, **kwargs)
         self._appearances.moment += 1
+        if target is None and isinstance(output, torch_functions.NO_TENSORS):
+            return output
         self.has_hidden_writes |= any(tensor._version == before for tensor, before in writes)
         self.aside(
             parent.path, lambda: self._returned(parent, number, func, args, kwargs, output, tuple(terms))

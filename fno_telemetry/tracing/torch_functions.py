@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch.overrides import TorchFunctionMode
 
 Body = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -33,6 +34,10 @@ FRESH = {
     *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
 }
 """Functions that take no more than shape, type and device of a tensor."""
+
+
+NO_TENSORS = (int, float, complex, str, torch.Size, torch.dtype, torch.device, torch.layout, type(None))
+"""What functions return that only ask something of a tensor."""
 
 
 def name_of(func: Any) -> str:
