@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from fno_telemetry.isolation.function_transforms import is_batched
+from fno_telemetry.statistics import kernels
 from fno_telemetry.statistics.field_energy import FieldEnergy, compute_field_energy
-from fno_telemetry.statistics.sums import ValueSums, compute_value_sums
+from fno_telemetry.statistics.sums import ValueSums, compute_host_sums, compute_value_sums
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
@@ -79,8 +81,13 @@ class Activation:
         raw = self._arrange(source)
         self.count = raw.numel()
         self.sizes = tuple(raw.shape[3:])
-        self._ends: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.finite, self.field = self._mask_non_finite(raw)
+        self.field = raw
+        self.finite: torch.Tensor | None = None
+        if self.on_host:
+            # Every function costs less of a plain tensor than of a subclass.
+            self.field = torch.from_numpy(raw.numpy())
+        if not (self.on_host and self._all_finite()):
+            self._mask_non_finite()
 
     @property
     def samples(self) -> int:
@@ -105,8 +112,37 @@ class Activation:
 
     @cached_property
     def on_host(self) -> bool:
-        """Whether reading a value is free: true on the CPU; other devices have to synchronise."""
-        return self.device.type == "cpu"
+        """Whether reading a value is free, also by NumPy: true for most tensors on the CPU."""
+        if self.device.type != "cpu":
+            return False
+        try:
+            self.field.numpy()
+        except (RuntimeError, TypeError):
+            # A tensor inside a function transform of torch, for example.
+            return False
+        return True
+
+    @cached_property
+    def rows(self) -> kernels.Array:
+        """The values on the host as (rows, values): a row is a field or, without space, a channel."""
+        axes = self.values.shape
+        rows = axes[0] * axes[1] * (axes[2] if self.sizes else 1)
+        return self.values.reshape(rows, self.count // max(rows, 1)).numpy()
+
+    @cached_property
+    def row_sums(self) -> kernels.RowSums:
+        """Extremes and sums of `rows` on the host, with 0 for elements that are not finite."""
+        return kernels.active().sum_rows(self.rows)
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and largest finite value on the host; (inf, -inf) if there is none."""
+        if self.finite is None and self.count:
+            return float(self.row_sums.low.min()), float(self.row_sums.high.max())
+        if self.flat.numel() == 0:
+            return np.inf, -np.inf
+        low, high = torch.aminmax(self.flat)
+        return float(low), float(high)
 
     @cached_property
     def flat(self) -> torch.Tensor:
@@ -123,21 +159,21 @@ class Activation:
     def finite_count(self) -> torch.Tensor:
         """The number of finite elements, int64."""
         if self.finite is None:
-            return torch.tensor(self.count, dtype=torch.int64, device=self.device)
+            return torch.full((), self.count, dtype=torch.int64, device=self.device)
         return torch.count_nonzero(self.finite)
 
     @cached_property
     def extremes(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The smallest and largest finite value; (inf, -inf) if there is none."""
-        if self._ends is not None:
-            return self._ends
+        if self.on_host:
+            low, high = torch.tensor(self.ends, dtype=self.values.dtype, device=self.device)
+            return low, high
         flat, finite = self.flat, self.flat_finite
         if flat.numel() == 0:
             inf = torch.tensor(torch.inf, device=self.device, dtype=self.values.dtype)
             return inf, -inf
         if finite is None:
-            low, high = torch.aminmax(flat)
-            return low, high
+            return flat.amin(), flat.amax()
         return torch.where(finite, flat, torch.inf).amin(), torch.where(finite, flat, -torch.inf).amax()
 
     @cached_property
@@ -145,11 +181,13 @@ class Activation:
         """A power of two near the largest magnitude; None if squares are safe without scaling."""
         if self.count == 0:
             return None
+        if self.on_host:
+            largest = max(abs(end) for end in self.ends)
+            if not 0 < largest < np.inf or 1 / _SAFE < largest < _SAFE:
+                return None
         low, high = self.extremes
         peak = torch.maximum(low.abs(), high.abs()).to(self.accumulator)
         extreme = torch.isfinite(peak) & (peak > 0) & ((peak >= _SAFE) | (peak <= 1 / _SAFE))
-        if self.on_host and not extreme:
-            return None
         # With a larger exponent than this, the inverse would underflow.
         exponent = 1022 if self.field.dtype in (torch.float64, torch.complex128) else 126
         return torch.exp2(torch.where(extreme, torch.log2(peak), 0.0).floor().clamp(-exponent, exponent))
@@ -166,6 +204,11 @@ class Activation:
         return one if self.scale is None else self.scale
 
     @cached_property
+    def host_sums(self) -> tuple[float, float, float]:
+        """Mean, energy around it and sum of |x| of an activation on the host, in units of `scale`."""
+        return compute_host_sums(self)
+
+    @cached_property
     def value_sums(self) -> ValueSums:
         """Sums over its finite values, for all statistics that need them."""
         return compute_value_sums(self)
@@ -173,6 +216,8 @@ class Activation:
     @property
     def energy(self) -> torch.Tensor:
         """The sum of |x|^2 over its finite elements; it may overflow float64."""
+        if self.on_host and self.count and self.scale is None:
+            return torch.full((), self.row_sums.squares, dtype=torch.float64, device=self.device)
         sums, unit = self.value_sums, self.unit
         whole = sums.energy + self.finite_count.to(sums.mean.dtype) * sums.mean.square()
         return whole * unit * unit
@@ -224,21 +269,22 @@ class Activation:
         arranged = arranged.to(dtype, memory_format=torch.contiguous_format).contiguous()
         return arranged.resolve_conj().resolve_neg().reshape(batch, channels, rest, *arranged.shape[first:])
 
-    def _mask_non_finite(self, raw: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        if self.on_host and self._all_finite(raw):
-            self.nan_count = torch.zeros((), dtype=torch.int64, device=raw.device)
-            return None, raw
+    def _mask_non_finite(self) -> None:
+        raw = self.field
+        self.finite = finite = torch.isfinite(raw)
+        self.field = torch.where(finite, raw, 0)
         self.nan_count = torch.count_nonzero(torch.isnan(raw))
-        finite = torch.isfinite(raw)
-        return finite, torch.where(finite, raw, 0)
 
-    def _all_finite(self, raw: torch.Tensor) -> bool:
-        if raw.numel() == 0:
+    def _all_finite(self) -> bool:
+        """Return whether all elements are finite: otherwise one of their extremes is not."""
+        self.nan_count = torch.zeros((), dtype=torch.int64, device=self.device)
+        if self.count == 0:
             return True
-        # One pass is enough: aminmax propagates NaN, and infinities are extremes.
-        low, high = torch.aminmax(torch.view_as_real(raw) if self.complex else raw)
-        if not (torch.isfinite(low) & torch.isfinite(high)):
-            return False
-        if not self.complex:
-            self._ends = low, high
-        return True
+        if self.complex:
+            low, high = torch.aminmax(torch.view_as_real(self.field))
+            return bool(torch.isfinite(low) & torch.isfinite(high))
+        low, high = self.row_sums.low.min(), self.row_sums.high.max()
+        if np.isfinite(low) and np.isfinite(high):
+            return True
+        del self.values, self.rows, self.row_sums
+        return False

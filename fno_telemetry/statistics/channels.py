@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 
 from fno_telemetry.quantities import select
@@ -57,6 +58,8 @@ class Channels:
         if activation.count == 0:
             return Empty()
         field, finite = activation.field, activation.finite
+        if activation.on_host and finite is None and not activation.complex:
+            return _from_rows(activation)
         if activation.complex:
             parts = torch.view_as_real(field)
             low, high = _channel_extremes(parts, _with_last(finite))
@@ -90,6 +93,16 @@ class Channels:
             spread = (state.high - state.low).amax(-1)
             stats["constant_channel_fraction"] = int((filled & (spread <= THRESHOLD * peak)).sum()) / number
         return Summary(stats, reasons)
+
+
+def _from_rows(activation: Activation) -> ChannelState:
+    batch, channels = activation.field.shape[:2]
+    sums = activation.row_sums
+    low = np.minimum.reduce(sums.low.reshape(batch, channels, -1), (0, 2))
+    high = np.maximum.reduce(sums.high.reshape(batch, channels, -1), (0, 2))
+    peak = np.maximum(high, -low)
+    low, high = (torch.from_numpy(end.reshape(-1, 1)) for end in (low, high))
+    return ChannelState(low, high, torch.from_numpy(peak), activation.count // channels)
 
 
 def _with_last(finite: torch.Tensor | None) -> torch.Tensor | None:

@@ -7,7 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+
+from fno_telemetry.statistics import kernels
+from fno_telemetry.statistics.frequency_grid import frequency_grid
 
 if TYPE_CHECKING:
     from fno_telemetry.statistics.activation import Activation
@@ -15,16 +19,21 @@ if TYPE_CHECKING:
 NO_ENERGY = 1e-12
 """Energy around the mean below this share of the total counts as zero, because it is rounding error."""
 
+_LEAST_AROUND_MEANS = 1e-6
+"""Energy around the means, over that of the means, below which the rounding of their transform would show."""
+
 
 @dataclass(frozen=True)
 class FieldEnergy:
     """Energy per coefficient of the transform, summed over the fields of a tensor.
 
     `grid` has the shape of the coefficients, without weights for conjugates; its first entry is 0, because
-    `dc` is the energy of the means. Both are in units of x^2, summed over points as in Parseval's theorem.
+    `dc` is the energy of the means. `counted` is the same with weights. All are in units of x^2, summed over
+    points as in Parseval's theorem.
     """
 
     grid: torch.Tensor
+    counted: torch.Tensor
     dc: torch.Tensor
     fields: torch.Tensor
     fields_left_out: torch.Tensor
@@ -32,13 +41,16 @@ class FieldEnergy:
 
 def compute_field_energy(activation: "Activation") -> FieldEnergy:
     """Transform every field over space, except fields with a non-finite element."""
+    if activation.on_host and activation.finite is None and activation.scale is None and activation.count:
+        return _compute_on_host(activation)
     field, finite = activation.scaled, activation.finite
     transform = torch.fft.fftn if activation.complex else torch.fft.rfftn
     space = tuple(range(3, field.ndim))
     ones = [1] * len(space)
     number = math.prod(activation.sizes)
     precision = torch.promote_types(field.dtype, activation.accumulator)
-    grids, energies, left_out = [], [], []
+    grids, energies = [], []
+    left_out: list[torch.Tensor] = []
     # Buffers are shared by all blocks: allocating memory costs more than the transform.
     rests = coefficients = field.new_empty(0)
     for samples, channels in activation.field_blocks():
@@ -59,13 +71,55 @@ def compute_field_energy(activation: "Activation") -> FieldEnergy:
     grid = torch.stack(grids).sum(0)
     grid.view(-1)[0] = 0  # the rounding error of the mean
     unit = activation.unit.square()
-    fields = torch.tensor(math.prod(field.shape[:3]), dtype=torch.int64, device=field.device)
+    fields = torch.full((), math.prod(field.shape[:3]), dtype=torch.int64, device=field.device)
+    grid = grid * unit
+    weight = frequency_grid(activation.sizes, not activation.complex, activation.device).weight
     lost = torch.stack(left_out).sum() if left_out else torch.zeros_like(fields)
     return FieldEnergy(
-        grid=grid * unit,
+        grid=grid,
+        counted=grid * weight,
         dc=torch.stack(energies).sum() * number * unit,
         fields=fields - lost,
         fields_left_out=lost,
+    )
+
+
+def _compute_on_host(activation: "Activation") -> FieldEnergy:
+    """Transform whole fields, with their means unless these hold nearly all of the energy."""
+    points = math.prod(activation.sizes)
+    fields = activation.field.reshape(-1, *activation.sizes)
+    if activation.complex:
+        totals = fields.flatten(1).sum(1).to(torch.complex128).numpy()
+        dc = float(np.vdot(totals, totals).real) / points
+    else:
+        totals = activation.row_sums.total
+        dc = float(totals.dot(totals)) / points
+    remove = activation.row_sums.squares - dc <= _LEAST_AROUND_MEANS * dc
+    space = tuple(range(1, fields.ndim))
+    transform = torch.fft.fftn if activation.complex else torch.fft.rfftn
+    step = max(activation.block_elements // points, 1)
+    weight = frequency_grid(activation.sizes, not activation.complex, activation.device).weight
+    grid = np.zeros(weight.numel(), np.float64)
+    coefficients = fields.new_empty(0)
+    for at in range(0, len(fields), step):
+        block = fields[at : at + step]
+        if remove:
+            means = torch.from_numpy(totals[at : at + step] / points).to(block.dtype)
+            block = block - means.reshape(-1, *(1 for _ in space))
+        if len(block) == len(coefficients):
+            # Allocating memory for every block would cost more than to add up the energies.
+            transform(block, dim=space, norm="ortho", out=coefficients)
+        else:
+            coefficients = transform(block, dim=space, norm="ortho")
+        kernels.active().add_squares(coefficients.view(len(block), -1).numpy(), grid)
+    grid[0] = 0
+    counted = grid * weight.numpy().reshape(-1)
+    return FieldEnergy(
+        grid=torch.from_numpy(grid).view(weight.shape),
+        counted=torch.from_numpy(counted).view(weight.shape),
+        dc=torch.from_numpy(np.array(dc)),
+        fields=torch.from_numpy(np.array(len(fields))),
+        fields_left_out=torch.from_numpy(np.array(0)),
     )
 
 

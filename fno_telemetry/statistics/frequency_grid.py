@@ -27,6 +27,15 @@ class FrequencyGrid:
     side: torch.Tensor  # -1, 0, +1: sign of the first axis for one-sidedness, 0 if not counted
     band: torch.Tensor  # radial band
     axis_band: tuple[torch.Tensor, ...]  # per axis: band along that axis, one entry per coefficient row
+    places: torch.Tensor  # int64 (3 + axes, coefficients): the sums to which each coefficient adds, see below
+
+    # Sums are of coefficients low, between, high; on the negative side, on none, on the positive one; in each
+    # radial band; and in each band along the first axis, then the others.
+
+    @property
+    def number_of_sums(self) -> int:
+        """The number of sums by `places`."""
+        return 6 + len(self.band_edges) - 1 + len(self.sizes) * (len(AXIS_EDGES) - 1)
 
     @property
     def band_edges(self) -> tuple[float, ...]:
@@ -60,15 +69,24 @@ def frequency_grid(sizes: tuple[int, ...], real: bool, device: torch.device) -> 
     weight = torch.ones(shape, dtype=torch.int8, device="cpu")
     if real:
         weight = weight * torch.where((axes[-1] == 0) | (axes[-1] == 0.5), 1, 2).to(torch.int8)
+    low, high = widest <= LOW_CUTOFF, widest > HIGH_CUTOFF
+    side = _side(axes, shape, real)
+    radial = len(band_edges(len(sizes))) - 1
+    along = len(AXIS_EDGES) - 1
+    band = _band(radius, radial)
+    axis_band = [_band(axis, along) for axis in magnitude]
+    places = [torch.where(low, 0, torch.where(high, 2, 1)), 4 + side.long(), 6 + band]
+    places += [6 + radial + axis * along + place.expand(shape) for axis, place in enumerate(axis_band)]
     return FrequencyGrid(
         sizes=sizes,
         weight=weight.to(device),
         radius=radius.to(device, torch.float32 if device.type == "mps" else torch.float64),
-        low=(widest <= LOW_CUTOFF).to(device),
-        high=(widest > HIGH_CUTOFF).to(device),
-        side=_side(axes, shape, real).to(device, torch.int8),
-        band=_band(radius, len(band_edges(len(sizes))) - 1).to(device),
-        axis_band=tuple(_band(axis.flatten(), len(AXIS_EDGES) - 1).to(device) for axis in magnitude),
+        low=low.to(device),
+        high=high.to(device),
+        side=side.to(device, torch.int8),
+        band=band.to(device),
+        axis_band=tuple(place.flatten().to(device) for place in axis_band),
+        places=torch.stack([place.to(torch.int64).flatten() for place in places]).to(device),
     )
 
 

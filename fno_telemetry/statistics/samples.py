@@ -3,12 +3,16 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
+from fno_telemetry.statistics import kernels, reading
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, Undefined, keys_of
+
+_MERGED_AT_A_TIME = 1 << 14  # positions
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,35 @@ class SampleState:
             return Undefined("the shape changed between batches")
         number = self.number + other.number
         share = other.number / number.clamp(min=1).to(self.mean.dtype)
-        distance = other.mean - self.mean
-        between = (distance * distance * (self.number * share)).sum()
+        weight = self.number * share
+        between: float | torch.Tensor
+        if reading.is_free(self.mean) and share.ndim == 0:
+            mean, between = _merge_on_host(self.mean, other.mean, float(share), float(weight))
+        else:
+            distance = other.mean - self.mean
+            mean, between = self.mean + distance * share, (distance * distance * weight).sum()
         return SampleState(
             number=number,
-            mean=self.mean + distance * share,
+            mean=mean,
             deviation_energy=self.deviation_energy + other.deviation_energy + between,
             samples=self.samples + other.samples,
             shape=self.shape,
         )
+
+
+def _merge_on_host(
+    first: torch.Tensor, second: torch.Tensor, share: float, weight: float
+) -> tuple[torch.Tensor, float]:
+    """Return the mean field of both, and the energy between them, in blocks that fit in the cache."""
+    mean = torch.empty_like(first)
+    distances = torch.empty_like(first[:_MERGED_AT_A_TIME])
+    between = 0.0
+    for at in range(0, len(first), _MERGED_AT_A_TIME):
+        block = slice(at, at + _MERGED_AT_A_TIME)
+        distance = torch.sub(second[block], first[block], out=distances[: len(first[block])])
+        between += float(distance.dot(distance))
+        torch.add(first[block], distance, alpha=share, out=mean[block])
+    return mean, between * weight
 
 
 class Samples:
@@ -61,13 +85,15 @@ class Samples:
         if activation.count == 0:
             return Empty()
         field, finite = activation.field, activation.finite
+        if activation.on_host and finite is None and activation.scale is None:
+            return _measure_on_host(activation)
         # Real and imaginary parts are separate positions; their variances add up to the variance of z.
         parts = torch.view_as_real(field) if activation.complex else field
         if finite is not None:
             finite = (finite.unsqueeze(-1).expand(parts.shape) if activation.complex else finite).flatten(1)
         mean, energy = _mean_and_energy(parts.flatten(1), finite, activation)
         unit = activation.unit
-        samples = torch.tensor(activation.samples, dtype=torch.int64, device=activation.device)
+        samples = torch.full((), activation.samples, dtype=torch.int64, device=activation.device)
         return SampleState(
             number=samples if finite is None else finite.sum(0),
             mean=mean * unit,
@@ -99,6 +125,19 @@ class Samples:
                 stats, {"relative_sample_variation": "the sample variation of the input is zero or unknown"}
             )
         return Summary(stats | {"relative_sample_variation": variation / of_input})
+
+
+def _measure_on_host(activation: Activation) -> SampleState:
+    field = activation.field
+    parts = torch.view_as_real(field) if activation.complex else field
+    mean, energy = kernels.active().mean_and_energy(parts.reshape(activation.samples, -1).numpy())
+    return SampleState(
+        number=torch.from_numpy(np.array(activation.samples)),
+        mean=torch.from_numpy(mean),
+        deviation_energy=torch.from_numpy(np.array(energy)),
+        samples=activation.samples,
+        shape=tuple(parts.shape[1:]),
+    )
 
 
 def _mean_and_energy(

@@ -17,7 +17,6 @@ from fno_telemetry.statistics.contract import (
     keys_of,
 )
 from fno_telemetry.statistics.field_energy import explain_no_energy
-from fno_telemetry.statistics.frequency_grid import frequency_grid
 from fno_telemetry.statistics.subjects import SpectralInput
 
 
@@ -71,7 +70,6 @@ class Truncation:
         if activation.count == 0:
             return Empty()
         real = not activation.complex
-        grid = frequency_grid(activation.sizes, real, activation.device)
         halved = real if subject.halved is None else subject.halved
         if real and subject.mixed:
             return Undefined("the layer makes complex fields of its real input before it transforms them")
@@ -79,7 +77,7 @@ class Truncation:
             return Undefined("the layer keeps modes of a real field, and its input is complex")
         kept = resample_modes(modes.to(activation.device, torch.bool), halved, activation.sizes, real)
         energy = activation.field_energy
-        counted = energy.grid * grid.weight
+        counted = energy.counted
         shape = tuple(modes.shape)
         return TruncationState(
             total=counted.sum(),

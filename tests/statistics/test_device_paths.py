@@ -8,8 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fno_telemetry.statistics import activation as activations
-from fno_telemetry.statistics import legacy
-from fno_telemetry.statistics import sketch as sketches
+from fno_telemetry.statistics import legacy, reading
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
@@ -128,7 +127,7 @@ def test_blocks_of_any_size_say_the_same(name: str, on_host: bool, monkeypatch: 
 
 def _pretend_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Activation, "on_host", False)
-    monkeypatch.setattr(sketches, "_on_host", lambda tensor: False)
+    monkeypatch.setattr(reading, "is_free", lambda tensor: False)
 
 
 class Looking(TorchDispatchMode):
