@@ -3,6 +3,7 @@
 Values that several statistics need are computed once and kept as long as the object.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,12 @@ import torch
 
 from fno_telemetry.isolation.function_transforms import is_batched
 from fno_telemetry.statistics import kernels
-from fno_telemetry.statistics.field_energy import FieldEnergy, compute_field_energy
+from fno_telemetry.statistics.field_energy import (
+    FieldEnergy,
+    HostEnergy,
+    compute_field_energy,
+    compute_host_energy,
+)
 from fno_telemetry.statistics.sums import ValueSums, compute_host_sums, compute_value_sums
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
@@ -83,7 +89,8 @@ class Activation:
         self.sizes = tuple(raw.shape[3:])
         self.field = raw
         self.finite: torch.Tensor | None = None
-        if self.on_host:
+        self._nan_count: torch.Tensor | None = None
+        if self.on_host and type(raw) is not torch.Tensor:
             # Every function costs less of a plain tensor than of a subclass.
             self.field = torch.from_numpy(raw.numpy())
         if not (self.on_host and self._all_finite()):
@@ -125,9 +132,9 @@ class Activation:
     @cached_property
     def rows(self) -> kernels.Array:
         """The values on the host as (rows, values): a row is a field or, without space, a channel."""
-        axes = self.values.shape
+        axes = self.field.shape
         rows = axes[0] * axes[1] * (axes[2] if self.sizes else 1)
-        return self.values.reshape(rows, self.count // max(rows, 1)).numpy()
+        return self.values.numpy().reshape(rows, self.count // max(rows, 1))
 
     @cached_property
     def row_sums(self) -> kernels.RowSums:
@@ -138,7 +145,8 @@ class Activation:
     def ends(self) -> tuple[float, float]:
         """The smallest and largest finite value on the host; (inf, -inf) if there is none."""
         if self.finite is None and self.count:
-            return float(self.row_sums.low.min()), float(self.row_sums.high.max())
+            sums = self.row_sums
+            return float(np.minimum.reduce(sums.low)), float(np.maximum.reduce(sums.high))
         if self.flat.numel() == 0:
             return np.inf, -np.inf
         low, high = torch.aminmax(self.flat)
@@ -155,10 +163,19 @@ class Activation:
         """A mask of the finite elements of `flat`; None if all are finite."""
         return None if self.on_host or self.finite is None else self.finite.reshape(-1)
 
+    @property
+    def nan_count(self) -> torch.Tensor:
+        """The number of elements that are NaN, int64."""
+        if self._nan_count is None:
+            return torch.zeros((), dtype=torch.int64, device=self.device)
+        return self._nan_count
+
     @cached_property
     def finite_count(self) -> torch.Tensor:
         """The number of finite elements, int64."""
         if self.finite is None:
+            if self.on_host:
+                return torch.from_numpy(np.array(self.count))
             return torch.full((), self.count, dtype=torch.int64, device=self.device)
         return torch.count_nonzero(self.finite)
 
@@ -217,7 +234,7 @@ class Activation:
     def energy(self) -> torch.Tensor:
         """The sum of |x|^2 over its finite elements; it may overflow float64."""
         if self.on_host and self.count and self.scale is None:
-            return torch.full((), self.row_sums.squares, dtype=torch.float64, device=self.device)
+            return torch.from_numpy(np.array(self.row_sums.squares))
         sums, unit = self.value_sums, self.unit
         whole = sums.energy + self.finite_count.to(sums.mean.dtype) * sums.mean.square()
         return whole * unit * unit
@@ -226,6 +243,11 @@ class Activation:
     def field_energy(self) -> FieldEnergy:
         """The energy of its fields over frequency, from one transform for all statistics that need it."""
         return compute_field_energy(self)
+
+    @cached_property
+    def host_energy(self) -> HostEnergy:
+        """The same of an activation on the host."""
+        return compute_host_energy(self)
 
     @cached_property
     def block_elements(self) -> int:
@@ -248,6 +270,8 @@ class Activation:
                 yield slice(sample, sample + 1), slice(start, start + step)
 
     def _arrange(self, source: torch.Tensor) -> torch.Tensor:
+        if self._is_arranged(source):
+            return source.view(*source.shape[:2], 1, *source.shape[2:])
         known = (self.layout.sample, self.layout.channel, *self.layout.space)
         extra = [axis for axis in range(source.ndim) if axis not in known]
         head = [axis for axis in (self.layout.sample, self.layout.channel) if axis is not None]
@@ -269,22 +293,33 @@ class Activation:
         arranged = arranged.to(dtype, memory_format=torch.contiguous_format).contiguous()
         return arranged.resolve_conj().resolve_neg().reshape(batch, channels, rest, *arranged.shape[first:])
 
+    def _is_arranged(self, source: torch.Tensor) -> bool:
+        """Return whether the tensor only lacks the axis for all other axes, as most do."""
+        layout = self.layout
+        return (
+            layout.sample == 0
+            and layout.channel == 1
+            and layout.space == tuple(range(2, source.ndim))
+            and not (layout.unflattened or layout.padding or source.is_conj() or source.is_neg())
+            and source.dtype.itemsize > 1
+            and source.dtype not in _WIDER
+            and source.is_contiguous()
+        )
+
     def _mask_non_finite(self) -> None:
         raw = self.field
         self.finite = finite = torch.isfinite(raw)
         self.field = torch.where(finite, raw, 0)
-        self.nan_count = torch.count_nonzero(torch.isnan(raw))
+        self._nan_count = torch.count_nonzero(torch.isnan(raw))
 
     def _all_finite(self) -> bool:
         """Return whether all elements are finite: otherwise one of their extremes is not."""
-        self.nan_count = torch.zeros((), dtype=torch.int64, device=self.device)
         if self.count == 0:
             return True
         if self.complex:
             low, high = torch.aminmax(torch.view_as_real(self.field))
             return bool(torch.isfinite(low) & torch.isfinite(high))
-        low, high = self.row_sums.low.min(), self.row_sums.high.max()
-        if np.isfinite(low) and np.isfinite(high):
+        if all(math.isfinite(end) for end in self.ends):
             return True
-        del self.values, self.rows, self.row_sums
+        del self.values, self.rows, self.row_sums, self.ends
         return False

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from fno_telemetry.statistics import kernels
-from fno_telemetry.statistics.frequency_grid import frequency_grid
+from fno_telemetry.statistics.frequency_grid import FrequencyGrid, frequency_grid
+from fno_telemetry.statistics.kernels import Floats
 
 if TYPE_CHECKING:
     from fno_telemetry.statistics.activation import Activation
@@ -39,10 +40,19 @@ class FieldEnergy:
     fields_left_out: torch.Tensor
 
 
+@dataclass(frozen=True)
+class HostEnergy:
+    """The same of an activation on the host; `energies` are those of `FieldEnergy.grid`, in one dimension."""
+
+    grid: FrequencyGrid
+    energies: Floats
+    dc: float
+    fields: int
+    fields_left_out: int
+
+
 def compute_field_energy(activation: "Activation") -> FieldEnergy:
     """Transform every field over space, except fields with a non-finite element."""
-    if activation.on_host and activation.finite is None and activation.scale is None and activation.count:
-        return _compute_on_host(activation)
     field, finite = activation.scaled, activation.finite
     transform = torch.fft.fftn if activation.complex else torch.fft.rfftn
     space = tuple(range(3, field.ndim))
@@ -84,43 +94,40 @@ def compute_field_energy(activation: "Activation") -> FieldEnergy:
     )
 
 
-def _compute_on_host(activation: "Activation") -> FieldEnergy:
-    """Transform whole fields, with their means unless these hold nearly all of the energy."""
+def compute_host_energy(activation: "Activation") -> HostEnergy:
+    """Transform whole fields in host memory, with their means unless these hold nearly all of the energy."""
+    grid = frequency_grid(activation.sizes, not activation.complex, activation.device)
+    if activation.finite is not None or activation.scale is not None or activation.count == 0:
+        found = compute_field_energy(activation)
+        counts = int(found.fields), int(found.fields_left_out)
+        return HostEnergy(grid, found.grid.numpy().reshape(-1), float(found.dc), *counts)
     points = math.prod(activation.sizes)
-    fields = activation.field.reshape(-1, *activation.sizes)
+    fields = activation.field.view(-1, *activation.sizes)
     if activation.complex:
         totals = fields.flatten(1).sum(1).to(torch.complex128).numpy()
-        dc = float(np.vdot(totals, totals).real) / points
     else:
         totals = activation.row_sums.total
-        dc = float(totals.dot(totals)) / points
+    dc = float(np.vdot(totals, totals).real) / points
     remove = activation.row_sums.squares - dc <= _LEAST_AROUND_MEANS * dc
     space = tuple(range(1, fields.ndim))
     transform = torch.fft.fftn if activation.complex else torch.fft.rfftn
     step = max(activation.block_elements // points, 1)
-    weight = frequency_grid(activation.sizes, not activation.complex, activation.device).weight
-    grid = np.zeros(weight.numel(), np.float64)
-    coefficients = fields.new_empty(0)
-    for at in range(0, len(fields), step):
+    energies = np.zeros(grid.host_weight.size, np.float64)
+    coefficients: torch.Tensor | None = None
+    number = fields.shape[0]
+    for at in range(0, number, step):
         block = fields[at : at + step]
         if remove:
             means = torch.from_numpy(totals[at : at + step] / points).to(block.dtype)
             block = block - means.reshape(-1, *(1 for _ in space))
-        if len(block) == len(coefficients):
+        if coefficients is not None and coefficients.shape[0] == block.shape[0]:
             # Allocating memory for every block would cost more than to add up the energies.
             transform(block, dim=space, norm="ortho", out=coefficients)
         else:
             coefficients = transform(block, dim=space, norm="ortho")
-        kernels.active().add_squares(coefficients.view(len(block), -1).numpy(), grid)
-    grid[0] = 0
-    counted = grid * weight.numpy().reshape(-1)
-    return FieldEnergy(
-        grid=torch.from_numpy(grid).view(weight.shape),
-        counted=torch.from_numpy(counted).view(weight.shape),
-        dc=torch.from_numpy(np.array(dc)),
-        fields=torch.from_numpy(np.array(len(fields))),
-        fields_left_out=torch.from_numpy(np.array(0)),
-    )
+        kernels.active().add_squares(coefficients.numpy().reshape(-1, energies.size), energies)
+    energies[0] = 0
+    return HostEnergy(grid, energies, dc, number, 0)
 
 
 def _coefficients_like(block: torch.Tensor) -> torch.Tensor:

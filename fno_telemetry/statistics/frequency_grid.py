@@ -1,14 +1,18 @@
 """The frequencies and weights of the coefficients of a discrete Fourier transform."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
+
+from fno_telemetry.statistics.kernels import Floats
 
 LOW_CUTOFF = 1 / 8  # cycles per grid point; 1/2 is Nyquist
 HIGH_CUTOFF = 1 / 4
 BAND_WIDTH = 1 / 32
 AXIS_EDGES = tuple(index * BAND_WIDTH for index in range(17))
+_FEW = 1 << 9  # coefficients
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,42 @@ class FrequencyGrid:
     # Sums are of coefficients low, between, high; on the negative side, on none, on the positive one; in each
     # radial band; and in each band along the first axis, then the others.
 
-    @property
+    @cached_property
     def number_of_sums(self) -> int:
         """The number of sums by `places`."""
         return 6 + len(self.band_edges) - 1 + len(self.sizes) * (len(AXIS_EDGES) - 1)
+
+    @cached_property
+    def host_weight(self) -> Floats:
+        """`weight` in one dimension, for a grid on the host."""
+        return self.weight.numpy().astype(np.float64).reshape(-1)
+
+    def sum_on_host(self, energies: Floats) -> Floats:
+        """Return the sum of energies of all coefficients, that of energies times |f|, and those by `places`.
+
+        The energies are in one dimension and without weights.
+        """
+        if energies.size <= _FEW:
+            # Energies may have overflown, and 0 times infinity is invalid.
+            with np.errstate(invalid="ignore"):
+                sums: Floats = self._matrix.dot(energies)
+            return sums
+        counted = energies * self.host_weight
+        places = self.places.numpy()
+        by_place = np.bincount(places.reshape(-1), np.tile(counted, len(places)), self.number_of_sums)
+        moment = counted.dot(self.radius.numpy().reshape(-1))
+        return np.concatenate(((np.add.reduce(counted), moment), by_place))
+
+    @cached_property
+    def _matrix(self) -> Floats:
+        """All of these sums as one product: of a small grid, each step costs more than its sums."""
+        places = self.places.numpy()
+        matrix = np.zeros((2 + self.number_of_sums, places.shape[1]))
+        matrix[0] = 1
+        matrix[1] = self.radius.numpy().reshape(-1)
+        for row in places:
+            matrix[2 + row, np.arange(row.size)] = 1
+        return matrix * self.host_weight
 
     @property
     def band_edges(self) -> tuple[float, ...]:
@@ -43,6 +79,7 @@ class FrequencyGrid:
         return band_edges(len(self.sizes))
 
 
+@lru_cache(maxsize=8)
 def band_edges(dimensions: int) -> tuple[float, ...]:
     """Return the edges of the radial bands in this many dimensions; the last covers the corner."""
     corner = dimensions**0.5 / 2

@@ -51,12 +51,12 @@ class LegacyState:
 def measure(tensor: torch.Tensor, activation: Activation, state: ValueState, rectifying: bool) -> LegacyState:
     """Measure one batch; `state` is its state of `values`, `rectifying` whether `sparsity` applies."""
     images = tensor.ndim == 4
-    ratio = _low_frequency_ratio(tensor, activation) if images else None
+    ratio = _low_frequency_ratio(tensor, activation) if images else math.nan
     row = _row_on_host(state, ratio) if reading.is_free(state.numbers) else _row_on_device(state, ratio)
     return LegacyState(row.unsqueeze(0), rectifying, images)
 
 
-def _row_on_host(state: ValueState, ratio: torch.Tensor | None) -> torch.Tensor:
+def _row_on_host(state: ValueState, ratio: float | torch.Tensor) -> torch.Tensor:
     finite, _, zero, negative = state.numbers.tolist()
     # In the earlier script a single non-finite element made every value NaN or infinite.
     if finite < max(state.count, 1):
@@ -68,12 +68,11 @@ def _row_on_host(state: ValueState, ratio: torch.Tensor | None) -> torch.Tensor:
         variance = max(variance + mean * mean - of_magnitudes * of_magnitudes, 0.0)
     std = math.sqrt(variance * finite / (finite - 1)) if finite > 1 else math.nan
     percentiles = magnitude_quantiles(state.sketch, _PERCENTS).tolist()
-    last = math.nan if ratio is None else float(ratio)
-    row = (of_magnitudes, std, *percentiles, (zero + negative) / finite, last)
+    row = (of_magnitudes, std, *percentiles, (zero + negative) / finite, float(ratio))
     return torch.from_numpy(np.array(row, np.float64))
 
 
-def _row_on_device(state: ValueState, ratio: torch.Tensor | None) -> torch.Tensor:
+def _row_on_device(state: ValueState, ratio: float | torch.Tensor) -> torch.Tensor:
     finite, _, zero, negative = state.numbers
     signed_mean, deviation, absolute = state.moments
     count = finite.to(deviation.dtype)
@@ -84,19 +83,25 @@ def _row_on_device(state: ValueState, ratio: torch.Tensor | None) -> torch.Tenso
     of_magnitudes = (variance + signed_mean.square() - mean.square()).clamp(min=0)
     std = (torch.where(one_sided, variance, of_magnitudes) * count / (count - 1)).sqrt()
     percentiles = magnitude_quantiles(state.sketch, _PERCENTS)
-    last = torch.full_like(mean, torch.nan) if ratio is None else ratio
+    last = ratio if isinstance(ratio, torch.Tensor) else torch.full_like(mean, ratio)
     row = torch.stack((mean, std, *percentiles, (zero + negative) / count, last))
     return torch.where(finite == state.count, row, torch.nan)
 
 
-def _low_frequency_ratio(tensor: torch.Tensor, activation: Activation) -> torch.Tensor:
+def _low_frequency_ratio(tensor: torch.Tensor, activation: Activation) -> float | torch.Tensor:
     if activation.complex or tensor.numel() == 0:
-        return torch.full((), torch.nan, dtype=activation.accumulator, device=activation.device)
+        return math.nan
     if activation.layout.space != (2, 3) or activation.layout.unflattened:
         activation = Activation(tensor, Layout(sample=0, channel=1, space=(2, 3)))
+    # The energy of the means belongs to the first coefficient, which is 0 in the grid.
+    if activation.on_host:
+        found = activation.host_energy
+        grid = found.energies.reshape(-1, activation.sizes[-1] // 2 + 1)
+        corner = grid[: max(1, grid.shape[0] // 8), : max(1, grid.shape[1] // 8)]
+        whole = float(np.add.reduce(found.energies)) + found.dc
+        share = (float(corner.sum()) + found.dc) / whole if whole else math.nan
+        return share * (grid.size / corner.size)
     energy = activation.field_energy
     height, width = energy.grid.shape
-    # The energy of the means belongs to the first coefficient, which is 0 in `grid`.
-    corner = energy.grid[: max(1, height // 8), : max(1, width // 8)]
-    share = (corner.sum() + energy.dc) / (energy.grid.sum() + energy.dc)
-    return share * (energy.grid.numel() / corner.numel())
+    part = energy.grid[: max(1, height // 8), : max(1, width // 8)]
+    return (part.sum() + energy.dc) / (energy.grid.sum() + energy.dc) * (energy.grid.numel() / part.numel())

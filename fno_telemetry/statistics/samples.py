@@ -37,37 +37,40 @@ class SampleState:
         """
         if self.shape != other.shape:
             return Undefined("the shape changed between batches")
+        if reading.is_free(self.mean) and self.number.ndim == other.number.ndim == 0:
+            return _merge_on_host(self, other)
         number = self.number + other.number
         share = other.number / number.clamp(min=1).to(self.mean.dtype)
-        weight = self.number * share
-        between: float | torch.Tensor
-        if reading.is_free(self.mean) and share.ndim == 0:
-            mean, between = _merge_on_host(self.mean, other.mean, float(share), float(weight))
-        else:
-            distance = other.mean - self.mean
-            mean, between = self.mean + distance * share, (distance * distance * weight).sum()
+        distance = other.mean - self.mean
+        between = (distance * distance * (self.number * share)).sum()
         return SampleState(
             number=number,
-            mean=mean,
+            mean=self.mean + distance * share,
             deviation_energy=self.deviation_energy + other.deviation_energy + between,
             samples=self.samples + other.samples,
             shape=self.shape,
         )
 
 
-def _merge_on_host(
-    first: torch.Tensor, second: torch.Tensor, share: float, weight: float
-) -> tuple[torch.Tensor, float]:
-    """Return the mean field of both, and the energy between them, in blocks that fit in the cache."""
-    mean = torch.empty_like(first)
-    distances = torch.empty_like(first[:_MERGED_AT_A_TIME])
+def _merge_on_host(first: SampleState, second: SampleState) -> SampleState:
+    """Merge in blocks that fit in the cache."""
+    share = second.samples / (first.samples + second.samples)
+    one, other = first.mean.numpy(), second.mean.numpy()
+    mean = np.empty_like(one)
     between = 0.0
-    for at in range(0, len(first), _MERGED_AT_A_TIME):
+    for at in range(0, len(one), _MERGED_AT_A_TIME):
         block = slice(at, at + _MERGED_AT_A_TIME)
-        distance = torch.sub(second[block], first[block], out=distances[: len(first[block])])
+        distance = other[block] - one[block]
         between += float(distance.dot(distance))
-        torch.add(first[block], distance, alpha=share, out=mean[block])
-    return mean, between * weight
+        distance *= share
+        np.add(one[block], distance, out=mean[block])
+    energy = float(first.deviation_energy) + float(second.deviation_energy) + between * first.samples * share
+    return _make(mean, energy, first.samples + second.samples, first.shape)
+
+
+def _make(mean: kernels.Floats, energy: float, samples: int, shape: tuple[int, ...]) -> SampleState:
+    numbers = torch.from_numpy(np.array(samples)), torch.from_numpy(mean), torch.from_numpy(np.array(energy))
+    return SampleState(*numbers, samples, shape)
 
 
 class Samples:
@@ -130,14 +133,8 @@ class Samples:
 def _measure_on_host(activation: Activation) -> SampleState:
     field = activation.field
     parts = torch.view_as_real(field) if activation.complex else field
-    mean, energy = kernels.active().mean_and_energy(parts.reshape(activation.samples, -1).numpy())
-    return SampleState(
-        number=torch.from_numpy(np.array(activation.samples)),
-        mean=torch.from_numpy(mean),
-        deviation_energy=torch.from_numpy(np.array(energy)),
-        samples=activation.samples,
-        shape=tuple(parts.shape[1:]),
-    )
+    rows = parts.numpy().reshape(activation.samples, -1)
+    return _make(*kernels.active().mean_and_energy(rows), activation.samples, tuple(parts.shape[1:]))
 
 
 def _mean_and_energy(

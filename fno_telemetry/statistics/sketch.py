@@ -7,6 +7,7 @@ down to single values. How many bits are dropped depends only on the smallest an
 merge only in pairs, so any split of the data gives exactly the sketch of the whole.
 """
 
+import math
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -178,28 +179,29 @@ def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tens
 
 
 def _quantiles_on_host(sketch: Sketch, percents: tuple[int, ...]) -> Floats:
-    half = BINS // 2
     filled, counts = sketch.on_host()
     shift, start, _, _, below, above = sketch.frame.tolist()
-    keys = ((filled + start) << shift) >> _COARSEST
-    np.subtract(-1, keys, out=keys, where=keys < 0)
+    keys = (filled + start) >> (_COARSEST - shift)
+    # A negative pattern is the complement of its magnitude's.
+    keys ^= keys >> 63
     order = keys.argsort(kind="stable")
     cumulative = counts[order].cumsum()
     total = below + above + (int(cumulative[-1]) if cumulative.size else 0)
     if total == 0:
         return np.full(len(percents), np.nan)
-    found = np.append(keys[order], half)
-    hundredths = np.array([(total - 1) * percent for percent in percents])
-    ranks = np.stack((hundredths // 100, (hundredths + 99) // 100)) + 1
-    keys = found[cumulative.searchsorted(ranks)]
+    hundredths = [(total - 1) * percent for percent in percents]
+    ranks = [rank + 1 for each in hundredths for rank in (each // 100, -(-each // 100))]
     last = BINS - (1 << max(sketch.spare, 0))
-    patterns = np.stack((keys << _COARSEST, (keys << _COARSEST) + last)).astype(np.int32)
-    lower, upper = patterns.view(np.float32).astype(np.float64) / 2
-    ends = lower + upper
-    ends[keys == 0] = 0.0
-    ends[keys >= half] = np.nan
-    quantiles: Floats = ends[0] + (ends[1] - ends[0]) * ((hundredths % 100) / 100)
-    return quantiles
+    middles = []
+    for place in cumulative.searchsorted(ranks).tolist():
+        if place == cumulative.size:
+            middles.append(math.nan)
+            continue
+        pattern = int(keys[order[place]]) << _COARSEST
+        ends = _SINGLE.unpack(_INTEGER.pack(pattern)) + _SINGLE.unpack(_INTEGER.pack(pattern + last))
+        middles.append(0.0 if pattern == 0 else sum(ends) / 2)
+    pairs = zip(middles[::2], middles[1::2], hundredths, strict=True)
+    return np.array([one + (other - one) * (each % 100 / 100) for one, other, each in pairs])
 
 
 def _patterns(flat: torch.Tensor) -> torch.Tensor:

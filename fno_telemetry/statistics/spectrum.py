@@ -22,16 +22,14 @@ from fno_telemetry.statistics.contract import (
     Undefined,
     keys_of,
 )
-from fno_telemetry.statistics.field_energy import NO_ENERGY, FieldEnergy, explain_no_energy
+from fno_telemetry.statistics.field_energy import NO_ENERGY, explain_no_energy
 from fno_telemetry.statistics.frequency_grid import (
     AXIS_EDGES,
     HIGH_CUTOFF,
     LOW_CUTOFF,
-    FrequencyGrid,
     band_edges,
     frequency_grid,
 )
-from fno_telemetry.statistics.kernels import Floats
 
 
 def _larger(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
@@ -92,18 +90,7 @@ class Spectrum:
             return Undefined("no spatial axes are known")
         if activation.count == 0:
             return Empty()
-        energy = activation.field_energy
-        grid = frequency_grid(activation.sizes, not activation.complex, activation.device)
-        if activation.on_host:
-            sums = torch.from_numpy(_sum_on_host(energy, grid))
-        else:
-            flat = energy.counted.flatten()
-            by_place = flat.new_zeros(grid.number_of_sums)
-            by_place.index_add_(0, grid.places.flatten(), flat.repeat(len(grid.places)))
-            moment = (flat * grid.radius.flatten()).sum()
-            sums = torch.cat((torch.stack((energy.dc, flat.sum(), moment)), by_place))
-        fields = torch.stack((energy.fields, energy.fields_left_out))
-        return SpectrumState(activation.sizes, activation.complex, sums, fields)
+        return _measure_on_host(activation) if activation.on_host else _measure_on_device(activation)
 
     def summarize(self, state: SpectrumState, known: Known) -> Summary:
         """Return the shares and the bands; null if there is no energy around the means."""
@@ -142,9 +129,22 @@ class Spectrum:
         return Summary(stats, reasons, spectrum=record)
 
 
-def _sum_on_host(energy: FieldEnergy, grid: FrequencyGrid) -> Floats:
-    flat = energy.counted.numpy().reshape(-1)
-    places = grid.places.numpy()
-    by_place = np.bincount(places.reshape(-1), np.concatenate((flat,) * len(places)), grid.number_of_sums)
-    moment = flat.dot(grid.radius.numpy().reshape(-1))
-    return np.concatenate(((float(energy.dc), np.add.reduce(flat), moment), by_place))
+def _measure_on_host(activation: Activation) -> SpectrumState:
+    energy = activation.host_energy
+    sums = np.concatenate(((energy.dc,), energy.grid.sum_on_host(energy.energies)))
+    fields = np.array((energy.fields, energy.fields_left_out))
+    return SpectrumState(
+        activation.sizes, activation.complex, torch.from_numpy(sums), torch.from_numpy(fields)
+    )
+
+
+def _measure_on_device(activation: Activation) -> SpectrumState:
+    energy = activation.field_energy
+    grid = frequency_grid(activation.sizes, not activation.complex, activation.device)
+    flat = energy.counted.flatten()
+    by_place = flat.new_zeros(grid.number_of_sums)
+    by_place.index_add_(0, grid.places.flatten(), flat.repeat(len(grid.places)))
+    moment = (flat * grid.radius.flatten()).sum()
+    sums = torch.cat((torch.stack((energy.dc, flat.sum(), moment)), by_place))
+    fields = torch.stack((energy.fields, energy.fields_left_out))
+    return SpectrumState(activation.sizes, activation.complex, sums, fields)

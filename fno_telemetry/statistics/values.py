@@ -154,11 +154,12 @@ def _measure_on_host(activation: Activation) -> ValueState:
     sketched = sketch(flat, None, activation.dtype, ends, on_host=True)
     negative, possible = _split_at_zero(sketched)
     zero = kernels.active().count_zeros(flat.numpy()) if possible else 0
+    nan = 0 if activation.finite is None else int(activation.nan_count)
     mean, energy, absolute = activation.host_sums
     unit = 1.0 if activation.scale is None else float(activation.scale)
     return ValueState(
         count=activation.count,
-        numbers=torch.from_numpy(np.array((flat.numel(), int(activation.nan_count), zero, negative))),
+        numbers=torch.from_numpy(np.array((flat.numel(), nan, zero, negative))),
         extremes=_numbers(low, high),
         moments=_numbers(mean * unit, math.sqrt(energy) * unit, absolute * unit),
         sketch=sketched,

@@ -159,8 +159,8 @@ def test_measuring_and_merging_look_at_no_value_away_from_the_host(
 ) -> None:
     tensor = TENSORS[name]
     with Looking() as looking:
-        Values().measure(Activation(tensor, LAYOUT))
-    assert looking.seen  # on the host it costs nothing
+        bool(tensor.real.isfinite().all())
+    assert looking.seen
     _pretend_a_device(monkeypatch)
     modes = torch.ones(9, 10 if tensor.is_complex() else 6, dtype=torch.bool)
     with Looking() as looking:

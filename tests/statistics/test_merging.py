@@ -121,7 +121,7 @@ def _assert_same_state(found: Any, whole: Any) -> None:
     for (name, one), (_, other) in pairs:
         if not _inexact(other):
             assert torch.equal(torch.as_tensor(one), torch.as_tensor(other)), name
-        elif name.endswith((".low", ".high", ".peak", ".extremes")) and not isinstance(whole, SpectrumState):
+        elif name.endswith((".low", ".high", ".ends", ".extremes")) and not isinstance(whole, SpectrumState):
             assert torch.equal(one, other), name
         else:
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6 * largest, msg=name)

@@ -70,8 +70,12 @@ class TorchKernels:
 
     def add_squares(self, coefficients: Array, grid: Floats) -> None:
         """Add the energies of coefficients over all fields; overwrites `coefficients`."""
-        parts = torch.view_as_real(torch.from_numpy(coefficients))
-        grid += parts.square_().sum(0).sum(-1).numpy()
+        if coefficients.size <= SMALL:
+            parts = coefficients.view(coefficients.real.dtype)
+            grid += np.einsum("ij,ij->j", parts, parts).reshape(-1, 2).sum(1, dtype=np.float64)
+        else:
+            squares = torch.view_as_real(torch.from_numpy(coefficients)).square_()
+            grid += squares.sum(0).sum(-1).numpy()
 
     def dot(self, first: Array, second: Array) -> float:
         """Return the sum of products."""
