@@ -3,15 +3,23 @@
 Values that several statistics need are computed once and kept as long as the object.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from fno_telemetry.isolation.function_transforms import is_batched
-from fno_telemetry.statistics.field_energy import FieldEnergy, compute_field_energy
-from fno_telemetry.statistics.sums import ValueSums, compute_value_sums
+from fno_telemetry.statistics import kernels
+from fno_telemetry.statistics.field_energy import (
+    FieldEnergy,
+    HostEnergy,
+    compute_field_energy,
+    compute_host_energy,
+)
+from fno_telemetry.statistics.sums import ValueSums, compute_host_sums, compute_value_sums
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
@@ -79,8 +87,14 @@ class Activation:
         raw = self._arrange(source)
         self.count = raw.numel()
         self.sizes = tuple(raw.shape[3:])
-        self._ends: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.finite, self.field = self._mask_non_finite(raw)
+        self.field = raw
+        self.finite: torch.Tensor | None = None
+        self._nan_count: torch.Tensor | None = None
+        if self.on_host and type(raw) is not torch.Tensor:
+            # Every function costs less of a plain tensor than of a subclass.
+            self.field = torch.from_numpy(raw.numpy())
+        if not (self.on_host and self._all_finite()):
+            self._mask_non_finite()
 
     @property
     def samples(self) -> int:
@@ -105,8 +119,38 @@ class Activation:
 
     @cached_property
     def on_host(self) -> bool:
-        """Whether reading a value is free: true on the CPU; other devices have to synchronise."""
-        return self.device.type == "cpu"
+        """Whether reading a value is free, also by NumPy: true for most tensors on the CPU."""
+        if self.device.type != "cpu":
+            return False
+        try:
+            self.field.numpy()
+        except (RuntimeError, TypeError):
+            # A tensor inside a function transform of torch, for example.
+            return False
+        return True
+
+    @cached_property
+    def rows(self) -> kernels.Array:
+        """The values on the host as (rows, values): a row is a field or, without space, a channel."""
+        axes = self.field.shape
+        rows = axes[0] * axes[1] * (axes[2] if self.sizes else 1)
+        return self.values.numpy().reshape(rows, self.count // max(rows, 1))
+
+    @cached_property
+    def row_sums(self) -> kernels.RowSums:
+        """Extremes and sums of `rows` on the host, with 0 for elements that are not finite."""
+        return kernels.active().sum_rows(self.rows)
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and largest finite value on the host; (inf, -inf) if there is none."""
+        if self.finite is None and self.count:
+            sums = self.row_sums
+            return float(np.minimum.reduce(sums.low)), float(np.maximum.reduce(sums.high))
+        if self.flat.numel() == 0:
+            return np.inf, -np.inf
+        low, high = torch.aminmax(self.flat)
+        return float(low), float(high)
 
     @cached_property
     def flat(self) -> torch.Tensor:
@@ -119,25 +163,34 @@ class Activation:
         """A mask of the finite elements of `flat`; None if all are finite."""
         return None if self.on_host or self.finite is None else self.finite.reshape(-1)
 
+    @property
+    def nan_count(self) -> torch.Tensor:
+        """The number of elements that are NaN, int64."""
+        if self._nan_count is None:
+            return torch.zeros((), dtype=torch.int64, device=self.device)
+        return self._nan_count
+
     @cached_property
     def finite_count(self) -> torch.Tensor:
         """The number of finite elements, int64."""
         if self.finite is None:
-            return torch.tensor(self.count, dtype=torch.int64, device=self.device)
+            if self.on_host:
+                return torch.from_numpy(np.array(self.count))
+            return torch.full((), self.count, dtype=torch.int64, device=self.device)
         return torch.count_nonzero(self.finite)
 
     @cached_property
     def extremes(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The smallest and largest finite value; (inf, -inf) if there is none."""
-        if self._ends is not None:
-            return self._ends
+        if self.on_host:
+            low, high = torch.tensor(self.ends, dtype=self.values.dtype, device=self.device)
+            return low, high
         flat, finite = self.flat, self.flat_finite
         if flat.numel() == 0:
             inf = torch.tensor(torch.inf, device=self.device, dtype=self.values.dtype)
             return inf, -inf
         if finite is None:
-            low, high = torch.aminmax(flat)
-            return low, high
+            return flat.amin(), flat.amax()
         return torch.where(finite, flat, torch.inf).amin(), torch.where(finite, flat, -torch.inf).amax()
 
     @cached_property
@@ -145,11 +198,13 @@ class Activation:
         """A power of two near the largest magnitude; None if squares are safe without scaling."""
         if self.count == 0:
             return None
+        if self.on_host:
+            largest = max(abs(end) for end in self.ends)
+            if not 0 < largest < np.inf or 1 / _SAFE < largest < _SAFE:
+                return None
         low, high = self.extremes
         peak = torch.maximum(low.abs(), high.abs()).to(self.accumulator)
         extreme = torch.isfinite(peak) & (peak > 0) & ((peak >= _SAFE) | (peak <= 1 / _SAFE))
-        if self.on_host and not extreme:
-            return None
         # With a larger exponent than this, the inverse would underflow.
         exponent = 1022 if self.field.dtype in (torch.float64, torch.complex128) else 126
         return torch.exp2(torch.where(extreme, torch.log2(peak), 0.0).floor().clamp(-exponent, exponent))
@@ -166,6 +221,11 @@ class Activation:
         return one if self.scale is None else self.scale
 
     @cached_property
+    def host_sums(self) -> tuple[float, float, float]:
+        """Mean, energy around it and sum of |x| of an activation on the host, in units of `scale`."""
+        return compute_host_sums(self)
+
+    @cached_property
     def value_sums(self) -> ValueSums:
         """Sums over its finite values, for all statistics that need them."""
         return compute_value_sums(self)
@@ -173,6 +233,8 @@ class Activation:
     @property
     def energy(self) -> torch.Tensor:
         """The sum of |x|^2 over its finite elements; it may overflow float64."""
+        if self.on_host and self.count and self.scale is None:
+            return torch.from_numpy(np.array(self.row_sums.squares))
         sums, unit = self.value_sums, self.unit
         whole = sums.energy + self.finite_count.to(sums.mean.dtype) * sums.mean.square()
         return whole * unit * unit
@@ -181,6 +243,11 @@ class Activation:
     def field_energy(self) -> FieldEnergy:
         """The energy of its fields over frequency, from one transform for all statistics that need it."""
         return compute_field_energy(self)
+
+    @cached_property
+    def host_energy(self) -> HostEnergy:
+        """The same of an activation on the host."""
+        return compute_host_energy(self)
 
     @cached_property
     def block_elements(self) -> int:
@@ -203,6 +270,8 @@ class Activation:
                 yield slice(sample, sample + 1), slice(start, start + step)
 
     def _arrange(self, source: torch.Tensor) -> torch.Tensor:
+        if self._is_arranged(source):
+            return source.view(*source.shape[:2], 1, *source.shape[2:])
         known = (self.layout.sample, self.layout.channel, *self.layout.space)
         extra = [axis for axis in range(source.ndim) if axis not in known]
         head = [axis for axis in (self.layout.sample, self.layout.channel) if axis is not None]
@@ -224,21 +293,33 @@ class Activation:
         arranged = arranged.to(dtype, memory_format=torch.contiguous_format).contiguous()
         return arranged.resolve_conj().resolve_neg().reshape(batch, channels, rest, *arranged.shape[first:])
 
-    def _mask_non_finite(self, raw: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        if self.on_host and self._all_finite(raw):
-            self.nan_count = torch.zeros((), dtype=torch.int64, device=raw.device)
-            return None, raw
-        self.nan_count = torch.count_nonzero(torch.isnan(raw))
-        finite = torch.isfinite(raw)
-        return finite, torch.where(finite, raw, 0)
+    def _is_arranged(self, source: torch.Tensor) -> bool:
+        """Return whether the tensor only lacks the axis for all other axes, as most do."""
+        layout = self.layout
+        return (
+            layout.sample == 0
+            and layout.channel == 1
+            and layout.space == tuple(range(2, source.ndim))
+            and not (layout.unflattened or layout.padding or source.is_conj() or source.is_neg())
+            and source.dtype.itemsize > 1
+            and source.dtype not in _WIDER
+            and source.is_contiguous()
+        )
 
-    def _all_finite(self, raw: torch.Tensor) -> bool:
-        if raw.numel() == 0:
+    def _mask_non_finite(self) -> None:
+        raw = self.field
+        self.finite = finite = torch.isfinite(raw)
+        self.field = torch.where(finite, raw, 0)
+        self._nan_count = torch.count_nonzero(torch.isnan(raw))
+
+    def _all_finite(self) -> bool:
+        """Return whether all elements are finite: otherwise one of their extremes is not."""
+        if self.count == 0:
             return True
-        # One pass is enough: aminmax propagates NaN, and infinities are extremes.
-        low, high = torch.aminmax(torch.view_as_real(raw) if self.complex else raw)
-        if not (torch.isfinite(low) & torch.isfinite(high)):
-            return False
-        if not self.complex:
-            self._ends = low, high
-        return True
+        if self.complex:
+            low, high = torch.aminmax(torch.view_as_real(self.field))
+            return bool(torch.isfinite(low) & torch.isfinite(high))
+        if all(math.isfinite(end) for end in self.ends):
+            return True
+        del self.values, self.rows, self.row_sums, self.ends
+        return False

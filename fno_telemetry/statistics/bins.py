@@ -68,8 +68,8 @@ class Bins:
 
 def bins(sketch: Sketch, zero_count: int) -> Bins:
     """Return the non-empty bins of a sketch on the host, with `zero_count` exact zeros in their own bin."""
-    shift, start = int(sketch.shift), int(sketch.start)
-    counts, filled = sketch.counts.numpy(), sketch.filled.numpy()
+    shift, start, low, high, below, above = sketch.frame.tolist()
+    filled, taken = sketch.on_host()
     first = (filled + start) << shift
     last = first + (1 << shift) - 1
     # Spare bits are 0 in every value, and so 1 in the ordered pattern of a negative value.
@@ -77,7 +77,6 @@ def bins(sketch: Sketch, zero_count: int) -> Bins:
     lowest = np.where(first < 0, first + slack, first)
     # The ordered pattern -1 belongs to -0.0, which is counted as 0.0.
     highest = np.where(first < 0, np.minimum(last, -2), last - slack)
-    taken = counts[filled].astype(np.int64)
     home = np.flatnonzero(first == 0)
     if home.size:
         # The bin of zero also holds the smallest positive subnormals, which get a bin of their own.
@@ -90,9 +89,9 @@ def bins(sketch: Sketch, zero_count: int) -> Bins:
             for column, row in zip((lowest, highest, taken), rows, strict=True)
         )
     # The extremes are exact, so the outer bins end there.
-    lower = _decode(np.maximum(lowest, int(sketch.low)))
-    upper = _decode(np.minimum(highest, int(sketch.high)))
-    return Bins(lower, upper, taken, int(sketch.below), int(sketch.above), sketch.spare < 0)
+    lower = _decode(np.maximum(lowest, low))
+    upper = _decode(np.minimum(highest, high))
+    return Bins(lower, upper, taken, below, above, sketch.spare < 0)
 
 
 def _decode(ordered: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -9,7 +9,8 @@ from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, SummedState, Undefined, keys_of
-from fno_telemetry.statistics.field_energy import NO_ENERGY, whole_fields
+from fno_telemetry.statistics.field_energy import NO_ENERGY
+from fno_telemetry.statistics.pairs import sum_change, sum_operands
 from fno_telemetry.statistics.subjects import BlockCall, BranchSum, ResidualUpdate
 
 
@@ -18,12 +19,7 @@ class BranchState(SummedState):
     """Energies of the spectral operand s and the local operand l, without the mean of each field."""
 
     fields: torch.Tensor  # the number of fields without non-finite elements in s and l
-    spectral: torch.Tensor
-    local: torch.Tensor
-    both: torch.Tensor  # of s + l
-    product: torch.Tensor  # sum of Re(conj(s) l)
-    spectral_dc: torch.Tensor
-    local_dc: torch.Tensor
+    energies: torch.Tensor  # of s, l, s + l; the sum of Re(conj(s) l); energies of the means of s and of l
 
 
 class Branches:
@@ -43,44 +39,21 @@ class Branches:
             return Undefined("the branches have different shapes")
         if spectral.count == 0:
             return Empty()
-        space = tuple(range(3, spectral.field.ndim))
-        points = math.prod(spectral.sizes)
-        finite = _both(spectral.finite, local.finite)
-        whole_ones = None if finite is None else whole_fields(finite)
-        sums = []
-        for samples, channels in spectral.field_blocks():
-            whole = None if whole_ones is None else whole_ones[samples, channels]
-            s, s_mean = _centred(_parts(spectral, local, samples, channels), whole, space)
-            t, t_mean = _centred(_parts(local, spectral, samples, channels), whole, space)
-            sums.append(
-                torch.stack(
-                    (
-                        _energy(s),
-                        _energy(t),
-                        _energy(s + t),
-                        s.reshape(-1).dot(t.reshape(-1)),
-                        _energy(s_mean) * points,
-                        _energy(t_mean) * points,
-                    )
-                )
-            )
-        number = torch.tensor(math.prod(spectral.field.shape[:3]), device=spectral.device)
-        fields = number if whole_ones is None else torch.count_nonzero(whole_ones)
-        return BranchState(fields, *torch.stack(sums).sum(0))
+        return BranchState(*sum_operands(spectral, local))
 
     def summarize(self, state: BranchState, known: Known) -> Summary:
         """Return the shares; an operand that is constant in space has no energy."""
-        s = _remove_rounding(float(state.spectral), float(state.spectral_dc))
-        t = _remove_rounding(float(state.local), float(state.local_dc))
+        s, t, both, product, s_dc, t_dc = state.energies.tolist()
+        s, t = _remove_rounding(s, s_dc), _remove_rounding(t, t_dc)
         stats: dict[str, Value] = dict.fromkeys(keys_of(self))
         if int(state.fields) == 0:
             return Summary(stats, dict.fromkeys(keys_of(self), "every field holds a non-finite element"))
-        if not math.isfinite(s + t + float(state.both)):
+        if not math.isfinite(s + t + both):
             return Summary(stats, dict.fromkeys(keys_of(self), "the squares overflow float64"))
         if s == 0 and t == 0:
             return Summary(stats, dict.fromkeys(keys_of(self), "both branches are constant in space"))
         stats["spectral_share"] = s / (s + t)
-        coherence = math.sqrt(float(state.both)) / (math.sqrt(s) + math.sqrt(t))
+        coherence = math.sqrt(both) / (math.sqrt(s) + math.sqrt(t))
         stats["branch_coherence"] = min(coherence, 1.0)
         reasons = {}
         if t == 0:
@@ -90,7 +63,7 @@ class Branches:
         if s == 0 or t == 0:
             reasons["branch_cosine"] = "one branch is constant in space"
         else:
-            cosine = float(state.product) / (math.sqrt(s) * math.sqrt(t))
+            cosine = product / (math.sqrt(s) * math.sqrt(t))
             stats["branch_cosine"] = max(-1.0, min(cosine, 1.0))
         return Summary(stats, reasons)
 
@@ -100,8 +73,7 @@ class UpdateState(SummedState):
     """Energies of the change y - x and of x, and the number of their elements."""
 
     number: torch.Tensor
-    change: torch.Tensor
-    before: torch.Tensor
+    energies: torch.Tensor  # of the change, of x
 
 
 class Updates:
@@ -119,33 +91,21 @@ class Updates:
             return Undefined("the residual sum changed the shape")
         if before.count == 0:
             return Empty()
-        finite = _both(before.finite, after.finite)
-        sums = []
-        for samples, channels in before.field_blocks():
-            x = _parts(before, after, samples, channels)
-            change = _parts(after, before, samples, channels) - x
-            if finite is not None:
-                kept = finite[samples, channels].unsqueeze(-1)
-                x, change = torch.where(kept, x, 0), torch.where(kept, change, 0)
-            sums.append(torch.stack((_energy(change), _energy(x))))
-        number = before.finite_count if finite is None else torch.count_nonzero(finite)
-        return UpdateState(number, *torch.stack(sums).sum(0))
+        return UpdateState(*sum_change(before, after))
 
     def summarize(self, state: UpdateState, known: Known) -> Summary:
         """Return ||y - x|| / ||x||."""
         if int(state.number) == 0:
             return Summary({"update_ratio": None}, {"update_ratio": "no element is finite in both"})
-        return _root_ratio("update_ratio", float(state.change), float(state.before))
+        return _root_ratio("update_ratio", *state.energies.tolist())
 
 
 @dataclass(frozen=True)
 class GainState(SummedState):
     """Energies and numbers of elements of a block's input and output."""
 
-    before: torch.Tensor
-    before_count: torch.Tensor
-    after: torch.Tensor
-    after_count: torch.Tensor
+    energies: torch.Tensor  # of the input, of the output
+    counts: torch.Tensor
 
 
 class Gains:
@@ -159,14 +119,16 @@ class Gains:
     def measure(self, subject: BlockCall) -> GainState:
         """Measure a block's input and output, which may differ in shape."""
         before, after = subject.before, subject.after
-        return GainState(before.energy, before.finite_count, after.energy, after.finite_count)
+        counts = torch.stack((before.finite_count, after.finite_count))
+        return GainState(torch.stack((before.energy, after.energy)), counts)
 
     def summarize(self, state: GainState, known: Known) -> Summary:
         """Return rms(y) / rms(x)."""
-        before, after = int(state.before_count), int(state.after_count)
+        before, after = state.counts.tolist()
         if not before or not after:
             return Summary({"gain": None}, {"gain": "no element is finite"})
-        return _root_ratio("gain", float(state.after) / after, float(state.before) / before)
+        energy_before, energy_after = state.energies.tolist()
+        return _root_ratio("gain", energy_after / after, energy_before / before)
 
 
 @dataclass(frozen=True)
@@ -209,38 +171,3 @@ def _root_ratio(key: str, above: float, below: float) -> Summary:
 
 def _remove_rounding(energy: float, dc: float) -> float:
     return energy if energy > NO_ENERGY * (energy + dc) else 0.0
-
-
-def _parts(activation: Activation, other: Activation, samples: slice, channels: slice) -> torch.Tensor:
-    """Return a block at the precision for sums, with real and imaginary parts along a last axis.
-
-    Float64 holds the squares of all float32 values, so nothing is scaled.
-    """
-    block = activation.field[samples, channels]
-    wide = block.to(torch.promote_types(block.dtype, activation.accumulator))
-    if other.complex and not activation.complex:
-        wide = torch.complex(wide, torch.zeros_like(wide))
-    return torch.view_as_real(wide) if wide.is_complex() else wide.unsqueeze(-1)
-
-
-def _energy(parts: torch.Tensor) -> torch.Tensor:
-    flat = parts.reshape(-1)
-    return flat.dot(flat)
-
-
-def _both(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return first & second
-
-
-def _centred(
-    parts: torch.Tensor, whole: torch.Tensor | None, space: tuple[int, ...]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return fields without their means, and the means; both are zero for fields that are not finite."""
-    mean = parts.mean(space, keepdim=True)
-    rest = parts - mean
-    if whole is not None:
-        kept = whole.unsqueeze(-1)
-        rest, mean = torch.where(kept, rest, 0), torch.where(kept, mean, 0)
-    return rest, mean

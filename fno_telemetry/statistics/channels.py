@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 
 from fno_telemetry.quantities import select
@@ -28,16 +29,14 @@ It is constant if its range is at most this share of its peak.
 
 @dataclass(frozen=True)
 class ChannelState(SummedState):
-    """Extremes per channel over samples and space; complex values have their two parts along a last axis."""
+    """Extremes per channel over samples and space; real and imaginary parts have their own."""
 
-    low: Annotated[torch.Tensor, MergedBy(torch.minimum)]  # (C, parts)
-    high: Annotated[torch.Tensor, MergedBy(torch.maximum)]  # (C, parts)
-    peak: Annotated[torch.Tensor, MergedBy(torch.maximum)]  # (C,) of |x|, -inf without a finite element
+    ends: Annotated[torch.Tensor, MergedBy(torch.maximum)]  # (C, 2 parts + 1): all -low, all high, the peak
     elements: int  # per channel
 
     def merge(self, other: Any) -> Any:
         """Return the extremes of both data sets."""
-        if self.low.shape != other.low.shape:
+        if self.ends.shape != other.ends.shape:
             return Undefined("the number of channels changed between batches")
         return super().merge(other)
 
@@ -57,6 +56,8 @@ class Channels:
         if activation.count == 0:
             return Empty()
         field, finite = activation.field, activation.finite
+        if activation.on_host and finite is None and not activation.complex:
+            return _from_rows(activation)
         if activation.complex:
             parts = torch.view_as_real(field)
             low, high = _channel_extremes(parts, _with_last(finite))
@@ -65,13 +66,12 @@ class Channels:
             low, high = _channel_extremes(field.unsqueeze(-1), _with_last(finite))
             peak = torch.maximum(high, -low).squeeze(-1)
         precision = activation.accumulator
-        return ChannelState(
-            low.to(precision), high.to(precision), peak.to(precision), activation.count // field.shape[1]
-        )
+        ends = torch.cat((-low, high, peak.unsqueeze(-1)), 1).to(precision)
+        return ChannelState(ends, activation.count // field.shape[1])
 
     def summarize(self, state: ChannelState, known: Known) -> Summary:
         """Return both shares of the channels that hold a finite element."""
-        peak = state.peak
+        peak = state.ends[:, -1]
         filled = torch.isfinite(peak)
         number = int(filled.sum())
         if number == 0:
@@ -87,9 +87,20 @@ class Channels:
         if state.elements < 2:
             reasons["constant_channel_fraction"] = "a channel has only one element"
         else:
-            spread = (state.high - state.low).amax(-1)
+            # high - low of each part
+            spread = state.ends[:, :-1].reshape(len(peak), 2, -1).sum(1).amax(-1)
             stats["constant_channel_fraction"] = int((filled & (spread <= THRESHOLD * peak)).sum()) / number
         return Summary(stats, reasons)
+
+
+def _from_rows(activation: Activation) -> ChannelState:
+    batch, channels = activation.field.shape[:2]
+    sums = activation.row_sums
+    ends = np.empty((channels, 3))
+    np.negative(np.minimum.reduce(sums.low.reshape(batch, channels, -1), (0, 2)), out=ends[:, 0])
+    np.maximum.reduce(sums.high.reshape(batch, channels, -1), (0, 2), out=ends[:, 1])
+    np.maximum(ends[:, 0], ends[:, 1], out=ends[:, 2])
+    return ChannelState(torch.from_numpy(ends), activation.count // channels)
 
 
 def _with_last(finite: torch.Tensor | None) -> torch.Tensor | None:

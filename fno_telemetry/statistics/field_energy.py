@@ -7,7 +7,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+
+from fno_telemetry.statistics import kernels
+from fno_telemetry.statistics.frequency_grid import FrequencyGrid, frequency_grid
+from fno_telemetry.statistics.kernels import Floats
 
 if TYPE_CHECKING:
     from fno_telemetry.statistics.activation import Activation
@@ -15,19 +20,35 @@ if TYPE_CHECKING:
 NO_ENERGY = 1e-12
 """Energy around the mean below this share of the total counts as zero, because it is rounding error."""
 
+_LEAST_AROUND_MEANS = 1e-6
+"""Energy around the means, over that of the means, below which the rounding of their transform would show."""
+
 
 @dataclass(frozen=True)
 class FieldEnergy:
     """Energy per coefficient of the transform, summed over the fields of a tensor.
 
     `grid` has the shape of the coefficients, without weights for conjugates; its first entry is 0, because
-    `dc` is the energy of the means. Both are in units of x^2, summed over points as in Parseval's theorem.
+    `dc` is the energy of the means. `counted` is the same with weights. All are in units of x^2, summed over
+    points as in Parseval's theorem.
     """
 
     grid: torch.Tensor
+    counted: torch.Tensor
     dc: torch.Tensor
     fields: torch.Tensor
     fields_left_out: torch.Tensor
+
+
+@dataclass(frozen=True)
+class HostEnergy:
+    """The same of an activation on the host; `energies` are those of `FieldEnergy.grid`, in one dimension."""
+
+    grid: FrequencyGrid
+    energies: Floats
+    dc: float
+    fields: int
+    fields_left_out: int
 
 
 def compute_field_energy(activation: "Activation") -> FieldEnergy:
@@ -38,7 +59,8 @@ def compute_field_energy(activation: "Activation") -> FieldEnergy:
     ones = [1] * len(space)
     number = math.prod(activation.sizes)
     precision = torch.promote_types(field.dtype, activation.accumulator)
-    grids, energies, left_out = [], [], []
+    grids, energies = [], []
+    left_out: list[torch.Tensor] = []
     # Buffers are shared by all blocks: allocating memory costs more than the transform.
     rests = coefficients = field.new_empty(0)
     for samples, channels in activation.field_blocks():
@@ -59,14 +81,53 @@ def compute_field_energy(activation: "Activation") -> FieldEnergy:
     grid = torch.stack(grids).sum(0)
     grid.view(-1)[0] = 0  # the rounding error of the mean
     unit = activation.unit.square()
-    fields = torch.tensor(math.prod(field.shape[:3]), dtype=torch.int64, device=field.device)
+    fields = torch.full((), math.prod(field.shape[:3]), dtype=torch.int64, device=field.device)
+    grid = grid * unit
+    weight = frequency_grid(activation.sizes, not activation.complex, activation.device).weight
     lost = torch.stack(left_out).sum() if left_out else torch.zeros_like(fields)
     return FieldEnergy(
-        grid=grid * unit,
+        grid=grid,
+        counted=grid * weight,
         dc=torch.stack(energies).sum() * number * unit,
         fields=fields - lost,
         fields_left_out=lost,
     )
+
+
+def compute_host_energy(activation: "Activation") -> HostEnergy:
+    """Transform whole fields in host memory, with their means unless these hold nearly all of the energy."""
+    grid = frequency_grid(activation.sizes, not activation.complex, activation.device)
+    if activation.finite is not None or activation.scale is not None or activation.count == 0:
+        found = compute_field_energy(activation)
+        counts = int(found.fields), int(found.fields_left_out)
+        return HostEnergy(grid, found.grid.numpy().reshape(-1), float(found.dc), *counts)
+    points = math.prod(activation.sizes)
+    fields = activation.field.view(-1, *activation.sizes)
+    if activation.complex:
+        totals = fields.flatten(1).sum(1).to(torch.complex128).numpy()
+    else:
+        totals = activation.row_sums.total
+    dc = float(np.vdot(totals, totals).real) / points
+    remove = activation.row_sums.squares - dc <= _LEAST_AROUND_MEANS * dc
+    space = tuple(range(1, fields.ndim))
+    transform = torch.fft.fftn if activation.complex else torch.fft.rfftn
+    step = max(activation.block_elements // points, 1)
+    energies = np.zeros(grid.host_weight.size, np.float64)
+    coefficients: torch.Tensor | None = None
+    number = fields.shape[0]
+    for at in range(0, number, step):
+        block = fields[at : at + step]
+        if remove:
+            means = torch.from_numpy(totals[at : at + step] / points).to(block.dtype)
+            block = block - means.reshape(-1, *(1 for _ in space))
+        if coefficients is not None and coefficients.shape[0] == block.shape[0]:
+            # Allocating memory for every block would cost more than to add up the energies.
+            transform(block, dim=space, norm="ortho", out=coefficients)
+        else:
+            coefficients = transform(block, dim=space, norm="ortho")
+        kernels.active().add_squares(coefficients.numpy().reshape(-1, energies.size), energies)
+    energies[0] = 0
+    return HostEnergy(grid, energies, dc, number, 0)
 
 
 def _coefficients_like(block: torch.Tensor) -> torch.Tensor:

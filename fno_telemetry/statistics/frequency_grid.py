@@ -1,14 +1,18 @@
 """The frequencies and weights of the coefficients of a discrete Fourier transform."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
+
+from fno_telemetry.statistics.kernels import Floats
 
 LOW_CUTOFF = 1 / 8  # cycles per grid point; 1/2 is Nyquist
 HIGH_CUTOFF = 1 / 4
 BAND_WIDTH = 1 / 32
 AXIS_EDGES = tuple(index * BAND_WIDTH for index in range(17))
+_FEW = 1 << 9  # coefficients
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,47 @@ class FrequencyGrid:
     side: torch.Tensor  # -1, 0, +1: sign of the first axis for one-sidedness, 0 if not counted
     band: torch.Tensor  # radial band
     axis_band: tuple[torch.Tensor, ...]  # per axis: band along that axis, one entry per coefficient row
+    places: torch.Tensor  # int64 (3 + axes, coefficients): the sums to which each coefficient adds, see below
+
+    # Sums are of coefficients low, between, high; on the negative side, on none, on the positive one; in each
+    # radial band; and in each band along the first axis, then the others.
+
+    @cached_property
+    def number_of_sums(self) -> int:
+        """The number of sums by `places`."""
+        return 6 + len(self.band_edges) - 1 + len(self.sizes) * (len(AXIS_EDGES) - 1)
+
+    @cached_property
+    def host_weight(self) -> Floats:
+        """`weight` in one dimension, for a grid on the host."""
+        return self.weight.numpy().astype(np.float64).reshape(-1)
+
+    def sum_on_host(self, energies: Floats) -> Floats:
+        """Return the sum of energies of all coefficients, that of energies times |f|, and those by `places`.
+
+        The energies are in one dimension and without weights.
+        """
+        if energies.size <= _FEW:
+            # Energies may have overflown, and 0 times infinity is invalid.
+            with np.errstate(invalid="ignore"):
+                sums: Floats = self._matrix.dot(energies)
+            return sums
+        counted = energies * self.host_weight
+        places = self.places.numpy()
+        by_place = np.bincount(places.reshape(-1), np.tile(counted, len(places)), self.number_of_sums)
+        moment = counted.dot(self.radius.numpy().reshape(-1))
+        return np.concatenate(((np.add.reduce(counted), moment), by_place))
+
+    @cached_property
+    def _matrix(self) -> Floats:
+        """All of these sums as one product: of a small grid, each step costs more than its sums."""
+        places = self.places.numpy()
+        matrix = np.zeros((2 + self.number_of_sums, places.shape[1]))
+        matrix[0] = 1
+        matrix[1] = self.radius.numpy().reshape(-1)
+        for row in places:
+            matrix[2 + row, np.arange(row.size)] = 1
+        return matrix * self.host_weight
 
     @property
     def band_edges(self) -> tuple[float, ...]:
@@ -34,6 +79,7 @@ class FrequencyGrid:
         return band_edges(len(self.sizes))
 
 
+@lru_cache(maxsize=8)
 def band_edges(dimensions: int) -> tuple[float, ...]:
     """Return the edges of the radial bands in this many dimensions; the last covers the corner."""
     corner = dimensions**0.5 / 2
@@ -60,15 +106,24 @@ def frequency_grid(sizes: tuple[int, ...], real: bool, device: torch.device) -> 
     weight = torch.ones(shape, dtype=torch.int8, device="cpu")
     if real:
         weight = weight * torch.where((axes[-1] == 0) | (axes[-1] == 0.5), 1, 2).to(torch.int8)
+    low, high = widest <= LOW_CUTOFF, widest > HIGH_CUTOFF
+    side = _side(axes, shape, real)
+    radial = len(band_edges(len(sizes))) - 1
+    along = len(AXIS_EDGES) - 1
+    band = _band(radius, radial)
+    axis_band = [_band(axis, along) for axis in magnitude]
+    places = [torch.where(low, 0, torch.where(high, 2, 1)), 4 + side.long(), 6 + band]
+    places += [6 + radial + axis * along + place.expand(shape) for axis, place in enumerate(axis_band)]
     return FrequencyGrid(
         sizes=sizes,
         weight=weight.to(device),
         radius=radius.to(device, torch.float32 if device.type == "mps" else torch.float64),
-        low=(widest <= LOW_CUTOFF).to(device),
-        high=(widest > HIGH_CUTOFF).to(device),
-        side=_side(axes, shape, real).to(device, torch.int8),
-        band=_band(radius, len(band_edges(len(sizes))) - 1).to(device),
-        axis_band=tuple(_band(axis.flatten(), len(AXIS_EDGES) - 1).to(device) for axis in magnitude),
+        low=low.to(device),
+        high=high.to(device),
+        side=side.to(device, torch.int8),
+        band=band.to(device),
+        axis_band=tuple(place.flatten().to(device) for place in axis_band),
+        places=torch.stack([place.to(torch.int64).flatten() for place in places]).to(device),
     )
 
 

@@ -4,15 +4,19 @@ They allow comparison with old numbers. `low_freq_ratio` is not a fraction: it i
 64 x 64 points. The share of low frequencies is `low_frequency_fraction` in `modules`.
 """
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.sketch import magnitude_quantiles
 from fno_telemetry.statistics.values import ValueState
 
 KEYS = ("mean", "std", "p50", "p95", "p99", "sparsity", "low_freq_ratio")
+_PERCENTS = (50, 95, 99)
 
 
 @dataclass(frozen=True)
@@ -46,29 +50,58 @@ class LegacyState:
 
 def measure(tensor: torch.Tensor, activation: Activation, state: ValueState, rectifying: bool) -> LegacyState:
     """Measure one batch; `state` is its state of `values`, `rectifying` whether `sparsity` applies."""
-    count = state.finite.to(state.mean.dtype)
-    mean = state.absolute_sum / count
-    variance = state.deviation.square() / count
-    # If all values have one sign, |x| has the variance of x, without cancellation.
-    one_sided = (state.low >= 0) | (state.high <= 0)
-    of_magnitudes = (variance + state.mean.square() - mean.square()).clamp(min=0)
-    std = (torch.where(one_sided, variance, of_magnitudes) * count / (count - 1)).sqrt()
-    percentiles = magnitude_quantiles(state.sketch, (50, 95, 99))
     images = tensor.ndim == 4
-    ratio = _low_frequency_ratio(tensor, activation) if images else torch.full_like(mean, torch.nan)
-    row = torch.stack((mean, std, *percentiles, (state.zero + state.negative) / count, ratio))
-    # In the earlier script a single non-finite element made every value NaN or infinite.
-    row = torch.where(state.finite == state.count, row, torch.nan)
+    ratio = _low_frequency_ratio(tensor, activation) if images else math.nan
+    row = _row_on_host(state, ratio) if reading.is_free(state.numbers) else _row_on_device(state, ratio)
     return LegacyState(row.unsqueeze(0), rectifying, images)
 
 
-def _low_frequency_ratio(tensor: torch.Tensor, activation: Activation) -> torch.Tensor:
+def _row_on_host(state: ValueState, ratio: float | torch.Tensor) -> torch.Tensor:
+    finite, _, zero, negative = state.numbers.tolist()
+    # In the earlier script a single non-finite element made every value NaN or infinite.
+    if finite < max(state.count, 1):
+        return torch.full((len(KEYS),), torch.nan, dtype=torch.float64, device="cpu")
+    low, high = state.extremes.tolist()
+    mean, deviation, absolute = state.moments.tolist()
+    variance, of_magnitudes = deviation * deviation / finite, absolute / finite
+    if low < 0 < high:
+        variance = max(variance + mean * mean - of_magnitudes * of_magnitudes, 0.0)
+    std = math.sqrt(variance * finite / (finite - 1)) if finite > 1 else math.nan
+    percentiles = magnitude_quantiles(state.sketch, _PERCENTS).tolist()
+    row = (of_magnitudes, std, *percentiles, (zero + negative) / finite, float(ratio))
+    return torch.from_numpy(np.array(row, np.float64))
+
+
+def _row_on_device(state: ValueState, ratio: float | torch.Tensor) -> torch.Tensor:
+    finite, _, zero, negative = state.numbers
+    signed_mean, deviation, absolute = state.moments
+    count = finite.to(deviation.dtype)
+    mean = absolute / count
+    variance = deviation.square() / count
+    # If all values have one sign, |x| has the variance of x, without cancellation.
+    one_sided = (state.extremes[0] >= 0) | (state.extremes[1] <= 0)
+    of_magnitudes = (variance + signed_mean.square() - mean.square()).clamp(min=0)
+    std = (torch.where(one_sided, variance, of_magnitudes) * count / (count - 1)).sqrt()
+    percentiles = magnitude_quantiles(state.sketch, _PERCENTS)
+    last = ratio if isinstance(ratio, torch.Tensor) else torch.full_like(mean, ratio)
+    row = torch.stack((mean, std, *percentiles, (zero + negative) / count, last))
+    return torch.where(finite == state.count, row, torch.nan)
+
+
+def _low_frequency_ratio(tensor: torch.Tensor, activation: Activation) -> float | torch.Tensor:
     if activation.complex or tensor.numel() == 0:
-        return torch.full((), torch.nan, dtype=activation.accumulator, device=activation.device)
+        return math.nan
     if activation.layout.space != (2, 3) or activation.layout.unflattened:
         activation = Activation(tensor, Layout(sample=0, channel=1, space=(2, 3)))
+    # The energy of the means belongs to the first coefficient, which is 0 in the grid.
+    if activation.on_host:
+        found = activation.host_energy
+        grid = found.energies.reshape(-1, activation.sizes[-1] // 2 + 1)
+        corner = grid[: max(1, grid.shape[0] // 8), : max(1, grid.shape[1] // 8)]
+        whole = float(np.add.reduce(found.energies)) + found.dc
+        share = (float(corner.sum()) + found.dc) / whole if whole else math.nan
+        return share * (grid.size / corner.size)
     energy = activation.field_energy
-    power = energy.grid.clone()
-    power[0, 0] = energy.dc
-    height, width = power.shape
-    return power[: max(1, height // 8), : max(1, width // 8)].mean() / power.mean()
+    height, width = energy.grid.shape
+    part = energy.grid[: max(1, height // 8), : max(1, width // 8)]
+    return (part.sum() + energy.dc) / (energy.grid.sum() + energy.dc) * (energy.grid.numel() / part.numel())

@@ -3,12 +3,16 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
+from fno_telemetry.statistics import kernels, reading
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, Undefined, keys_of
+
+_MERGED_AT_A_TIME = 1 << 14  # positions
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class SampleState:
         """
         if self.shape != other.shape:
             return Undefined("the shape changed between batches")
+        if reading.is_free(self.mean) and self.number.ndim == other.number.ndim == 0:
+            return _merge_on_host(self, other)
         number = self.number + other.number
         share = other.number / number.clamp(min=1).to(self.mean.dtype)
         distance = other.mean - self.mean
@@ -44,6 +50,27 @@ class SampleState:
             samples=self.samples + other.samples,
             shape=self.shape,
         )
+
+
+def _merge_on_host(first: SampleState, second: SampleState) -> SampleState:
+    """Merge in blocks that fit in the cache."""
+    share = second.samples / (first.samples + second.samples)
+    one, other = first.mean.numpy(), second.mean.numpy()
+    mean = np.empty_like(one)
+    between = 0.0
+    for at in range(0, len(one), _MERGED_AT_A_TIME):
+        block = slice(at, at + _MERGED_AT_A_TIME)
+        distance = other[block] - one[block]
+        between += float(distance.dot(distance))
+        distance *= share
+        np.add(one[block], distance, out=mean[block])
+    energy = float(first.deviation_energy) + float(second.deviation_energy) + between * first.samples * share
+    return _make(mean, energy, first.samples + second.samples, first.shape)
+
+
+def _make(mean: kernels.Floats, energy: float, samples: int, shape: tuple[int, ...]) -> SampleState:
+    numbers = torch.from_numpy(np.array(samples)), torch.from_numpy(mean), torch.from_numpy(np.array(energy))
+    return SampleState(*numbers, samples, shape)
 
 
 class Samples:
@@ -61,13 +88,15 @@ class Samples:
         if activation.count == 0:
             return Empty()
         field, finite = activation.field, activation.finite
+        if activation.on_host and finite is None and activation.scale is None:
+            return _measure_on_host(activation)
         # Real and imaginary parts are separate positions; their variances add up to the variance of z.
         parts = torch.view_as_real(field) if activation.complex else field
         if finite is not None:
             finite = (finite.unsqueeze(-1).expand(parts.shape) if activation.complex else finite).flatten(1)
         mean, energy = _mean_and_energy(parts.flatten(1), finite, activation)
         unit = activation.unit
-        samples = torch.tensor(activation.samples, dtype=torch.int64, device=activation.device)
+        samples = torch.full((), activation.samples, dtype=torch.int64, device=activation.device)
         return SampleState(
             number=samples if finite is None else finite.sum(0),
             mean=mean * unit,
@@ -99,6 +128,13 @@ class Samples:
                 stats, {"relative_sample_variation": "the sample variation of the input is zero or unknown"}
             )
         return Summary(stats | {"relative_sample_variation": variation / of_input})
+
+
+def _measure_on_host(activation: Activation) -> SampleState:
+    field = activation.field
+    parts = torch.view_as_real(field) if activation.complex else field
+    rows = parts.numpy().reshape(activation.samples, -1)
+    return _make(*kernels.active().mean_and_energy(rows), activation.samples, tuple(parts.shape[1:]))
 
 
 def _mean_and_energy(

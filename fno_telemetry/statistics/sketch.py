@@ -7,19 +7,29 @@ down to single values. How many bits are dropped depends only on the smallest an
 merge only in pairs, so any split of the data gives exactly the sketch of the whole.
 """
 
+import math
+import struct
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
+import numpy as np
 import torch
+
+from fno_telemetry.statistics import kernels, reading
+from fno_telemetry.statistics.kernels.signatures import Array, Floats, Integers
+from fno_telemetry.statistics.sums import split_blocks
 
 BINS = 1 << 16
 _COARSEST = 16
 MAGNITUDE_BITS = 0x7FFFFFFF
 _HIGHEST, _LOWEST = 0x7F800000, -0x7F800001  # ordered patterns of +inf and -inf
 _SMALLEST_SUBNORMAL = 2.0**-149
+_SUBNORMAL = 2.0**-1060
+_SINGLE, _INTEGER = struct.Struct("=f"), struct.Struct("=i")
 _SPARE_BITS = {torch.bfloat16: 16, torch.float16: 13, torch.float32: 0}
 _ROUNDED = -1  # instead of spare bits: the values were rounded to float32
-_HOST_BLOCK, _DEVICE_BLOCK = 1 << 18, 1 << 22  # elements counted at a time
+_DEVICE_BLOCK = 1 << 22  # elements counted at a time
+_FEW_BINS = 1 << 11  # joining fewer filled bins by sorting them is faster than by a table of all
 
 ROUNDING = 2.0**-23
 """Relative error of the conversion of a value to float32, |z| included."""
@@ -35,88 +45,110 @@ It applies to magnitudes that are normal in float32; bfloat16 values are exact.
 class Sketch:
     """Counts over ordered float32 patterns: bin i holds the patterns with `(pattern >> shift) - start == i`.
 
-    `low`, `high` are the extreme ordered patterns (low > high: empty). All tensors are int64. Float64 values
-    outside the range of float32 are counted in `below` and `above`. `spare` is the number of trailing bits
-    that are zero in every value (16 in bfloat16), which narrows the bins; it is negative if values were
-    rounded to float32.
+    `filled` lists the bins that hold something, and `numbers` how many; on devices other than the host
+    `filled` is None, and `numbers` are those of all bins. `frame` holds the numbers below it. All tensors are
+    int64. `spare` is the number of trailing bits that are zero in every value (16 in bfloat16), which narrows
+    the bins; it is negative if values were rounded to float32.
     """
 
-    counts: torch.Tensor
-    shift: torch.Tensor
-    start: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    below: torch.Tensor
-    above: torch.Tensor
+    filled: torch.Tensor | None
+    numbers: torch.Tensor
+    frame: torch.Tensor
     spare: int
 
-    @cached_property
-    def filled(self) -> torch.Tensor:
-        """The indices of the bins that hold something, usually few of all; for a sketch on the host."""
-        return torch.nonzero(self.counts).view(-1)
+    @property
+    def shift(self) -> torch.Tensor:
+        """The number of trailing bits that are dropped."""
+        return self.frame[0]
+
+    @property
+    def start(self) -> torch.Tensor:
+        """The shifted pattern of the first bin."""
+        return self.frame[1]
+
+    @property
+    def low(self) -> torch.Tensor:
+        """The smallest ordered pattern; if the sketch is empty, it is larger than `high`."""
+        return self.frame[2]
+
+    @property
+    def high(self) -> torch.Tensor:
+        """The largest ordered pattern."""
+        return self.frame[3]
+
+    @property
+    def below(self) -> torch.Tensor:
+        """The number of float64 values below the range of float32."""
+        return self.frame[4]
+
+    @property
+    def above(self) -> torch.Tensor:
+        """The number of float64 values above the range of float32."""
+        return self.frame[5]
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """The counts of all bins."""
+        if self.filled is None:
+            return self.numbers
+        return self.numbers.new_zeros(BINS).index_add_(0, self.filled, self.numbers)
+
+    def on_host(self) -> tuple[Integers, Integers]:
+        """Return the filled bins of a sketch in host memory, and their counts."""
+        counts = self.numbers.numpy()
+        if self.filled is not None:
+            return self.filled.numpy(), counts
+        filled = np.flatnonzero(counts != 0)
+        return filled, counts[filled]
 
     def merge(self, other: "Sketch") -> "Sketch":
         """Return the sketch of both data sets; counts are added, never rounded."""
+        spare = min(self.spare, other.spare)
+        if reading.is_free(self.numbers):
+            return _merge_on_host(self, other, spare)
         low, high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
         shift, start = _window(low, high)
         counts = self._rebinned(shift, start) + other._rebinned(shift, start)
-        below, above = self.below + other.below, self.above + other.above
-        return Sketch(counts, shift, start, low, high, below, above, min(self.spare, other.spare))
+        outside = self.below + other.below, self.above + other.above
+        return Sketch(None, counts, torch.stack((shift, start, low, high, *outside)), spare)
 
-    def negative_count(self, on_host: bool = False) -> torch.Tensor:
-        """Return the number of values below zero; no bin holds both signs. `on_host`: reading one is free."""
-        if on_host:
-            return self.counts[: min(max(-int(self.start), 0), BINS)].sum() + self.below
-        bins = torch.arange(BINS, device=self.counts.device)
+    def negative_count(self) -> torch.Tensor:
+        """Return the number of values below zero; no bin holds both signs."""
+        bins = _all_bins(self.numbers.device)
         return torch.where(bins < -self.start, self.counts, 0).sum() + self.below
 
-    def may_hold_zeros(self) -> bool:
-        """Return whether the bin of zero is non-empty; reads a value on the host."""
-        home = -int(self.start)
-        return 0 <= home < BINS and int(self.counts[home]) > 0
-
     def _rebinned(self, shift: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        if _on_host(self.counts):
-            return self._rebinned_on_host(int(shift), int(start))
-        bins = torch.arange(BINS, device=self.counts.device)
+        bins = _all_bins(self.numbers.device)
         # Bins outside the new window are empty; clamping keeps their index valid.
         target = (((self.start + bins) >> (shift - self.shift)) - start).clamp(0, BINS - 1)
-        return torch.zeros_like(self.counts).index_add_(0, target, self.counts)
-
-    def _rebinned_on_host(self, shift: int, start: int) -> torch.Tensor:
-        if shift == int(self.shift) and start == int(self.start):
-            return self.counts
-        target = ((int(self.start) + self.filled) >> (shift - int(self.shift))) - start
-        return torch.zeros_like(self.counts).index_add_(0, target, self.counts[self.filled])
+        counts = self.counts
+        return torch.zeros_like(counts).index_add_(0, target, counts)
 
 
 def sketch(
     values: torch.Tensor,
     finite: torch.Tensor | None,
     dtype: torch.dtype,
-    extremes: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ends: tuple[float, float] | None = None,
     on_host: bool | None = None,
 ) -> Sketch:
     """Return the sketch of real floating point `values` of any shape, without those where `finite` is False.
 
-    `dtype` is the precision of the values before any conversion to float32; `extremes` are the smallest and
+    `dtype` is the precision of the values before any conversion to float32; `ends` are the smallest and
     largest finite value, if they are known already. `on_host` says whether reading a value is free; by
     default it is on the CPU.
     """
     spare = _SPARE_BITS.get(dtype, _ROUNDED)
     flat = values.reshape(-1)
-    if not (_on_host(flat) if on_host is None else on_host):
+    if not (reading.is_free(flat) if on_host is None else on_host):
         return _sketch_on_device(_patterns(flat), None if finite is None else finite.reshape(-1), spare)
     if finite is not None:
         flat = flat[finite.reshape(-1)]
     if flat.numel() == 0:
-        return _empty(flat.device, spare)
-    return _sketch_on_host(flat, torch.stack(extremes or torch.aminmax(flat)), spare)
-
-
-def split_blocks(flat: torch.Tensor, elements: int) -> list[torch.Tensor]:
-    """Return views with this many elements of a one-dimensional tensor; at least one, which may be empty."""
-    return [flat[start : start + elements] for start in range(0, max(flat.numel(), 1), elements)]
+        return _empty(spare)
+    if ends is None or flat.dtype != torch.float32 or _subnormals_are_flushed():
+        return _sketch_any(flat, spare)
+    return _sketch_on_host(flat.numpy(), _ordered_pattern(ends[0]), _ordered_pattern(ends[1]), spare)
 
 
 def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tensor:
@@ -125,19 +157,16 @@ def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tens
     Computed on the sketch's device without reading a value on the host. Magnitudes that are subnormal in
     float32 may become zero. NaN for an empty sketch and outside the range of float32.
     """
-    device = sketch.counts.device
+    if reading.is_free(sketch.numbers):
+        return torch.from_numpy(_quantiles_on_host(sketch, percents))
+    device = sketch.numbers.device
     precision = torch.float32 if device.type == "mps" else torch.float64
     half = BINS // 2
-    if _on_host(sketch.counts):
-        bins = ((sketch.filled + sketch.start) << sketch.shift) >> _COARSEST
-        found, order = torch.where(bins < 0, -1 - bins, bins).sort()
-        counts = sketch.counts[sketch.filled][order]
-    else:
-        counts = sketch._rebinned(*_window_of_everything(device))
-        found, counts = torch.arange(half, device=device), counts[:half].flip(0) + counts[half:]
+    counts = sketch._rebinned(*_window_of_everything(device))
+    found, counts = torch.arange(half, device=device), counts[:half].flip(0) + counts[half:]
     cumulative = torch.cat((counts.new_zeros(1), counts)).cumsum(0)
     total = cumulative[-1] + sketch.below + sketch.above
-    hundredths = (total - 1).clamp(min=0) * torch.tensor(percents, device=device)
+    hundredths = (total - 1).clamp(min=0) * _constants(percents, device)
     ranks = torch.stack((hundredths // 100, (hundredths + 99) // 100)) + 1
     places = torch.searchsorted(cumulative, ranks) - 1
     keys = torch.cat((found, found.new_full((1,), half)))[places]
@@ -149,8 +178,30 @@ def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tens
     return torch.where(total > 0, quantiles, torch.nan)
 
 
-def _on_host(tensor: torch.Tensor) -> bool:
-    return tensor.device.type == "cpu"
+def _quantiles_on_host(sketch: Sketch, percents: tuple[int, ...]) -> Floats:
+    filled, counts = sketch.on_host()
+    shift, start, _, _, below, above = sketch.frame.tolist()
+    keys = (filled + start) >> (_COARSEST - shift)
+    # A negative pattern is the complement of its magnitude's.
+    keys ^= keys >> 63
+    order = keys.argsort(kind="stable")
+    cumulative = counts[order].cumsum()
+    total = below + above + (int(cumulative[-1]) if cumulative.size else 0)
+    if total == 0:
+        return np.full(len(percents), np.nan)
+    hundredths = [(total - 1) * percent for percent in percents]
+    ranks = [rank + 1 for each in hundredths for rank in (each // 100, -(-each // 100))]
+    last = BINS - (1 << max(sketch.spare, 0))
+    middles = []
+    for place in cumulative.searchsorted(ranks).tolist():
+        if place == cumulative.size:
+            middles.append(math.nan)
+            continue
+        pattern = int(keys[order[place]]) << _COARSEST
+        ends = _SINGLE.unpack(_INTEGER.pack(pattern)) + _SINGLE.unpack(_INTEGER.pack(pattern + last))
+        middles.append(0.0 if pattern == 0 else sum(ends) / 2)
+    pairs = zip(middles[::2], middles[1::2], hundredths, strict=True)
+    return np.array([one + (other - one) * (each % 100 / 100) for one, other, each in pairs])
 
 
 def _patterns(flat: torch.Tensor) -> torch.Tensor:
@@ -163,31 +214,64 @@ def _patterns(flat: torch.Tensor) -> torch.Tensor:
     return (narrow + 0.0).view(torch.int32)
 
 
-def _sketch_on_host(flat: torch.Tensor, ends: torch.Tensor, spare: int) -> Sketch:
-    below = above = torch.zeros((), dtype=torch.int64, device=flat.device)
-    ends = _patterns(ends)
-    if not torch.isfinite(ends.view(torch.float32)).all():
-        narrow = flat.to(torch.float32)
-        below, above = torch.count_nonzero(narrow == -torch.inf), torch.count_nonzero(narrow == torch.inf)
-        flat = flat[torch.isfinite(narrow)]
-        if flat.numel() == 0:
-            return _empty(flat.device, spare, below, above)
-        ends = _patterns(torch.stack(torch.aminmax(flat)))
-    low, high = _ordered(ends).to(torch.int64)
-    shift, start = _window(low, high)
-    bits, first = int(shift), int(start)
-    total = torch.zeros(BINS, dtype=torch.int64, device=flat.device)
-    for block in split_blocks(flat, _HOST_BLOCK):
-        patterns = _patterns(block)
-        # Counting raw patterns and sorting the bins afterwards is faster than ordering every element.
-        if bits != _COARSEST and low < 0:
-            patterns = _ordered(patterns)
-        patterns >>= bits
-        patterns -= first
-        total += torch.bincount(patterns, minlength=BINS)
-    if bits == _COARSEST:
-        total = torch.cat((total[: BINS // 2].flip(0), total[BINS // 2 :]))
-    return Sketch(total, shift, start, low, high, below, above, spare)
+def _sketch_on_host(values: Array, low: int, high: int, spare: int, below: int = 0, above: int = 0) -> Sketch:
+    """Return the sketch of float32 values between the ordered patterns `low` and `high`."""
+    shift, start = _window_on_host(low, high)
+    filled, counts = kernels.active().count_bins(values, shift, start)
+    return _make(filled, counts, (shift, start, low, high, below, above), spare)
+
+
+def _sketch_any(flat: torch.Tensor, spare: int) -> Sketch:
+    """Return the sketch of values of any precision in host memory, of which nothing is known yet."""
+    narrow = _patterns(flat).view(torch.float32)
+    inside = torch.isfinite(narrow)
+    if inside.all():
+        below = above = 0
+    else:
+        below, above = (int(torch.count_nonzero(narrow == end)) for end in (-torch.inf, torch.inf))
+        narrow = narrow[inside]
+    if narrow.numel() == 0:
+        return _empty(spare, below, above)
+    low, high = _ordered(torch.stack(torch.aminmax(narrow)).view(torch.int32)).tolist()
+    return _sketch_on_host(narrow.numpy(), low, high, spare, below, above)
+
+
+def _merge_on_host(first: Sketch, second: Sketch, spare: int) -> Sketch:
+    one, other = first.frame.tolist(), second.frame.tolist()
+    low, high = min(one[2], other[2]), max(one[3], other[3])
+    shift, start = _window_on_host(low, high)
+    parts = []
+    for sketch, own in ((first, one), (second, other)):
+        filled, counts = sketch.on_host()
+        if (shift, start) != (own[0], own[1]):
+            filled = ((filled + own[1]) >> (shift - own[0])) - start
+        parts.append((filled, counts))
+    filled, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    frame = (shift, start, low, high, one[4] + other[4], one[5] + other[5])
+    return _make(*_join(filled, counts), frame, spare)
+
+
+def _join(filled: Integers, counts: Integers) -> tuple[Integers, Integers]:
+    """Return bins in ascending order, each once, and the sums of their counts."""
+    if filled.size == 0:
+        return filled, counts
+    if filled.size > _FEW_BINS:
+        # Exact: float64 holds all integers up to 2^53.
+        table = np.bincount(filled, counts)
+        filled = np.flatnonzero(table != 0)
+        return filled, table[filled].astype(np.int64)
+    order = filled.argsort(kind="stable")
+    filled = filled[order]
+    first = np.ones(filled.size, np.bool_)
+    np.not_equal(filled[1:], filled[:-1], out=first[1:])
+    starts = first.nonzero()[0]
+    return filled[starts], np.add.reduceat(counts[order], starts)
+
+
+def _make(filled: Integers, counts: Integers, frame: tuple[int, ...], spare: int) -> Sketch:
+    return Sketch(
+        torch.from_numpy(filled), torch.from_numpy(counts), torch.from_numpy(np.array(frame)), spare
+    )
 
 
 def _sketch_on_device(patterns: torch.Tensor, finite: torch.Tensor | None, spare: int) -> Sketch:
@@ -199,7 +283,7 @@ def _sketch_on_device(patterns: torch.Tensor, finite: torch.Tensor | None, spare
         below, above, kept = below & finite, above & finite, kept & finite
     outside = torch.count_nonzero(below), torch.count_nonzero(above)
     if ordered.numel() == 0:
-        return _empty(patterns.device, spare, *outside)
+        return _empty_on_device(patterns.device, spare, outside)
     low = torch.where(kept, ordered, _HIGHEST).amin().to(torch.int64)
     high = torch.where(kept, ordered, _LOWEST).amax().to(torch.int64)
     shift, start = _window(low, high)
@@ -211,26 +295,19 @@ def _sketch_on_device(patterns: torch.Tensor, finite: torch.Tensor | None, spare
         keys = (block.to(torch.int64) >> shift) - start
         keys = torch.where(held, keys, BINS)  # an extra bin for excluded elements
         counts.scatter_add_(0, keys, one.expand(keys.shape))
-    return Sketch(counts[:BINS].clone(), shift, start, low, high, *outside, spare)
+    return Sketch(None, counts[:BINS].clone(), torch.stack((shift, start, low, high, *outside)), spare)
 
 
-def _empty(
-    device: torch.device, spare: int, below: torch.Tensor | None = None, above: torch.Tensor | None = None
-) -> Sketch:
-    def number(value: int) -> torch.Tensor:
-        return torch.tensor(value, dtype=torch.int64, device=device)
+def _empty(spare: int, below: int = 0, above: int = 0) -> Sketch:
+    nothing = np.zeros(0, np.int64)
+    shift, start = _window_on_host(_HIGHEST, _LOWEST)
+    return _make(nothing, nothing, (shift, start, _HIGHEST, _LOWEST, below, above), spare)
 
-    shift, start = _window(number(_HIGHEST), number(_LOWEST))
-    return Sketch(
-        torch.zeros(BINS, dtype=torch.int64, device=device),
-        shift,
-        start,
-        number(_HIGHEST),
-        number(_LOWEST),
-        number(0) if below is None else below,
-        number(0) if above is None else above,
-        spare,
-    )
+
+def _empty_on_device(device: torch.device, spare: int, outside: tuple[torch.Tensor, torch.Tensor]) -> Sketch:
+    low, high = (torch.full((), end, dtype=torch.int64, device=device) for end in (_HIGHEST, _LOWEST))
+    frame = torch.stack((*_window(low, high), low, high, *outside))
+    return Sketch(None, torch.zeros(BINS, dtype=torch.int64, device=device), frame, spare)
 
 
 def _ordered(patterns: torch.Tensor) -> torch.Tensor:
@@ -238,9 +315,29 @@ def _ordered(patterns: torch.Tensor) -> torch.Tensor:
     return patterns ^ ((patterns >> 31) & MAGNITUDE_BITS)
 
 
-def _window(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _ordered_pattern(value: float) -> int:
+    """Return the ordered pattern of a float32 number; that of -0.0 is 0."""
+    pattern: int
+    (pattern,) = _INTEGER.unpack(_SINGLE.pack(value + 0.0))
+    return pattern if pattern >= 0 else pattern ^ MAGNITUDE_BITS
+
+
+def _subnormals_are_flushed() -> bool:
+    """Return whether the host program made this thread take subnormal numbers for zero."""
+    return _SUBNORMAL * 0.5 == 0.0
+
+
+def _window_on_host(low: int, high: int) -> tuple[int, int]:
     """Return the fewest bits to drop so that [low, high] fits, and the first bin of the window."""
-    shifts = torch.arange(_COARSEST + 1, device=low.device)
+    shift = max((high - low).bit_length() - 17, 0) if high > low else 0
+    while (high >> shift) - (low >> shift) >= BINS:
+        shift += 1
+    return shift, -BINS // 2 if shift == _COARSEST else 0 if low > high else low >> shift
+
+
+def _window(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same without reading a value on the host."""
+    shifts = _constants(tuple(range(_COARSEST + 1)), low.device)
     # Spans shrink with every dropped bit: the number of spans that are too wide is the first that fits.
     shift = (((high >> shifts) - (low >> shifts)) >= BINS).sum()
     start = torch.where(shift == _COARSEST, -BINS // 2, torch.where(low > high, 0, low >> shift))
@@ -248,4 +345,19 @@ def _window(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def _window_of_everything(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.tensor(_COARSEST, device=device), torch.tensor(-BINS // 2, device=device)
+    shift, start = _constants((_COARSEST, -BINS // 2), device)
+    return shift, start
+
+
+@lru_cache(maxsize=64)
+def _constants(numbers: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Return these integers on a device: bringing them there again would wait for it."""
+    # What is made in inference mode could not be used outside of it.
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+
+
+@lru_cache(maxsize=8)
+def _all_bins(device: torch.device) -> torch.Tensor:
+    with torch.inference_mode(False):
+        return torch.arange(BINS, device=device)

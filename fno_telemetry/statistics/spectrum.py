@@ -5,6 +5,7 @@ import operator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 
 from fno_telemetry.quantities import select
@@ -41,17 +42,23 @@ class SpectrumState(SummedState):
 
     sizes: Annotated[tuple[int, ...], MergedBy(_larger)]  # the largest along each axis
     complex: Annotated[bool, MergedBy(operator.or_)]
-    dc: torch.Tensor
-    total: torch.Tensor  # without DC
-    low: torch.Tensor
-    high: torch.Tensor
-    moment: torch.Tensor  # sum of |f| times energy
-    negative: torch.Tensor  # energy at f_first < 0
-    positive: torch.Tensor
-    bands: torch.Tensor
-    axis_bands: torch.Tensor  # (axes, bands)
-    fields: torch.Tensor
-    fields_left_out: torch.Tensor
+    sums: torch.Tensor  # dc, total without it, moment (|f| times energy), then those of FrequencyGrid.places
+    fields: torch.Tensor  # measured, left out
+
+    @property
+    def dc(self) -> torch.Tensor:
+        """The energy of the means."""
+        return self.sums[0]
+
+    @property
+    def total(self) -> torch.Tensor:
+        """The energy around the means."""
+        return self.sums[1]
+
+    @property
+    def bands(self) -> torch.Tensor:
+        """The energy of each radial band."""
+        return self.sums[9 : 9 + len(band_edges(len(self.sizes))) - 1]
 
     def merge(self, other: Any) -> Any:
         """Return the sums over both data sets."""
@@ -83,63 +90,61 @@ class Spectrum:
             return Undefined("no spatial axes are known")
         if activation.count == 0:
             return Empty()
-        energy = activation.field_energy
-        grid = frequency_grid(activation.sizes, not activation.complex, activation.device)
-        counted = energy.grid * grid.weight
-        flat = counted.flatten()
-        bands = torch.zeros(len(grid.band_edges) - 1, dtype=flat.dtype, device=flat.device)
-        axes = []
-        for axis, place in enumerate(grid.axis_band):
-            others = [a for a in range(counted.ndim) if a != axis]
-            along = counted.sum(others) if others else counted
-            row = torch.zeros(len(AXIS_EDGES) - 1, dtype=flat.dtype, device=flat.device)
-            axes.append(row.index_add_(0, place, along))
-        return SpectrumState(
-            sizes=activation.sizes,
-            complex=activation.complex,
-            dc=energy.dc,
-            total=flat.sum(),
-            low=(counted * grid.low).sum(),
-            high=(counted * grid.high).sum(),
-            moment=(counted * grid.radius).sum(),
-            negative=(counted * (grid.side < 0)).sum(),
-            positive=(counted * (grid.side > 0)).sum(),
-            bands=bands.index_add_(0, grid.band.flatten(), flat),
-            axis_bands=torch.stack(axes),
-            fields=energy.fields,
-            fields_left_out=energy.fields_left_out,
-        )
+        return _measure_on_host(activation) if activation.on_host else _measure_on_device(activation)
 
     def summarize(self, state: SpectrumState, known: Known) -> Summary:
         """Return the shares and the bands; null if there is no energy around the means."""
-        total, dc = float(state.total), float(state.dc)
+        dc, total, moment, low, _, high, negative, _, positive = state.sums[:9].tolist()
+        fields, left_out = state.fields.tolist()
         whole = total + dc
         stats: dict[str, Value] = dict.fromkeys(keys_of(self))
-        reason = explain_no_energy(total, dc, int(state.fields))
+        reason = explain_no_energy(total, dc, fields)
         if reason is not None:
             constant = math.isfinite(whole) and whole > 0
             stats["dc_fraction"] = 1.0 if constant else None
             return Summary(stats, {key: reason for key in keys_of(self) if stats[key] is None})
         stats["dc_fraction"] = dc / whole
-        stats["low_frequency_fraction"] = min(float(state.low) / total, 1.0)
-        stats["high_frequency_fraction"] = min(float(state.high) / total, 1.0)
-        stats["spectral_centroid"] = float(state.moment) / total
+        stats["low_frequency_fraction"] = min(low / total, 1.0)
+        stats["high_frequency_fraction"] = min(high / total, 1.0)
+        stats["spectral_centroid"] = moment / total
         reasons = {}
         if len(state.sizes) == 1 and not state.complex:
             reasons["one_sidedness"] = "a real field over one axis has only one side"
-        elif float(state.positive) <= NO_ENERGY * whole:
+        elif positive <= NO_ENERGY * whole:
             reasons["one_sidedness"] = "no energy on the positive side"
         else:
-            stats["one_sidedness"] = float(state.negative) / float(state.positive)
+            stats["one_sidedness"] = negative / positive
+        axis_bands = state.sums[9 + len(state.bands) :].reshape(len(state.sizes), -1)
         record = SpectrumRecord(
             sizes=state.sizes,
-            fields=int(state.fields),
-            fields_left_out=int(state.fields_left_out),
+            fields=fields,
+            fields_left_out=left_out,
             low_cutoff=LOW_CUTOFF,
             high_cutoff=HIGH_CUTOFF,
             band_edges=band_edges(len(state.sizes)),
             bands=tuple((state.bands / state.bands.sum()).tolist()),
             axis_band_edges=AXIS_EDGES,
-            axis_bands=tuple(tuple((row / row.sum()).tolist()) for row in state.axis_bands),
+            axis_bands=tuple(tuple((row / row.sum()).tolist()) for row in axis_bands),
         )
         return Summary(stats, reasons, spectrum=record)
+
+
+def _measure_on_host(activation: Activation) -> SpectrumState:
+    energy = activation.host_energy
+    sums = np.concatenate(((energy.dc,), energy.grid.sum_on_host(energy.energies)))
+    fields = np.array((energy.fields, energy.fields_left_out))
+    return SpectrumState(
+        activation.sizes, activation.complex, torch.from_numpy(sums), torch.from_numpy(fields)
+    )
+
+
+def _measure_on_device(activation: Activation) -> SpectrumState:
+    energy = activation.field_energy
+    grid = frequency_grid(activation.sizes, not activation.complex, activation.device)
+    flat = energy.counted.flatten()
+    by_place = flat.new_zeros(grid.number_of_sums)
+    by_place.index_add_(0, grid.places.flatten(), flat.repeat(len(grid.places)))
+    moment = (flat * grid.radius.flatten()).sum()
+    sums = torch.cat((torch.stack((energy.dc, flat.sum(), moment)), by_place))
+    fields = torch.stack((energy.fields, energy.fields_left_out))
+    return SpectrumState(activation.sizes, activation.complex, sums, fields)

@@ -3,16 +3,21 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-
-from fno_telemetry.statistics.sketch import split_blocks
 
 if TYPE_CHECKING:
     from fno_telemetry.statistics.activation import Activation
 
-_ROW = 4096  # elements whose pairwise float32 sum is accurate to seven digits
-_ROWS_AT_A_TIME = 64  # 1 MiB, which fits in the cache
-_SAFE_SPREAD = 0.1  # variance of |x| over the mean square above which seven digits are enough
+LEAST_SHARE = 0.1
+"""Share of an energy that may be left of a difference of energies, each right to seven digits.
+
+Where less is left, as where the mean is more than three times the standard deviation, every value is read
+again.
+"""
+
+FEW = 1 << 14
+"""Elements of which a float64 copy costs little."""
 
 
 @dataclass(frozen=True)
@@ -24,29 +29,50 @@ class ValueSums:
     absolute: torch.Tensor
 
 
-def compute_value_sums(activation: "Activation") -> ValueSums:
-    """Return the sums over all finite values."""
-    low, high = activation.extremes
-    one_sided = activation.on_host and bool((low >= 0) | (high <= 0))
-    flat = activation.flat
-    narrow = activation.on_host and activation.scale is None and flat.dtype == torch.float32
-    if narrow and flat.numel() >= _ROWS_AT_A_TIME * _ROW:
-        in_rows = flat.numel() // _ROW * _ROW
-        rows = _row_sums(flat[:in_rows].view(-1, _ROW), one_sided)
-        pooled = _pool([rows, _block_sums(activation, flat[in_rows:], None, one_sided)])
+def compute_host_sums(activation: "Activation") -> tuple[float, float, float]:
+    """Return the numbers of `ValueSums` of an activation on the host."""
+    low, high = activation.ends
+    number = activation.flat.numel()
+    if number == 0:
+        return 0.0, 0.0, 0.0
+    one_sided = low >= 0 or high <= 0
+    if activation.scale is None and activation.finite is None:
+        sums = activation.row_sums
+        total = float(np.add.reduce(sums.total))
+        mean = total / number
+        energy = sums.squares - total * mean
         # If |x| is nearly constant, its spread needs all digits of float64.
-        mean_square = pooled.energy / flat.numel() + pooled.mean.square()
-        if 1 - (pooled.absolute / flat.numel()).square() / mean_square > _SAFE_SPREAD:
-            return pooled
-    return _pool([_block_sums(activation, flat, activation.flat_finite, one_sided)])
+        spread = sums.squares if one_sided else sums.squares - sums.absolute * sums.absolute / number
+        if min(energy, spread) > LEAST_SHARE * sums.squares:
+            return mean, energy, abs(total) if one_sided else sums.absolute
+    if number > FEW:
+        careful = compute_value_sums(activation)
+        return float(careful.mean), float(careful.energy), float(careful.absolute)
+    wide = activation.flat.numpy().astype(np.float64)
+    if activation.scale is not None:
+        wide *= 1 / float(activation.scale)
+    mean = float(np.add.reduce(wide)) / number
+    rest = wide - mean
+    energy = float(rest.dot(rest))
+    return mean, energy, abs(mean) * number if one_sided else float(np.add.reduce(np.abs(wide)))
 
 
-def _pool(parts: list[torch.Tensor]) -> ValueSums:
-    """Return mean, energy around it and sum of |x| over all columns (number, mean, energy, sum of |x|)."""
-    numbers, means, energies, absolutes = torch.cat(parts, 1)
+def compute_value_sums(activation: "Activation") -> ValueSums:
+    """Return the sums over all finite values, from float64 copies of all of them, block by block."""
+    one_sided = False
+    if activation.on_host:
+        low, high = activation.ends
+        one_sided = low >= 0 or high <= 0
+    columns = _block_sums(activation, activation.flat, activation.flat_finite, one_sided)
+    numbers, means, energies, absolutes = columns
     mean = (numbers * means).sum() / numbers.sum().clamp(min=1)
     between = (numbers * (means - mean).square()).sum()
     return ValueSums(mean, energies.sum() + between, absolutes.sum())
+
+
+def split_blocks(flat: torch.Tensor, elements: int) -> list[torch.Tensor]:
+    """Return views with this many elements of a one-dimensional tensor; at least one, which may be empty."""
+    return [flat[start : start + elements] for start in range(0, max(flat.numel(), 1), elements)]
 
 
 def _block_sums(
@@ -75,30 +101,7 @@ def _block_sums(
     return torch.stack(columns, 1)
 
 
-def _row_sums(rows: torch.Tensor, one_sided: bool) -> torch.Tensor:
-    """Return number, mean, energy around it and sum of |x| of each row, as rows of a float64 tensor.
-
-    Sums over one row are pairwise in float32, accurate to seven digits, which is faster than converting every
-    element.
-    """
-    sums_of_blocks = []
-    buffer = torch.empty_like(rows[:_ROWS_AT_A_TIME])
-    for start in range(0, rows.shape[0], _ROWS_AT_A_TIME):
-        some = rows[start : start + _ROWS_AT_A_TIME]
-        rest = buffer[: some.shape[0]]
-        sums = some.sum(1)
-        mean = sums.double() / _ROW
-        near = mean.to(some.dtype)
-        torch.sub(some, near.unsqueeze(1), out=rest)
-        # Corrects for the rounding of the mean.
-        energy = torch.square(rest, out=rest).sum(1).double() - _ROW * (mean - near).square()
-        absolute = sums.abs() if one_sided else torch.abs(some, out=rest).sum(1)
-        number = torch.full_like(mean, _ROW)
-        sums_of_blocks.append(torch.stack((number, mean, energy.clamp(min=0), absolute.double())))
-    return torch.cat(sums_of_blocks, 1)
-
-
 def _number(block: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     if mask is None:
-        return torch.tensor(block.numel(), dtype=torch.int64, device=block.device)
+        return torch.full((), block.numel(), dtype=torch.int64, device=block.device)
     return torch.count_nonzero(mask)

@@ -1,11 +1,14 @@
 """The share of a spectral convolution's input energy that lies outside its modes."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, NamedTuple
 
+import numpy as np
 import torch
 
 from fno_telemetry.quantities import select
+from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.contract import (
     Empty,
     Known,
@@ -18,11 +21,15 @@ from fno_telemetry.statistics.contract import (
 )
 from fno_telemetry.statistics.field_energy import explain_no_energy
 from fno_telemetry.statistics.frequency_grid import frequency_grid
+from fno_telemetry.statistics.kernels import Floats
 from fno_telemetry.statistics.subjects import SpectralInput
 
 
 def _join_masks(one: "ModeMasks", other: "ModeMasks") -> "ModeMasks":
-    both = {shape: one[shape] | other[shape] for shape in one.keys() & other.keys()}
+    both = {
+        shape: one[shape] if one[shape] is other[shape] else one[shape] | other[shape]
+        for shape in one.keys() & other.keys()
+    }
     return {**one, **other, **both}
 
 
@@ -37,9 +44,7 @@ class TruncationState(SummedState):
     `kept` marks the modes, `removed` the coefficients that a field has before the layer and not after it.
     """
 
-    total: torch.Tensor
-    cut: torch.Tensor
-    dc: torch.Tensor
+    energies: torch.Tensor  # total, cut off, of the means
     fields: torch.Tensor
     kept: Annotated[ModeMasks, MergedBy(_join_masks)]
     removed: Annotated[ModeMasks, MergedBy(_join_masks)]
@@ -71,33 +76,55 @@ class Truncation:
         if activation.count == 0:
             return Empty()
         real = not activation.complex
-        grid = frequency_grid(activation.sizes, real, activation.device)
         halved = real if subject.halved is None else subject.halved
         if real and subject.mixed:
             return Undefined("the layer makes complex fields of its real input before it transforms them")
         if halved and not real:
             return Undefined("the layer keeps modes of a real field, and its input is complex")
+        shape = tuple(modes.shape)
+        removed = {} if subject.removed is None else {shape: subject.removed}
+        if activation.on_host and reading.is_free(modes):
+            found = activation.host_energy
+            mask = _Mask(modes.to(torch.bool).numpy().tobytes(), shape)
+            outside = _weight_outside(mask, halved, activation.sizes, real)
+            with np.errstate(invalid="ignore"):
+                # Energies may have overflown, and 0 times infinity is invalid.
+                total, cut = (found.energies.dot(weight) for weight in (found.grid.host_weight, outside))
+            energies = torch.from_numpy(np.array((total, cut, found.dc)))
+            return TruncationState(
+                energies, torch.from_numpy(np.array(found.fields)), {shape: modes}, removed
+            )
         kept = resample_modes(modes.to(activation.device, torch.bool), halved, activation.sizes, real)
         energy = activation.field_energy
-        counted = energy.grid * grid.weight
-        shape = tuple(modes.shape)
-        return TruncationState(
-            total=counted.sum(),
-            cut=(counted * ~kept).sum(),
-            dc=energy.dc,
-            fields=energy.fields,
-            kept={shape: modes},
-            removed={} if subject.removed is None else {shape: subject.removed},
-        )
+        counted = energy.counted
+        energies = torch.stack((counted.sum(), (counted * ~kept).sum(), energy.dc))
+        return TruncationState(energies, energy.fields, {shape: modes}, removed)
 
     def summarize(self, state: TruncationState, known: Known) -> Summary:
         """Return the share that is cut off; null if the input has no energy around its means."""
-        reason = explain_no_energy(float(state.total), float(state.dc), int(state.fields))
+        total, cut, dc = state.energies.tolist()
+        reason = explain_no_energy(total, dc, int(state.fields))
         if any((mask & state.kept[shape]).any() for shape, mask in state.removed.items()):
             reason = "the layer has no fixed modes: which coefficients it keeps depends on the data"
         if reason is not None:
             return Summary(dict.fromkeys(keys_of(self)), dict.fromkeys(keys_of(self), reason))
-        return Summary({"truncated_energy_fraction": min(float(state.cut) / float(state.total), 1.0)})
+        return Summary({"truncated_energy_fraction": min(cut / total, 1.0)})
+
+
+class _Mask(NamedTuple):
+    """A mask of modes as a key: modules have the same one in every batch."""
+
+    content: bytes
+    shape: tuple[int, ...]
+
+
+@lru_cache(maxsize=64)
+def _weight_outside(mask: _Mask, halved: bool, sizes: tuple[int, ...], real: bool) -> Floats:
+    """Return the weight of each coefficient outside the modes, 0 for others, in one dimension."""
+    modes = torch.from_numpy(np.frombuffer(mask.content, np.bool_).reshape(mask.shape).copy())
+    kept = resample_modes(modes, halved, sizes, real)
+    grid = frequency_grid(sizes, real, torch.device("cpu"))
+    return np.where(kept.numpy().reshape(-1), 0.0, grid.host_weight)
 
 
 def resample_modes(modes: torch.Tensor, halved: bool, sizes: tuple[int, ...], real: bool) -> torch.Tensor:

@@ -3,15 +3,17 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import SketchNote, Value
-from fno_telemetry.statistics import histograms
+from fno_telemetry.statistics import histograms, kernels, reading
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.bins import Bins, bins
 from fno_telemetry.statistics.contract import Known, Of, Summary, keys_of
-from fno_telemetry.statistics.sketch import Sketch, sketch, split_blocks
+from fno_telemetry.statistics.sketch import Sketch, sketch
+from fno_telemetry.statistics.sums import split_blocks
 
 PERCENTS = (1, 5, 50, 95, 99)
 ABSOLUTE_PERCENTS = (50, 95, 99)
@@ -20,44 +22,71 @@ _MOMENTS = ("mean", "std", "rms", "min", "max", "abs_mean", "abs_std")
 
 @dataclass(frozen=True)
 class ValueState:
-    """Moments about the mean, sums, extremes, exact counts and the sketch."""
+    """Exact counts, extremes, moments about the mean, and the sketch."""
 
     count: int
-    finite: torch.Tensor
-    nan: torch.Tensor
-    zero: torch.Tensor
-    negative: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    mean: torch.Tensor
-    deviation: torch.Tensor  # root of the sum of (x - mean)^2; the sum may overflow float64
-    absolute_sum: torch.Tensor
+    numbers: torch.Tensor  # int64: finite elements, NaN, zeros, negative elements
+    extremes: torch.Tensor  # low, high
+    moments: torch.Tensor  # mean, root of the sum of (x - mean)^2, sum of |x|
     sketch: Sketch
     complex: bool
+
+    @property
+    def finite(self) -> torch.Tensor:
+        """The number of finite elements."""
+        return self.numbers[0]
+
+    @property
+    def absolute_sum(self) -> torch.Tensor:
+        """The sum of |x| over finite elements."""
+        return self.moments[2]
 
     def merge(self, other: "ValueState") -> "ValueState":
         """Return the state of both data sets together [1].
 
         [1] Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances.
         """
-        finite = self.finite + other.finite
-        share = other.finite / finite.clamp(min=1).to(self.mean.dtype)
-        distance = other.mean - self.mean
-        between = distance.abs() * (self.finite * share).sqrt()
+        if reading.is_free(self.numbers):
+            extremes, moments = _merge_on_host(self, other)
+        else:
+            extremes, moments = _merge_on_device(self, other)
         return ValueState(
             count=self.count + other.count,
-            finite=finite,
-            nan=self.nan + other.nan,
-            zero=self.zero + other.zero,
-            negative=self.negative + other.negative,
-            low=torch.minimum(self.low, other.low),
-            high=torch.maximum(self.high, other.high),
-            mean=self.mean + distance * share,
-            deviation=torch.hypot(torch.hypot(self.deviation, other.deviation), between),
-            absolute_sum=self.absolute_sum + other.absolute_sum,
+            numbers=self.numbers + other.numbers,
+            extremes=extremes,
+            moments=moments,
             sketch=self.sketch.merge(other.sketch),
             complex=self.complex or other.complex,
         )
+
+
+def _merge_on_host(one: ValueState, other: ValueState) -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = one.numbers.tolist()[0], other.numbers.tolist()[0]
+    (low, high), (other_low, other_high) = one.extremes.tolist(), other.extremes.tolist()
+    mean, deviation, absolute = one.moments.tolist()
+    other_mean, other_deviation, other_absolute = other.moments.tolist()
+    share = second / max(first + second, 1)
+    distance = other_mean - mean
+    between = abs(distance) * math.sqrt(first * share)
+    return _numbers(min(low, other_low), max(high, other_high)), _numbers(
+        mean + distance * share, math.hypot(deviation, other_deviation, between), absolute + other_absolute
+    )
+
+
+def _merge_on_device(one: ValueState, other: ValueState) -> tuple[torch.Tensor, torch.Tensor]:
+    (mean, deviation, absolute), (other_mean, other_deviation, other_absolute) = one.moments, other.moments
+    share = other.finite / (one.finite + other.finite).clamp(min=1).to(mean.dtype)
+    distance = other_mean - mean
+    between = distance.abs() * (one.finite * share).sqrt()
+    deviation = torch.hypot(torch.hypot(deviation, other_deviation), between)
+    low = torch.minimum(one.extremes[0], other.extremes[0])
+    high = torch.maximum(one.extremes[1], other.extremes[1])
+    moments = torch.stack((mean + distance * share, deviation, absolute + other_absolute))
+    return torch.stack((low, high)), moments
+
+
+def _numbers(*numbers: float) -> torch.Tensor:
+    return torch.from_numpy(np.array(numbers, np.float64))
 
 
 class Values:
@@ -82,30 +111,11 @@ class Values:
 
     def measure(self, activation: Activation) -> ValueState:
         """Measure all finite elements; an empty tensor has a state with counts of 0."""
-        sums = activation.value_sums
-        low, high = activation.extremes
-        sketched = sketch(
-            activation.flat, activation.flat_finite, activation.dtype, (low, high), activation.on_host
-        )
-        unit, precision = activation.unit, activation.accumulator
-        return ValueState(
-            count=activation.count,
-            finite=activation.finite_count,
-            nan=activation.nan_count,
-            zero=_zeros(activation, sketched),
-            negative=sketched.negative_count(activation.on_host),
-            low=low.to(precision),
-            high=high.to(precision),
-            mean=sums.mean * unit,
-            deviation=sums.energy.sqrt() * unit,
-            absolute_sum=sums.absolute * unit,
-            sketch=sketched,
-            complex=activation.complex,
-        )
+        return _measure_on_host(activation) if activation.on_host else _measure_on_device(activation)
 
     def summarize(self, state: ValueState, known: Known) -> Summary:
         """Return the numbers of `keys`, both histograms and the note about the sketch."""
-        finite, nan, zero = int(state.finite), int(state.nan), int(state.zero)
+        finite, nan, zero, negative = state.numbers.tolist()
         stats: dict[str, Value] = {
             "count": state.count,
             "nan_count": nan,
@@ -125,7 +135,7 @@ class Values:
         stats |= {f"abs_p{p:02d}": magnitudes.order_statistic(p) for p in ABSOLUTE_PERCENTS}
         stats["tail_ratio"] = _ratio(stats["abs_p99"], stats["abs_p50"])
         stats["zero_fraction"] = zero / finite
-        stats["negative_fraction"] = None if state.complex else int(state.negative) / finite
+        stats["negative_fraction"] = None if state.complex else negative / finite
         for key in keys_of(self):
             if stats[key] is None:
                 reasons[key] = _explain_undefined(key, state)
@@ -138,22 +148,70 @@ class Values:
         )
 
 
-def _zeros(activation: Activation, sketched: Sketch) -> torch.Tensor:
-    """Return the number of exact zeros; on the host they are counted only if the bin of zero is non-empty."""
-    if activation.on_host and not sketched.may_hold_zeros():
-        return torch.zeros((), dtype=torch.int64, device=activation.device)
-    flat, number = activation.flat, activation.finite_count
-    # Comparing integers avoids a branch; adding zero gives -0.0 the pattern of 0.0. Non-finite elements that
-    # are still in `flat` are 0.
+def _measure_on_host(activation: Activation) -> ValueState:
+    flat = activation.flat
+    low, high = ends = activation.ends
+    sketched = sketch(flat, None, activation.dtype, ends, on_host=True)
+    negative, possible = _split_at_zero(sketched)
+    zero = kernels.active().count_zeros(flat.numpy()) if possible else 0
+    nan = 0 if activation.finite is None else int(activation.nan_count)
+    mean, energy, absolute = activation.host_sums
+    unit = 1.0 if activation.scale is None else float(activation.scale)
+    return ValueState(
+        count=activation.count,
+        numbers=torch.from_numpy(np.array((flat.numel(), nan, zero, negative))),
+        extremes=_numbers(low, high),
+        moments=_numbers(mean * unit, math.sqrt(energy) * unit, absolute * unit),
+        sketch=sketched,
+        complex=activation.complex,
+    )
+
+
+def _split_at_zero(sketched: Sketch) -> tuple[int, int]:
+    """Return the number of values below zero, and that of values in the bin of zero."""
+    filled, counts = sketched.on_host()
+    _, start, _, _, below, _ = sketched.frame.tolist()
+    at = int(filled.searchsorted(-start))
+    home = int(counts[at]) if at < filled.size and filled[at] == -start else 0
+    return below + int(np.add.reduce(counts[:at])), home
+
+
+def _measure_on_device(activation: Activation) -> ValueState:
+    """Measure without reading a value on the host."""
+    sums, unit, precision = activation.value_sums, activation.unit, activation.accumulator
+    low, high = activation.extremes
+    sketched = sketch(activation.flat, activation.flat_finite, activation.dtype, on_host=False)
+    return ValueState(
+        count=activation.count,
+        numbers=torch.stack(
+            (
+                activation.finite_count,
+                activation.nan_count,
+                _count_zeros(activation),
+                sketched.negative_count(),
+            )
+        ),
+        extremes=torch.stack((low, high)).to(precision),
+        moments=torch.stack((sums.mean, sums.energy.sqrt(), sums.absolute)) * unit,
+        sketch=sketched,
+        complex=activation.complex,
+    )
+
+
+def _count_zeros(activation: Activation) -> torch.Tensor:
+    """Return the number of exact zeros; non-finite elements that are still in `flat` are 0."""
+    flat = activation.flat
+    # Comparing integers avoids a branch; adding zero gives -0.0 the pattern of 0.0.
     whole = torch.int32 if flat.dtype == torch.float32 else torch.int64
     blocks = split_blocks(flat, activation.block_elements)
-    return number - torch.stack([torch.count_nonzero((block + 0.0).view(whole)) for block in blocks]).sum()
+    nonzero = torch.stack([torch.count_nonzero((block + 0.0).view(whole)) for block in blocks]).sum()
+    return activation.finite_count - nonzero
 
 
 def _moments(state: ValueState, finite: int) -> dict[str, Value]:
-    low, high = float(state.low), float(state.high)
-    mean, absolute_mean = float(state.mean), float(state.absolute_sum) / finite
-    std = float(state.deviation) / math.sqrt(finite)
+    low, high = state.extremes.tolist()
+    mean, deviation, absolute = state.moments.tolist()
+    absolute_mean, std = absolute / finite, deviation / math.sqrt(finite)
     if low == high:
         # All values are equal, so any energy around the mean is rounding error.
         mean, absolute_mean, std = low, abs(low), 0.0

@@ -74,7 +74,6 @@ def test_the_path_for_devices_counts_what_the_path_for_the_host_counts(name: str
 def test_blocks_of_any_size_give_the_same_sketch(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     values = DATA["normal"][:300]
     expected = _sketch(values)
-    monkeypatch.setattr(sketches, "_HOST_BLOCK", block)
     monkeypatch.setattr(sketches, "_DEVICE_BLOCK", block)
     _assert_same(_sketch(values), expected)
     _assert_same(sketches._sketch_on_device(sketches._patterns(values), None, 0), expected)

@@ -1,0 +1,73 @@
+"""The loops over all elements of a tensor that statistics need, as one set of functions."""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+class RowSums(NamedTuple):
+    """Sums over rows of values; a NaN or infinite value makes `low` or `high` of its row non-finite.
+
+    Sums are right to 3e-7 of the sum of magnitudes, if no square overflows or underflows float32.
+    """
+
+    low: Floats  # (rows,)
+    high: Floats
+    total: Floats
+    squares: float  # over all rows
+    absolute: float
+
+
+class Kernels(Protocol):
+    """Functions of contiguous arrays of float32 or float64 in host memory; none changes its arguments."""
+
+    @property
+    def name(self) -> str:
+        """What computes them, with its version."""
+        ...
+
+    def sum_rows(self, rows: Array) -> RowSums:
+        """Return the sums over each row of an array with at least one element, (rows, values)."""
+        ...
+
+    def count_bins(self, values: Array, shift: int, start: int) -> tuple[Integers, Integers]:
+        """Return the bins that hold finite float32 `values`, in ascending order, and how many each holds.
+
+        A bin is the ordered pattern of a value (see `statistics.sketch`) `>> shift`, minus `start`; every
+        value has one in [0, 2^16).
+        """
+        ...
+
+    def count_zeros(self, values: Array) -> int:
+        """Return the number of values equal to zero."""
+        ...
+
+    def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
+        """Return the mean over the first axis of (samples, positions), and the energy around it.
+
+        The mean is right to 1e-6 of the deviations from it, the energy to 1e-6.
+        """
+        ...
+
+    def add_squares(self, coefficients: Array, grid: Floats) -> None:
+        """Add |z|^2 of complex (fields, coefficients), summed over fields, to `grid`.
+
+        It may overwrite `coefficients`, as the only exception.
+        """
+        ...
+
+    def dot(self, first: Array, second: Array) -> float:
+        """Return the sum of products of two arrays, right to 3e-7 of the root of both energies."""
+        ...
+
+    def energy_of_change(self, before: Array, after: Array) -> float:
+        """Return the sum of (after - before)^2, right to 3e-7 however small it is beside `before`.
+
+        No square may overflow or underflow float32.
+        """
+        ...
