@@ -209,7 +209,7 @@ def capture(
             chosen.foreign_quantities,
             summary,
             provenance or {},
-            (*warnings, *problems),
+            (*warnings, *problems, *model_map.warnings),
         )
     return replace(record, warnings=(*record.warnings, *_describe_state(model, detected.built, preserved)))
 
@@ -218,10 +218,8 @@ def _use(plan: MeasurementPlan, model: nn.Module, given: Mapping[str, GivenRole]
     """Return a plan that was made before, with the model in eval mode."""
     if given:
         raise OptionError("roles are given by hand when a plan is made; leave out `given`, or the plan")
-    paths = {path for own in paths_by_module(model).values() for path in own}
-    missing = next((call.path for call in plan.calls if call.path not in paths), None)
-    if missing is not None:
-        raise MapError(f"the plan was made for another model: this one has no module {missing!r}")
+    if (why := plan.explain_misfit(model)) is not None:
+        raise MapError(why)
     set_to_eval(model)
     return Detected(plan)
 

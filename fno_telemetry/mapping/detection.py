@@ -12,7 +12,7 @@ from fno_telemetry.errors import MapError, ModelError, TelemetryError
 from fno_telemetry.isolation.attributes import Attribute
 from fno_telemetry.isolation.preservation import Preserved, preserve
 from fno_telemetry.isolation.tensor_values import count_writes
-from fno_telemetry.mapping.measurement_plan import MeasurementPlan
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan, list_field_shapes
 from fno_telemetry.mapping.model_map import GivenRole
 from fno_telemetry.mapping.structure import detect_structure
 from fno_telemetry.tracing.module_calls import paths_by_module
@@ -154,6 +154,7 @@ def _detect_once(
         changes_state=changes_state,
         writes_parameters=writes_parameters,
         writes_input=writes_input,
+        field_shapes=list_field_shapes(batch),
     )
     return plan, built
 

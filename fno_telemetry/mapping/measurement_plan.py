@@ -5,9 +5,13 @@ compute something to be measured outside of modules.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from types import NoneType
 from typing import Protocol
+
+import torch
+from torch import nn
 
 from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.tracing.appearances import Appearance, Formula, Seen
@@ -20,20 +24,25 @@ from fno_telemetry.tracing.events import (
     ResidualAdded,
 )
 from fno_telemetry.tracing.fourier_calls import KeptModes
-from fno_telemetry.tracing.module_calls import Call
+from fno_telemetry.tracing.module_calls import Call, paths_by_module, written_class
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
+
+Settings = tuple[tuple[str, object], ...]
+"""Names and values."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpectralCall:
     """What a spectral call keeps of a field whose first input has this shape, without its first axis.
 
-    `available` are the numbers of frequencies that the field has. `decided` says whether every mode was seen
-    to be kept or removed; a field without some frequencies does not tell.
+    `settings` are those of the module then. `available` are the numbers of frequencies that the field has.
+    `decided` says whether every mode was seen to be kept or removed; a field without some frequencies does
+    not tell.
     """
 
     shape: tuple[int, ...]
+    settings: Settings
     modes: KeptModes | None
     available: tuple[int, ...]
     selects: bool = False  # it chooses modes by their size
@@ -48,6 +57,7 @@ class PlannedCall:
     parent: int  # the index of the call around it
     ranks: tuple[int, ...] = ()  # of the tensors that it returns; -1 for one without a shape
     overwrites: bool = False  # it writes into its own input
+    class_name: str = ""
     own_transforms: int = 0
     spectral: SpectralCall | None = None
 
@@ -128,6 +138,7 @@ class MeasurementPlan:
     events: tuple[PlannedEvent, ...]
     wanted: tuple[Wanted, ...]
     pads: tuple[Padded, ...] = ()
+    field_shapes: tuple[tuple[int, ...], ...] = ()  # of its batch: see `list_field_shapes`
     why_traced: str | None = None  # why every forward has to be followed function by function
     differentiates: bool = False  # the forward needs gradients
     changes_state: bool = False  # the forward changes buffers or attributes of the model
@@ -136,6 +147,19 @@ class MeasurementPlan:
     has_homeless_transforms: bool = False  # Fourier transforms are called outside of its modules
     lent: frozenset[str] = frozenset()  # modules with whose tensors other code computes
     methods: Mapping[str, str] = field(default_factory=dict)  # by path: the method by which a module is run
+
+    def explain_misfit(self, model: nn.Module) -> str | None:
+        """Return why the plan does not fit a model; None if the model has all modules that are called."""
+        paths = paths_by_module(model)
+        classes = {path: written_class(m).__name__ for m in model.modules() for path in paths.get(id(m), ())}
+        for call in self.calls[1:]:
+            if (name := classes.get(call.path)) != call.class_name:
+                place = f"module {call.path!r}" if call.path else "the model"
+                own = f"has {name} as {place}" if name else f"has no {place}"
+                return (
+                    f"the plan was made for another model, with {call.class_name} as {place}; this one {own}"
+                )
+        return None
 
 
 class _MakesEvent(Protocol):
@@ -239,15 +263,53 @@ class PlanRecorder:
             ranks=read_ranks(tensors_in(event.output)),
             overwrites=call.input_overwritten,
             own_transforms=call.own_transforms,
-            spectral=describe_spectral(call, event.inputs) if call.spectral else None,
+            spectral=_plan_spectral(call, event.inputs) if call.spectral else None,
+            class_name=written_class(call.module).__name__ if call.module is not None else "",
         )
+
+
+def _plan_spectral(call: Call, inputs: object) -> SpectralCall:
+    """Return what a spectral call keeps; not decided where zero weights may pass for cut modes."""
+    found = describe_spectral(call, inputs)
+    return replace(found, decided=found.decided and not _has_zero_weights(call.module))
+
+
+def _has_zero_weights(module: nn.Module | None) -> bool:
+    """Whether weights of a module are exactly zero; a bias, with one axis longer than 1, is no weight."""
+    for parameter in module.parameters() if module is not None else ():
+        if sum(size > 1 for size in parameter.shape) > 1:
+            values = torch.view_as_real(parameter.detach()) if parameter.is_complex() else parameter.detach()
+            if torch.count_nonzero(values) < values.numel():
+                return True
+    return False
 
 
 def describe_spectral(call: Call, inputs: object) -> SpectralCall:
     """Return what a spectral call that has just ended keeps of its input."""
     modes = call.modes
     decided = modes is None or bool((modes.mask | modes.removed).all())
-    return SpectralCall(read_field_shape(inputs), modes, call.available, call.selects, decided)
+    shape, settings = read_field_shape(inputs), read_settings(call.module)
+    return SpectralCall(shape, settings, modes, call.available, call.selects, decided)
+
+
+def read_settings(module: nn.Module | None) -> Settings:
+    """Return what may decide which modes a module keeps: its plain attributes and its sizes of weights."""
+    if module is None:
+        return ()
+    plain = [(name, value) for name, value in vars(module).items() if _is_plain(value) and name != "training"]
+    sizes = [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
+    return (*plain, *sizes)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str | NoneType)
+
+
+def list_field_shapes(value: object) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of the tensors in a batch without their first axes, which is that of the samples."""
+    return tuple((read_shape(tensor) or ())[1:] for tensor in tensors_in(value))
 
 
 def read_field_shape(inputs: object) -> tuple[int, ...]:

@@ -20,8 +20,10 @@ from fno_telemetry.mapping.measurement_plan import (
     PlannedFormula,
     PlannedResidual,
     describe_spectral,
+    list_field_shapes,
     read_field_shape,
     read_ranks,
+    read_settings,
 )
 from fno_telemetry.tracing import fourier_calls, torch_functions
 from fno_telemetry.tracing.events import (
@@ -35,7 +37,6 @@ from fno_telemetry.tracing.events import (
 from fno_telemetry.tracing.followed_calls import FollowedCalls
 from fno_telemetry.tracing.module_calls import Call
 from fno_telemetry.tracing.nested_tensors import tensors_in
-from fno_telemetry.tracing.tensor_shapes import read_shape
 from fno_telemetry.tracing.torch_functions import EveryFunction
 
 
@@ -86,13 +87,16 @@ class PlannedForward(FollowedCalls):
             call.spectral is not None and not call.spectral.decided for call in plan.calls
         )
         self._pads = {(pad.parent, pad.function) for pad in plan.pads}
-        # What spectral calls keep, by their index and the shape of their input.
-        self._spectral = {
-            (index, call.spectral.shape): call.spectral
-            for index, call in enumerate(plan.calls)
-            if call.spectral is not None
+        spectral = {
+            index: call.spectral for index, call in enumerate(plan.calls) if call.spectral is not None
         }
-        self._inputs: set[tuple[tuple[int, ...], ...]] = set()  # shapes for which `_spectral` is complete
+        # What spectral calls keep, by their index, the shape of their input and the settings of the module.
+        self._spectral = {(index, one.shape, one.settings): one for index, one in spectral.items()}
+        by_path = {path: m for m in self._model.modules() for path in self._paths.get(id(m), ())}
+        self._settings = {plan.calls[index].path: one.settings for index, one in spectral.items()}
+        self._transforming = [by_path.get(path) for path in self._settings]
+        # The shapes of inputs and the settings for which `_spectral` is complete.
+        self._known = {(plan.field_shapes, tuple(self._settings.values()))}
         self._counting = False
         self._next = 0  # the position of the event that is waited for
         self._held: dict[int, _Held] = {}
@@ -100,13 +104,12 @@ class PlannedForward(FollowedCalls):
     @contextmanager
     def run(self, inputs: object) -> Iterator[None]:
         """Measure what runs in this block as one batch of these inputs."""
-        shapes = tuple((read_shape(tensor) or ())[1:] for tensor in tensors_in(inputs))
-        known = shapes in self._inputs if self._inputs else True
-        self._counting = self._counts_always or not known
+        now = list_field_shapes(inputs), tuple(map(read_settings, self._transforming))
+        self._counting = self._counts_always or now not in self._known
         with self.batch():
             yield
         if self.deviation is None:
-            self._inputs.add(shapes)
+            self._known.add(now)
 
     def _around_batch(self) -> contextlib.AbstractContextManager[object]:
         self.deviation, self._next = None, 0
@@ -177,7 +180,7 @@ class PlannedForward(FollowedCalls):
             if self._counting and call.parent is not None:
                 call.parent.take_over_transforms(call)
             return True
-        key = call.index, read_field_shape(inputs)
+        key = call.index, read_field_shape(inputs), read_settings(call.module)
         known = self._spectral.get(key)
         if self._counting and (known is None or not known.decided):
             call.selects = planned.spectral.selects

@@ -265,8 +265,29 @@ def test_gradients_of_a_forward_that_is_not_as_planned_are_right(fields):
 
 def test_a_plan_of_another_model_is_refused(fields):
     plan = ft.plan(nn.Sequential(nn.Conv2d(4, 4, 1), nn.GELU()), fields)
-    with pytest.raises(ft.MapError, match="made for another model: this one has no module '1'"):
+    with pytest.raises(ft.MapError, match="with GELU as module '1'; this one has no module '1'"):
         ft.capture(nn.Sequential(nn.Conv2d(4, 4, 1)), fields, plan=plan)
+
+
+def test_a_plan_of_layers_of_another_class_is_refused(fields):
+    plan = ft.plan(nn.Sequential(nn.Conv2d(4, 4, 1), nn.GELU()), fields)
+    with pytest.raises(ft.MapError, match="with GELU as module '1'; this one has ReLU as module '1'"):
+        ft.capture(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), fields, plan=plan)
+
+
+@pytest.mark.parametrize("change", ["number of modes", "weights that were zero"])
+def test_modes_are_looked_at_again_where_they_may_have_changed(change):
+    first, second = (nn.Sequential(nn.Identity(), SpectralConvolution(1, 1, 4)) for _ in "ab")
+    if change == "number of modes":
+        second[1].modes = 2
+    else:
+        nn.init.zeros_(first[1].weights)
+    fields = torch.randn(2, 1, 8, 8)
+    plan = ft.plan(first, fields)
+    planned = ft.capture(second, fields, plan=plan).module("1").stats["truncated_energy_fraction"]
+    own = ft.capture(second, fields).module("1").stats["truncated_energy_fraction"]
+    assert planned == own
+    assert ft.capture(first, fields, plan=plan).module("1").stats["truncated_energy_fraction"] != own
 
 
 def test_roles_are_given_when_a_plan_is_made(fields):

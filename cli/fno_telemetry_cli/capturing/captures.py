@@ -10,9 +10,9 @@ import fno_telemetry as ft
 from fno_telemetry.diagnosis import assign_findings
 from fno_telemetry_cli.capturing.checkpoint_series import Listed
 from fno_telemetry_cli.capturing.input_batches import InputBatches
-from fno_telemetry_cli.capturing.preparing import prepare
+from fno_telemetry_cli.capturing.preparing import Prepared, prepare
 from fno_telemetry_cli.capturing.redaction import redact, redact_findings
-from fno_telemetry_cli.capturing.running import capture_record
+from fno_telemetry_cli.capturing.running import capture_record, errors_in_one_line
 from fno_telemetry_cli.failures import Failure
 from fno_telemetry_cli.interrupts import finish_first
 from fno_telemetry_cli.options.model import Source
@@ -43,6 +43,7 @@ class Captures:
     records: list[ft.CaptureRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     findings: tuple[ft.Finding, ...] | None = None
+    _plan: ft.MeasurementPlan | None = None
 
     def run(self, jobs: Sequence[Job], given: InputBatches, sinks: ft.FanOut) -> None:
         """Capture all; TelemetryError if the only one fails, or every one of several does.
@@ -98,9 +99,11 @@ class Captures:
             raise ft.CheckpointError(f"none of the checkpoints could be captured: {self.failures[0]}")
 
     def _record(self, job: Job, given: InputBatches, place: str) -> ft.CaptureRecord:
+        prepared = prepare(job.source, given)
         record = capture_record(
-            prepare(job.source, given),
+            prepared,
             provenance=self.provenance,
+            plan=None if job.listed is None else self._find_plan(prepared),
             layers=self.layers,
             exclude=self.exclude,
             doing="capturing" if job.listed is None else f"{job.listed.label} {place}",
@@ -111,6 +114,13 @@ class Captures:
                 f"{job.listed.path}: was {job.listed.label} and is now {record.label}; capture it again"
             )
         return record if self.redacted_paths is None else redact(record, self.redacted_paths)
+
+    def _find_plan(self, prepared: Prepared) -> ft.MeasurementPlan:
+        """Return the plan of the checkpoints before, or a new one where it does not fit."""
+        if self._plan is None or self._plan.explain_misfit(prepared.model) is not None:
+            with errors_in_one_line(prepared):
+                self._plan = ft.plan(prepared.model, prepared.batches, given=prepared.given)
+        return self._plan
 
 
 @contextlib.contextmanager
