@@ -130,9 +130,7 @@ def block_change(before: BlockRecord, after: BlockRecord, judgement: Judgement) 
     return LayerChange(before.name, before.call, None, "block", bool(changes), None, None, None, changes)
 
 
-def worse_module_changes(
-    before: ModuleRecord, after: ModuleRecord, judgement: Judgement
-) -> Iterator[Change]:
+def worse_module_changes(before: ModuleRecord, after: ModuleRecord, judgement: Judgement) -> Iterator[Change]:
     """Yield what is worse in a call of a module: values that are no longer finite, then numbers by rank."""
     yield from _no_longer_finite(before, after)
     yield from worse_block_changes(before, after, judgement)

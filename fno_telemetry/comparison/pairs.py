@@ -62,9 +62,7 @@ def compare_pair(
     )
 
 
-def is_worse(
-    before: CaptureRecord, after: CaptureRecord, limits: Thresholds, learning: bool = False
-) -> bool:
+def is_worse(before: CaptureRecord, after: CaptureRecord, limits: Thresholds, learning: bool = False) -> bool:
     """Whether `compare_pair` finds anything worse; much sooner, since no distances are needed for that."""
     judgement = _judgement(before, after, limits, learning)
     old, old_blocks = _modules(before), _blocks(before)
@@ -83,9 +81,7 @@ def is_worse(
     )
 
 
-def _judgement(
-    before: CaptureRecord, after: CaptureRecord, limits: Thresholds, learning: bool
-) -> Judgement:
+def _judgement(before: CaptureRecord, after: CaptureRecord, limits: Thresholds, learning: bool) -> Judgement:
     stored = (*after.quantities, *before.quantities)
     return Judgement(limits, Scales.of(before), stored, learning)
 
