@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fno_telemetry.keys import at, record_place
 from fno_telemetry.quantities import Quantity, by_rank, look_up
-from fno_telemetry.records import CaptureRecord, ModuleRecord, Value
+from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
 
 _Indices = npt.NDArray[np.intp]
 
@@ -59,7 +59,8 @@ def collect_columns(records: Sequence[CaptureRecord]) -> Columns:
     followed: dict[tuple[tuple[str, ...], tuple[Quantity, ...]], list[str]] = {}
     places: dict[tuple[str, int, str | None], str] = {}
     for index, record in enumerate(records):
-        for entry in (*record.modules, *record.blocks):
+        entries: list[ModuleRecord | BlockRecord] = [*record.modules, *record.blocks]
+        for entry in entries:
             # Most entries have the same statistics as others, and all their places are in every record.
             kind = (tuple(entry.stats), record.quantities)
             if kind not in followed:
