@@ -5,11 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fno_telemetry.comparison.distances import (
-    population_stability_index,
-    spectral_distance,
-    wasserstein_decades,
-)
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.quantities import OF_THE_TENSOR, QUANTITIES, SHARE, Quantity, by_rank, look_up
@@ -106,6 +101,13 @@ class Judgement:
 
 def module_change(before: ModuleRecord, after: ModuleRecord, judgement: Judgement) -> LayerChange:
     """Compare two records of the same call of the same module."""
+    # numpy takes longer to import than many reports to read, and whether something is worse needs none.
+    from fno_telemetry.comparison.distances import (
+        population_stability_index,
+        spectral_distance,
+        wasserstein_decades,
+    )
+
     limits = judgement.limits
     distance = wasserstein_decades(before.log_histogram, after.log_histogram)
     spectral = spectral_distance(before.spectrum, after.spectrum)

@@ -1,17 +1,14 @@
 """Records of one run over its steps, and the trends of statistics."""
 
+import math
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-
-import numpy as np
-import numpy.typing as npt
+from itertools import pairwise
 
 from fno_telemetry.keys import at, record_place
 from fno_telemetry.quantities import Quantity, by_rank, look_up
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
-
-_Indices = npt.NDArray[np.intp]
 
 _STRONG = 0.9
 _LARGEST_STEP = 0.8
@@ -98,23 +95,25 @@ def sort_by_step(records: Sequence[CaptureRecord]) -> list[CaptureRecord]:
 
 def _trend(key: str, column: Sequence[Value], least_change: float) -> Trend | None:
     """Return the trend of a statistic; None where a value is undefined, or where it is none."""
-    if None in column or len(column) < 3:
+    numbers = [float(value) for value in column if value is not None]
+    if len(numbers) < max(len(column), 3) or not all(map(math.isfinite, numbers)):
         return None
-    numbers = np.asarray(column, dtype=np.float64)
-    first, last = float(numbers[0]), float(numbers[-1])
+    first, last = numbers[0], numbers[-1]
     largest = max(abs(first), abs(last))
     if not largest or abs(last - first) / largest < least_change:
         return None
-    change = float(np.max(np.abs(np.diff(numbers))))
-    if change > _LARGEST_STEP * abs(last - first):
+    if max(abs(after - before) for before, after in pairwise(numbers)) > _LARGEST_STEP * abs(last - first):
         return None
-    later, earlier = _pairs(len(numbers))
-    tau = float(np.mean(np.sign(numbers[later] - numbers[earlier])))
+    tau = _kendall_tau(numbers)
     return Trend(key, first, last, tau) if abs(tau) >= _STRONG else None
 
 
-@lru_cache(maxsize=2)
-def _pairs(count: int) -> tuple[_Indices, _Indices]:
-    """Return the indices of all pairs of so many values: of the later ones, and of the earlier ones."""
-    earlier, later = np.triu_indices(count, 1)
-    return later, earlier
+def _kendall_tau(numbers: Sequence[float]) -> float:
+    """Return the share of pairs in which the later number is larger, minus that in which it is smaller."""
+    balance = 0
+    earlier: list[float] = []
+    for number in numbers:
+        smaller, larger = bisect_left(earlier, number), len(earlier) - bisect_right(earlier, number)
+        balance += smaller - larger
+        insort(earlier, number)
+    return balance / math.comb(len(numbers), 2)

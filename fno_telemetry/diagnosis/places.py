@@ -56,7 +56,7 @@ def block_places(record: CaptureRecord) -> list[Place[BlockRecord]]:
 
 
 class _Same:
-    """A record as a key: equal to itself alone, since comparing all of its numbers takes longer than a rule."""
+    """A record as a key: equal to itself alone, since comparing all numbers takes longer than a rule."""
 
     __slots__ = ("record",)
 
