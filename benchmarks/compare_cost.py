@@ -1,15 +1,18 @@
-"""What many reports cost: `compare` over 100 checkpoints of 200 layers, and what a step takes in dashboards.
+"""What many reports cost: `compare` and `diagnose` of 100 reports, and what a step takes in dashboards.
 
 A small network is captured; its records are multiplied to the size asked for, every number a little changed,
-so that digits, histograms and spectra are as long as in a real report. `compare` runs as users run it, in a
-process of its own; its parts are measured in this one too.
+so that digits, histograms and spectra are as long as in a real report. The commands run as users run them, in
+processes of their own: the shortest processor time of several runs is shown, start-up included. The parts of
+`compare` are measured in this process too, and so is what help costs.
 
-Usage: python benchmarks/compare_cost.py [--layers 200] [--blocks 50] [--checkpoints 100]
+Without options the network has 200 layers; `--layers 27 --blocks 4` is the size of the built-in `fno`.
+
+Usage: python benchmarks/compare_cost.py [--layers 200] [--blocks 50] [--checkpoints 100] [--runs 5]
 """
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,14 +27,30 @@ import numpy as np
 import fno_telemetry as ft
 from fno_telemetry import plugins
 
-PROGRAM = """
-import sys
-from fno_telemetry_cli.app import main
-try:
-    main(sys.argv[1:])
-finally:
-    print([name for name in ("torch", "tensorboard", "wandb") if name in sys.modules], file=sys.stderr)
-"""
+
+def processor_time(*arguments: str, runs: int) -> tuple[float, float]:
+    """Return the processor time of a Python process, in seconds, the least of so many runs, and its MiB."""
+    times, memory = [], 0.0
+    for _ in range(runs):
+        line = [sys.executable, *arguments]
+        with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, line)
+        times.append(used.ru_utime + used.ru_stime)
+        memory = used.ru_maxrss / 1024
+    return min(times), memory
+
+
+def show_help_costs(runs: int) -> None:
+    imports, _ = processor_time("-c", "import typer, rich", runs=runs)
+    print(f"  importing typer and rich: {imports:.2f} s of processor time")
+    drawing, _ = processor_time("-c", "import typer.rich_utils, typer._adapters", runs=runs)
+    print(f"  importing all that typer itself needs for the help of a command: {drawing:.2f} s")
+    for command in ("", "capture", "compare", "diagnose", "view"):
+        used, _ = processor_time("-m", "fno_telemetry_cli", *command.split(), "--help", runs=runs)
+        print(f"  {f'{command} --help'.lstrip()}: {used:.2f} s")
 
 
 def a_record() -> ft.CaptureRecord:
@@ -46,13 +65,16 @@ def a_record() -> ft.CaptureRecord:
 def grown(record: ft.CaptureRecord, layers: int, blocks: int, step: int) -> ft.CaptureRecord:
     """Return the record with so many layers and blocks, as of a training that goes on slowly."""
     rng = np.random.default_rng(step)
+    drift = 1 + 1e-4 * step
 
     def moved(stats: Any) -> Any:
-        drift = 1 + 1e-4 * step
-        numbers = {
-            k: v * drift * (1 + 1e-3 * rng.random()) if isinstance(v, float) else v for k, v in stats.items()
-        }
-        return type(stats)(numbers)
+        return type(stats)({name: changed(value) for name, value in stats.items()})
+
+    def changed(value: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        # Shares end at 1.
+        return min(value * drift * (1 + 1e-3 * rng.random()), 1.0 if 0 <= value <= 1 else np.inf)
 
     patterns = [module for module in record.modules if module.spectrum is not None]
     chosen = [patterns[index % len(patterns)] for index in range(layers)]
@@ -105,6 +127,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=200)
     parser.add_argument("--blocks", type=int, default=50)
     parser.add_argument("--checkpoints", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
     pattern = a_record()
     print(f"{given.checkpoints} reports of {given.layers} layers and {given.blocks} blocks")
@@ -116,25 +139,18 @@ def main() -> None:
         for step in range(given.checkpoints):
             record = grown(pattern, given.layers, given.blocks, step)
             ft.JsonFile(reports / f"activation_report.step{step}.json").write(record)
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "compare", str(reports), "--fail-on", "never"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        wall = time.perf_counter() - start
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        processor = used.ru_utime + used.ru_stime
-        print(f"  compare: {wall:.1f} s wall, {processor:.1f} s processor, {used.ru_maxrss / 1024:.0f} MiB")
-        print(f"    {done.stdout.splitlines()[0]}")
-        print(f"    of torch, tensorboard, wandb it imported {done.stderr.splitlines()[-1]}")
+        for command in ("compare", "diagnose"):
+            used, memory = processor_time(
+                "-m", "fno_telemetry_cli", command, str(reports), "--fail-on", "never", runs=given.runs
+            )
+            print(f"  {command}: {used:.2f} s of processor time, {memory:.0f} MiB")
         start = time.process_time()
         records = [ft.load_report(path) for path in sorted(reports.iterdir())]
         read = time.process_time() - start
         start = time.process_time()
         ft.compare(*records)
-        print(f"    reading {read:.1f} s, comparing {time.process_time() - start:.1f} s of processor time")
+        print(f"    reading {read:.2f} s, comparing {time.process_time() - start:.2f} s of processor time")
+    show_help_costs(given.runs)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fno_telemetry.errors import PluginNotFound
 from fno_telemetry.wording import hint_at_names
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 SINKS = {
     "json": "fno_telemetry.sinks.json_file:JsonFile",
@@ -114,17 +116,19 @@ def list_plugins() -> list[Plugin]:
     return found
 
 
-def _installed(kind: str) -> dict[str, EntryPoint]:
+def _installed(kind: str) -> "dict[str, EntryPoint]":
     places = tuple((place, _time_of_change(place)) for place in sys.path)
     return {entry.name: entry for entry in _entry_points(places, f"fno_telemetry.{kind}")}
 
 
 @lru_cache(maxsize=16)
-def _entry_points(_: tuple[tuple[str, int], ...], group: str) -> EntryPoints:
+def _entry_points(_: tuple[tuple[str, int], ...], group: str) -> "EntryPoints":
     """Return those of a group, which takes longer to find than a small network to be measured.
 
     They are found anew when the places where packages are, or what is in them, have changed.
     """
+    from importlib.metadata import entry_points  # takes as long as a report to read, and help needs none
+
     return entry_points(group=group)
 
 
@@ -135,7 +139,7 @@ def _time_of_change(place: str) -> int:
         return 0
 
 
-def _origin(entry: EntryPoint) -> str:
+def _origin(entry: "EntryPoint") -> str:
     return entry.dist.name if entry.dist is not None else entry.value
 
 

@@ -1,33 +1,56 @@
 """The application: its commands, its exit codes, and errors as one line."""
 
 import sys
-import traceback
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand
 
 import fno_telemetry as ft
 from fno_telemetry.wording import to_one_line
 from fno_telemetry_cli.interrupts import ignore_sigterm, sigterm_as_ctrl_c
 from fno_telemetry_cli.invocation import Invocation
-from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.showing import terminal
 
 EXIT_UNUSABLE = 2
 EXIT_INTERRUPTED = 130
 
 COMMANDS = {
-    "capture": "capture:capture",
-    "view": "view:view",
-    "compare": "compare:compare",
-    "diagnose": "diagnose:diagnose",
-    "map": "map:map_model",
-    "plugins": "plugins:plugins",
+    "capture": ("capture:capture", "Run a model over a few samples and send the record to the chosen sinks."),
+    "view": ("view:view", "Show a report as tables: modules in execution order, then blocks."),
+    "compare": ("compare:compare", "Print what changed in each layer and block, and whether it got worse."),
+    "diagnose": (
+        "diagnose:diagnose",
+        "Print what is wrong, in which layer, which numbers show it, and what to do.",
+    ),
+    "map": ("map:map_model", "Print each module's role and the reason for it."),
+    "plugins": (
+        "plugins:plugins",
+        "List the sinks, statistics, architectures and rules, both built in and from plug-ins.",
+    ),
 }
-"""Command -> its module in `commands` and its function there, in the order of the help."""
+"""Command -> its module in `commands` with its function there, and the first line of its help."""
+
+
+@cache
+def load_command(name: str) -> TyperCommand:
+    """Return a command with its options; its module is imported now."""
+    module, _, function = COMMANDS[name][0].partition(":")
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(name)(getattr(import_module(f"fno_telemetry_cli.commands.{module}"), function))
+    return cast(TyperCommand, typer.main.get_command(alone))
+
+
+class _Deferred(TyperCommand):
+    """A command whose module is imported when it is used: the help of all commands needs none of them."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return load_command(str(self.name)).make_context(info_name, args, parent, **extra)
+
 
 app = typer.Typer(
     name="fno-telemetry",
@@ -35,9 +58,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _place in COMMANDS.items():
-    _module, _, _function = _place.partition(":")
-    app.command(_name)(getattr(import_module(f"fno_telemetry_cli.commands.{_module}"), _function))
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, cls=_Deferred, help=_help)(lambda: None)
 
 
 def _show_version(wanted: bool) -> None:
@@ -115,6 +137,8 @@ def _run(invocation: Invocation) -> int:
 
 def _advice(error: Exception) -> str:
     if not isinstance(error, typer.TyperException):
+        from fno_telemetry_cli.options.spelling import spell_options  # imports the options of all commands
+
         return spell_options(str(error))
     context = getattr(error, "ctx", None)  # on errors in the use of options
     advice = f" See: {context.command_path} --help" if context is not None else ""
@@ -124,6 +148,8 @@ def _advice(error: Exception) -> str:
 
 def _describe_bug(error: Exception) -> str:
     """Return what an error is that nobody thought of, and where it arose, for those who can mend it."""
+    import traceback  # only where it is needed, as here
+
     place = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"unexpected {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}); "

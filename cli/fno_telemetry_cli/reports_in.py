@@ -1,8 +1,9 @@
 """The reports that a path names."""
 
 import contextlib
+import gc
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import fno_telemetry as ft
@@ -21,14 +22,33 @@ def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
         return {path: ft.load_report(path)}, []
     found: dict[Path, ft.CaptureRecord] = {}
     refused: list[ft.ReportError] = []
-    for file in sorted(path.glob("*.json"), key=_by_numbers):
-        try:
-            found[file] = ft.load_report(file)
-        except ft.ReportError as error:
-            refused.append(error)
+    with _without_collector():
+        for file in sorted(path.glob("*.json"), key=_by_numbers):
+            try:
+                found[file] = ft.load_report(file)
+            except ft.ReportError as error:
+                refused.append(error)
     if not found:
         raise refused[0] if refused else ft.ReportError(_nothing_in(path))
     return found, [str(error) for error in refused]
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the collector of reference cycles from walking through all reports again for every few of them.
+
+    Records have no cycles, and the command needs them to its end.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        # Together these make the records old, without a walk through them.
+        gc.freeze()
+        gc.unfreeze()
+        if was_on:
+            gc.enable()
 
 
 def reports_below(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:

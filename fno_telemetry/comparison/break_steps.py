@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 from fno_telemetry.comparison.learning import count_learning, is_learning
-from fno_telemetry.comparison.pairs import compare_pair
+from fno_telemetry.comparison.pairs import compare_pair, is_worse
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.comparison.trends import series_of, sort_by_step
@@ -54,23 +55,22 @@ def find_break(records: Sequence[CaptureRecord], limits: Thresholds) -> tuple[in
     """
     settled, last = count_learning(records), len(records) - 1
 
-    def compared(before: int, after: int, limits: Thresholds = limits) -> Comparison:
-        return compare_pair(
-            records[before], records[after], limits, learning=is_learning(records, before, after)
-        )
+    @cache
+    def worsens(before: int, after: int, limits: Thresholds = limits) -> bool:
+        learning = is_learning(records, before, after, settled)
+        return is_worse(records[before], records[after], limits, learning)
 
     def recovers(index: int) -> bool:
         """Whether some earlier record is no better, which is what the run returns to."""
         return any(
-            not compared(earlier, index).worse
-            and (earlier >= max(settled, 1) or compared(earlier, index - 1).worse)
+            not worsens(earlier, index) and (earlier >= max(settled, 1) or worsens(earlier, index - 1))
             for earlier in range(index - 1)
         )
 
     # What went far beyond has not recovered while it is beyond by an ordinary factor.
     lasting = replace(limits, far=min(limits.far, limits.scale))
     for index in range(1, len(records)):
-        worse = compared(index - 1, index).worse and compared(index - 1, last, lasting).worse
+        worse = worsens(index - 1, index) and worsens(index - 1, last, lasting)
         if worse and not recovers(index):
             # Where it began is told by ordinary changes, also where the run was still learning.
             return index, compare_pair(records[index - 1], records[index], limits)

@@ -3,15 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from fno_telemetry.comparison.distances import (
-    population_stability_index,
-    spectral_distance,
-    wasserstein_decades,
-)
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.findings import SEVERITIES
-from fno_telemetry.quantities import OF_THE_TENSOR, SHARE, Quantity, by_rank, look_up
+from fno_telemetry.quantities import OF_THE_TENSOR, QUANTITIES, SHARE, Quantity, by_rank, look_up
 from fno_telemetry.records import (
     BlockRecord,
     CaptureRecord,
@@ -96,13 +92,26 @@ class Judgement:
     stored: Sequence[Quantity] = ()
     learning: bool = False
 
+    @cached_property
+    def may_be_worse(self) -> Sequence[Quantity]:
+        """The quantities of which a change may be worse, by rank."""
+        known = look_up([*QUANTITIES, *(quantity.name for quantity in self.stored)], self.stored)
+        return by_rank(each for each in known.values() if each.compared and each.worse != "none")
+
 
 def module_change(before: ModuleRecord, after: ModuleRecord, judgement: Judgement) -> LayerChange:
     """Compare two records of the same call of the same module."""
+    # numpy takes longer to import than many reports to read, and whether something is worse needs none.
+    from fno_telemetry.comparison.distances import (
+        population_stability_index,
+        spectral_distance,
+        wasserstein_decades,
+    )
+
     limits = judgement.limits
     distance = wasserstein_decades(before.log_histogram, after.log_histogram)
     spectral = spectral_distance(before.spectrum, after.spectrum)
-    changes = (*_no_longer_finite(before, after), *_changes(before, after, judgement))
+    changes = (*worse_module_changes(before, after, judgement), *_differences(before, after, judgement))
     beyond = (distance or 0) >= limits.distance or (spectral or 0) >= limits.share
     return LayerChange(
         name=before.name,
@@ -119,8 +128,31 @@ def module_change(before: ModuleRecord, after: ModuleRecord, judgement: Judgemen
 
 def block_change(before: BlockRecord, after: BlockRecord, judgement: Judgement) -> LayerChange:
     """Compare two records of the same block."""
-    changes = tuple(_changes(before, after, judgement))
+    changes = (*worse_block_changes(before, after, judgement), *_differences(before, after, judgement))
     return LayerChange(before.name, before.call, None, "block", bool(changes), None, None, None, changes)
+
+
+def worse_module_changes(before: ModuleRecord, after: ModuleRecord, judgement: Judgement) -> Iterator[Change]:
+    """Yield what is worse in a call of a module: values that are no longer finite, then numbers by rank."""
+    yield from _no_longer_finite(before, after)
+    yield from worse_block_changes(before, after, judgement)
+
+
+def worse_block_changes(
+    before: ModuleRecord | BlockRecord, after: ModuleRecord | BlockRecord, judgement: Judgement
+) -> Iterator[Change]:
+    """Yield the numbers of a block, or of a module, that are worse, by rank."""
+    judge = _dead_or_far if judgement.learning else _worse
+    for quantity in judgement.may_be_worse:
+        old, new = before.stats.get(quantity.name), after.stats.get(quantity.name)
+        if old is None or new is None:
+            continue
+        if quantity.name == VARIATION and varies_as_much(before, after):
+            continue
+        usual = judgement.limits.dead_of_activations
+        if quantity.worse == "up" and new < usual and _may_rectify(after):
+            continue
+        yield from judge(quantity, old, new, judgement)
 
 
 def output_change(before: TensorRecord | None, after: TensorRecord | None) -> LayerChange | None:
@@ -143,26 +175,15 @@ def _no_longer_finite(before: TensorRecord, after: TensorRecord) -> Iterator[Cha
         )
 
 
-def _changes(
+def _differences(
     before: ModuleRecord | BlockRecord, after: ModuleRecord | BlockRecord, judgement: Judgement
 ) -> Iterator[Change]:
-    """Yield the changes that are worse, by rank, then those that are only different."""
+    """Yield the changes that are only different, in the order of the table."""
     shared = [name for name in after.stats if name in before.stats]
-    compared = [quantity for quantity in look_up(shared, judgement.stored).values() if quantity.compared]
-    for judge, quantities in (
-        (_dead_or_far if judgement.learning else _worse, by_rank(compared)),
-        (_different, compared),
-    ):
-        for quantity in quantities:
-            old, new = before.stats[quantity.name], after.stats[quantity.name]
-            if old is None or new is None:
-                continue
-            if judge is not _different and quantity.name == VARIATION and varies_as_much(before, after):
-                continue
-            usual = judgement.limits.dead_of_activations
-            if judge is not _different and _may_rectify(after) and quantity.worse == "up" and new < usual:
-                continue
-            yield from judge(quantity, old, new, judgement)
+    for quantity in look_up(shared, judgement.stored).values():
+        old, new = before.stats[quantity.name], after.stats[quantity.name]
+        if quantity.compared and old is not None and new is not None:
+            yield from _different(quantity, old, new, judgement)
 
 
 def _may_rectify(entry: ModuleRecord | BlockRecord) -> bool:

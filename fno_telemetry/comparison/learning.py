@@ -35,8 +35,10 @@ def count_learning(records: Sequence[CaptureRecord]) -> int:
     return index
 
 
-def is_learning(records: Sequence[CaptureRecord], before: int, after: int) -> bool:
+def is_learning(records: Sequence[CaptureRecord], before: int, after: int, settled: int) -> bool:
     """Whether the changes between two records of a run, by their indices, are those of learning.
+
+    `settled` is what `count_learning` returns for the run.
 
     Where the losses are known and one is MOVED from the other, a lower loss is learning, and a higher one is
     not. Otherwise any change since the first record may be, and later ones while the run learns to tell its
@@ -45,7 +47,7 @@ def is_learning(records: Sequence[CaptureRecord], before: int, after: int) -> bo
     old, new = records[before].summary.get("loss"), records[after].summary.get("loss")
     if old is not None and new is not None and _moves(old, new):
         return bool(new < old)
-    return before == 0 or after <= count_learning(records)
+    return before == 0 or after <= settled
 
 
 def has_learned_since(baseline: CaptureRecord, record: CaptureRecord) -> bool:

@@ -10,6 +10,8 @@ from fno_telemetry.comparison.changes import (
     block_change,
     module_change,
     output_change,
+    worse_block_changes,
+    worse_module_changes,
 )
 from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.same_tensors import Key, find_same_tensors
@@ -26,8 +28,7 @@ def compare_pair(
     With `learning`, the changes are those of learning: only values that are no longer finite, dead or
     far beyond its scales are worse.
     """
-    stored = (*after.quantities, *before.quantities)
-    judgement = Judgement(limits, Scales.of(before), stored, learning)
+    judgement = _judgement(before, after, limits, learning)
     old, new = _modules(before), _modules(after)
     same = find_same_tensors(before, after)
     modules = tuple(
@@ -59,6 +60,30 @@ def compare_pair(
         added=added,
         removed=removed,
     )
+
+
+def is_worse(before: CaptureRecord, after: CaptureRecord, limits: Thresholds, learning: bool = False) -> bool:
+    """Whether `compare_pair` finds anything worse; much sooner, since no distances are needed for that."""
+    judgement = _judgement(before, after, limits, learning)
+    old, old_blocks = _modules(before), _blocks(before)
+    return (
+        any(
+            any(worse_module_changes(old[key], entry, judgement))
+            for key, entry in _modules(after).items()
+            if key in old
+        )
+        or any(
+            any(worse_block_changes(old_blocks[key], entry, judgement))
+            for key, entry in _blocks(after).items()
+            if key in old_blocks
+        )
+        or output_change(before.output, after.output) is not None
+    )
+
+
+def _judgement(before: CaptureRecord, after: CaptureRecord, limits: Thresholds, learning: bool) -> Judgement:
+    stored = (*after.quantities, *before.quantities)
+    return Judgement(limits, Scales.of(before), stored, learning)
 
 
 def _modules(record: CaptureRecord) -> dict[Key, ModuleRecord]:

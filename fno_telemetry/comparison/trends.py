@@ -1,12 +1,13 @@
 """Records of one run over its steps, and the trends of statistics."""
 
-from collections.abc import Sequence
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-import numpy as np
-
-from fno_telemetry.keys import record_key
-from fno_telemetry.quantities import by_rank, look_up
+from fno_telemetry.keys import at, record_place
+from fno_telemetry.quantities import Quantity, by_rank, look_up
 from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, Value
 
 _STRONG = 0.9
@@ -38,20 +39,51 @@ class Series:
     trends: tuple[Trend, ...]
 
 
+Columns = Mapping[str, Sequence[Value]]
+"""Key of a statistic of a layer -> its value in each record, None where it is undefined or not there."""
+
+
 def series_of(records: Sequence[CaptureRecord], least_change: float) -> Series:
     """Return the series of three or more records, with the trends of a relative change >= `least_change`."""
-    values: dict[str, list[Value]] = {}
+    steps = tuple(record.step for record in records)
+    trends = find_trends(collect_columns(records), least_change)
+    return Series(steps, records[0].summary.get("step_kind"), tuple(trends))
+
+
+def collect_columns(records: Sequence[CaptureRecord]) -> Columns:
+    """Return the values of every statistic that trends follow, over the records."""
+    columns: dict[tuple[str, str], list[Value]] = {}
+    followed: dict[tuple[tuple[str, ...], tuple[Quantity, ...]], list[str]] = {}
+    places: dict[tuple[str, int, str | None], str] = {}
     for index, record in enumerate(records):
         entries: list[ModuleRecord | BlockRecord] = [*record.modules, *record.blocks]
         for entry in entries:
-            for quantity in by_rank(look_up(entry.stats, record.quantities).values()):
-                if quantity.followed:
-                    key = record_key(quantity.name, entry)
-                    values.setdefault(key, [None] * len(records))[index] = entry.stats[quantity.name]
-    trends = [trend for key, column in values.items() if (trend := _trend(key, column)) is not None]
-    kept = [t for t in trends if abs(t.kendall_tau) >= _STRONG and _relative(t) >= least_change]
-    steps = tuple(record.step for record in records)
-    return Series(steps, records[0].summary.get("step_kind"), tuple(kept))
+            # Most entries have the same statistics as others, and all their places are in every record.
+            kind = (tuple(entry.stats), record.quantities)
+            if kind not in followed:
+                followed[kind] = _select_followed(*kind)
+            where = (entry.name, entry.call, entry.item if isinstance(entry, ModuleRecord) else None)
+            if where not in places:
+                places[where] = record_place(entry)
+            for name in followed[kind]:
+                column = columns.get((name, places[where]))
+                if column is None:
+                    column = columns[name, places[where]] = [None] * len(records)
+                column[index] = entry.stats.get(name)
+    return {at(*key): column for key, column in columns.items()}
+
+
+def find_trends(columns: Columns, least_change: float, start: int = 0) -> list[Trend]:
+    """Return what is nearly monotone from the record at `start` on, with a relative change >= `least_change`.
+
+    None of fewer than three records.
+    """
+    trends = (_trend(key, column[start:], least_change) for key, column in columns.items())
+    return [trend for trend in trends if trend is not None]
+
+
+def _select_followed(names: Sequence[str], stored: Sequence[Quantity]) -> list[str]:
+    return [quantity.name for quantity in by_rank(look_up(names, stored).values()) if quantity.followed]
 
 
 def sort_by_step(records: Sequence[CaptureRecord]) -> list[CaptureRecord]:
@@ -61,18 +93,27 @@ def sort_by_step(records: Sequence[CaptureRecord]) -> list[CaptureRecord]:
     return sorted(records, key=lambda record: record.step or 0)
 
 
-def _trend(key: str, column: Sequence[Value]) -> Trend | None:
-    if any(value is None for value in column) or len(column) < 3:
+def _trend(key: str, column: Sequence[Value], least_change: float) -> Trend | None:
+    """Return the trend of a statistic; None where a value is undefined, or where it is none."""
+    numbers = [float(value) for value in column if value is not None]
+    if len(numbers) < max(len(column), 3) or not all(map(math.isfinite, numbers)):
         return None
-    numbers = np.asarray(column, dtype=np.float64)
-    later, earlier = np.triu_indices(len(numbers), 1)[::-1]
-    change = float(np.max(np.abs(np.diff(numbers))))
-    if change > _LARGEST_STEP * abs(numbers[-1] - numbers[0]):
+    first, last = numbers[0], numbers[-1]
+    largest = max(abs(first), abs(last))
+    if not largest or abs(last - first) / largest < least_change:
         return None
-    tau = float(np.mean(np.sign(numbers[later] - numbers[earlier])))
-    return Trend(key, float(numbers[0]), float(numbers[-1]), tau)
+    if max(abs(after - before) for before, after in pairwise(numbers)) > _LARGEST_STEP * abs(last - first):
+        return None
+    tau = _kendall_tau(numbers)
+    return Trend(key, first, last, tau) if abs(tau) >= _STRONG else None
 
 
-def _relative(trend: Trend) -> float:
-    largest = max(abs(trend.first), abs(trend.last))
-    return abs(trend.last - trend.first) / largest if largest else 0.0
+def _kendall_tau(numbers: Sequence[float]) -> float:
+    """Return the share of pairs in which the later number is larger, minus that in which it is smaller."""
+    balance = 0
+    earlier: list[float] = []
+    for number in numbers:
+        smaller, larger = bisect_left(earlier, number), len(earlier) - bisect_right(earlier, number)
+        balance += smaller - larger
+        insort(earlier, number)
+    return balance / math.comb(len(numbers), 2)

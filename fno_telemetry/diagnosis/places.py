@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median, median_high, median_low
 from typing import Any, Generic, TypeVar
 
@@ -46,12 +47,39 @@ def output_place(record: CaptureRecord) -> Place[TensorRecord] | None:
 
 def module_places(record: CaptureRecord) -> list[Place[ModuleRecord]]:
     """Return every call of every module in the order in which they finished."""
-    found = sorted(record.modules, key=lambda module: module.order)
-    return [Place(module.place, float(module.order), module) for module in found]
+    return [*_find_module_places(_Same(record))]
 
 
 def block_places(record: CaptureRecord) -> list[Place[BlockRecord]]:
     """Return every block in execution order."""
+    return [*_find_block_places(_Same(record))]
+
+
+class _Same:
+    """A record as a key: equal to itself alone, since comparing all numbers takes longer than a rule."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: CaptureRecord) -> None:
+        self.record = record
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.record is self.record
+
+    def __hash__(self) -> int:
+        return id(self.record)
+
+
+# Every rule asks for the places of one record, and some for those of the baseline, before the next record.
+@lru_cache(maxsize=2)
+def _find_module_places(key: _Same) -> tuple[Place[ModuleRecord], ...]:
+    found = sorted(key.record.modules, key=lambda module: module.order)
+    return tuple(Place(module.place, float(module.order), module) for module in found)
+
+
+@lru_cache(maxsize=2)
+def _find_block_places(key: _Same) -> tuple[Place[BlockRecord], ...]:
+    record = key.record
     orders: dict[tuple[str, int], int] = {}
     for module in record.modules:
         orders[module.name, module.call] = max(module.order, orders.get((module.name, module.call), -1))
@@ -62,7 +90,7 @@ def block_places(record: CaptureRecord) -> list[Place[BlockRecord]]:
         known = [orders.get((name, block.call), orders.get((name, 0))) for name in branches]
         last = max((order for order in known if order is not None), default=len(record.modules) + index)
         found.append(Place(block.place, last + 0.5, block))
-    return sorted(found, key=lambda place: place.position)
+    return tuple(sorted(found, key=lambda place: place.position))
 
 
 def tensor_places(record: CaptureRecord) -> list[Place[Any]]:

@@ -3,6 +3,7 @@
 import operator
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 from fno_telemetry.errors import ReportError
 from fno_telemetry.quantities import look_up
@@ -33,7 +34,7 @@ def check_consistency(record: CaptureRecord) -> None:
                 raise ReportError(f"{kind} has {place_name(*place)} {count} times")
     # Of a name that no view can show, this raises OptionError.
     stats = [entry.stats for entry in tensors] + [block.stats for block in record.blocks]
-    look_up((name for each in stats for name in each), record.quantities)
+    look_up(chain.from_iterable(stats), record.quantities)
 
 
 def _find_misfit(tensor: TensorRecord) -> str | None:

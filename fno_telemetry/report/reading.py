@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,7 +95,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
     """Read the JSON object in `path`, refusing what strict JSON does not allow."""
     hint = "; `fno-telemetry capture` writes reports"
     text = read_text(path, ReportError, "the file of one report", _MOST_BYTES, hint=hint)
-    if sum(size * text.count(letter) for letter, size in _BYTES_PER_CHARACTER.items()) > _MOST_MEMORY:
+    if _estimate_memory(text) > _MOST_MEMORY:
         raise ReportError(f"{path}: too many lists, objects and values for a report")
     try:
         document = _decode(text)
@@ -104,6 +104,14 @@ def read_document(path: str | Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ReportError(f"{path}: a report is a JSON object, this is a {type(document).__name__}")
     return document
+
+
+def _estimate_memory(text: str) -> int:
+    """Return about how many bytes json.loads would take for a text; for a small one, a bound of that."""
+    most = len(text) * max(_BYTES_PER_CHARACTER.values())
+    if most <= _MOST_MEMORY:
+        return most
+    return sum(size * text.count(letter) for letter, size in _BYTES_PER_CHARACTER.items())
 
 
 def _decode(text: str) -> Any:
@@ -215,11 +223,9 @@ def _part(kind: type[_Part], entry: Mapping[str, Any] | None) -> _Part | None:
     """Return a dataclass of numbers and lists, with tuples for lists; quicker than `freeze` for so many."""
     if entry is None:
         return None
-    found = {name: entry[name] for name in _NAMES[kind]}
-    values: dict[str, Any] = {
-        name: _tupled(value) if isinstance(value, list) else value for name, value in found.items()
-    }
-    return kind(**values)
+    make: Callable[..., _Part] = kind
+    values = map(entry.__getitem__, _NAMES[kind])
+    return make(*[_tupled(value) if isinstance(value, list) else value for value in values])
 
 
 def _tupled(value: list[Any]) -> tuple[Any, ...]:

@@ -142,7 +142,7 @@ class _Compiler:
             if (
                 are_numbers
                 and inner_types.issuperset(map(type, value))
-                and (lowest is None or min(value, default=lowest) >= lowest)
+                and (lowest is None or not value or min(value) >= lowest)
             ):
                 return
             for index, item in enumerate(value):

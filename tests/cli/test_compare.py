@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,23 +175,6 @@ def test_no_line_of_a_comparison_is_wider_than_the_terminal(run, reports, monkey
     lines = run("compare", *reports).out.splitlines()
     assert max(len(line.rstrip()) for line in lines) <= columns
     assert ("no room at this width for: PSI, spectrum" in lines) == (columns < 80)
-
-
-PROGRAM = """
-import sys
-from fno_telemetry_cli.app import main
-try:
-    main(sys.argv[1:])
-finally:
-    print(*sys.modules)
-"""
-
-
-def test_comparing_reports_loads_no_torch(reports):
-    line = [sys.executable, "-c", PROGRAM, "compare", str(reports[0]), str(reports[1]), "-q"]
-    verdict, loaded = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert verdict.startswith("different, not worse")
-    assert not {"torch", "tensorboard", "wandb"} & set(loaded.split())
 
 
 def runs_of_two_steps(reports: tuple[Path, Path]) -> None:

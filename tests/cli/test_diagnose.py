@@ -1,7 +1,6 @@
 """`diagnose`, and `capture --diagnose`: what is printed, what is written, how they end."""
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -230,17 +229,6 @@ def test_what_cannot_be_used_is_one_line_and_exit_2(run, folder, line, words):
     assert (result.code, result.out) == (2, "")
     assert words in result.err
     assert len(result.err.splitlines()) == 1
-
-
-def test_the_command_starts_without_torch(healthy):
-    program = (
-        "import sys\nfrom fno_telemetry_cli.app import main\n"
-        f"try: main(['diagnose', {str(healthy)!r}, '--quiet'])\n"
-        "except SystemExit as end:\n"
-        "    print(end.code, [m for m in ('torch', 'tensorboard', 'wandb') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "0 []\n"
 
 
 RULES = """

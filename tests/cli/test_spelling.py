@@ -1,16 +1,15 @@
 """Messages of the library, which speak of arguments, in the words of the command."""
 
 import pytest
-import typer
 
-from fno_telemetry_cli.app import app
+from fno_telemetry_cli.app import COMMANDS, load_command
 from fno_telemetry_cli.options.spelling import spell_options
 
 
 def options():
     """Every option of every command: the command's name, the argument's name, the option."""
-    for name, command in typer.main.get_command(app).commands.items():
-        for parameter in command.params:
+    for name in COMMANDS:
+        for parameter in load_command(name).params:
             long = [option for option in parameter.opts if option.startswith("--")]
             if long and parameter.name != "help":
                 yield name, parameter.name, long[0]

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -195,12 +193,3 @@ def test_what_a_reader_must_know_stands_below_the_tables(run, captured):
         "not fired: spare: its forward was not called",
         "skipped: a, b, c and 2 more: its output holds no tensor",
     ]
-
-
-def test_reading_a_report_does_not_import_torch(captured):
-    program = (
-        "import sys\nfrom fno_telemetry_cli.app import main\n"
-        "try: main()\nfinally: assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", program, "view", "out"], stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (0, "")

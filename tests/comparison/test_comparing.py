@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fno_telemetry.comparison.comparing import compare
+from fno_telemetry.comparison.pairs import compare_pair, is_worse
 from fno_telemetry.comparison.thresholds import Thresholds, read_thresholds
+from fno_telemetry.comparison.trends import find_trends
 from fno_telemetry.errors import OptionError, ReportError
 from fno_telemetry.records import BlockRecord, CaptureRecord, FrozenMapping, ModuleRecord, freeze_mapping
 
@@ -404,3 +407,39 @@ def test_an_output_that_is_no_longer_finite_is_worse_whatever_the_modules(
     found = compare(before, after)
     assert (found.severity, found.first_diverging) == ("error", "output")
     assert "in output, a value is no longer finite" in found.verdict
+
+
+@pytest.mark.parametrize("learning", [False, True])
+@pytest.mark.parametrize(
+    "stats",
+    [
+        {},
+        {"nan_count": 3},
+        {"rms": 2.0},
+        {"rms": 2000.0},
+        {"rms": 1e-9},
+        {"sample_variation": 0.001, "rms": 0.1},
+        {"dead_channel_fraction": 0.5},
+        {"dead_channel_fraction": 0.5, "weight_norm": None},
+        {"low_frequency_fraction": 0.1},
+    ],
+)
+def test_whether_something_is_worse_is_what_the_whole_comparison_says(
+    make_module: MakeModule, make_record: MakeRecord, stats: dict[str, float], learning: bool
+) -> None:
+    before = make_record(make_module("a"), make_module("b", 1, weight_norm=1.0))
+    after = make_record(make_module("a"), make_module("b", 1, **{"weight_norm": 1.0, **stats}))
+    for pair in ((before, after), (after, before)):
+        whole = compare_pair(*pair, Thresholds(), learning)
+        assert is_worse(*pair, Thresholds(), learning) == whole.worse
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_kendalls_tau_is_the_mean_sign_of_all_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Nearly monotone, with ties.
+    values = np.round(np.arange(30) + rng.normal(0, 0.3 * (seed % 5), 30), seed % 3) * (-1) ** seed
+    pairs = [np.sign(values[j] - values[i]) for j in range(30) for i in range(j)]
+    expected = float(np.mean(pairs))
+    found = [trend.kendall_tau for trend in find_trends({"rms/a": values.tolist()}, 0.0)]
+    assert found == ([expected] if abs(expected) >= 0.9 else [])

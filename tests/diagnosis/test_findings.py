@@ -1,10 +1,15 @@
 """How findings are put in order: by cause, by severity, by time."""
 
+import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from fno_telemetry import plugins
+from fno_telemetry.comparison.break_steps import find_break
+from fno_telemetry.comparison.pairs import compare_pair, is_worse
+from fno_telemetry.comparison.trends import collect_columns
 from fno_telemetry.diagnosis import example_records, rule
 from fno_telemetry.diagnosis.findings import assign_findings, diagnose
 from fno_telemetry.diagnosis.installed_rules import load_rule
@@ -377,3 +382,37 @@ def test_records_get_the_findings_about_them_in_the_same_words(record):
     later = assigned[3].findings
     assert {f.follows_from for f in later} == {first.id}
     assert sum(len(each.findings) for each in assigned) == len(findings)
+
+
+def count_calls(work, *functions):
+    """Return how often each function is called while `work` runs."""
+    names = {function.__code__: function.__name__ for function in functions}
+    counted = Counter()
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code in names:
+            counted[names[frame.f_code]] += 1
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def test_a_series_is_compared_once_for_all_rules(record):
+    series = example_records.make_series(*[record] * 6)
+    counted = count_calls(lambda: diagnose(*series), find_break, is_worse, compare_pair, collect_columns)
+    assert counted == {"find_break": 1, "is_worse": 5, "collect_columns": 1}
+
+
+def test_only_the_step_that_broke_is_compared_in_full(record):
+    broken = example_records.change_module(record, "blocks.1.local", rms=30.0)
+    series = example_records.make_series(
+        example_records.change_output(record, sample_variation=0.1), record, record, broken, broken
+    )
+    findings = []
+    counted = count_calls(lambda: findings.extend(diagnose(*series)), find_break, compare_pair)
+    assert counted == {"find_break": 1, "compare_pair": 1}
+    assert roots(findings)[0][0] == "collapse_at_step"

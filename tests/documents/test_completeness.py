@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import typer
 
 import fno_telemetry as ft
 from fno_telemetry import plugins, report
-from fno_telemetry_cli.app import app
+from fno_telemetry_cli.app import COMMANDS, load_command
 from support.documents import DOCUMENTS, ROOT, document_name
 
 COMMAND = ROOT / "docs" / "command.md"
@@ -46,7 +45,7 @@ def code(text: str) -> list[str]:
 @cache
 def parameters() -> dict[tuple[str, str], object]:
     """Return the default of each option by command and option, short forms included."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = {name: load_command(name) for name in COMMANDS}
     return {
         (name, option): parameter.default
         for name, command in commands.items()
@@ -75,7 +74,7 @@ def test_every_rule_has_a_row_and_every_row_is_a_rule() -> None:
 
 
 def test_every_command_has_a_row_and_every_row_is_a_command() -> None:
-    commands = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    commands = list(COMMANDS)
     assert [code(first)[0] for first, _ in rows(COMMAND, "| command |")] == commands
 
 
@@ -105,7 +104,7 @@ def test_the_defaults_of_options_are_those_of_the_command() -> None:
 
 
 def test_the_defaults_in_the_help_are_those_of_the_command() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = {name: load_command(name) for name in COMMANDS}
     compared = 0
     for name, command in commands.items():
         for parameter in command.params:
@@ -144,9 +143,9 @@ def test_every_key_of_a_report_has_a_row_and_every_row_is_a_key() -> None:
     assert sorted(keys) == sorted(report.json_schema()["properties"])
 
 
-@pytest.mark.parametrize("command", typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_has_a_line_and_an_example(command: str) -> None:
-    text = typer.main.get_command(app).commands[command].help  # type: ignore[attr-defined]
+    text = load_command(command).help
     assert re.match(r"[A-Z][^\n]+\.\n", text)
     assert re.search(rf"^Example: fno-telemetry {command}\b", text, re.MULTILINE)
 

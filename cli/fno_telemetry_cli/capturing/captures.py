@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fno_telemetry as ft
-from fno_telemetry.diagnosis import assign_findings
+from fno_telemetry import diagnosis
 from fno_telemetry_cli.capturing.checkpoint_series import Listed
 from fno_telemetry_cli.capturing.input_batches import InputBatches
 from fno_telemetry_cli.capturing.preparing import Prepared, prepare
@@ -68,7 +68,7 @@ class Captures:
             return
         names = [self.name_report(record) for record in self.records]
         self.findings = self._diagnose(*self.records, reports=names)
-        self.records = assign_findings(self.records, names, self.findings)
+        self.records = diagnosis.assign_findings(self.records, names, self.findings)
         for record in self.records:
             sinks.write(record)
 

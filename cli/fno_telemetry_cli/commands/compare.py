@@ -1,26 +1,24 @@
 """`fno-telemetry compare`: what changed between reports, in which layer first, and whether it is worse."""
 
+# Annotations name classes whose modules import numpy; they are not evaluated.
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import fno_telemetry as ft
 from fno_telemetry.comparison import read_thresholds
-from fno_telemetry.sinks import Outcome
 from fno_telemetry_cli.capturing.checkpoint_series import is_checkpoint, names_of_all
-from fno_telemetry_cli.capturing.input_batches import InputBatches, read_input
-from fno_telemetry_cli.capturing.preparing import prepare
-from fno_telemetry_cli.capturing.running import capture_record
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.options.config_file import list_typed_options
 from fno_telemetry_cli.options.judging import ComparisonOptions
 from fno_telemetry_cli.options.model import InputOptions, NetworkOptions, Source, WeightOptions
 from fno_telemetry_cli.options.output import DashboardOptions, PrintingOptions, WandbOptions
 from fno_telemetry_cli.options.signature import list_parameters, with_options
-from fno_telemetry_cli.replaying import Replays
 from fno_telemetry_cli.reports_in import refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.comparison_view import comparison_document, comparison_view
 from fno_telemetry_cli.showing.findings_view import LEVELS, check_level
@@ -32,6 +30,11 @@ from fno_telemetry_cli.showing.terminal import (
     print_results,
     stdout_console,
 )
+
+if TYPE_CHECKING:
+    from fno_telemetry.sinks import Outcome
+    from fno_telemetry_cli.capturing.input_batches import InputBatches
+    from fno_telemetry_cli.replaying import Replays
 
 EXIT_WORSE, EXIT_SINK_FAILED = 1, 3
 
@@ -76,6 +79,8 @@ class CompareRequest:
     @property
     def replays(self) -> Replays | None:
         """The dashboards to write; None when none were asked for."""
+        from fno_telemetry_cli.replaying import Replays
+
         asked = self.dashboards
         return Replays.of(asked, self.wandb) if asked.sink or asked.output else None
 
@@ -138,6 +143,8 @@ def _refuse_idle_options(context: typer.Context, request: CompareRequest) -> Non
 
 def _read_records(request: CompareRequest, command: str) -> tuple[Found, list[str]]:
     """Return the records at the paths, in their order, and a line for each file that is left out."""
+    from fno_telemetry_cli.capturing.input_batches import read_input
+
     checkpoints = request.checkpoints
     given = read_input(request.source) if checkpoints else None
     names = dict(zip(checkpoints, names_of_all(checkpoints), strict=True))
@@ -155,6 +162,9 @@ def _read_records(request: CompareRequest, command: str) -> tuple[Found, list[st
 
 
 def _capture(source: Source, given: InputBatches, command: str, quiet: bool) -> ft.CaptureRecord:
+    from fno_telemetry_cli.capturing.preparing import prepare
+    from fno_telemetry_cli.capturing.running import capture_record
+
     prepared = prepare(source, given)
     place = f"capturing {source.checkpoint.name}" if source.checkpoint else "capturing"
     return capture_record(prepared, provenance={"command": command}, doing=place, quiet=quiet)

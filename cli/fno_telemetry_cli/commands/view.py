@@ -14,9 +14,7 @@ from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.reports_in import reports_below
 from fno_telemetry_cli.showing.tables import headline, record_view, shown
-from fno_telemetry_cli.showing.tensorboard_server import serve
 from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_results, stdout_console
-from fno_telemetry_cli.showing.wandb_view import show_wandb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +62,12 @@ def view(request: ViewRequest) -> None:
     Example: fno-telemetry view out/activation_report.json
     """
     if request.tensorboard:
+        from fno_telemetry_cli.showing.tensorboard_server import serve
+
         serve(request.path, request.port or 0, request.printing.quiet)
     elif request.wandb:
+        from fno_telemetry_cli.showing.wandb_view import show_wandb
+
         show_wandb(request.path, request.save_workspace, request.printing.as_json, request.printing.quiet)
     else:
         _show_reports(request)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import typer
@@ -48,18 +49,19 @@ def list_parameters(request: type) -> Iterator[inspect.Parameter]:
 
 def make_request(request: type[Request], values: Mapping[str, Any]) -> Request:
     """Return the request that these values of its options make."""
+    declared: type = request  # mypy takes no type variable for hashable
     made = {
         field.name: make_request(kind, values) if _is_group(kind) else values[field.name]
-        for field, kind in _fields(request)
+        for field, kind in _fields(declared)
     }
     return request(**made)
 
 
-def _fields(request: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    """Yield each field and its annotation, evaluated."""
+@cache
+def _fields(request: type) -> Sequence[tuple[dataclasses.Field[Any], Any]]:
+    """Return each field and its annotation, evaluated."""
     hints = get_type_hints(request, include_extras=True)
-    for field in dataclasses.fields(request):
-        yield field, hints[field.name]
+    return [(field, hints[field.name]) for field in dataclasses.fields(request)]
 
 
 def _is_group(kind: Any) -> bool:

@@ -1,9 +1,12 @@
 """A comparison for the terminal and as JSON."""
 
+# Annotations name classes whose modules import numpy; they are not evaluated.
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import RenderableType
@@ -11,9 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry.comparison import Change
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry_cli.showing.tables import folded, number, shown, some
+
+if TYPE_CHECKING:
+    from fno_telemetry.comparison import Change
 
 _DISTANCES = ("decades", "PSI", "spectrum")
 _NARROW = 80  # columns of the terminal below which only the first distance is shown

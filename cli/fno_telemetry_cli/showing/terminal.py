@@ -13,7 +13,6 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from fno_telemetry.report import as_plain
 from fno_telemetry.wording import is_printable, to_one_line, to_printable
 
 _STDOUT, _STDERR = 1, 2  # descriptors
@@ -69,6 +68,8 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one strict JSON document, in ASCII, which every terminal and pipe can take; NaN is null."""
+    from fno_telemetry.report import as_plain
+
     try:
         sys.stdout.write(json.dumps(as_plain(document), allow_nan=False, indent=1) + "\n")
         sys.stdout.flush()

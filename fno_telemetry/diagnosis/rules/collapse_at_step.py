@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fno_telemetry.comparison.comparing import compare
+from fno_telemetry.comparison.break_steps import find_break
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import (
@@ -59,11 +59,12 @@ def collapse_at_step(
         of healthy training from a collapse.
     False alarm when: the reports are so many steps apart that learning itself changes a layer as much.
     """
-    limits = Thresholds(scale=scale, lost=lost, dead=dead, far=far)
-    broken = compare(*series, thresholds=limits, allow_different_input=True)
-    record = next((one for one in series if one.step == broken.break_step), None)
-    if broken.break_step is None or record is None:
+    if len(series) < 3:
         return
+    found_break = find_break(series, Thresholds(scale=scale, lost=lost, dead=dead, far=far))
+    if found_break is None:
+        return
+    record, broken = series[found_break[0]], found_break[1]
     places: list[Place[Any]] = [*block_places(record), *tensor_places(record)]
     by_name = {place.name: place for place in places}
     worse = [layer for layer in (*broken.modules, *broken.blocks) if layer.severity in ("warning", "error")]
@@ -90,7 +91,7 @@ def collapse_at_step(
         place=blocks[0] if began_inside else place,
         message=f"broke at {record.spelled_step}: {inside}{change.message}{first_block}",
         evidence={
-            "step": broken.break_step,
+            "step": record.step,
             "statistic": change.statistic,
             "before": change.before,
             "after": change.after,

@@ -1,12 +1,11 @@
 """Finds statistics that rise or fall over a run."""
 
 from collections.abc import Iterator, Sequence
-from itertools import dropwhile
 from typing import Any
 
 from fno_telemetry.comparison.changes import VARIATION, varies_as_much
 from fno_telemetry.comparison.learning import shows_learning
-from fno_telemetry.comparison.trends import Trend, series_of
+from fno_telemetry.comparison.trends import Trend, collect_columns, find_trends
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_module, healthy_record, make_series
 from fno_telemetry.diagnosis.places import Place, block_places, find_counterpart, module_places
@@ -57,10 +56,11 @@ def trend(
     last = series[-1]
     there: list[Place[Any]] = [*module_places(last), *block_places(last)]
     by_key = {record_key("", place.entry): place for place in there}
-    learned = list(dropwhile(lambda record: shows_learning(record, last), series))
-    settled = {found.key: found for found in series_of(learned, least_change).trends}
+    columns = collect_columns(series)
+    learned = next(index for index, record in enumerate(series) if not shows_learning(record, last))
+    settled = {found.key: found for found in find_trends(columns, least_change, learned)}
     strongest: dict[tuple[str, bool], tuple[float, Trend, Place[Any]]] = {}
-    for found in series_of(series, least_change).trends:
+    for found in find_trends(columns, least_change):
         statistic, _, key_place = found.key.partition("/")
         place = by_key.get(f"/{key_place}")
         if place is None:
@@ -69,7 +69,7 @@ def trend(
         since = settled.get(found.key)
         warned = since is not None and _is_warning(statistic, since, lost, dead)
         if warned and statistic == VARIATION:
-            before = find_counterpart(place, learned[0], module_places)
+            before = find_counterpart(place, series[learned], module_places)
             warned = before is None or not varies_as_much(before.entry, place.entry)
         key = (statistic, warned)
         if key not in strongest or change > strongest[key][0]:
