@@ -11,7 +11,7 @@ from torch import nn
 from fno_telemetry.isolation.bindings import Bindings
 from fno_telemetry.isolation.contents import Kept
 from fno_telemetry.isolation.objects import FIXED, keep
-from fno_telemetry.isolation.tensor_values import CopyBudget
+from fno_telemetry.isolation.tensor_values import CopyBudget, find_storage
 
 MOST_BYTES = 2**28
 """How many bytes of tensors and arrays in attributes are copied; of those beyond, only writes are counted."""
@@ -72,7 +72,7 @@ class Attributes:
         """Keep the contents of everything that the attributes refer to, first what is nearest to a module."""
         budget = CopyBudget(MOST_BYTES)
         seen = {*self._parts, *map(id, self._model.buffers())}
-        parameters = {*map(_find_storage, self._model.parameters())} - {0}
+        parameters = {*map(find_storage, self._model.parameters())} - {0}
         found = deque(
             (Attribute(one.module, name, ""), value)
             for one in self._bindings
@@ -86,7 +86,7 @@ class Attributes:
             if isinstance(value, FIXED) or id(value) in seen or _is_fixed_tuple(value):
                 continue
             seen.add(id(value))
-            if isinstance(value, torch.Tensor) and _find_storage(value) in parameters:
+            if isinstance(value, torch.Tensor) and find_storage(value) in parameters:
                 continue
             with suppress(Exception):  # an object that cannot be read cannot be put back either
                 contents, inside = keep(value, budget)
@@ -114,11 +114,3 @@ def _has_changed(kept: Kept) -> bool:
         return kept.changed()
     except Exception:  # noqa: BLE001 - an object may refuse anything
         return False
-
-
-def _find_storage(tensor: torch.Tensor) -> int:
-    """Return the address of a tensor's memory; 0 if it has none that is known."""
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except Exception:  # noqa: BLE001 - sparse, nested and foreign tensors have no storage
-        return 0

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fno_telemetry.isolation.attributes import Attribute, Attributes, defined_in
 from fno_telemetry.isolation.random_states import RandomStates, list_devices
-from fno_telemetry.isolation.tensor_values import CopyBudget, TensorValue
+from fno_telemetry.isolation.tensor_values import CopyBudget, TensorValue, find_storage
 
 # Random states are global, and models may share modules: captures take turns.
 _turn = threading.RLock()
@@ -65,6 +65,14 @@ class Preserved:
         """Whether there are new submodules or parameters; with `replaced`, also in place of others."""
         return self._attributes is not None and self._attributes.has_new_parts(replaced)
 
+    def copy_before_write(self, target: torch.Tensor) -> None:
+        """Copy the parameters whose memory this tensor shows, so that they can be put back."""
+        with torch._C.DisableTorchFunction():
+            memory = find_storage(target)
+            for _, value in self._parameters if memory else ():
+                if not value.is_copied and find_storage(value.tensor) == memory:
+                    value.copy(self._budget)
+
     def has_changed(self) -> bool:
         """Whether a buffer or an attribute has changed."""
         with torch._C.DisableTorchFunction():
@@ -110,7 +118,8 @@ class Preserved:
     def _keep_parameters(self, copies: bool) -> None:
         if self._sharded:
             return
-        budget = CopyBudget(MOST_PARAMETER_BYTES if copies else 0)
+        self._budget = CopyBudget(MOST_PARAMETER_BYTES)
+        budget = self._budget if copies else CopyBudget(0)
         before = {id(value.tensor): value for _, value in self._parameters}
         self._parameters = []
         owners = {

@@ -39,6 +39,11 @@ class TensorValue:
         self.copy(budget)
         self._writes = count_writes(tensor)
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether its values can be put back."""
+        return self._copy is not None
+
     def copy(self, budget: CopyBudget | None = None) -> None:
         """Copy the values as they are now, as far as the budget allows."""
         # Nested tensors have no shape, but both of these.
@@ -161,6 +166,14 @@ def _describe_memory(tensor: torch.Tensor) -> tuple[object, ...]:
 def count_writes(tensor: torch.Tensor) -> int:
     """Return torch's count, which misses writes through `.data` and in inference mode."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def find_storage(tensor: torch.Tensor) -> int:
+    """Return the address of a tensor's memory; 0 if it has none that is known."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except Exception:  # noqa: BLE001 - sparse, nested and foreign tensors have no storage
+        return 0
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -132,12 +132,18 @@ def _detect_once(
     """
     built: list[Attribute] | None = None
     changes_state = writes_input = writes_parameters = False
+    own: Preserved | None = None
+
+    def before_write(target: torch.Tensor) -> None:
+        if own is not None:
+            own.copy_before_write(target)
 
     def run_once(followed: contextlib.AbstractContextManager[None]) -> None:
-        nonlocal built, changes_state, writes_input, writes_parameters
+        nonlocal own, built, changes_state, writes_input, writes_parameters
         copied = copy_tensors(batch)
         before = [count_writes(tensor) for tensor in tensors_in(copied)]
-        with preserve(model) as own:
+        # A parameter is copied when a function is about to write into it; most forwards write into none.
+        with preserve(model, copies=False) as own:
             with followed:
                 sample.run(copied)
             changes_state |= own.has_changed()
@@ -148,7 +154,7 @@ def _detect_once(
                     preserved.accept()
         writes_parameters |= own.parameters_changed
 
-    plan = detect_structure(model, run_once, batch_size, sample.given)
+    plan = detect_structure(model, run_once, batch_size, sample.given, before_write)
     plan = replace(
         plan,
         changes_state=changes_state,

@@ -23,6 +23,7 @@ from fno_telemetry.tracing.events import (
     CallEnded,
     Event,
     Failed,
+    Overwriting,
     ResidualAdded,
 )
 from fno_telemetry.tracing.forward_trace import ForwardTrace
@@ -41,17 +42,19 @@ def detect_structure(
     run: RunFollowed,
     batch_size: int | None,
     given: Mapping[str, GivenRole] | None = None,
+    before_write: Callable[[torch.Tensor], None] | None = None,
 ) -> MeasurementPlan:
     """Return the measurement plan of a model, with its map, from one forward, done by `run`.
 
-    `batch_size` is the size of the sample axis in that forward. Errors of `run` are raised. A second forward
-    is needed if modules of the model are called both by its own forward and outside it.
+    `batch_size` is the size of the sample axis in that forward. `before_write` is called with each tensor
+    that a function is about to write into. Errors of `run` are raised. A second forward is needed if modules
+    of the model are called both by its own forward and outside it.
     """
     given = given or {}
     roles = {path: entry.role for path, entry in given.items() if entry.role is not None}
-    structure, trace = _follow(model, run, roles, within=False)
+    structure, trace = _follow(model, run, roles, _Structure(before_write), within=False)
     if structure.called_in_and_outside():
-        structure, trace = _follow(model, run, roles, within=True)
+        structure, trace = _follow(model, run, roles, _Structure(before_write), within=True)
     plan = structure.build_plan(given, roles, batch_size, trace.has_hidden_writes)
     return replace(
         plan,
@@ -62,9 +65,8 @@ def detect_structure(
 
 
 def _follow(
-    model: nn.Module, run: RunFollowed, roles: Mapping[str, str], within: bool
+    model: nn.Module, run: RunFollowed, roles: Mapping[str, str], structure: "_Structure", within: bool
 ) -> "tuple[_Structure, ForwardTrace]":
-    structure = _Structure()
     with ForwardTrace(model, structure, roles, structure.places.tracker, within) as trace:
         run(trace.batch())
     if structure.errors:
@@ -92,7 +94,8 @@ class _NotedSum:
 class _Structure:
     """A listener that keeps calls, shapes and sums, but no tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, before_write: Callable[[torch.Tensor], None] | None) -> None:
+        self._before_write = before_write
         self.errors: list[str] = []
         self._ended_calls: list[_EndedCall] = []
         self._functions: list[tuple[str, str, tuple[int, ...]]] = []
@@ -102,7 +105,7 @@ class _Structure:
         self._recorder = PlanRecorder()
 
     def on(self, event: Event) -> None:
-        """Keep the shapes and calls of an event; `Padded` and `Overwriting` change neither."""
+        """Keep the shapes and calls of an event; `Padded` changes neither."""
         self._recorder.on(event, len(self._sums))
         match event:
             case CallEnded():
@@ -115,6 +118,8 @@ class _Structure:
                 self._sums.append(_NotedSum(event.parent, event.spectral, event.local, event.order))
             case ResidualAdded():
                 self._residual_added(event)
+            case Overwriting() if self._before_write is not None:
+                self._before_write(event.target)
             case Failed():
                 self.errors.append(f"{event.where or 'the model'}: {event.line}")
 
