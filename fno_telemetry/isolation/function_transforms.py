@@ -10,6 +10,13 @@ def is_wrapped(tensor: torch.Tensor) -> bool:
     return _functorch.is_functorch_wrapped_tensor(tensor)
 
 
+def unwrap(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor that owns the memory, inside all wrappers."""
+    while is_wrapped(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def is_batched(tensor: torch.Tensor) -> bool:
     """Whether vmap hides an axis of the tensor, also inside the wrappers of grad and jvp."""
     while is_wrapped(tensor):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fno_telemetry.isolation.function_transforms import is_batched
+from fno_telemetry.isolation.function_transforms import is_batched, unwrap
 
 FORWARD = frozenset({"fft", "rfft", "fft2", "rfft2", "fftn", "rfftn"})
 INVERSE = frozenset({"ifft", "irfft", "ifft2", "irfft2", "ifftn", "irfftn"})
@@ -115,7 +115,8 @@ def read_call(name: str, args: Sequence[Any], kwargs: dict[str, Any], output: to
         lengths |= {axis: size for axis, size in pairs if size != -1}
     nonzero = complete = None
     if not is_batched(spectrum) and not (halved and axes[-1] != max(axes)):
-        kept = _kept_by_field(spectrum, lengths, halved)
+        # Masks outlive the forward, and so a wrapper of a function transform.
+        kept = _kept_by_field(unwrap(spectrum), lengths, halved)
         nonzero, complete = kept.any(1), _complete(kept) if inverse else None
     return FourierCall(
         axes=axes,
