@@ -3,7 +3,7 @@
     MALLOC_MMAP_THRESHOLD_=65536 MALLOC_TRIM_THRESHOLD_=65536 python benchmarks/capture_memory.py NETWORK
 
 With these two settings glibc returns freed memory to the system at once, so that the peak of the process,
-which Linux can forget (`/proc/self/clear_refs`), is that of what runs between. `measure` starts such a process.
+which Linux can forget (`/proc/self/clear_refs`), is that of what runs between. `measure` starts a process so.
 """
 
 import gc

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -27,8 +27,10 @@ def items(output: object) -> Iterator[tuple[str | None, torch.Tensor]]:
 
 
 def tensors_in(value: object) -> Iterator[torch.Tensor]:
-    """Yield the tensors of `items` without their names, which takes half the time."""
-    yield from _unnamed(value, _DEPTH)
+    """Return an iterator over the tensors of `items` without their names, which takes less time."""
+    found: list[torch.Tensor] = []
+    _collect(value, _DEPTH, found)
+    return iter(found)
 
 
 def copy_tensors(value: Any) -> Any:
@@ -74,16 +76,21 @@ def _nested(value: object, path: tuple[str, ...], depth: int) -> Iterator[tuple[
             yield from _nested(part, (*path, name), depth - 1)
 
 
-def _unnamed(value: object, depth: int) -> Iterator[torch.Tensor]:
+def _collect(value: object, depth: int, found: list[torch.Tensor]) -> None:
     if isinstance(value, torch.Tensor):
-        yield value
+        found.append(value)
     elif depth and not isinstance(value, _HOLD_NO_TENSOR):
-        parts = value if isinstance(value, tuple | list) else (part for _, part in _attributes(value))
+        if isinstance(value, tuple | list):
+            parts: Iterable[object] = value
+        elif type(value) is dict:
+            parts = value.values()
+        else:
+            parts = [part for _, part in _attributes(value)]
         for part in parts:
             if isinstance(part, torch.Tensor):
-                yield part
+                found.append(part)
             elif not isinstance(part, _HOLD_NO_TENSOR):
-                yield from _unnamed(part, depth - 1)
+                _collect(part, depth - 1, found)
 
 
 def list_parts(value: object) -> Iterator[tuple[str, object]]:
