@@ -24,9 +24,9 @@ from fno_telemetry.statistics.contract import (
     Undefined,
     keys_of,
     merge_states,
-    on_host,
     summarize_state,
 )
+from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.statistics.values import Values
 
 _NEVER_SEEN: Mapping[Of, str] = {
@@ -100,11 +100,13 @@ class States:
         return join_summaries(summaries)
 
     @staticmethod
-    def move_to_host(all_states: "Sequence[States]") -> None:
-        """Move all of these states to host memory, with one transfer per precision."""
-        moved = on_host([states._states for states in all_states])
+    def move_to_host(all_states: "Sequence[States]", *others: list[Any]) -> None:
+        """Move all of these states, and what is in the other lists, to host memory in one transfer."""
+        moved, *moved_others = on_host([[states._states for states in all_states], *others])
         for states, own in zip(all_states, moved, strict=True):
             states._states = own
+        for other, own in zip(others, moved_others, strict=True):
+            other[:] = own
 
     def _needed(self, statistic: Statistic, numbers: Mapping[str, Value]) -> dict[str, Value]:
         needed = [one for one in self._statistics.statistics if one.name in statistic.needs]

@@ -143,12 +143,17 @@ class Collector:
         self._sent.add((kind, name, number))
         return not known
 
-    @property
-    def all_states(self) -> list[States]:
-        """The states of everything that was measured."""
+    def move_to_host(self) -> None:
+        """Move everything that was measured to host memory, in one transfer."""
         tensors = [*self.inputs.values(), *self.outputs.values(), *self.modules.values()]
-        blocks = self.blocks.values()
-        return [*(tensor.states for tensor in tensors), *(block.states for block in blocks)]
+        blocks = [*self.blocks.values()]
+        all_states = [*(tensor.states for tensor in tensors), *(block.states for block in blocks)]
+        rows, ratios = [tensor.rows for tensor in tensors], [block.legacy_ratios for block in blocks]
+        States.move_to_host(all_states, rows, ratios)
+        for tensor, own in zip(tensors, rows, strict=True):
+            tensor.rows = own
+        for block, of_batches in zip(blocks, ratios, strict=True):
+            block.legacy_ratios = of_batches
 
     def failures(self) -> dict[str, str]:
         """Return all failures by place: a module, or a statistic of a tensor or block."""

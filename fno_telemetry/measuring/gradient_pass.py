@@ -26,8 +26,8 @@ from fno_telemetry.measuring.collector import Key
 from fno_telemetry.measuring.losses import Loss
 from fno_telemetry.measuring.planned_forward import PlannedForward
 from fno_telemetry.measuring.statistic_set import StatisticSet
-from fno_telemetry.statistics.contract import on_host
 from fno_telemetry.statistics.gradients import trained_parameters
+from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.statistics.subjects import (
     BranchGradients,
     OutputGradient,

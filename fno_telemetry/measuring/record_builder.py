@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
-from fno_telemetry.measuring.accumulators import States
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import Gradients
 from fno_telemetry.quantities import Quantity
@@ -68,7 +67,7 @@ def build_record(
     warnings: tuple[str, ...],
 ) -> CaptureRecord:
     """Return the record; entries of `summary` and `provenance` replace those found here."""
-    States.move_to_host(collector.all_states)
+    collector.move_to_host()
     of_modules = gradients.modules if gradients else {}
     of_blocks = gradients.blocks if gradients else {}
     own = Known(samples=run.samples)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol, Self, get_args, get_type_hints
 
-import torch
-
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum, Value
 
@@ -205,47 +203,3 @@ def summarize_state(statistic: Statistic, state: Any, known: Known | None = None
         keys = keys_of(statistic)
         return Summary(dict.fromkeys(keys), dict.fromkeys(keys, state.reason))
     return statistic.summarize(state, known or Known())
-
-
-def on_host(state: Any) -> Any:
-    """Return a state, or a tuple, list or dict of states, with every tensor in host memory.
-
-    All tensors of one precision are moved in a single transfer, so pass all states of a capture at once.
-    """
-    by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.device.type != "cpu":
-            by_dtype.setdefault(tensor.dtype, []).append(tensor)
-        return tensor
-
-    _map_tensors(state, note)
-    arrived = {dtype: iter(transfer(tensors)) for dtype, tensors in by_dtype.items()}
-
-    def take(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor if tensor.device.type == "cpu" else next(arrived[tensor.dtype])
-
-    return _map_tensors(state, take)
-
-
-def transfer(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return copies in host memory of tensors with one dtype and device, in a single transfer."""
-    packed = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu()
-    # Each part is cloned, so that no tensor keeps the memory of all.
-    parts = torch.split(packed, [tensor.numel() for tensor in tensors])
-    return [part.clone().reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-
-
-def _map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Return the state with `change` applied to every tensor, always in the same order."""
-    if isinstance(state, torch.Tensor):
-        return change(state)
-    if isinstance(state, tuple | list):
-        return type(state)([_map_tensors(part, change) for part in state])
-    if isinstance(state, dict):
-        return {key: _map_tensors(part, change) for key, part in state.items()}
-    if dataclasses.is_dataclass(state) and not isinstance(state, type):
-        fields = [each.name for each in dataclasses.fields(state) if each.init]
-        moved = {name: _map_tensors(getattr(state, name), change) for name in fields}
-        return dataclasses.replace(state, **moved)
-    return state

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.sketch import magnitude_quantiles
 from fno_telemetry.statistics.values import ValueState
@@ -52,7 +51,7 @@ def measure(tensor: torch.Tensor, activation: Activation, state: ValueState, rec
     """Measure one batch; `state` is its state of `values`, `rectifying` whether `sparsity` applies."""
     images = tensor.ndim == 4
     ratio = _low_frequency_ratio(tensor, activation) if images else math.nan
-    row = _row_on_host(state, ratio) if reading.is_free(state.numbers) else _row_on_device(state, ratio)
+    row = _row_on_host(state, ratio) if activation.on_host else _row_on_device(state, ratio)
     return LegacyState(row.unsqueeze(0), rectifying, images)
 
 

@@ -28,10 +28,10 @@ from fno_telemetry.statistics.contract import (
     Summary,
     keys_of,
     merge_states,
-    on_host,
     summarize_state,
     why_no_statistic,
 )
+from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.testing.promises import calling, require
 from fno_telemetry.testing.subjects import MERGED_OVER_BATCHES, SHAPE, Data, example_data, make_subject
 

@@ -20,9 +20,9 @@ from fno_telemetry.statistics.contract import (
     Known,
     Summary,
     merge_states,
-    on_host,
     summarize_state,
 )
+from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum, SpectrumState
 from fno_telemetry.statistics.subjects import SpectralInput

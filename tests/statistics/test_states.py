@@ -12,10 +12,9 @@ from fno_telemetry.statistics.contract import (
     Undefined,
     keys_of,
     merge_states,
-    on_host,
     summarize_state,
-    transfer,
 )
+from fno_telemetry.statistics.host_transfer import on_host, transfer
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum
 from fno_telemetry.statistics.values import Values
@@ -67,7 +66,14 @@ def test_spectra_of_several_resolutions_add_up_in_any_order() -> None:
 
 
 def test_tensors_transferred_together_come_back_one_by_one() -> None:
-    tensors = [torch.arange(6).reshape(2, 3), torch.tensor(7), torch.empty(0, 4, dtype=torch.int64)]
+    tensors = [
+        torch.arange(6).reshape(2, 3),
+        torch.tensor(True),
+        torch.empty(0, 4, dtype=torch.int64),
+        torch.tensor([1 + 2j, 3]).conj(),
+        torch.rand(3, 2, dtype=torch.float64).T,
+        torch.rand(3, dtype=torch.bfloat16),
+    ]
     arrived = transfer(tensors)
     assert all(torch.equal(a, b) and a.shape == b.shape for a, b in zip(arrived, tensors, strict=True))
     assert all(a.untyped_storage().nbytes() == a.nbytes for a in arrived)

@@ -9,7 +9,8 @@ from torch import nn
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
-from fno_telemetry.statistics.contract import Known, Undefined, on_host, summarize_state
+from fno_telemetry.statistics.contract import Known, Undefined, summarize_state
+from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.statistics.subjects import ModeSizes, Weights
 from fno_telemetry.statistics.weights import Modes, WeightNorm, compute_mode_energy
 

@@ -1,0 +1,97 @@
+"""Nothing in a measured forward waits for a device: no value is read before the end."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fno_telemetry as ft
+from fno_telemetry.architectures.layers import SpectralConvolution
+from fno_telemetry.measuring.accumulators import States
+from fno_telemetry.statistics.activation import Activation
+from fno_telemetry.tracing.followed_calls import FollowedCalls
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.spectral, self.local, self.act = SpectralConvolution(4, 4, 3), nn.Conv2d(4, 4, 1), nn.GELU()
+
+    def forward(self, x):
+        return x + self.act(self.spectral(x) + self.local(x))
+
+
+class Waits(TorchDispatchMode):
+    """Notes every function that waits for a device, or makes a tensor of a size that depends on values."""
+
+    NAMES = (
+        "_local_scalar_dense",
+        "is_nonzero",
+        "aten.nonzero",
+        "aten.equal",
+        "bincount",
+        "unique",
+        "masked_select",
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(name in str(func) for name in self.NAMES):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def far_away(monkeypatch):
+    """Let tensors on the CPU be measured as if they were on a device; return what would wait there."""
+    waits = Waits()
+    aside = FollowedCalls.aside
+
+    def watched(self, where, body):
+        def run():
+            with waits:
+                body()
+
+        aside(self, where, run)
+
+    monkeypatch.setattr(FollowedCalls, "aside", watched)
+    monkeypatch.setattr(Activation, "on_host", False)
+    return waits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_a_planned_forward_waits_for_nothing(dtype, far_away):
+    layers = (Block(), Block()) if dtype is torch.float32 else (nn.Conv2d(4, 4, 1, dtype=dtype),)
+    model = nn.Sequential(*layers)
+    fields = torch.randn(3, 4, 8, 8, dtype=dtype)
+    plan = ft.plan(model, fields)
+    far_away.seen.clear()
+    record = ft.capture(model, [fields, fields], plan=plan)
+    assert far_away.seen == []
+    assert record.errors == ()
+    assert record.modules[0].stats["rms"] > 0
+
+
+def test_a_forward_with_functions_to_count_waits_for_nothing(far_away):
+    class Functional(Block):
+        def forward(self, x):
+            return 2 * functional.gelu(0.5 * self.spectral(x) + self.local(x))
+
+    model, fields = Functional(), torch.randn(3, 4, 8, 8)
+    plan = ft.plan(model, fields)
+    far_away.seen.clear()
+    record = ft.capture(model, fields, plan=plan)
+    assert far_away.seen == []
+    assert record.blocks[0].stats["spectral_share"] > 0
+
+
+def test_everything_is_moved_to_the_host_at_once(monkeypatch):
+    moves = []
+    move = States.move_to_host
+    monkeypatch.setattr(States, "move_to_host", lambda *given: (moves.append(given), move(*given)))
+    ft.capture(nn.Sequential(Block(), Block()), torch.randn(3, 4, 8, 8))
+    assert len(moves) == 1
