@@ -136,12 +136,19 @@ def add_squares(coefficients: Any, grid: Any) -> None:
 
 
 @_compile
-def dot(first: Any, second: Any) -> Any:
-    """Return the sum of products."""
-    product = 0.0
-    for i in range(first.size):
-        product += np.float64(first[i]) * np.float64(second[i])
-    return product
+def sum_operands(first: Any, second: Any, means: Any, sums: Any) -> None:
+    """Write energies of float32 rows around their means: of each, of their sum, and the sum of products."""
+    one, other, both, product = 0.0, 0.0, 0.0, 0.0
+    for row in range(first.shape[0]):
+        left, right = first[row], second[row]
+        left_mean, right_mean = means[0, row], means[1, row]
+        for i in range(left.size):
+            s, t = np.float64(left[i]) - left_mean, np.float64(right[i]) - right_mean
+            one += s * s
+            other += t * t
+            both += (s + t) * (s + t)
+            product += s * t
+    sums[0], sums[1], sums[2], sums[3] = one, other, both, product
 
 
 @_compile

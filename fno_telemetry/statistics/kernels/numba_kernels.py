@@ -71,12 +71,13 @@ class NumbaKernels:
         loops = self._loops(coefficients.view(coefficients.real.dtype))
         (self._others if loops is None else loops).add_squares(coefficients, grid)
 
-    def dot(self, first: Array, second: Array) -> float:
-        """Return the sum of products."""
+    def sum_operands(self, first: Array, second: Array, means: Floats) -> Floats:
+        """Return the energies of two operands around their means."""
         if (loops := self._loops(first)) is None:
-            return self._others.dot(first, second)
-        product: float = loops.dot(first.reshape(-1), second.reshape(-1))
-        return product
+            return self._others.sum_operands(first, second, means)
+        sums = np.empty(4)
+        loops.sum_operands(first, second, means, sums)
+        return sums
 
     def energy_of_change(self, before: Array, after: Array) -> float:
         """Return the energy of the difference."""
