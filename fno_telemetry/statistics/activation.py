@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fno_telemetry.isolation.function_transforms import is_batched
-from fno_telemetry.statistics import kernels
+from fno_telemetry.statistics import kernels, reading
 from fno_telemetry.statistics.field_energy import (
     FieldEnergy,
     HostEnergy,
@@ -120,14 +120,7 @@ class Activation:
     @cached_property
     def on_host(self) -> bool:
         """Whether reading a value is free, also by NumPy: true for most tensors on the CPU."""
-        if self.device.type != "cpu":
-            return False
-        try:
-            self.field.numpy()
-        except (RuntimeError, TypeError):
-            # A tensor inside a function transform of torch, for example.
-            return False
-        return True
+        return reading.as_array(self.field) is not None
 
     @cached_property
     def rows(self) -> kernels.Array:

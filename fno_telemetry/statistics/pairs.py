@@ -9,7 +9,7 @@ from fno_telemetry.statistics import kernels
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.field_energy import whole_fields
 from fno_telemetry.statistics.kernels import Floats
-from fno_telemetry.statistics.sums import FEW, LEAST_SHARE
+from fno_telemetry.statistics.sums import FEW
 
 _LEAST_CHANGE = 1e-16
 """Energy of a change over that of the input below which its squares might underflow float32."""
@@ -22,9 +22,8 @@ def sum_operands(first: Activation, second: Activation) -> tuple[torch.Tensor, t
     means; and those of the means of s and of t.
     """
     if _are_plain(first, second):
-        found = _sum_rows(first, second) if first.count > FEW else None
-        fields = torch.from_numpy(np.array(len(first.rows)))
-        return fields, torch.from_numpy(_sum_exactly(first, second) if found is None else np.array(found))
+        energies = _sum_rows(first, second) if first.count > FEW else _sum_exactly(first, second)
+        return torch.from_numpy(np.array(len(first.rows))), torch.from_numpy(energies)
     space = tuple(range(3, first.field.ndim))
     points = math.prod(first.sizes)
     finite = _both(first.finite, second.finite)
@@ -71,34 +70,27 @@ def _are_plain(first: Activation, second: Activation) -> bool:
     )
 
 
-def _sum_rows(first: Activation, second: Activation) -> tuple[float, ...] | None:
-    """Return the energies from sums in the operands' own precision; None if these lose too many digits."""
+def _sum_rows(first: Activation, second: Activation) -> Floats:
+    """Return the energies from sums in the operands' own precision."""
     points = math.prod(first.sizes)
-    one, other = first.row_sums, second.row_sums
-    s_dc, t_dc = (float(side.total.dot(side.total)) / points for side in (one, other))
-    s, t = one.squares - s_dc, other.squares - t_dc
-    if s <= LEAST_SHARE * one.squares or t <= LEAST_SHARE * other.squares:
-        return None
-    product = kernels.active().dot(first.rows, second.rows) - float(one.total.dot(other.total)) / points
-    both = s + t + 2 * product
-    return (s, t, both, product, s_dc, t_dc) if both > LEAST_SHARE * (s + t) else None
+    means = np.stack((first.row_sums.total, second.row_sums.total)) / points
+    sums = kernels.active().sum_operands(first.rows, second.rows, means)
+    # What rounding takes from an operand that is constant in space.
+    np.maximum(sums[:3], 0, out=sums[:3])
+    return np.concatenate((sums, [points * float(mean.dot(mean)) for mean in means]))
 
 
 def _sum_exactly(first: Activation, second: Activation) -> Floats:
-    """Return the energies from float64 copies, block by block."""
+    """Return the energies of few elements, from float64 copies."""
     points = math.prod(first.sizes)
-    sums = np.zeros(6)
-    step = max(FEW // points, 1)
-    for at in range(0, len(first.rows), step):
-        s, t = (side.rows[at : at + step].astype(np.float64) for side in (first, second))
-        s_mean, t_mean = np.add.reduce(s, 1) / points, np.add.reduce(t, 1) / points
-        s -= s_mean[:, None]
-        t -= t_mean[:, None]
-        s, t = s.reshape(-1), t.reshape(-1)
-        both = s + t
-        means = s_mean.dot(s_mean) * points, t_mean.dot(t_mean) * points
-        sums += (s.dot(s), t.dot(t), both.dot(both), s.dot(t), *means)
-    return sums
+    s, t = (side.rows.astype(np.float64) for side in (first, second))
+    s_mean, t_mean = np.add.reduce(s, 1) / points, np.add.reduce(t, 1) / points
+    s -= s_mean[:, None]
+    t -= t_mean[:, None]
+    s, t = s.reshape(-1), t.reshape(-1)
+    both = s + t
+    means = s_mean.dot(s_mean) * points, t_mean.dot(t_mean) * points
+    return np.array((s.dot(s), t.dot(t), both.dot(both), s.dot(t), *means))
 
 
 def _change_and_energy(before: Activation, after: Activation) -> tuple[float, float]:

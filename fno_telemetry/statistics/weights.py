@@ -4,17 +4,25 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import ModeEnergy, Value
+from fno_telemetry.statistics import kernels, reading
 from fno_telemetry.statistics.contract import Known, Of, Summary, Undefined, keys_of
 from fno_telemetry.statistics.subjects import Weights
 
 DEAD_LIMIT = 1e-12
 """A mode with at most this share of the largest mode's energy, a millionth of its amplitude, is dead."""
+
+_LEAST, _MOST = 1e-20, 1e30
+"""Energies between which float32 loses no square that matters, at least 1e-12 of the largest."""
+
+_SUMMED = 256
+"""Numbers of which float32 adds up the squares one by one to six digits."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,12 @@ def own_weights(module: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _norm(tensor: torch.Tensor) -> torch.Tensor:
-    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    array = reading.as_array(real)
+    if array is not None and array.dtype == np.float32 and array.flags.c_contiguous and array.size:
+        energy = kernels.active().sum_rows(array.reshape(1, -1)).squares
+        if _LEAST * array.size < energy < _MOST:
+            return torch.from_numpy(np.array(math.sqrt(energy)))
     wide = torch.float32 if tensor.device.type == "mps" else torch.float64
     norm: torch.Tensor = torch.linalg.vector_norm(real, dtype=wide)
     return norm
@@ -180,8 +193,14 @@ def _over_modes(tensor: torch.Tensor, channels: tuple[int, int], axes: int) -> t
 
 def _energy(weight: torch.Tensor, axes: int) -> torch.Tensor:
     """Return the sum of |w|^2 over all axes but the last `axes`."""
+    parts = torch.view_as_real(weight.resolve_conj())
+    front = weight.ndim - axes
+    if reading.is_free(parts) and parts.dtype == torch.float32 and weight.shape[front - 1] <= _SUMMED:
+        squares = parts.square().flatten(0, front - 2) if front > 1 else parts.square().unsqueeze(0)
+        narrow = squares.sum(1).to(torch.float64).sum((0, -1))
+        if _LEAST < float(narrow.amax()) < _MOST:
+            return narrow
+    summed = (*range(front), weight.ndim)
     wide = torch.float32 if weight.device.type == "mps" else torch.float64
-    norms: torch.Tensor = torch.linalg.vector_norm(
-        torch.view_as_real(weight.resolve_conj()), dim=(*range(weight.ndim - axes), weight.ndim), dtype=wide
-    )
+    norms: torch.Tensor = torch.linalg.vector_norm(parts, dim=summed, dtype=wide)
     return norms**2

@@ -1,7 +1,8 @@
 """What the tests of the statistics share: the slow reference, and ways from a tensor to its numbers."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,10 +12,26 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from fno_telemetry.statistics import kernels
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Known, Summary, summarize_state
 
 Array = npt.NDArray[Any]
+
+
+@pytest.fixture(
+    params=[
+        "torch",
+        pytest.param(
+            "numba", marks=pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed")
+        ),
+    ],
+    autouse=True,
+)
+def kernels_in_use(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test of a statistic runs with each of the two sets of kernels."""
+    with kernels.using(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

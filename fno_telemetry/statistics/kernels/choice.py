@@ -1,12 +1,22 @@
 """The choice of kernels: made once, on first use; tests and users can insist on one."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from importlib.util import find_spec
 
+from fno_telemetry.errors import MissingExtra, OptionError
+from fno_telemetry.statistics.kernels.numba_kernels import NumbaKernels
 from fno_telemetry.statistics.kernels.signatures import Kernels
 from fno_telemetry.statistics.kernels.torch_kernels import TorchKernels
+
+VARIABLE = "FNO_TELEMETRY_KERNELS"
+KINDS = ("torch", "numba")
+
+_WORTH_COMPILING = 1 << 16
+"""Elements of a tensor for which loading compiled loops is worth a second."""
 
 _insisted: ContextVar[Kernels | None] = ContextVar("insisted", default=None)
 
@@ -17,13 +27,16 @@ def active() -> Kernels:
 
 
 def name() -> str:
-    """Return what computes the loops over elements, such as "torch 2.13.0"."""
+    """Return what computes the loops over elements, such as "numba 0.68.1" or "torch 2.13.0"."""
     return active().name
 
 
 @contextmanager
 def using(kind: str) -> Iterator[Kernels]:
-    """Use the kernels of this kind within a block."""
+    """Use the kernels of this kind, "torch" or "numba", within a block: for tensors of any size.
+
+    Raises OptionError for another kind, and MissingExtra if numba is not installed.
+    """
     token = _insisted.set(_load(kind))
     try:
         yield active()
@@ -33,9 +46,17 @@ def using(kind: str) -> Iterator[Kernels]:
 
 @cache
 def _chosen() -> Kernels:
-    return _load("torch")
+    if kind := os.environ.get(VARIABLE, ""):
+        return _load(kind)
+    return TorchKernels() if find_spec("numba") is None else NumbaKernels(_WORTH_COMPILING)
 
 
 @cache
 def _load(kind: str) -> Kernels:
-    return TorchKernels()
+    if kind not in KINDS:
+        raise OptionError(f"No kernels are called {kind!r}. Known: {', '.join(KINDS)}. See {VARIABLE}.")
+    if kind == "torch":
+        return TorchKernels()
+    if find_spec("numba") is None:
+        raise MissingExtra("Compiled kernels need numba: pip install 'fno-telemetry[fast]'.")
+    return NumbaKernels(least=1)

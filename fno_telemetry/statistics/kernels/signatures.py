@@ -61,8 +61,12 @@ class Kernels(Protocol):
         """
         ...
 
-    def dot(self, first: Array, second: Array) -> float:
-        """Return the sum of products of two arrays, right to 3e-7 of the root of both energies."""
+    def sum_operands(self, first: Array, second: Array, means: Floats) -> Floats:
+        """Return four energies of two arrays (rows, values), each row without its mean in `means`, (2, rows).
+
+        They are those of the first, of the second and of their sum, and the sum of products. Energies are
+        right to 1e-6, the product to 3e-7 of the root of both energies.
+        """
         ...
 
     def energy_of_change(self, before: Array, after: Array) -> float:

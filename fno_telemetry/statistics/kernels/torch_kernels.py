@@ -1,7 +1,6 @@
 """The kernels with torch and NumPy alone: sums of float32 rows are pairwise, and added up in float64."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,13 +76,41 @@ class TorchKernels:
             squares = torch.view_as_real(torch.from_numpy(coefficients)).square_()
             grid += squares.sum(0).sum(-1).numpy()
 
-    def dot(self, first: Array, second: Array) -> float:
-        """Return the sum of products."""
-        return _sum_pairs_by_rows(first, second, torch.mul, lambda product: product)
+    def sum_operands(self, first: Array, second: Array, means: Floats) -> Floats:
+        """Return the energies of two operands around their means."""
+        one, other = torch.from_numpy(first), torch.from_numpy(second)
+        near = torch.from_numpy(means).to(one.dtype)
+        points = first.shape[1]
+        step = max(_ROW * _ROWS_AT_A_TIME // points, 1)
+        # Buffers are shared by all blocks: allocating memory costs more than the sums.
+        buffers = torch.empty((3, one[:step].numel()), dtype=one.dtype, device="cpu")
+        sums = np.zeros(4)
+        for at in range(0, len(first), step):
+            block = slice(at, at + step)
+            s, t, joined = buffers[:, : one[block].numel()].view(3, -1, points)
+            torch.sub(one[block], near[0, block, None], out=s)
+            torch.sub(other[block], near[1, block, None], out=t)
+            # What is left of the means, because those were rounded.
+            s_off, t_off = (part.sum(1).to(torch.float64).numpy() / points for part in (s, t))
+            both_off = s_off + t_off
+            offsets = s_off.dot(s_off), t_off.dot(t_off), both_off.dot(both_off), s_off.dot(t_off)
+            sums -= points * np.array(offsets)
+            sums[2] += _sum_rows_of(torch.add(s, t, out=joined).square_().view(-1))
+            sums[3] += _sum_rows_of(torch.mul(s, t, out=joined).view(-1))
+            sums[0] += _sum_rows_of(s.square_().view(-1))
+            sums[1] += _sum_rows_of(t.square_().view(-1))
+        return sums
 
     def energy_of_change(self, before: Array, after: Array) -> float:
         """Return the energy of the difference."""
-        return _sum_pairs_by_rows(after, before, torch.sub, lambda change: change.square_())
+        one, other = torch.from_numpy(before).view(-1), torch.from_numpy(after).view(-1)
+        buffer = torch.empty_like(one[: _ROW * _ROWS_AT_A_TIME])
+        energy = 0.0
+        for at in range(0, one.numel(), buffer.numel()):
+            block = slice(at, at + buffer.numel())
+            change = torch.sub(other[block], one[block], out=buffer[: one[block].numel()])
+            energy += _sum_rows_of(change.square_())
+        return energy
 
 
 def order_patterns(patterns: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -116,6 +143,11 @@ def _by_rows(size: int) -> list[tuple[slice, tuple[int, int]]]:
     return [*blocks, (slice(whole, size), (1, -1))] if whole < size else blocks
 
 
+def _sum_rows_of(flat: torch.Tensor) -> float:
+    parts = [flat[block].view(shape).sum(1) for block, shape in _by_rows(flat.numel())]
+    return sum(float(part.sum(dtype=torch.float64)) for part in parts)
+
+
 def _sum_by_rows(flat: torch.Tensor, function: Callable[..., torch.Tensor]) -> float:
     buffer = torch.empty_like(flat[: _ROW * _ROWS_AT_A_TIME])
     total = 0.0
@@ -123,19 +155,6 @@ def _sum_by_rows(flat: torch.Tensor, function: Callable[..., torch.Tensor]) -> f
         values = flat[block]
         changed = function(values, out=buffer[: values.numel()])
         total += float(changed.view(shape).sum(1).sum(dtype=torch.float64))
-    return total
-
-
-def _sum_pairs_by_rows(
-    first: Array, second: Array, join: Callable[..., Any], change: Callable[[torch.Tensor], torch.Tensor]
-) -> float:
-    one, other = torch.from_numpy(first).view(-1), torch.from_numpy(second).view(-1)
-    buffer = torch.empty_like(one[: _ROW * _ROWS_AT_A_TIME])
-    total = 0.0
-    for block, shape in _by_rows(one.numel()):
-        values = one[block]
-        joined = join(values, other[block], out=buffer[: values.numel()])
-        total += float(change(joined).view(shape).sum(1).sum(dtype=torch.float64))
     return total
 
 

@@ -1,0 +1,161 @@
+"""Loops over elements that numba compiles on first use and keeps on disk; this imports numba.
+
+Integers replace floats wherever they may: the patterns of float32 numbers are in order, and extremes of
+integers are computed several at a time. So are sums over a view of one row, but not over part of an array.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+# Sums may be regrouped, so that several are computed at a time; NaN and infinities keep their meaning.
+_MATH = {"reassoc", "contract", "nsz"}
+_POSITIONS = 512  # whose float64 sums fit in the innermost cache
+
+
+def _compile(loop: Callable[..., Any]) -> Any:
+    options: dict[str, Any] = {"nogil": True, "fastmath": _MATH, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(loop)
+    except RuntimeError:
+        # There is no folder in which compiled functions could be kept.
+        return numba.njit(**options)(loop)
+
+
+@_compile
+def sum_rows(rows: Any, low: Any, high: Any, total: Any) -> Any:
+    """Write extremes (ordered patterns) and sums of float32 rows; return the sums of x^2 and |x| over all."""
+    patterns = rows.view(np.int32)
+    squares = 0.0
+    absolute = 0.0
+    for row in range(rows.shape[0]):
+        least, most = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
+        sums = 0.0
+        for i in range(rows.shape[1]):
+            x = np.float64(rows[row, i])
+            sums += x
+            squares += x * x
+            absolute += abs(x)
+        for i in range(rows.shape[1]):
+            pattern = patterns[row, i]
+            ordered = pattern ^ ((pattern >> np.int32(31)) & np.int32(0x7FFFFFFF))
+            least, most = min(least, ordered), max(most, ordered)
+        low[row], high[row], total[row] = least, most, sums
+    return squares, absolute
+
+
+@_compile
+def count_raw(patterns: Any, shift: Any, table: Any) -> None:
+    """Add 1 to the place of each pattern (uint32), without its last bits, in a table (uint32)."""
+    for i in range(patterns.size):
+        table[patterns[i] >> shift] += np.uint32(1)
+
+
+@_compile
+def count_beside_zeros(patterns: Any, shift: Any, table: Any) -> None:
+    """Do the same, faster where zeros are frequent: they take turns in 32 further places.
+
+    A place that was written to just before is slow. In the end they are counted in the first place.
+    """
+    size = np.uint32(table.size - 32)
+    for i in range(patterns.size):
+        pattern = patterns[i]
+        turn = size + np.uint32(i & 31)
+        table[turn if pattern == np.uint32(0) else pattern >> shift] += np.uint32(1)
+    for i in range(table.size - 32, table.size):
+        table[0] += table[i]
+
+
+@_compile
+def count_ordered(patterns: Any, shift: Any, start: Any, table: Any) -> None:
+    """Add 1 to the bin of each pattern (int32) in a table (uint32)."""
+    for i in range(patterns.size):
+        pattern = patterns[i]
+        ordered = pattern ^ ((pattern >> np.int32(31)) & np.int32(0x7FFFFFFF))
+        # The pattern of -0.0 counts as that of 0.0.
+        ordered += np.int32(pattern == np.int32(-0x80000000))
+        # Written to by another thread in the meantime, a value may lie anywhere.
+        table[min(max((ordered >> shift) - start, 0), table.size - 1)] += np.uint32(1)
+
+
+@_compile
+def take_filled(table: Any, bins: Any, counts: Any) -> Any:
+    """Write the places and counts of a table that are not 0; return their number."""
+    number = 0
+    for i in range(table.size):
+        if table[i]:
+            bins[number], counts[number] = i, table[i]
+            number += 1
+    return number
+
+
+@_compile
+def count_zeros(patterns: Any) -> Any:
+    """Return the number of patterns (uint32) of zero of either sign."""
+    number = 0
+    for i in range(patterns.size):
+        number += (patterns[i] & np.uint32(0x7FFFFFFF)) == np.uint32(0)
+    return number
+
+
+@_compile
+def mean_and_energy(rows: Any, mean: Any) -> Any:
+    """Write the mean over the first axis of float32 rows; return the energy around it."""
+    number, positions = rows.shape
+    sums = np.empty(_POSITIONS, np.float64)
+    energy = 0.0
+    for start in range(0, positions, _POSITIONS):
+        width = min(_POSITIONS, positions - start)
+        for j in range(width):
+            sums[j] = 0.0
+        for row in range(number):
+            part = rows[row, start : start + width]
+            for j in range(width):
+                sums[j] += np.float64(part[j])
+        for j in range(width):
+            sums[j] /= number
+            mean[start + j] = sums[j]
+        for row in range(number):
+            part = rows[row, start : start + width]
+            for j in range(width):
+                rest = np.float64(part[j]) - sums[j]
+                energy += rest * rest
+    return energy
+
+
+@_compile
+def add_squares(coefficients: Any, grid: Any) -> None:
+    """Add |z|^2 of each column of complex64 rows to its place in the grid."""
+    for row in range(coefficients.shape[0]):
+        values = coefficients[row]
+        for j in range(values.size):
+            z = values[j]
+            grid[j] += np.float64(z.real * z.real + z.imag * z.imag)
+
+
+@_compile
+def sum_operands(first: Any, second: Any, means: Any, sums: Any) -> None:
+    """Write energies of float32 rows around their means: of each, of their sum, and the sum of products."""
+    one, other, both, product = 0.0, 0.0, 0.0, 0.0
+    for row in range(first.shape[0]):
+        left, right = first[row], second[row]
+        left_mean, right_mean = means[0, row], means[1, row]
+        for i in range(left.size):
+            s, t = np.float64(left[i]) - left_mean, np.float64(right[i]) - right_mean
+            one += s * s
+            other += t * t
+            both += (s + t) * (s + t)
+            product += s * t
+    sums[0], sums[1], sums[2], sums[3] = one, other, both, product
+
+
+@_compile
+def energy_of_change(before: Any, after: Any) -> Any:
+    """Return the sum of squared differences."""
+    energy = 0.0
+    for i in range(before.size):
+        change = np.float64(after[i]) - np.float64(before[i])
+        energy += change * change
+    return energy
