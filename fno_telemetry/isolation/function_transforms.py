@@ -1,8 +1,20 @@
 """Recognises tensors inside `vmap`, `grad` and `jvp` of `torch.func`, which wrap the tensors of a forward."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 _functorch = torch._C._functorch
+_NOTHING = nullcontext()
+
+
+def outside_transforms() -> AbstractContextManager[object]:
+    """Return a context in which no function transform runs, so that functions make plain tensors."""
+    if _functorch.peek_interpreter_stack() is None:
+        return _NOTHING
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+    return temporarily_clear_interpreter_stack()
 
 
 def is_wrapped(tensor: torch.Tensor) -> bool:

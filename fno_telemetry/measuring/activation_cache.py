@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fno_telemetry.isolation.function_transforms import unwrap
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.tensor_memory import share_memory
@@ -23,7 +24,7 @@ class CachedActivation:
     def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
         self.layout = layout
         self.is_complex = tensor.is_complex()
-        self._tensor = tensor.detach()
+        self._tensor = unwrap(tensor).detach()
         self._states: dict[str, Any] = {}  # by the statistic's name
 
     @cached_property

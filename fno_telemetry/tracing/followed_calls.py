@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from fno_telemetry.isolation.compilation import eager
+from fno_telemetry.isolation.function_transforms import outside_transforms
 from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.tracing.events import Failed, Listener
 from fno_telemetry.tracing.module_calls import Call, paths_by_module, takes_hooks, unwrap
@@ -79,8 +80,13 @@ class FollowedCalls(ABC):
         """Run `body` without any effect on the forward; an error that it raises becomes a `Failed` event."""
         start = time.perf_counter()
         try:
-            # First, so that a function mode does not see what the others call.
-            with torch._C.DisableTorchFunction(), torch.no_grad(), torch._C._DisableAutocast():
+            with (
+                # First, so that a function mode does not see what the others call.
+                torch._C.DisableTorchFunction(),
+                torch.no_grad(),
+                torch._C._DisableAutocast(),
+                outside_transforms(),
+            ):
                 body()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, never raised into the host
             # A listener that fails on this event too is ignored.

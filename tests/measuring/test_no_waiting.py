@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fno_telemetry as ft
 from fno_telemetry.architectures.layers import SpectralConvolution
 from fno_telemetry.measuring.accumulators import States
+from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.tracing.followed_calls import FollowedCalls
 
@@ -60,6 +61,7 @@ def far_away(monkeypatch):
 
     monkeypatch.setattr(FollowedCalls, "aside", watched)
     monkeypatch.setattr(Activation, "on_host", False)
+    monkeypatch.setattr(reading, "is_free", lambda tensor: False)
     return waits
 
 
