@@ -22,7 +22,6 @@ from fno_telemetry.statistics.contract import (
     Statistic,
     Summary,
     Undefined,
-    keys_of,
     merge_states,
     summarize_state,
 )
@@ -92,8 +91,12 @@ class States:
                     state = Undefined(never_seen[kind])
                 if state is None:
                     continue
-                needed = self._needed(statistic, numbers)
-                summary = self._summarize(statistic, state, dataclasses.replace(known, numbers=needed))
+                needed = {
+                    key: numbers[key]
+                    for key in self._statistics.needed_keys[statistic.name]
+                    if key in numbers
+                }
+                summary = self._summarize(statistic, state, Known(needed, known.input, known.samples))
                 numbers |= summary.stats
                 if statistic.name in self._statistics.recorded:
                     summaries.append(summary)
@@ -107,10 +110,6 @@ class States:
             states._states = own
         for other, own in zip(others, moved_others, strict=True):
             other[:] = own
-
-    def _needed(self, statistic: Statistic, numbers: Mapping[str, Value]) -> dict[str, Value]:
-        needed = [one for one in self._statistics.statistics if one.name in statistic.needs]
-        return {key: numbers[key] for one in needed for key in keys_of(one) if key in numbers}
 
     def _add(self, statistic: Statistic, measure: Callable[[], Any]) -> None:
         if isinstance(self._states.get(statistic.name), Undefined):
@@ -130,7 +129,8 @@ class States:
     def _summarize(self, statistic: Statistic, state: Any, known: Known) -> Summary:
         try:
             summary = summarize_state(statistic, state, known)
-            if undeclared := [name for name in summary.stats if name not in keys_of(statistic)]:
+            declared = self._statistics.keys[statistic.name]
+            if undeclared := [name for name in summary.stats if name not in declared]:
                 raise ValueError(f"{undeclared[0]!r} is not one of its quantities")
             return dataclasses.replace(summary, stats=select_finite(summary.stats))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - nor must its summary
@@ -289,5 +289,9 @@ def join_summaries(summaries: Sequence[Summary]) -> Summary:
 
 def select_finite(stats: Mapping[str, Any]) -> dict[str, Value]:
     """Return plain numbers, None for non-finite ones; raise ValueError or TypeError for other objects."""
-    plain = {key: v if v is None or type(v) is int else float(v) for key, v in stats.items()}
-    return {key: v if v is None or math.isfinite(v) else None for key, v in plain.items()}
+    finite: dict[str, Value] = {}
+    for key, value in stats.items():
+        if value is not None and type(value) is not int:
+            value = float(value)
+        finite[key] = value if value is None or math.isfinite(value) else None
+    return finite

@@ -27,6 +27,16 @@ class StatisticSet:
     def _by_kind(self) -> dict[Of, tuple[Statistic, ...]]:
         return {kind: tuple(one for one in self.statistics if one.of == kind) for kind in _ORDER}
 
+    @cached_property
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """The names of the numbers of each statistic, by its name."""
+        return {one.name: keys_of(one) for one in self.statistics}
+
+    @cached_property
+    def needed_keys(self) -> dict[str, tuple[str, ...]]:
+        """The names of the numbers that each statistic needs, by its name."""
+        return {one.name: tuple(k for name in one.needs for k in self.keys[name]) for one in self.statistics}
+
     @property
     def foreign_quantities(self) -> tuple[Quantity, ...]:
         """The quantities of requested statistics from other packages, which the record stores."""
@@ -58,13 +68,15 @@ def choose_statistics(asked: Sequence[Statistic] | None) -> tuple[StatisticSet, 
 def _all_known() -> tuple[StatisticSet, list[str]]:
     usable: list[Statistic] = []
     problems = []
-    for name in plugins.names("statistics"):
+    own = len(plugins.STATISTICS)  # these come first, and fit together
+    for number, name in enumerate(plugins.names("statistics"), 1):
         try:
             statistic = plugins.load("statistics", name)()
             if (reason := why_no_statistic(statistic)) is not None:
                 raise OptionError(f"it is not a statistic: {reason}")
-            # A missing need must not affect other statistics either.
-            _with_needs([*usable, statistic])
+            if number > own:
+                # A missing need must not affect other statistics either.
+                _with_needs([*usable, statistic])
         except Exception as error:
             # One broken package must not stop every capture.
             if name in plugins.STATISTICS:

@@ -166,7 +166,7 @@ class Empty:
 
 def keys_of(statistic: Statistic) -> tuple[str, ...]:
     """Return the names of the numbers of a statistic."""
-    return tuple(quantity.name for quantity in statistic.quantities)
+    return tuple([quantity.name for quantity in statistic.quantities])
 
 
 def why_no_statistic(statistic: Any) -> str | None:
