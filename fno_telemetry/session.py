@@ -34,10 +34,13 @@ from fno_telemetry.sources.loaders import BATCH_NOTE, describe_batch
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
-from fno_telemetry.wording import to_one_line
+from fno_telemetry.wording import hint_at_names, to_one_line
 
 MEMORY_LIMIT = 2**30
 """Maximum number of bytes of the mean fields of all modules together."""
+
+BUDGETS = ("full", "light")
+"""What a capture may cost: everything measured in full, or percentiles and spectra of a share."""
 
 _MOST_LISTED = 6  # attributes that a warning names
 
@@ -110,6 +113,7 @@ def capture(
     exclude: Sequence[str] = (),
     statistics: Sequence[Statistic] | None = None,
     memory_limit: int = MEMORY_LIMIT,
+    budget: str = "full",
     summary: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
@@ -138,6 +142,9 @@ def capture(
         statistics: The statistics to record, by default all known ones. A statistic that another one needs
             is measured too, in any order.
         memory_limit: Maximum number of bytes of the mean fields of `sample_variation` together.
+        budget: "full", or "light": percentiles and histograms of at most 65,536 elements of each tensor and
+            batch, spectra of an eighth of the fields, but of 16 at least. They are spread evenly, and the
+            record states these shares and the errors that they add; all other numbers are the same.
         summary: Entries of the record's summary, which replace those found here.
         provenance: Entries of the record's provenance, which replace those found here.
         warnings: Warnings that come first in the record.
@@ -152,10 +159,12 @@ def capture(
             the plan.
         OptionError: `step` is not an integer from 0, or `summary` has another `checkpoint_step`; the loss
             raises an error, is not a scalar or does not require a gradient; `statistics` holds an object that
-            is not a statistic.
+            is not a statistic; there is no such `budget`.
     """
     started = time.perf_counter()
     summary = _add_step(summary or {}, step)
+    if budget not in BUDGETS:
+        raise OptionError(f"unknown budget {budget!r}. {hint_at_names(str(budget), BUDGETS)}")
     run = _runner(model, forward)
     queue = iter(_batches(batches))
     first = next(queue, None)
@@ -171,9 +180,9 @@ def capture(
             preserved.copy_parameters()
         structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
-        budget = MemoryBudget(memory_limit)
-        collector = Collector(model_map, chosen, names, budget)
-        gradient_pass = None if loss is None else GradientPass(model, plan, chosen, names, loss, budget)
+        memory = MemoryBudget(memory_limit)
+        collector = Collector(model_map, chosen, names, memory, is_light=budget == "light")
+        gradient_pass = None if loss is None else GradientPass(model, plan, chosen, names, loss, memory)
         counts = _Counts()
         mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
         with MeasuredForwards(model, plan, collector, names) as forwards, mode:
@@ -204,6 +213,7 @@ def capture(
                 seconds=Seconds(wall, counts.model_seconds, forwards.seconds, structure_seconds),
                 called_outside=forwards.outside,
                 deviations=tuple(forwards.deviations),
+                budget=budget,
             ),
             gradients,
             chosen.foreign_quantities,

@@ -21,8 +21,9 @@ _MOST = 4  # each may hold a converted copy of its tensor
 class CachedActivation:
     """A tensor in a layout, with its activation and the states that statistics measured, once asked for."""
 
-    def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
+    def __init__(self, tensor: torch.Tensor, layout: Layout, is_light: bool = False) -> None:
         self.layout = layout
+        self._is_light = is_light
         self.is_complex = tensor.is_complex()
         self._tensor = unwrap(tensor).detach()
         self._states: dict[str, Any] = {}  # by the statistic's name
@@ -30,7 +31,7 @@ class CachedActivation:
     @cached_property
     def activation(self) -> Activation:
         """The tensor prepared for statistics."""
-        return Activation(self._tensor, self.layout)
+        return Activation(self._tensor, self.layout, self._is_light)
 
     def state_of(self, statistic: Statistic) -> Any:
         """Return the statistic's state of the activation, measured at most once."""
@@ -42,7 +43,8 @@ class CachedActivation:
 class ActivationCache:
     """Returns the same activation for a tensor object as long as it is unchanged; keeps no tensor alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_light: bool = False) -> None:
+        self._is_light = is_light
         self._entries: OrderedDict[int, tuple[weakref.ref[torch.Tensor], int, CachedActivation]] = (
             OrderedDict()
         )
@@ -55,13 +57,13 @@ class ActivationCache:
         """Return the activation of this tensor in this layout, with the states measured so far."""
         if tensor.is_inference():
             # Without a version counter, later writes cannot be detected.
-            return CachedActivation(tensor, layout)
+            return CachedActivation(tensor, layout, self._is_light)
         entry = self._entries.get(id(tensor))
         if entry is not None:
             alive, version, cached = entry
             if alive() is tensor and version == tensor._version and cached.layout == layout:
                 return cached
-        cached = CachedActivation(tensor, layout)
+        cached = CachedActivation(tensor, layout, self._is_light)
         self._remember(tensor, cached)
         return cached
 

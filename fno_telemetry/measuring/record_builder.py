@@ -22,6 +22,7 @@ from fno_telemetry.records import (
     freeze_mapping,
     place_name,
 )
+from fno_telemetry.statistics import kernels
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.statistics.contract import Known
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap, written_class
@@ -53,6 +54,7 @@ class Run:
     seconds: Seconds
     called_outside: frozenset[str]  # paths called outside the model's own forward
     deviations: tuple[str, ...] = ()  # where forwards were not as planned
+    budget: str = "full"
 
 
 def build_record(
@@ -146,6 +148,8 @@ def _provenance(
         "input": {"shape": inputs[0].shape if inputs else None, "digest": run.digest},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_seconds": run.seconds.wall,
+        "budget": run.budget,
+        "kernels": kernels.name(),
         "overhead": {
             "telemetry_seconds": run.seconds.telemetry,
             "model_seconds": run.seconds.model,

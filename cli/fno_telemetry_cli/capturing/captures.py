@@ -35,6 +35,7 @@ class Captures:
     provenance: Mapping[str, Any]
     layers: Sequence[str]
     exclude: Sequence[str]
+    budget: str
     strict: bool
     redacted_paths: Sequence[Path | None] | None  # None: nothing is redacted
     quiet: bool
@@ -106,6 +107,7 @@ class Captures:
             plan=None if job.listed is None else self._find_plan(prepared),
             layers=self.layers,
             exclude=self.exclude,
+            budget=self.budget,
             doing="capturing" if job.listed is None else f"{job.listed.label} {place}",
             quiet=self.quiet,
         )

@@ -69,6 +69,7 @@ def capture_record(
     plan: ft.MeasurementPlan | None = None,
     layers: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    budget: str = "full",
     doing: str = "capturing",
     quiet: bool = False,
 ) -> ft.CaptureRecord:
@@ -85,6 +86,7 @@ def capture_record(
             plan=plan,
             layers=layers,
             exclude=exclude,
+            budget=budget,
             loss=prepared.loss,
         )
     if not record.modules:

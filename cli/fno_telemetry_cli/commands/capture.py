@@ -209,6 +209,7 @@ def _captures(request: CaptureRequest, work: _Work) -> Captures:
         {"command": work.command, "experiment": work.target.experiment},
         request.measuring.layers or (),
         request.measuring.exclude or (),
+        request.measuring.budget,
         request.measuring.strict,
         paths if request.destination.redact else None,
         request.printing.quiet,

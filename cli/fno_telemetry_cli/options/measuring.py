@@ -37,6 +37,15 @@ class MeasuringOptions:
             rich_help_panel=_MEASURED,
         ),
     ] = None
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="full, or light: percentiles of at most 65,536 elements of each output and batch, spectra of an "
+            "eighth of the fields. The report states the errors that this adds.",
+            rich_help_panel=_MEASURED,
+        ),
+    ] = "full"
     strict: Annotated[
         bool,
         typer.Option(
