@@ -92,7 +92,7 @@ class Activation:
         self._nan_count: torch.Tensor | None = None
         if self.on_host and type(raw) is not torch.Tensor:
             # Every function costs less of a plain tensor than of a subclass.
-            self.field = torch.from_numpy(raw.numpy())
+            self.field = torch.from_numpy(reading.read(raw))
         if not (self.on_host and self._all_finite()):
             self._mask_non_finite()
 
@@ -127,7 +127,12 @@ class Activation:
         """The values on the host as (rows, values): a row is a field or, without space, a channel."""
         axes = self.field.shape
         rows = axes[0] * axes[1] * (axes[2] if self.sizes else 1)
-        return self.values.numpy().reshape(rows, self.count // max(rows, 1))
+        return reading.read(self.values).reshape(rows, self.count // max(rows, 1))
+
+    @cached_property
+    def flat_array(self) -> kernels.Array:
+        """`flat` of an activation on the host."""
+        return self.rows.reshape(-1) if self.finite is None else self.flat.numpy()
 
     @cached_property
     def row_sums(self) -> kernels.RowSums:

@@ -133,7 +133,7 @@ class Samples:
 def _measure_on_host(activation: Activation) -> SampleState:
     field = activation.field
     parts = torch.view_as_real(field) if activation.complex else field
-    rows = parts.numpy().reshape(activation.samples, -1)
+    rows = reading.read(parts).reshape(activation.samples, -1)
     return _make(*kernels.active().mean_and_energy(rows), activation.samples, tuple(parts.shape[1:]))
 
 

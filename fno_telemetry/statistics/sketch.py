@@ -148,7 +148,7 @@ def sketch(
         return _empty(spare)
     if ends is None or flat.dtype != torch.float32 or _subnormals_are_flushed():
         return _sketch_any(flat, spare)
-    return _sketch_on_host(flat.numpy(), _ordered_pattern(ends[0]), _ordered_pattern(ends[1]), spare)
+    return _sketch_on_host(reading.read(flat), _ordered_pattern(ends[0]), _ordered_pattern(ends[1]), spare)
 
 
 def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tensor:

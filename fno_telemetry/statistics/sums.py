@@ -48,7 +48,7 @@ def compute_host_sums(activation: "Activation") -> tuple[float, float, float]:
     if number > FEW:
         careful = compute_value_sums(activation)
         return float(careful.mean), float(careful.energy), float(careful.absolute)
-    wide = activation.flat.numpy().astype(np.float64)
+    wide = activation.flat_array.astype(np.float64)
     if activation.scale is not None:
         wide *= 1 / float(activation.scale)
     mean = float(np.add.reduce(wide)) / number

@@ -85,7 +85,7 @@ class Truncation:
         removed = {} if subject.removed is None else {shape: subject.removed}
         if activation.on_host and reading.is_free(modes):
             found = activation.host_energy
-            mask = _Mask(modes.to(torch.bool).numpy().tobytes(), shape)
+            mask = _Mask(modes.to(torch.bool).clone().numpy().tobytes(), shape)
             outside = _weight_outside(mask, halved, activation.sizes, real)
             with np.errstate(invalid="ignore"):
                 # Energies may have overflown, and 0 times infinity is invalid.

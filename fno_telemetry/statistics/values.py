@@ -153,7 +153,7 @@ def _measure_on_host(activation: Activation) -> ValueState:
     low, high = ends = activation.ends
     sketched = sketch(flat, None, activation.dtype, ends, on_host=True)
     negative, possible = _split_at_zero(sketched)
-    zero = kernels.active().count_zeros(flat.numpy()) if possible else 0
+    zero = kernels.active().count_zeros(activation.flat_array) if possible else 0
     nan = 0 if activation.finite is None else int(activation.nan_count)
     mean, energy, absolute = activation.host_sums
     unit = 1.0 if activation.scale is None else float(activation.scale)

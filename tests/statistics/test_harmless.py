@@ -241,3 +241,13 @@ def test_a_packed_four_bit_tensor_is_not_taken_for_numbers() -> None:
 @every_dtype
 def test_whatever_can_be_measured_has_no_reason_not_to(dtype: torch.dtype) -> None:
     assert unmeasurable(_patterns((3,), dtype)) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+def test_the_memory_of_a_tensor_can_still_be_resized(dtype: torch.dtype) -> None:
+    tensor = _patterns((2, 3, 8, 8), dtype).nan_to_num(1.0, 1.0, 1.0)
+    one = Activation(tensor, LAYOUT)
+    for statistic in (Values(), Channels(), Samples(), Spectrum()):
+        statistic.measure(one)
+    del one
+    tensor.untyped_storage().resize_(0)
