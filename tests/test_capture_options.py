@@ -299,3 +299,19 @@ def test_mean_fields_beyond_the_memory_limit_are_given_up_with_a_reason(small_ne
     assert record.provenance["overhead"]["mean_field_bytes"] <= 3000
     assert reasons.count(None) < len(reasons)
     assert {r for r in reasons if r} == {"its mean field would exceed the memory limit of 1 MiB"}
+
+
+def test_a_light_budget_is_stated_in_the_record():
+    model = nn.Sequential(nn.Conv2d(1, 32, 1))
+    fields = torch.randn(4, 1, 64, 64)
+    light, full = (ft.capture(model, fields, budget=budget) for budget in ("light", "full"))
+    assert (light.provenance["budget"], full.provenance["budget"]) == ("light", "full")
+    own, whole = light.module("0"), full.module("0")
+    assert (own.sketch.share, own.spectrum.share) == (pytest.approx(1 / 8, rel=0.01), 1 / 8)
+    assert (whole.sketch.share, whole.sketch.rank_error, whole.spectrum.share_error) == (1, 0, 0)
+    assert own.stats["rms"] == whole.stats["rms"]
+
+
+def test_an_unknown_budget_is_refused():
+    with pytest.raises(ft.OptionError, match="unknown budget 'ligth'"):
+        ft.capture(nn.Sequential(nn.Conv2d(1, 1, 1)), torch.randn(2, 1, 8, 8), budget="ligth")

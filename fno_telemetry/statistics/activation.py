@@ -19,6 +19,7 @@ from fno_telemetry.statistics.field_energy import (
     compute_field_energy,
     compute_host_energy,
 )
+from fno_telemetry.statistics.shares import spread_elements, spread_fields
 from fno_telemetry.statistics.sums import ValueSums, compute_host_sums, compute_value_sums
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
@@ -74,14 +75,16 @@ class Activation:
 
     `field` has the shape (B, C, E, *S): B is 1 without a sample axis, C is 1 without a channel axis, E holds
     all other axes. Non-finite elements are 0 in it; `finite` marks the finite ones, and may be None if all
-    are. `field` may share memory with the tensor and must not be written to.
+    are. `field` may share memory with the tensor and must not be written to. With `is_light`, percentiles
+    and spectra are those of a share, see `statistics.shares`.
     """
 
-    def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
+    def __init__(self, tensor: torch.Tensor, layout: Layout, is_light: bool = False) -> None:
         source = tensor.detach()
         self.dtype = source.dtype
         self.device = source.device
         self.layout = layout
+        self.is_light = is_light
         self.accumulator = torch.float32 if source.device.type == "mps" else torch.float64
         self.complex = source.is_complex()
         raw = self._arrange(source)
@@ -160,6 +163,40 @@ class Activation:
     def flat_finite(self) -> torch.Tensor | None:
         """A mask of the finite elements of `flat`; None if all are finite."""
         return None if self.on_host or self.finite is None else self.finite.reshape(-1)
+
+    @cached_property
+    def _sketched_places(self) -> torch.Tensor | None:
+        return spread_elements(self.flat.numel(), self.device) if self.is_light else None
+
+    @property
+    def is_sketched_whole(self) -> bool:
+        """Whether percentiles are taken of all elements, not of a share."""
+        return self._sketched_places is None
+
+    @cached_property
+    def sketched(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`flat` and `flat_finite` of the elements of which percentiles are taken."""
+        flat, finite, places = self.flat, self.flat_finite, self._sketched_places
+        if places is None:
+            return flat, finite
+        return flat[places], None if finite is None else finite[places]
+
+    @property
+    def number_of_fields(self) -> int:
+        """The number of fields over space, or of other elements without space."""
+        return math.prod(self.field.shape[:3])
+
+    @cached_property
+    def transformed(self) -> "Activation":
+        """The fields that are transformed: all of them, or a share as an activation of its own."""
+        places = spread_fields(self.number_of_fields, self.device) if self.is_light else None
+        if places is None:
+            return self
+        shape = (self.number_of_fields, 1, *self.sizes)
+        fields = self.field.reshape(shape)[places]
+        if self.finite is not None:
+            fields = torch.where(self.finite.reshape(shape)[places], fields, torch.nan)
+        return Activation(fields, Layout(sample=0, channel=1, space=tuple(range(2, len(shape)))))
 
     @property
     def nan_count(self) -> torch.Tensor:
@@ -240,12 +277,12 @@ class Activation:
     @cached_property
     def field_energy(self) -> FieldEnergy:
         """The energy of its fields over frequency, from one transform for all statistics that need it."""
-        return compute_field_energy(self)
+        return compute_field_energy(self.transformed)
 
     @cached_property
     def host_energy(self) -> HostEnergy:
         """The same of an activation on the host."""
-        return compute_host_energy(self)
+        return compute_host_energy(self.transformed)
 
     @cached_property
     def block_elements(self) -> int:

@@ -93,6 +93,11 @@ class Sketch:
             return self.numbers
         return self.numbers.new_zeros(BINS).index_add_(0, self.filled, self.numbers)
 
+    @property
+    def total(self) -> int:
+        """The number of all elements that were counted; for a sketch on the host."""
+        return int(self.numbers.sum()) + int(self.below) + int(self.above)
+
     def on_host(self) -> tuple[Integers, Integers]:
         """Return the filled bins of a sketch in host memory, and their counts."""
         counts = self.numbers.numpy()

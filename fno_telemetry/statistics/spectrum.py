@@ -43,7 +43,10 @@ class SpectrumState(SummedState):
     sizes: Annotated[tuple[int, ...], MergedBy(_larger)]  # the largest along each axis
     complex: Annotated[bool, MergedBy(operator.or_)]
     sums: torch.Tensor  # dc, total without it, moment (|f| times energy), then those of FrequencyGrid.places
-    fields: torch.Tensor  # measured, left out
+    fields: torch.Tensor  # measured, left out, and all, of which these are a share with a light budget
+    spread: (
+        torch.Tensor
+    )  # over fields, the sums of their energies and of the squares of these; 0 for all fields
 
     @property
     def dc(self) -> torch.Tensor:
@@ -95,7 +98,7 @@ class Spectrum:
     def summarize(self, state: SpectrumState, known: Known) -> Summary:
         """Return the shares and the bands; null if there is no energy around the means."""
         dc, total, moment, low, _, high, negative, _, positive = state.sums[:9].tolist()
-        fields, left_out = state.fields.tolist()
+        fields, left_out, of = state.fields.tolist()
         whole = total + dc
         stats: dict[str, Value] = dict.fromkeys(keys_of(self))
         reason = explain_no_energy(total, dc, fields)
@@ -119,6 +122,8 @@ class Spectrum:
             sizes=state.sizes,
             fields=fields,
             fields_left_out=left_out,
+            share=(fields + left_out) / of,
+            share_error=_find_error(state),
             low_cutoff=LOW_CUTOFF,
             high_cutoff=HIGH_CUTOFF,
             band_edges=band_edges(len(state.sizes)),
@@ -132,9 +137,13 @@ class Spectrum:
 def _measure_on_host(activation: Activation) -> SpectrumState:
     energy = activation.host_energy
     sums = np.concatenate(((energy.dc,), energy.grid.sum_on_host(energy.energies)))
-    fields = np.array((energy.fields, energy.fields_left_out))
+    fields = np.array((energy.fields, energy.fields_left_out, activation.number_of_fields))
     return SpectrumState(
-        activation.sizes, activation.complex, torch.from_numpy(sums), torch.from_numpy(fields)
+        sizes=activation.sizes,
+        complex=activation.complex,
+        sums=torch.from_numpy(sums),
+        fields=torch.from_numpy(fields),
+        spread=_measure_spread(activation),
     )
 
 
@@ -146,5 +155,37 @@ def _measure_on_device(activation: Activation) -> SpectrumState:
     by_place.index_add_(0, grid.places.flatten(), flat.repeat(len(grid.places)))
     moment = (flat * grid.radius.flatten()).sum()
     sums = torch.cat((torch.stack((energy.dc, flat.sum(), moment)), by_place))
-    fields = torch.stack((energy.fields, energy.fields_left_out))
-    return SpectrumState(activation.sizes, activation.complex, sums, fields)
+    of = torch.full_like(energy.fields, activation.number_of_fields)
+    fields = torch.stack((energy.fields, energy.fields_left_out, of))
+    return SpectrumState(
+        sizes=activation.sizes,
+        complex=activation.complex,
+        sums=sums,
+        fields=fields,
+        spread=_measure_spread(activation),
+    )
+
+
+def _measure_spread(activation: Activation) -> torch.Tensor:
+    """Return sums over the fields of a share: of their energies around their means, and of the squares."""
+    chosen = activation.transformed
+    if chosen is activation:
+        return torch.zeros(2, dtype=activation.accumulator, device=activation.device)
+    fields = chosen.scaled.flatten(0, 2).flatten(1)
+    around = fields - fields.mean(1, keepdim=True)
+    energies = around.abs().square().sum(1).to(activation.accumulator) * chosen.unit.square()
+    return torch.stack((energies.sum(), energies.square().sum()))
+
+
+def _find_error(state: SpectrumState) -> float:
+    """Return a bound of the standard error that a share of the fields adds to shares of energy.
+
+    It is that of a ratio of two means [1], for fields that have all of their energy in the band or none.
+
+    [1] Cochran: Sampling Techniques, chapter 6.
+    """
+    fields, left_out, of = state.fields.tolist()
+    total, squares = map(float, state.spread.tolist())
+    if fields + left_out == of or not total:
+        return 0.0
+    return math.sqrt((1 - (fields + left_out) / of) * squares) / total

@@ -128,7 +128,8 @@ class Values:
             reason = "the tensor has no elements" if state.count == 0 else "no element is finite"
             reasons |= dict.fromkeys(undefined, reason)
             return Summary(stats | dict.fromkeys(undefined), reasons)
-        signed = bins(state.sketch, zero)
+        share = state.sketch.total / finite
+        signed = bins(state.sketch, round(share * zero))
         magnitudes = signed.magnitudes()
         stats |= _moments(state, finite)
         stats |= {f"p{percent:02d}": signed.order_statistic(percent) for percent in PERCENTS}
@@ -144,15 +145,17 @@ class Values:
             reasons,
             histogram=histograms.make_linear(signed),
             log_histogram=histograms.make_logarithmic(magnitudes),
-            sketch=_note(signed),
+            sketch=_note(signed, state.sketch.total, finite),
         )
 
 
 def _measure_on_host(activation: Activation) -> ValueState:
     flat = activation.flat
     low, high = ends = activation.ends
-    sketched = sketch(flat, None, activation.dtype, ends, on_host=True)
+    sketched = sketch(activation.sketched[0], None, activation.dtype, ends, on_host=True)
     negative, possible = _split_at_zero(sketched)
+    if not activation.is_sketched_whole:
+        negative, possible = int(_count_negative(activation)), 1
     zero = kernels.active().count_zeros(activation.flat_array) if possible else 0
     nan = 0 if activation.finite is None else int(activation.nan_count)
     mean, energy, absolute = activation.host_sums
@@ -180,7 +183,8 @@ def _measure_on_device(activation: Activation) -> ValueState:
     """Measure without reading a value on the host."""
     sums, unit, precision = activation.value_sums, activation.unit, activation.accumulator
     low, high = activation.extremes
-    sketched = sketch(activation.flat, activation.flat_finite, activation.dtype, on_host=False)
+    sketched = sketch(*activation.sketched, activation.dtype, on_host=False)
+    whole = activation.is_sketched_whole
     return ValueState(
         count=activation.count,
         numbers=torch.stack(
@@ -188,7 +192,7 @@ def _measure_on_device(activation: Activation) -> ValueState:
                 activation.finite_count,
                 activation.nan_count,
                 _count_zeros(activation),
-                sketched.negative_count(),
+                sketched.negative_count() if whole else _count_negative(activation),
             )
         ),
         extremes=torch.stack((low, high)).to(precision),
@@ -196,6 +200,12 @@ def _measure_on_device(activation: Activation) -> ValueState:
         sketch=sketched,
         complex=activation.complex,
     )
+
+
+def _count_negative(activation: Activation) -> torch.Tensor:
+    """Return the number of values below zero; non-finite elements that are still in `flat` are 0."""
+    blocks = split_blocks(activation.flat, activation.block_elements)
+    return torch.stack([torch.count_nonzero(block < 0) for block in blocks]).sum()
 
 
 def _count_zeros(activation: Activation) -> torch.Tensor:
@@ -237,8 +247,16 @@ def _ratio(above: Value, below: Value) -> float | None:
     return above / below if above is not None and below else None
 
 
-def _note(signed: Bins) -> SketchNote:
-    return SketchNote(signed.relative_error, signed.underflow, signed.below + signed.above)
+def _note(signed: Bins, sketched: int, finite: int) -> SketchNote:
+    # Twice the standard error of the rank of the median of independent elements, the largest of any rank.
+    rank_error = 0.0 if sketched == finite else 1 / math.sqrt(sketched)
+    return SketchNote(
+        relative_error=signed.relative_error,
+        underflow=signed.underflow,
+        overflow=signed.below + signed.above,
+        share=sketched / finite,
+        rank_error=rank_error,
+    )
 
 
 def _explain_undefined(key: str, state: ValueState) -> str:

@@ -41,8 +41,8 @@ class MeasuringOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help="full, or light: percentiles of at most 65,536 elements of each output and batch, spectra of an "
-            "eighth of the fields. The report states the errors that this adds.",
+            help="full, or light: percentiles of at most 65,536 elements of each output and batch, and "
+            "spectra of an eighth of the fields. The report states the errors that this adds.",
             rich_help_panel=_MEASURED,
         ),
     ] = "full"
