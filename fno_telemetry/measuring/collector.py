@@ -85,6 +85,7 @@ class Collector:
         self._own_blocks: dict[
             int, BlockAccumulator
         ] = {}  # by call index: the block that the call consists of
+        self._was_away = False  # whether a tensor was on another device than the host
         self._sent: set[tuple[str, str, int]] = set()  # the events of this batch: kind, name and number
 
     def start_batch(self, inputs: object, batch_size: int | None) -> None:
@@ -93,6 +94,7 @@ class Collector:
         self._sent.clear()
         self.start_again()
         for position, (item, tensor) in enumerate(items(inputs)):
+            self._was_away |= tensor.device.type != "cpu"
             if (reason := unmeasurable(tensor)) is not None:
                 self.skipped.setdefault(place_name("input", 0, item), reason)
                 continue
@@ -146,6 +148,8 @@ class Collector:
 
     def move_to_host(self) -> None:
         """Move everything that was measured to host memory, in one transfer."""
+        if not self._was_away:
+            return
         tensors = [*self.inputs.values(), *self.outputs.values(), *self.modules.values()]
         blocks = [*self.blocks.values()]
         all_states = [*(tensor.states for tensor in tensors), *(block.states for block in blocks)]
@@ -273,6 +277,7 @@ class Collector:
     ) -> ModuleAccumulator | None:
         """Measure one tensor; None if it cannot be measured."""
         name, number, item = key
+        self._was_away |= tensor.device.type != "cpu"
         if (reason := unmeasurable(tensor)) is not None:
             self.skipped.setdefault(name if item is None else f"{name}[{item}]", reason)
             return None

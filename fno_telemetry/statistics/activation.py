@@ -179,7 +179,7 @@ class Activation:
         flat, finite, places = self.flat, self.flat_finite, self._sketched_places
         if places is None:
             return flat, finite
-        return flat[places], None if finite is None else finite[places]
+        return flat.index_select(0, places), None if finite is None else finite.index_select(0, places)
 
     @property
     def number_of_fields(self) -> int:

@@ -27,6 +27,10 @@ Here it changes shares by 1e-7, and by ten times as much at a hundredth of this.
 """
 
 
+_LARGEST = 1e18
+"""Bound of the magnitude of coefficients whose squares, and sums of these, fit in float32."""
+
+
 @dataclass(frozen=True)
 class FieldEnergy:
     """Energy per coefficient of the transform, summed over the fields of a tensor.
@@ -116,20 +120,19 @@ def compute_host_energy(activation: "Activation") -> HostEnergy:
     transform = torch.fft.fftn if activation.complex else torch.fft.rfftn
     step = max(activation.block_elements // points, 1)
     energies = np.zeros(grid.host_weight.size, np.float64)
-    coefficients: torch.Tensor | None = None
+    # A transform that scales takes a fifth longer, and so does one into given memory.
+    is_scaled = max(map(abs, activation.ends)) * points > _LARGEST
     number = fields.shape[0]
     for at in range(0, number, step):
         block = fields[at : at + step]
         if remove:
             means = torch.from_numpy(totals[at : at + step] / points).to(block.dtype)
             block = block - means.reshape(-1, *(1 for _ in space))
-        if coefficients is not None and coefficients.shape[0] == block.shape[0]:
-            # Allocating memory for every block would cost more than to add up the energies.
-            transform(block, dim=space, norm="ortho", out=coefficients)
-        else:
-            coefficients = transform(block, dim=space, norm="ortho")
+        coefficients = transform(block, dim=space, norm="ortho" if is_scaled else "backward")
         kernels.active().add_squares(coefficients.numpy().reshape(-1, energies.size), energies)
     energies[0] = 0
+    if not is_scaled:
+        energies /= points
     return HostEnergy(grid, energies, dc, number, 0)
 
 

@@ -12,6 +12,7 @@ LOG_EDGES = tuple(-8 + index / 4 for index in range(MOST_BINS + 1))
 """Edges over log10 |x|, a quarter of a decade apart, the same in every record."""
 
 
+_LOG_VALUES = 10.0 ** np.array(LOG_EDGES)
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -48,19 +49,18 @@ def make_logarithmic(magnitudes: Bins) -> LogHistogram | None:
 
     A bin of the sketch is counted at its middle.
     """
-    filled = magnitudes.upper > 0
-    decades = np.log10(magnitudes.middle[filled])
-    counts = magnitudes.counts[filled]
-    zeros = int(magnitudes.counts[~filled].sum())
-    if not zeros and not counts.size and not magnitudes.above:
+    first = int(np.searchsorted(magnitudes.upper, 0, side="right"))
+    if not magnitudes.counts.size and not magnitudes.above:
         return None
-    inside = (decades >= LOG_EDGES[0]) & (decades < LOG_EDGES[-1])
-    places = np.searchsorted(LOG_EDGES, decades[inside], side="right") - 1
+    cumulative = np.concatenate(([0], np.cumsum(magnitudes.counts)))
+    zeros, total = int(cumulative[first]), int(cumulative[-1])
+    # Bins are in ascending order, and so are their middles.
+    below = cumulative[np.maximum(np.searchsorted(magnitudes.middle, _LOG_VALUES), first)]
     return LogHistogram(
         edges=LOG_EDGES,
-        counts=tuple(np.bincount(places, counts[inside], MOST_BINS).astype(np.int64).tolist()),
-        below=int(counts[decades < LOG_EDGES[0]].sum()),
-        above=int(counts[decades >= LOG_EDGES[-1]].sum()) + magnitudes.above,
+        counts=tuple(np.diff(below).tolist()),
+        below=int(below[0]) - zeros,
+        above=total - int(below[-1]) + magnitudes.above,
         zeros=zeros,
     )
 

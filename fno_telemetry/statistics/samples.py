@@ -109,8 +109,11 @@ class Samples:
         """Return sqrt(variance over samples / mean square) over positions with two or more finite samples."""
         energy = float(state.deviation_energy)
         compared = state.number >= 2
-        # A position with a single finite sample shows no variation and adds nothing to `energy`.
-        total = energy + float((state.number * compared * state.mean.square()).sum())
+        if state.number.ndim == 0:
+            total = energy + float(state.number * compared * state.mean.dot(state.mean))
+        else:
+            # A position with a single finite sample shows no variation and adds nothing to `energy`.
+            total = energy + float((state.number * compared * state.mean.square()).sum())
         reason = None
         if not compared.any():
             reason = "needs at least two samples" + ("" if state.samples < 2 else " that are finite")

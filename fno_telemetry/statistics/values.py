@@ -155,7 +155,7 @@ def _measure_on_host(activation: Activation) -> ValueState:
     sketched = sketch(activation.sketched[0], None, activation.dtype, ends, on_host=True)
     negative, possible = _split_at_zero(sketched)
     if not activation.is_sketched_whole:
-        negative, possible = int(_count_negative(activation)), 1
+        negative, possible = kernels.active().count_negative(activation.flat_array), 1
     zero = kernels.active().count_zeros(activation.flat_array) if possible else 0
     nan = 0 if activation.finite is None else int(activation.nan_count)
     mean, energy, absolute = activation.host_sums

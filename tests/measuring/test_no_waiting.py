@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fno_telemetry as ft
 from fno_telemetry.architectures.layers import SpectralConvolution
 from fno_telemetry.measuring.accumulators import States
+from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.tracing.followed_calls import FollowedCalls
@@ -91,9 +92,17 @@ def test_a_forward_with_functions_to_count_waits_for_nothing(far_away):
     assert record.blocks[0].stats["spectral_share"] > 0
 
 
-def test_everything_is_moved_to_the_host_at_once(monkeypatch):
+@pytest.mark.parametrize("away", [False, True])
+def test_everything_on_a_device_is_moved_to_the_host_at_once(away, monkeypatch):
     moves = []
-    move = States.move_to_host
+    move, move_all = States.move_to_host, Collector.move_to_host
+
+    def from_a_device(self):
+        self._was_away = away
+        move_all(self)
+
     monkeypatch.setattr(States, "move_to_host", lambda *given: (moves.append(given), move(*given)))
-    ft.capture(nn.Sequential(Block(), Block()), torch.randn(3, 4, 8, 8))
-    assert len(moves) == 1
+    monkeypatch.setattr(Collector, "move_to_host", from_a_device)
+    record = ft.capture(nn.Sequential(Block(), Block()), torch.randn(3, 4, 8, 8))
+    assert len(moves) == away
+    assert record.blocks[0].stats["spectral_share"] > 0

@@ -58,6 +58,10 @@ class NumbaKernels:
         number: int = loops.count_zeros(values.view(np.uint32))
         return number
 
+    def count_negative(self, values: Array) -> int:
+        """Return the number of values below zero."""
+        return self._others.count_negative(values)
+
     def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
         """Return the mean field and the energy around it."""
         loops = self._loops(samples)

@@ -47,6 +47,10 @@ class Kernels(Protocol):
         """Return the number of values equal to zero."""
         ...
 
+    def count_negative(self, values: Array) -> int:
+        """Return the number of values below zero."""
+        ...
+
     def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
         """Return the mean over the first axis of (samples, positions), and the energy around it.
 

@@ -54,7 +54,11 @@ class TorchKernels:
 
     def count_zeros(self, values: Array) -> int:
         """Return the number of zeros of either sign."""
-        return values.size - int(np.count_nonzero(values))
+        return _count_where(np.equal, values)
+
+    def count_negative(self, values: Array) -> int:
+        """Return the number of values below zero."""
+        return _count_where(np.less, values)
 
     def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
         """Return the mean field and the energy around it."""
@@ -133,6 +137,16 @@ def _sum_few(rows: Array) -> RowSums:
             float(flat.dot(flat)),
             float(np.add.reduce(np.abs(flat))),
         )
+
+
+def _count_where(is_so: np.ufunc, values: Array) -> int:
+    """Return for how many values the comparison with zero is true, in blocks with one buffer."""
+    found = np.empty(min(_COUNTED_AT_A_TIME, values.size), np.bool_)
+    number = 0
+    for at in range(0, values.size, _COUNTED_AT_A_TIME):
+        block = values[at : at + _COUNTED_AT_A_TIME]
+        number += int(np.count_nonzero(is_so(block, 0, out=found[: block.size])))
+    return number
 
 
 def _by_rows(size: int) -> list[tuple[slice, tuple[int, int]]]:
