@@ -1,6 +1,10 @@
 """Recognises tensors inside `vmap`, `grad` and `jvp` of `torch.func`, which wrap the tensors of a forward."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 _functorch = torch._C._functorch
 
@@ -17,3 +21,23 @@ def is_batched(tensor: torch.Tensor) -> bool:
             return True
         tensor = _functorch.get_unwrapped(tensor)
     return False
+
+
+def unwrap(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor inside the wrappers of grad and jvp."""
+    while is_wrapped(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
+
+
+@contextlib.contextmanager
+def suspended() -> Iterator[None]:
+    """Suspend all transforms, which otherwise wrap the result of every function.
+
+    Inside, only tensors that no transform wraps can be used.
+    """
+    if _functorch.peek_interpreter_stack() is None:
+        yield
+        return
+    with temporarily_clear_interpreter_stack():
+        yield

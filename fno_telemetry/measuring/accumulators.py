@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fno_telemetry.isolation.function_transforms import suspended
 from fno_telemetry.measuring.activation_cache import CachedActivation
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.records import BlockRecord, FrozenMapping, ModuleRecord, Role, TensorRecord, Value
@@ -114,9 +115,10 @@ class States:
         if isinstance(self._states.get(statistic.name), Undefined):
             return
         try:
-            state = measure()
-            if state is not None:
-                self._merge(statistic, state)
+            with suspended():
+                state = measure()
+                if state is not None:
+                    self._merge(statistic, state)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it must not affect other statistics
             self._states[statistic.name] = self._failed(statistic, "measuring", error)
 
@@ -165,12 +167,13 @@ class TensorAccumulator:
         self.is_complex = self.is_complex or activation.complex
         self.states.add_tensor(cached)
         if self.values is not None and self.values.name not in self.states.failures:
-            state = cached.state_of(self.values)
-            row = legacy.measure(tensor, activation, state, self.rectifying)
-            self.rows = row if self.rows is None else self.rows.merge(row)
-            # As in plain arithmetic, the mean of |x| is NaN if any element is not finite.
-            whole = state.finite == state.count
-            self.batch_magnitude = torch.where(whole, state.absolute_sum / state.finite, torch.nan)
+            with suspended():
+                state = cached.state_of(self.values)
+                row = legacy.measure(tensor, activation, state, self.rectifying)
+                self.rows = row if self.rows is None else self.rows.merge(row)
+                # As in plain arithmetic, the mean of |x| is NaN if any element is not finite.
+                whole = state.finite == state.count
+                self.batch_magnitude = torch.where(whole, state.absolute_sum / state.finite, torch.nan)
 
     def record(self, item: str | None, known: Known) -> TensorRecord:
         """Return the merged record."""

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from fno_telemetry.isolation.function_transforms import is_batched
+from fno_telemetry.isolation.function_transforms import is_batched, suspended, unwrap
 from fno_telemetry.statistics import kernels, reading
 from fno_telemetry.statistics.field_energy import (
     FieldEnergy,
@@ -78,7 +78,10 @@ class Activation:
     """
 
     def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
-        source = tensor.detach()
+        with suspended():
+            self._prepare(unwrap(tensor).detach(), layout)
+
+    def _prepare(self, source: torch.Tensor, layout: Layout) -> None:
         self.dtype = source.dtype
         self.device = source.device
         self.layout = layout
