@@ -7,6 +7,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import torch
 
+from fno_telemetry.isolation.function_transforms import unwrap
 from fno_telemetry.quantities import select
 from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.contract import (
@@ -81,8 +82,8 @@ class Truncation:
             return Undefined("the layer makes complex fields of its real input before it transforms them")
         if halved and not real:
             return Undefined("the layer keeps modes of a real field, and its input is complex")
-        shape = tuple(modes.shape)
-        removed = {} if subject.removed is None else {shape: subject.removed}
+        modes, shape = unwrap(modes), tuple(modes.shape)
+        removed = {} if subject.removed is None else {shape: unwrap(subject.removed)}
         if activation.on_host and reading.is_free(modes):
             found = activation.host_energy
             mask = _Mask(modes.to(torch.bool).clone().numpy().tobytes(), shape)
