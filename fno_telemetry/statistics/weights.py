@@ -4,14 +4,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import ModeEnergy, Value
-from fno_telemetry.statistics import kernels, reading
+from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.contract import Known, Of, Summary, Undefined, keys_of
 from fno_telemetry.statistics.subjects import Weights
 
@@ -156,11 +155,6 @@ def own_weights(module: nn.Module) -> Iterator[torch.Tensor]:
 
 def _norm(tensor: torch.Tensor) -> torch.Tensor:
     real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-    array = reading.as_array(real)
-    if array is not None and array.dtype == np.float32 and array.flags.c_contiguous and array.size:
-        energy = kernels.active().sum_rows(array.reshape(1, -1)).squares
-        if _LEAST * array.size < energy < _MOST:
-            return torch.from_numpy(np.array(math.sqrt(energy)))
     wide = torch.float32 if tensor.device.type == "mps" else torch.float64
     norm: torch.Tensor = torch.linalg.vector_norm(real, dtype=wide)
     return norm
