@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import get_args
 
 from fno_telemetry.errors import MapError
@@ -89,7 +90,7 @@ class ModelMap:
         """Whether the block of this name, in this call, adds its own input."""
         return any(block.residual for block in self.blocks if (block.name, block.call) == (name, call))
 
-    @property
+    @cached_property
     def _by_name(self) -> dict[str, MappedModule]:
         return {module.name: module for module in self.modules}
 

@@ -85,6 +85,7 @@ class Collector:
         self._own_blocks: dict[
             int, BlockAccumulator
         ] = {}  # by call index: the block that the call consists of
+        self._layouts: dict[tuple[Any, ...], Layout] = {}  # by all that a layout depends on
         self._was_away = False  # whether a tensor was on another device than the host
         self._sent: set[tuple[str, str, int]] = set()  # the events of this batch: kind, name and number
 
@@ -334,7 +335,13 @@ class Collector:
         accumulator.states.add("spectral_input", subject)
 
     def _layout(self, path: str, module: nn.Module | None, tensor: torch.Tensor, place: Place) -> Layout:
-        return self._map.axes.layout(path, module, tuple(tensor.shape), self._batch_size, place, self._pads)
+        shape = tuple(tensor.shape)
+        key = (path, id(module), shape, self._batch_size, place, tuple(self._pads))
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = self._map.axes.layout(path, module, shape, self._batch_size, place, self._pads)
+            self._layouts[key] = layout
+        return layout
 
     def _mode_sizes(self, call: Call, inputs: Any, output: torch.Tensor) -> ModeSizes | None:
         """Return the sizes by which the mode axes of spectral weights are recognised; None if unknown."""

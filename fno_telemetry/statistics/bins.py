@@ -1,6 +1,7 @@
 """The bins of a sketch on the host, from which order statistics are read."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,24 +25,33 @@ class Bins:
     above: int
     rounded: bool = False
 
-    @property
+    @cached_property
+    def cumulative(self) -> npt.NDArray[np.int64]:
+        """The number of elements up to the end of each bin, without those in `below`."""
+        return np.cumsum(self.counts)
+
+    @cached_property
     def middle(self) -> npt.NDArray[np.float64]:
         """The value that represents each bin."""
         return (self.lower + self.upper) / 2
 
     @property
     def relative_error(self) -> float:
-        """The largest relative distance of a value from its bin's middle, for values normal in float32."""
-        nearest = np.minimum(np.abs(self.lower), np.abs(self.upper))
-        normal = nearest >= _SMALLEST_NORMAL
-        half_widths = (self.upper - self.lower)[normal] / 2
-        return float(np.max(half_widths / nearest[normal], initial=0.0)) + (ROUNDING if self.rounded else 0.0)
+        """The largest relative distance of a magnitude from its bin's middle, if normal in float32.
+
+        For bins of magnitudes only.
+        """
+        normal = slice(int(self.lower.searchsorted(_SMALLEST_NORMAL)), None)
+        lower = self.lower[normal]
+        widest = float(((self.upper[normal] - lower) / lower).max()) / 2 if lower.size else 0.0
+        return widest + (ROUNDING if self.rounded else 0.0)
 
     @property
     def underflow(self) -> int:
-        """The number of nonzero elements that are subnormal in float32."""
-        largest = np.maximum(np.abs(self.lower), np.abs(self.upper))
-        return int(self.counts[(largest > 0) & (largest < _SMALLEST_NORMAL)].sum())
+        """The number of nonzero magnitudes that are subnormal in float32; for bins of magnitudes only."""
+        zeros = int(self.upper.searchsorted(0.0, "right"))
+        normal = int(self.upper.searchsorted(_SMALLEST_NORMAL))
+        return int(self.counts[zeros:normal].sum())
 
     def magnitudes(self) -> "Bins":
         """Return the bins of |x|: negative bins are mirrored and merged in order."""
@@ -50,20 +60,24 @@ class Bins:
         order = np.lexsort((upper, lower))
         return Bins(lower[order], upper[order], self.counts[order], 0, self.above + self.below, self.rounded)
 
-    def order_statistic(self, numerator: int, denominator: int = 100) -> float | None:
-        """Return the value of rank ceil(n * numerator / denominator), as NumPy's inverted_cdf does.
+    def quantiles(self, *thousandths: int) -> list[float | None]:
+        """Return the values of rank ceil(n * part / 1000), as NumPy's inverted_cdf does.
 
         None without elements, or if that element is outside the range of float32.
         """
-        at = self.index(numerator, denominator)
-        return float(self.middle[at]) if 0 <= at < self.counts.size else None
+        places = self.find(*thousandths)
+        return [float(self.middle[at]) if 0 <= at < self.counts.size else None for at in places]
 
-    def index(self, numerator: int, denominator: int) -> int:
-        """Return the index of the bin with the element of that rank; -1 below, the number of bins above."""
-        cumulative = np.cumsum(self.counts)
-        total = int(self.counts.sum()) + self.below + self.above
-        rank = max(-(-total * numerator // denominator), 1) - self.below
-        return int(np.searchsorted(cumulative, rank)) if rank > 0 else -1
+    def find(self, *thousandths: int) -> list[int]:
+        """Return the indices of the bins with the elements of these ranks, in thousandths of all elements.
+
+        -1 for an element below the range of float32, the number of bins for one above.
+        """
+        counted = int(self.cumulative[-1]) if self.counts.size else 0
+        total = counted + self.below + self.above
+        ranks = [max(-(-total * part // 1000), 1) - self.below for part in thousandths]
+        places = self.cumulative.searchsorted(ranks).tolist()
+        return [at if rank > 0 else -1 for at, rank in zip(places, ranks, strict=True)]
 
 
 def bins(sketch: Sketch, zero_count: int) -> Bins:

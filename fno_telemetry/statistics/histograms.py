@@ -24,7 +24,8 @@ def make_linear(bins: Bins) -> Histogram | None:
     """
     if not bins.counts.size:
         return None
-    first, last = max(bins.index(1, 1000), 0), min(bins.index(999, 1000), bins.counts.size - 1)
+    first, last = bins.find(1, 999)
+    first, last = max(first, 0), min(last, bins.counts.size - 1)
     lower, upper = bins.lower[first : last + 1], bins.upper[first : last + 1]
     end = float(_next(upper[-1]))
     targets = np.linspace(lower[0], end, MOST_BINS + 1)[1:-1]
@@ -39,8 +40,8 @@ def make_linear(bins: Bins) -> Histogram | None:
     return Histogram(
         edges=tuple(edges.tolist()),
         counts=tuple(counts.tolist()),
-        below=bins.below + int(bins.counts[:first].sum()),
-        above=bins.above + int(bins.counts[last + 1 :].sum()),
+        below=bins.below + int(bins.cumulative[first]) - int(bins.counts[first]),
+        above=bins.above + int(bins.cumulative[-1] - bins.cumulative[last]),
     )
 
 
@@ -52,7 +53,7 @@ def make_logarithmic(magnitudes: Bins) -> LogHistogram | None:
     first = int(np.searchsorted(magnitudes.upper, 0, side="right"))
     if not magnitudes.counts.size and not magnitudes.above:
         return None
-    cumulative = np.concatenate(([0], np.cumsum(magnitudes.counts)))
+    cumulative = np.concatenate(([0], magnitudes.cumulative))
     zeros, total = int(cumulative[first]), int(cumulative[-1])
     # Bins are in ascending order, and so are their middles.
     below = cumulative[np.maximum(np.searchsorted(magnitudes.middle, _LOG_VALUES), first)]

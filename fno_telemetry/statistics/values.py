@@ -132,8 +132,9 @@ class Values:
         signed = bins(state.sketch, round(share * zero))
         magnitudes = signed.magnitudes()
         stats |= _moments(state, finite)
-        stats |= {f"p{percent:02d}": signed.order_statistic(percent) for percent in PERCENTS}
-        stats |= {f"abs_p{p:02d}": magnitudes.order_statistic(p) for p in ABSOLUTE_PERCENTS}
+        for start, one, percents in (("p", signed, PERCENTS), ("abs_p", magnitudes, ABSOLUTE_PERCENTS)):
+            quantiles = one.quantiles(*(10 * percent for percent in percents))
+            stats |= zip((f"{start}{percent:02d}" for percent in percents), quantiles, strict=True)
         stats["tail_ratio"] = _ratio(stats["abs_p99"], stats["abs_p50"])
         stats["zero_fraction"] = zero / finite
         stats["negative_fraction"] = None if state.complex else negative / finite
@@ -145,7 +146,7 @@ class Values:
             reasons,
             histogram=histograms.make_linear(signed),
             log_histogram=histograms.make_logarithmic(magnitudes),
-            sketch=_note(signed, state.sketch.total, finite),
+            sketch=_note(magnitudes, state.sketch.total, finite),
         )
 
 
@@ -247,13 +248,13 @@ def _ratio(above: Value, below: Value) -> float | None:
     return above / below if above is not None and below else None
 
 
-def _note(signed: Bins, sketched: int, finite: int) -> SketchNote:
+def _note(magnitudes: Bins, sketched: int, finite: int) -> SketchNote:
     # Twice the standard error of the rank of the median of independent elements, the largest of any rank.
     rank_error = 0.0 if sketched == finite else 1 / math.sqrt(sketched)
     return SketchNote(
-        relative_error=signed.relative_error,
-        underflow=signed.underflow,
-        overflow=signed.below + signed.above,
+        relative_error=magnitudes.relative_error,
+        underflow=magnitudes.underflow,
+        overflow=magnitudes.above,
         share=sketched / finite,
         rank_error=rank_error,
     )

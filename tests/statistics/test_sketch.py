@@ -100,20 +100,20 @@ def test_every_value_lies_in_its_bin_and_every_count_is_exact(name: str) -> None
 def test_the_stated_error_bounds_every_order_statistic(name: str) -> None:
     values = DATA[name]
     found = bins(_sketch(values), int((values == 0).sum()))
-    assert found.relative_error <= RELATIVE_ERROR < 0.01
+    assert found.magnitudes().relative_error <= RELATIVE_ERROR < 0.01
     for sorted_values, one in (
         (values.sort().values, found),
         (values.abs().sort().values, found.magnitudes()),
     ):
         for permille in (1, 10, 250, 500, 900, 999, 1000):
             rank = max(-(-values.numel() * permille // 1000), 1)
-            value = one.order_statistic(permille, 1000)
+            [value] = one.quantiles(permille)
             if not values.numel() or abs(sorted_values[rank - 1].float()) == math.inf:
                 assert value is None
                 continue
             expected = float(sorted_values[rank - 1])
             assert value is not None
-            assert abs(value - expected) <= found.relative_error * abs(expected) + 2.0**-127
+            assert abs(value - expected) <= found.magnitudes().relative_error * abs(expected) + 2.0**-127
 
 
 def test_bfloat16_and_narrow_ranges_are_exact() -> None:
@@ -121,21 +121,21 @@ def test_bfloat16_and_narrow_ranges_are_exact() -> None:
         one = Values().measure(Activation(values, Layout(None, None))).sketch
         found = bins(one, int((values == 0).sum()))
         unique, counts = np.unique(values.double().numpy(), return_counts=True)
-        if found.relative_error == 0:
+        if found.magnitudes().relative_error == 0:
             assert found.middle.tolist() == unique.tolist()
             assert found.counts.tolist() == counts.tolist()
     bfloat = Values().measure(Activation(_normal(5000, torch.bfloat16), Layout(None, None))).sketch
-    assert bins(bfloat, 0).relative_error == 0
+    assert bins(bfloat, 0).magnitudes().relative_error == 0
     single = _sketch(1 + torch.arange(1000) * 2.0**-23)
-    assert bins(single, 0).relative_error == 0 and int((single.counts == 1).sum()) == 1000
+    assert bins(single, 0).magnitudes().relative_error == 0 and int((single.counts == 1).sum()) == 1000
 
 
 def test_values_that_had_to_be_rounded_say_so() -> None:
     values = torch.tensor([1 + 2.0**-25], dtype=torch.float64)
     found = bins(_sketch(values), 0)
-    value = found.order_statistic(50)
+    [value] = found.quantiles(500)
     assert value is not None and value != float(values)
-    assert abs(value - float(values)) <= found.relative_error * float(values)
+    assert abs(value - float(values)) <= found.magnitudes().relative_error * float(values)
 
 
 @every_data
@@ -158,7 +158,7 @@ def test_quantiles_of_magnitudes_are_those_of_torch(name: str) -> None:
 def test_quantiles_and_order_statistics_agree() -> None:
     values = _normal(5001) * torch.linspace(1e-3, 1e3, 5001)  # odd: the median is an element
     one = _sketch(values)
-    median = bins(one, 0).magnitudes().order_statistic(50)
+    [median] = bins(one, 0).magnitudes().quantiles(500)
     assert median is not None
     assert float(magnitude_quantiles(one, (50,))) == pytest.approx(median, rel=2 * RELATIVE_ERROR)
 
