@@ -48,6 +48,33 @@ def _with_hooks(subject: Subject, measure: Measure) -> Callable[[], object]:
     return run
 
 
+def transform(output: torch.Tensor) -> None:
+    """The least that any spectrum costs: one Fourier transform of the output."""
+    if output.ndim > 2:
+        torch.fft.rfftn(output, dim=tuple(range(2, output.ndim)))
+
+
+def _transforms(subject: Subject) -> Callable[[], object]:
+    """Transform what every module returns, as a capture does, each tensor once."""
+
+    def run() -> None:
+        seen: dict[int, torch.Tensor] = {}
+
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, torch.Tensor) and id(output) not in seen:
+                seen[id(output)] = output
+                transform(output)
+
+        handles = [module.register_forward_hook(hook) for module in subject.model.modules()]
+        try:
+            subject.model(subject.batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    return run
+
+
 def _tensorboard(subject: Subject) -> Callable[[], object]:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -62,6 +89,7 @@ def _torchlens(subject: Subject) -> Callable[[], object]:
 
 
 ALTERNATIVES: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]] = {
+    "rfftn of every output, nothing else": ("torch", _transforms),
     "torch.quantile of magnitudes, three times, in each leaf": (
         "torch",
         lambda subject: _with_hooks(subject, three_quantiles),

@@ -19,23 +19,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import capture_memory
 import torch
 from alternatives import installed
 from measured_networks import NETWORKS, Subject, make
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
+from fno_telemetry.statistics import kernels
 
 HERE = Path(__file__).parent
 LANDED, DOCUMENT = HERE / "landed.json", HERE.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SLACK = 1.25
-FORWARD, ALL, NONE, THREE = (
-    "forward",
-    "capture, everything",
-    "capture, no statistic",
-    "capture of three batches",
-)
+FORWARD = "forward"
+COMPILED, TORCH = "compiled loops", "torch alone"
+KERNELS = {COMPILED: "numba", TORCH: "torch"}
+ALL = "capture, everything, {}"
+PLANNED = "the same with a plan, {}"
+LIGHT = "capture --budget light, {}"
+THREE = "capture of three batches, {}"
+NONE = "no statistic, with a plan"
+PLAN = "making the plan"
+CHECKED = (*(name.format(kind) for name in (ALL, LIGHT) for kind in KERNELS), NONE)
 
 
 def main() -> int:
@@ -61,13 +67,14 @@ def main() -> int:
 def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
     """Return all figures of one network: ratios by variant, and milliseconds."""
     subject = make(name)
-    variants = captures(subject)
+    plan = ft.plan(subject.model, subject.batch)
+    variants = captures(subject, plan)
     missing: list[str] = []
     if not brief:
         for statistic in plugins.names("statistics"):
             chosen = [plugins.load("statistics", statistic)()]
-            variants[f"capture, {statistic} only"] = lambda chosen=chosen: ft.capture(
-                subject.model, subject.batch, statistics=chosen
+            variants[f"{statistic} only, with a plan"] = lambda chosen=chosen: ft.capture(
+                subject.model, subject.batch, statistics=chosen, plan=plan
             )
         others, missing = installed(subject)
         variants |= others
@@ -77,23 +84,40 @@ def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
         for variant, taken in times.items()
     }
     typical = {variant: statistics.median(taken) * 1e3 for variant, taken in times.items()}
+    of_batches = [typical[THREE.format(kind)] - typical[ALL.format(kind)] for kind in KERNELS]
     return {
         "forward_ms": typical[FORWARD],
-        "capture_ms": typical[ALL],
-        "further_batch_ms": (typical[THREE] - typical[ALL]) / 2,
+        "capture_ms": [typical[ALL.format(kind)] for kind in KERNELS],
+        "further_batch_ms": [of_two / 2 for of_two in of_batches],
         "ratios": ratios,
         "not_installed": missing,
+        "memory_mib": None if brief else capture_memory.measure(name),
     }
 
 
-def captures(subject: Subject) -> dict[str, Callable[[], object]]:
+def captures(subject: Subject, plan: ft.MeasurementPlan) -> dict[str, Callable[[], object]]:
     """Return the captures that every check runs."""
     model, batch = subject
-    return {
-        ALL: lambda: ft.capture(model, batch),
-        NONE: lambda: ft.capture(model, batch, statistics=[]),
-        THREE: lambda: ft.capture(model, [batch] * 3),
+    variants: dict[str, Callable[[], object]] = {
+        PLAN: lambda: ft.plan(model, batch),
+        NONE: lambda: ft.capture(model, batch, statistics=[], plan=plan),
     }
+    for kind, kernel in KERNELS.items():
+        variants |= {
+            ALL.format(kind): _with(kernel, lambda: ft.capture(model, batch)),
+            PLANNED.format(kind): _with(kernel, lambda: ft.capture(model, batch, plan=plan)),
+            LIGHT.format(kind): _with(kernel, lambda: ft.capture(model, batch, budget="light")),
+            THREE.format(kind): _with(kernel, lambda: ft.capture(model, [batch] * 3)),
+        }
+    return variants
+
+
+def _with(kernel: str, action: Callable[[], object]) -> Callable[[], object]:
+    def run() -> None:
+        with kernels.using(kernel):
+            action()
+
+    return run
 
 
 def interleaved(variants: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
@@ -111,10 +135,18 @@ def interleaved(variants: Mapping[str, Callable[[], object]], runs: int) -> dict
 
 def table(name: str, found: Mapping[str, Any]) -> list[str]:
     """Return the lines that show the figures of one network."""
+    capture, further = (
+        " / ".join(f"{one:.0f}" for one in found[which]) for which in ("capture_ms", "further_batch_ms")
+    )
     lines = [
-        f"**{name}**: forward {found['forward_ms']:.1f} ms; a capture of one batch "
-        f"{found['capture_ms']:.0f} ms, each further batch {found['further_batch_ms']:.0f} ms.",
+        f"**{name}**: forward {found['forward_ms']:.1f} ms; a capture of one batch {capture} ms, each "
+        f"further batch {further} ms ({' / '.join(KERNELS)}).",
     ]
+    if memory := found.get("memory_mib"):
+        lines[0] += (
+            f" Memory: {memory['forward']:.0f} MiB for the forward, {memory['capture']:.0f} for the capture "
+            f"with mean fields of {memory['mean_fields']:.0f}; the largest output has {memory['largest']:.0f}."
+        )
     lines += ["", "| | multiples of the forward |", "|---|---|"]
     lines += [
         f"| {variant} | {ratio:.2f} |" for variant, ratio in found["ratios"].items() if variant != FORWARD
@@ -136,7 +168,7 @@ def write(figures: Mapping[str, Any], runs: int) -> None:
 
 def surroundings() -> str:
     """Return a sentence that says what the figures were measured with."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "neuraloperator"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "numba", "neuraloperator"))
     return (
         f"Measured with {packages}, Python {platform.python_version()}, on {platform.machine()}; "
         "processor time, one thread."
@@ -147,7 +179,7 @@ def check(figures: Mapping[str, Any]) -> int:
     """Print how many forwards a capture takes now, and took last time; return 1 if one has become slower."""
     landed, failed = json.loads(LANDED.read_text()), 0
     for name, found in figures.items():
-        for variant in (ALL, NONE):
+        for variant in CHECKED:
             now, before = found["ratios"][variant], landed[name]["ratios"][variant]
             grown = now > SLACK * before
             failed |= grown
