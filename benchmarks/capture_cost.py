@@ -144,8 +144,9 @@ def table(name: str, found: Mapping[str, Any]) -> list[str]:
     ]
     if memory := found.get("memory_mib"):
         lines[0] += (
-            f" Memory: {memory['forward']:.0f} MiB for the forward, {memory['capture']:.0f} for the capture "
-            f"with mean fields of {memory['mean_fields']:.0f}; the largest output has {memory['largest']:.0f}."
+            f" Memory: {memory['forward']:.0f} MiB for the forward, {memory['capture']:.0f} for the "
+            f"capture, of which {memory['mean_fields']:.0f} are mean fields; the largest output takes "
+            f"{memory['largest']:.0f}."
         )
     lines += ["", "| | multiples of the forward |", "|---|---|"]
     lines += [

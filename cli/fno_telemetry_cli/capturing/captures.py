@@ -44,7 +44,7 @@ class Captures:
     records: list[ft.CaptureRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     findings: tuple[ft.Finding, ...] | None = None
-    _plan: ft.MeasurementPlan | None = None
+    _plan: "ft.MeasurementPlan | None" = None
 
     def run(self, jobs: Sequence[Job], given: InputBatches, sinks: ft.FanOut) -> None:
         """Capture all; TelemetryError if the only one fails, or every one of several does.
@@ -117,7 +117,7 @@ class Captures:
             )
         return record if self.redacted_paths is None else redact(record, self.redacted_paths)
 
-    def _find_plan(self, prepared: Prepared) -> ft.MeasurementPlan:
+    def _find_plan(self, prepared: Prepared) -> "ft.MeasurementPlan":
         """Return the plan of the checkpoints before, or a new one where it does not fit."""
         if self._plan is None or self._plan.explain_misfit(prepared.model) is not None:
             with errors_in_one_line(prepared):

@@ -66,7 +66,7 @@ def capture_record(
     prepared: Prepared,
     *,
     provenance: Mapping[str, Any] | None = None,
-    plan: ft.MeasurementPlan | None = None,
+    plan: "ft.MeasurementPlan | None" = None,
     layers: Sequence[str] = (),
     exclude: Sequence[str] = (),
     budget: str = "full",
