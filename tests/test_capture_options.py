@@ -10,6 +10,7 @@ from torch import nn
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
+from fno_telemetry.statistics import kernels
 from fno_telemetry.statistics.contract import keys_of
 from support.notes import Notes
 
@@ -315,3 +316,11 @@ def test_a_light_budget_is_stated_in_the_record():
 def test_an_unknown_budget_is_refused():
     with pytest.raises(ft.OptionError, match="unknown budget 'ligth'"):
         ft.capture(nn.Sequential(nn.Conv2d(1, 1, 1)), torch.randn(2, 1, 8, 8), budget="ligth")
+
+
+@pytest.mark.parametrize("kind", ["torch", "numba"])
+def test_the_record_names_what_computed_the_loops(kind):
+    pytest.importorskip(kind)
+    with kernels.using(kind):
+        record = ft.capture(nn.Sequential(nn.Conv2d(1, 1, 1)), torch.randn(2, 1, 8, 8))
+    assert record.provenance["kernels"].startswith(f"{kind} ")

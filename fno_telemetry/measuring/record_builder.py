@@ -149,7 +149,7 @@ def _provenance(
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_seconds": run.seconds.wall,
         "budget": run.budget,
-        "kernels": kernels.name(),
+        "kernels": kernels.kernels_in_use(),
         "overhead": {
             "telemetry_seconds": run.seconds.telemetry,
             "model_seconds": run.seconds.model,

@@ -12,6 +12,7 @@ from .contract import Summary as Summary
 from .contract import SummedState as SummedState
 from .contract import Undefined as Undefined
 from .contract import keys_of as keys_of
+from .kernels.choice import kernels_in_use as kernels_in_use
 from .subjects import BlockCall as BlockCall
 from .subjects import BranchGradients as BranchGradients
 from .subjects import BranchSum as BranchSum

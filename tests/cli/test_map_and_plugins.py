@@ -6,6 +6,7 @@ import pytest
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
+from fno_telemetry.statistics import kernels
 
 ROLES = {"lifting", "spectral", "local", "block", "activation", "norm", "projection", "other"}
 
@@ -73,3 +74,13 @@ def test_what_is_missing_is_shown_with_its_brackets(run, folder, monkeypatch):
     missing = ft.list_plugins()[1].__class__("sinks", "w", "built in", "pip install 'fno-telemetry[wandb]'")
     monkeypatch.setattr(ft, "list_plugins", lambda: [missing])
     assert "pip install 'fno-telemetry[wandb]'" in run("plugins").out
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("torch", True), ("numba", False)])
+def test_plugins_say_what_measures_large_tensors(run, folder, kind, hint):
+    pytest.importorskip(kind)
+    with kernels.using(kind):
+        done, document = run("plugins"), run("plugins", "--json").document
+    assert document["kernels"].startswith(f"{kind} ")
+    assert f"large tensors are measured by {document['kernels']}" in done.err
+    assert ("pip install 'fno-telemetry[fast]'" in done.err) == hint

@@ -167,7 +167,7 @@ def test_energies_of_weights_neither_overflow_nor_underflow(scale: float) -> Non
 
 
 def test_kernels_say_what_they_are(kernels_in_use: str) -> None:
-    assert kernels.name().startswith(f"{kernels_in_use} ")
+    assert kernels.kernels_in_use().startswith(f"{kernels_in_use} ")
 
 
 def test_compiled_kernels_are_the_first_choice_where_numba_is_installed(monkeypatch: Any) -> None:

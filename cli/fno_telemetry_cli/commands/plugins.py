@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry import statistics
 from fno_telemetry.plugins import Plugin
 from fno_telemetry.wording import to_printable
 from fno_telemetry_cli.options.output import PrintingOptions
@@ -20,14 +21,20 @@ def plugins(request: PrintingOptions) -> None:
     Example: fno-telemetry plugins --json
     """
     with keep_stdout_clean():
-        found = ft.list_plugins()
+        found, kernels = ft.list_plugins(), statistics.kernels_in_use()
     if request.as_json:
         entries = [{"kind": p.kind, "name": p.name, "origin": p.origin, "missing": p.missing} for p in found]
-        print_json({"schema": "fno-telemetry-plugins/1", "plugins": entries})
+        print_json({"schema": "fno-telemetry-plugins/1", "plugins": entries, "kernels": kernels})
         return
     print_results(_table(found))
     if not request.quiet:
-        print_notes(["packages add theirs by the entry points fno_telemetry.sinks, .statistics, …"])
+        faster = "" if kernels.startswith("numba") else "; faster with pip install 'fno-telemetry[fast]'"
+        print_notes(
+            [
+                f"large tensors are measured by {kernels}{faster}",
+                "packages add theirs by the entry points fno_telemetry.sinks, .statistics, …",
+            ]
+        )
 
 
 def _table(found: list[Plugin]) -> Table:

@@ -4,7 +4,7 @@ They are chosen here and nowhere else: compiled if the extra `fast` is installed
 FNO_TELEMETRY_KERNELS is "torch" or "numba" to insist on one of them.
 """
 
-from fno_telemetry.statistics.kernels.choice import active, name, using
+from fno_telemetry.statistics.kernels.choice import active, kernels_in_use, using
 from fno_telemetry.statistics.kernels.signatures import Array, Floats, Integers, Kernels, RowSums
 
-__all__ = ["Array", "Floats", "Integers", "Kernels", "RowSums", "active", "name", "using"]
+__all__ = ["Array", "Floats", "Integers", "Kernels", "RowSums", "active", "kernels_in_use", "using"]

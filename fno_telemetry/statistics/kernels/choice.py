@@ -26,7 +26,7 @@ def active() -> Kernels:
     return _insisted.get() or _chosen()
 
 
-def name() -> str:
+def kernels_in_use() -> str:
     """Return what computes the loops over elements, such as "numba 0.68.1" or "torch 2.13.0"."""
     return active().name
 
