@@ -83,6 +83,7 @@ def _facts(record: "CaptureRecord") -> Iterator[str]:
         str(summary.get("device") or ""),
         str(summary.get("dtype") or ""),
         "" if loss is None else f"loss {_number(loss)}",
+        "light budget" if record.provenance.get("budget") == "light" else "",
     )
     if any(run):
         yield _joined(run)

@@ -311,6 +311,7 @@ def test_a_light_budget_is_stated_in_the_record():
     assert (own.sketch.share, own.spectrum.share) == (pytest.approx(1 / 8, rel=0.01), 1 / 8)
     assert (whole.sketch.share, whole.sketch.rank_error, whole.spectrum.share_error) == (1, 0, 0)
     assert own.stats["rms"] == whole.stats["rms"]
+    assert "light budget" in repr(light) and "light budget" not in repr(full)
 
 
 def test_an_unknown_budget_is_refused():

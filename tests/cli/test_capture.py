@@ -286,3 +286,15 @@ def test_a_trusted_checkpoint_is_unpickled(run, folder):
     assert not Path("trace").exists()
     assert run(*line, "--trust-checkpoint", "--force").code == 0
     assert Path("trace").is_dir()
+
+
+def test_a_light_budget_is_named_in_the_report_and_in_what_is_shown(run, folder, small):
+    line = ("capture", "--input", "train.npz", "--output", "out", *small)
+    refused = run(*line, "--budget", "lite")
+    assert (refused.code, refused.err) == (
+        2,
+        "fno-telemetry: unknown budget 'lite'. Did you mean light? Known: full, light.\n",
+    )
+    assert run(*line, "--budget", "light").code == 0
+    assert ft.load_report("out/activation_report.json").provenance["budget"] == "light"
+    assert run("view", "out/activation_report.json").out.splitlines()[0].endswith("; light budget")

@@ -56,8 +56,10 @@ def headline(record: ft.CaptureRecord) -> Text:
     run = "" if samples is None else f"; {format_count(samples, 'sample')}{batches}"
     step = "" if record.spelled_step is None else f", {record.spelled_step}"
     loss = "" if summary.get("loss") is None else f"; loss {format_number(summary['loss'], digits=4)}"
+    light = "; light budget" if record.provenance.get("budget") == "light" else ""
     text = (
         f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}{loss}"
+        f"{light}"
     )
     return shown(text, "bold")
 
