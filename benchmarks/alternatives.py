@@ -1,9 +1,13 @@
 """What people use instead, in the way its documentation shows; each measures far less than a capture."""
 
+import contextlib
 import importlib.util
+import io
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from measured_networks import Subject
@@ -85,7 +89,27 @@ def _tensorboard(subject: Subject) -> Callable[[], object]:
 def _torchlens(subject: Subject) -> Callable[[], object]:
     import torchlens
 
-    return lambda: torchlens.log_forward_pass(subject.model, subject.batch)
+    return lambda: torchlens.trace(subject.model, subject.batch)
+
+
+def _msprobe(subject: Subject) -> Callable[[], object]:
+    """Statistics of every module, written to a file."""
+    from msprobe.pytorch import PrecisionDebugger
+
+    folder = Path(tempfile.mkdtemp(prefix="fno_telemetry_benchmark_"))
+    settings = {"scope": [], "list": [], "data_mode": ["all"], "summary_mode": "statistics"}
+    config = {"task": "statistics", "dump_path": str(folder), "rank": [], "step": [], "level": "L0"}
+    (folder / "config.json").write_text(json.dumps(config | {"statistics": settings}))
+    debugger = PrecisionDebugger(config_path=str(folder / "config.json"))
+
+    def run() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            debugger.start(model=subject.model)
+            subject.model(subject.batch)
+            debugger.stop()
+            debugger.step()
+
+    return run
 
 
 ALTERNATIVES: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]] = {
@@ -96,7 +120,8 @@ ALTERNATIVES: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]
     ),
     "torch.histc of each leaf, as wandb.watch": ("torch", lambda s: _with_hooks(s, histogram_of_64)),
     "SummaryWriter.add_histogram of each leaf": ("tensorboard", _tensorboard),
-    "TorchLens log_forward_pass": ("torchlens", _torchlens),
+    "TorchLens trace": ("torchlens", _torchlens),
+    "msprobe statistics of every module": ("msprobe", _msprobe),
 }
 
 
