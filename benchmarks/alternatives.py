@@ -4,13 +4,18 @@ import contextlib
 import importlib.util
 import io
 import json
+import statistics
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from measured_networks import Subject
+from measured_networks import make as make_subject
 from torch import nn
 
 Measure = Callable[[torch.Tensor], object]
@@ -120,16 +125,50 @@ ALTERNATIVES: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]
     ),
     "torch.histc of each leaf, as wandb.watch": ("torch", lambda s: _with_hooks(s, histogram_of_64)),
     "SummaryWriter.add_histogram of each leaf": ("tensorboard", _tensorboard),
+}
+# These change functions of torch for good, so each is measured beside the forward in a process of its own.
+APART: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]] = {
     "TorchLens trace": ("torchlens", _torchlens),
     "msprobe statistics of every module": ("msprobe", _msprobe),
 }
 
 
-def installed(subject: Subject) -> tuple[dict[str, Callable[[], object]], list[str]]:
-    """Return the alternatives that are installed, and the names of the others."""
-    found = {
-        name: make(subject)
-        for name, (package, make) in ALTERNATIVES.items()
-        if importlib.util.find_spec(package) is not None
-    }
-    return found, [name for name in ALTERNATIVES if name not in found]
+def installed(subject: Subject) -> dict[str, Callable[[], object]]:
+    """Return the alternatives that can run in this process."""
+    return {name: make(subject) for name, (package, make) in ALTERNATIVES.items() if _is_installed(package)}
+
+
+def measure_apart(network: str, runs: int) -> dict[str, float | None]:
+    """Return for each of the others its time over that of the forward; None if it is not installed."""
+    ratios: dict[str, float | None] = {}
+    for name, (package, _) in APART.items():
+        ratios[name] = None
+        if _is_installed(package):
+            command = [sys.executable, __file__, name, network, str(runs)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            ratios[name] = float(done.stdout.splitlines()[-1])
+    return ratios
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def main(name: str, network: str, runs: int) -> None:
+    """Print the time of one of the others over that of the forward: the median of all rounds but one."""
+    torch.set_num_threads(1)
+    subject = make_subject(network)
+    run, ratios = APART[name][1](subject), []
+    with torch.no_grad():
+        for _ in range(runs + 1):
+            times = []
+            for action in (lambda: subject.model(subject.batch), run):
+                start = time.process_time()
+                action()
+                times.append(time.process_time() - start)
+            ratios.append(times[1] / times[0])
+    print(statistics.median(ratios[1:]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

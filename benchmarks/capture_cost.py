@@ -21,7 +21,7 @@ from typing import Any
 
 import capture_memory
 import torch
-from alternatives import installed
+from alternatives import installed, measure_apart
 from measured_networks import NETWORKS, Subject, make
 
 import fno_telemetry as ft
@@ -69,15 +69,13 @@ def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
     subject = make(name)
     plan = ft.plan(subject.model, subject.batch)
     variants = captures(subject, plan)
-    missing: list[str] = []
     if not brief:
         for statistic in plugins.names("statistics"):
             chosen = [plugins.load("statistics", statistic)()]
             variants[f"{statistic} only, with a plan"] = lambda chosen=chosen: ft.capture(
                 subject.model, subject.batch, statistics=chosen, plan=plan
             )
-        others, missing = installed(subject)
-        variants |= others
+        variants |= installed(subject)
     times = interleaved({FORWARD: lambda: subject.model(subject.batch)} | variants, runs)
     ratios = {
         variant: statistics.median(own / forward for own, forward in zip(taken, times[FORWARD], strict=True))
@@ -90,7 +88,7 @@ def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
         "capture_ms": [typical[ALL.format(kind)] for kind in KERNELS],
         "further_batch_ms": [of_two / 2 for of_two in of_batches],
         "ratios": ratios,
-        "not_installed": missing,
+        "apart": {} if brief else measure_apart(name, runs),
         "memory_mib": None if brief else capture_memory.measure(name),
     }
 
@@ -152,7 +150,10 @@ def table(name: str, found: Mapping[str, Any]) -> list[str]:
     lines += [
         f"| {variant} | {ratio:.2f} |" for variant, ratio in found["ratios"].items() if variant != FORWARD
     ]
-    lines += [f"| {variant} | not installed |" for variant in found["not_installed"]]
+    lines += [
+        f"| {variant} | {'not installed' if ratio is None else format(ratio, '.2f')} |"
+        for variant, ratio in found["apart"].items()
+    ]
     return [*lines, ""]
 
 
