@@ -71,7 +71,7 @@ def map_model(
     if first is None:
         raise InputError("there is no batch to run the model on")
     _require_values(model)
-    with preserve(model, copies=False) as preserved, torch.no_grad():
+    with preserve(model) as preserved, torch.no_grad():
         detected = detect(model, first, _runner(model, forward), given, preserved)
     warnings = tuple(_describe_state(model, detected.built, preserved))
     return replace(detected.plan.model_map, warnings=warnings)
@@ -94,7 +94,7 @@ def plan(
     if first is None:
         raise InputError("there is no batch to run the model on")
     _require_values(model)
-    with preserve(model, copies=False) as preserved, torch.no_grad():
+    with preserve(model) as preserved, torch.no_grad():
         detected = detect(model, first, _runner(model, forward), given, preserved)
     warnings = tuple(_describe_state(model, detected.built, preserved))
     return replace(detected.plan, model_map=replace(detected.plan.model_map, warnings=warnings))
@@ -172,12 +172,9 @@ def capture(
         raise InputError("there is no batch to run the model on")
     chosen, problems = choose_statistics(statistics)
     _require_values(model)
-    # Parameters are copied only for a forward that is known to write into them.
-    with preserve(model, copies=False) as preserved, torch.no_grad():
+    with preserve(model) as preserved, torch.no_grad():
         detected = _use(plan, model, given) if plan else detect(model, first, run, given, preserved)
         plan, model_map = detected.plan, detected.plan.model_map
-        if plan.writes_parameters:
-            preserved.copy_parameters()
         structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
         memory = MemoryBudget(memory_limit)

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fno_telemetry.isolation.attributes import Attribute, Attributes, defined_in
 from fno_telemetry.isolation.random_states import RandomStates, list_devices
-from fno_telemetry.isolation.tensor_values import CopyBudget, TensorValue, find_storage
+from fno_telemetry.isolation.tensor_values import CopyBudget, TensorValue
 
 # Random states are global, and models may share modules: captures take turns.
 _turn = threading.RLock()
@@ -41,46 +41,27 @@ MOST_PARAMETER_BYTES = 2**28
 
 
 class Preserved:
-    """The state of a model when this is made: values and gradients of parameters, buffers and attributes.
+    """The state of a model when this is made: buffers, attributes and, with `parameters`, those as well."""
 
-    Without `copies`, a write to a parameter is noticed if torch counts it, but cannot be put back.
-    """
-
-    def __init__(self, model: nn.Module, copies: bool = True) -> None:
+    def __init__(self, model: nn.Module, parameters: bool = True) -> None:
         self.left: list[Attribute] = []  # what could not be put back
-        self.parameters_changed = False  # known when everything was put back
         self._model = model
         self._sharded = any(defined_in(module, _SHARDING) for module in model.modules())
         self._parameters: list[tuple[Attribute, TensorValue]] = []
         with torch._C.DisableTorchFunction():
-            self._keep_parameters(copies)
+            if parameters and not self._sharded:
+                self._keep_parameters()
             self._keep_state()
-
-    def copy_parameters(self) -> None:
-        """Copy the parameters as they are now."""
-        with torch._C.DisableTorchFunction():
-            self._keep_parameters(copies=True)
 
     def has_new_parts(self, replaced: bool) -> bool:
         """Whether there are new submodules or parameters; with `replaced`, also in place of others."""
         return self._attributes is not None and self._attributes.has_new_parts(replaced)
 
-    def copy_before_write(self, target: torch.Tensor) -> None:
-        """Copy the parameters whose memory this tensor shows, so that they can be put back."""
+    def put_back_parameters(self) -> None:
+        """Put back the parameters alone, without their gradients, for another forward."""
         with torch._C.DisableTorchFunction():
-            memory = find_storage(target)
-            for _, value in self._parameters if memory else ():
-                if not value.is_copied and find_storage(value.tensor) == memory:
-                    value.copy(self._budget)
-
-    def has_changed(self) -> bool:
-        """Whether a buffer or an attribute has changed."""
-        with torch._C.DisableTorchFunction():
-            return (
-                (self._attributes is not None and bool(self._attributes.find_changed()))
-                or any(module._buffers.get(name) is not buffer for module, name, buffer in self._buffers)
-                or any(value.changed() for value in self._values)
-            )
+            self._put_back_parameters()
+            self._hide_gradients()
 
     def accept(self) -> list[Attribute]:
         """Leave buffers and attributes as they are now; return the attributes that had changed."""
@@ -102,9 +83,11 @@ class Preserved:
         for value in self._values:
             if value.changed():
                 value.put_back()
+        self._put_back_parameters()
+
+    def _put_back_parameters(self) -> None:
         for parameter, value in self._parameters:
             if value.changed():
-                self.parameters_changed = True
                 value.put_back()
                 if value.changed():
                     self.left.append(parameter)
@@ -115,38 +98,34 @@ class Preserved:
         self._buffers = [(module, *entry) for module in modules for entry in module._buffers.items()]
         self._values = [TensorValue(buffer) for buffer in self._model.buffers()]
 
-    def _keep_parameters(self, copies: bool) -> None:
-        if self._sharded:
-            return
-        self._budget = CopyBudget(MOST_PARAMETER_BYTES)
-        budget = self._budget if copies else CopyBudget(0)
-        before = {id(value.tensor): value for _, value in self._parameters}
-        self._parameters = []
+    def _keep_parameters(self) -> None:
+        budget = CopyBudget(MOST_PARAMETER_BYTES)
         owners = {
             id(parameter): Attribute(module, name, "Parameter")
             for module in self._model.modules()
             for name, parameter in module._parameters.items()
         }
         for parameter in self._model.parameters():
-            if (known := before.get(id(parameter))) is not None:
-                known.copy(budget)
-            value = known or TensorValue(parameter, budget)
-            self._parameters.append((owners[id(parameter)], value))
-            if parameter.is_leaf and parameter.grad is not None:
-                # A forward that calls backward() adds to the gradients in place.
-                parameter.grad = None
+            self._parameters.append((owners[id(parameter)], TensorValue(parameter, budget)))
+        self._hide_gradients()
+
+    def _hide_gradients(self) -> None:
+        """Take the gradients off the parameters: a forward that calls backward() adds to them in place."""
+        for _, value in self._parameters:
+            if value.tensor.is_leaf and value.tensor.grad is not None:
+                value.tensor.grad = None
 
 
 @contextmanager
-def preserve(model: nn.Module, copies: bool = True) -> Iterator[Preserved]:
+def preserve(model: nn.Module, parameters: bool = True) -> Iterator[Preserved]:
     """Restore a model and all random states when the block ends, bit by bit.
 
-    Restored are parameters with their gradients, buffers, training flags and plain attributes of modules;
-    values of parameters only with `copies`.
+    Restored are parameters with their gradients (with `parameters`), buffers, training flags and plain
+    attributes of modules.
     Within the block, other threads wait before such a block of their own, and parallel wrappers only call
     the module that they wrap.
     """
-    with _turn, _run_alone(model), _restore(model, copies) as preserved:
+    with _turn, _run_alone(model), _restore(model, parameters) as preserved:
         yield preserved
 
 
@@ -177,11 +156,11 @@ def _run_alone(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _restore(model: nn.Module, copies: bool) -> Iterator[Preserved]:
+def _restore(model: nn.Module, parameters: bool) -> Iterator[Preserved]:
     # Frozen TorchScript has no training flag.
     training = [(module, getattr(module, "training", None)) for module in model.modules()]
     states = RandomStates(list_devices(model.parameters()))
-    preserved = Preserved(model, copies)
+    preserved = Preserved(model, parameters)
     try:
         yield preserved
     finally:

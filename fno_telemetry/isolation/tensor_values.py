@@ -35,21 +35,10 @@ class TensorValue:
         self._attributes = dict(vars(tensor))
         # Whoever writes `.data` gives the tensor other memory, which may be that of another tensor.
         self._memory = tensor.detach() if _is_plain(tensor) else None
-        self._copy: torch.Tensor | None = None
-        self.copy(budget)
+        size = tensor.numel() * tensor.element_size()  # nested tensors have no shape, but both of these
+        copied = not tensor.is_meta and (budget is None or budget.take(size))
+        self._copy = tensor.detach().clone() if copied else None
         self._writes = count_writes(tensor)
-
-    @property
-    def is_copied(self) -> bool:
-        """Whether its values can be put back."""
-        return self._copy is not None
-
-    def copy(self, budget: CopyBudget | None = None) -> None:
-        """Copy the values as they are now, as far as the budget allows."""
-        # Nested tensors have no shape, but both of these.
-        size = self.tensor.numel() * self.tensor.element_size()
-        if not self.tensor.is_meta and (budget is None or budget.take(size)):
-            self._copy = self.tensor.detach().clone()
 
     def changed(self) -> bool:
         """Whether a value, a flag, a hook or an attribute differs."""
@@ -186,4 +175,9 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().contiguous().view(-1).view(torch.uint8)
+    """Return the bytes as the longest whole numbers that fit, of which fewer have to be compared."""
+    flat = tensor.detach().contiguous().view(-1)
+    for whole in (torch.int64, torch.int32):
+        if flat.numel() * flat.element_size() % whole.itemsize == 0 == flat.data_ptr() % whole.itemsize:
+            return flat.view(torch.uint8).view(whole)
+    return flat.view(torch.uint8)

@@ -11,7 +11,6 @@ from torch import nn
 from fno_telemetry.errors import MapError, ModelError, TelemetryError
 from fno_telemetry.isolation.attributes import Attribute
 from fno_telemetry.isolation.preservation import Preserved, preserve
-from fno_telemetry.isolation.tensor_values import count_writes
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan, list_field_shapes
 from fno_telemetry.mapping.model_map import GivenRole
 from fno_telemetry.mapping.structure import detect_structure
@@ -35,6 +34,7 @@ class _Sample:
     batch: Any
     run: Callable[[Any], object]
     given: Mapping[str, GivenRole] | None
+    around: Preserved  # has copies of the parameters
 
 
 def detect(
@@ -50,7 +50,7 @@ def detect(
     first forward.
     """
     set_to_eval(model)
-    sample = _Sample(batch, run, given)
+    sample = _Sample(batch, run, given, preserved)
     found = _detect_built(model, sample, preserved)
     differentiates = isinstance(found, Exception)
     if isinstance(found, Exception):
@@ -70,7 +70,8 @@ def detect(
         if name not in known:
             near = ", ".join(find_near_names(name, sorted(known), least_likeness=0))
             raise MapError(f"a role is given for {name!r}, but the model has no such module; similar: {near}")
-    return Detected(replace(plan, differentiates=differentiates), tuple(built))
+    plan = replace(plan, differentiates=differentiates, field_shapes=list_field_shapes(batch))
+    return Detected(plan, tuple(built))
 
 
 @contextlib.contextmanager
@@ -131,38 +132,23 @@ def _detect_once(
     With `preserved`, attributes and buffers then stay as the forward left them.
     """
     built: list[Attribute] | None = None
-    changes_state = writes_input = writes_parameters = False
-    own: Preserved | None = None
-
-    def before_write(target: torch.Tensor) -> None:
-        if own is not None:
-            own.copy_before_write(target)
 
     def run_once(followed: contextlib.AbstractContextManager[None]) -> None:
-        nonlocal own, built, changes_state, writes_input, writes_parameters
+        nonlocal built
         copied = copy_tensors(batch)
-        before = [count_writes(tensor) for tensor in tensors_in(copied)]
-        # A parameter is copied when a function is about to write into it; most forwards write into none.
-        with preserve(model, copies=False) as own:
-            with followed:
-                sample.run(copied)
-            changes_state |= own.has_changed()
-            writes_input |= before != [count_writes(tensor) for tensor in tensors_in(copied)]
-            if own.has_new_parts(replaced=preserved is not None):
-                built = [] if preserved is None else own.accept()
-                if preserved is not None:
-                    preserved.accept()
-        writes_parameters |= own.parameters_changed
+        try:
+            with preserve(model, parameters=False) as own:
+                with followed:
+                    sample.run(copied)
+                if own.has_new_parts(replaced=preserved is not None):
+                    built = [] if preserved is None else own.accept()
+                    if preserved is not None:
+                        preserved.accept()
+        finally:
+            # One copy of the parameters serves all forwards.
+            sample.around.put_back_parameters()
 
-    plan = detect_structure(model, run_once, batch_size, sample.given, before_write)
-    plan = replace(
-        plan,
-        changes_state=changes_state,
-        writes_parameters=writes_parameters,
-        writes_input=writes_input,
-        field_shapes=list_field_shapes(batch),
-    )
-    return plan, built
+    return detect_structure(model, run_once, batch_size, sample.given), built
 
 
 def set_to_eval(model: nn.Module) -> None:

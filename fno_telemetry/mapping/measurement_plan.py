@@ -140,9 +140,6 @@ class MeasurementPlan:
     field_shapes: tuple[tuple[int, ...], ...] = ()  # of its batch: see `list_field_shapes`
     why_traced: str | None = None  # why every forward has to be followed function by function
     differentiates: bool = False  # the forward needs gradients
-    changes_state: bool = False  # the forward changes buffers or attributes of the model
-    writes_parameters: bool = False  # the forward writes into parameters
-    writes_input: bool = False  # the forward writes into what it is given
     has_homeless_transforms: bool = False  # Fourier transforms are called outside of its modules
     lent: frozenset[str] = frozenset()  # modules with whose tensors other code computes
     methods: Mapping[str, str] = field(default_factory=dict)  # by path: the method by which a module is run

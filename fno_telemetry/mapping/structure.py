@@ -23,7 +23,6 @@ from fno_telemetry.tracing.events import (
     CallEnded,
     Event,
     Failed,
-    Overwriting,
     ResidualAdded,
 )
 from fno_telemetry.tracing.forward_trace import ForwardTrace
@@ -42,19 +41,17 @@ def detect_structure(
     run: RunFollowed,
     batch_size: int | None,
     given: Mapping[str, GivenRole] | None = None,
-    before_write: Callable[[torch.Tensor], None] | None = None,
 ) -> MeasurementPlan:
     """Return the measurement plan of a model, with its map, from one forward, done by `run`.
 
-    `batch_size` is the size of the sample axis in that forward. `before_write` is called with each tensor
-    that a function is about to write into. Errors of `run` are raised. A second forward is needed if modules
-    of the model are called both by its own forward and outside it.
+    `batch_size` is the size of the sample axis in that forward. Errors of `run` are raised. A second forward
+    is needed if modules of the model are called both by its own forward and outside it.
     """
     given = given or {}
     roles = {path: entry.role for path, entry in given.items() if entry.role is not None}
-    structure, trace = _follow(model, run, roles, _Structure(before_write), within=False)
+    structure, trace = _follow(model, run, roles, _Structure(), within=False)
     if structure.called_in_and_outside():
-        structure, trace = _follow(model, run, roles, _Structure(before_write), within=True)
+        structure, trace = _follow(model, run, roles, _Structure(), within=True)
     plan = structure.build_plan(given, roles, batch_size, trace.has_hidden_writes)
     return replace(
         plan,
@@ -94,8 +91,7 @@ class _NotedSum:
 class _Structure:
     """A listener that keeps calls, shapes and sums, but no tensors."""
 
-    def __init__(self, before_write: Callable[[torch.Tensor], None] | None) -> None:
-        self._before_write = before_write
+    def __init__(self) -> None:
         self.errors: list[str] = []
         self._ended_calls: list[_EndedCall] = []
         self._functions: list[tuple[str, str, tuple[int, ...]]] = []
@@ -105,7 +101,7 @@ class _Structure:
         self._recorder = PlanRecorder()
 
     def on(self, event: Event) -> None:
-        """Keep the shapes and calls of an event; `Padded` changes neither."""
+        """Keep the shapes and calls of an event; `Padded` and `Overwriting` change neither."""
         self._recorder.on(event, len(self._sums))
         match event:
             case CallEnded():
@@ -118,8 +114,6 @@ class _Structure:
                 self._sums.append(_NotedSum(event.parent, event.spectral, event.local, event.order))
             case ResidualAdded():
                 self._residual_added(event)
-            case Overwriting() if self._before_write is not None:
-                self._before_write(event.target)
             case Failed():
                 self.errors.append(f"{event.where or 'the model'}: {event.line}")
 

@@ -94,7 +94,6 @@ class GradientPass:
         self._leaves: dict[Key, torch.Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._follows = False  # function by function, since a forward was not as planned
-        self._copies = True  # of parameters, until a forward and its gradients left them as they were
         self._differentiating = False
 
     def add(self, batch: Any, run: Callable[[Any], object], size: int | None) -> None:
@@ -133,14 +132,13 @@ class GradientPass:
         """Run the block with gradients and without hooks of others, and forget its outputs at the end."""
         try:
             with (
-                preserve(self._model, self._copies) as preserved,
+                preserve(self._model),
                 silence_module_hooks(self._model, lambda: self._differentiating),
                 eager(),
                 torch.inference_mode(False),
                 torch.enable_grad(),
             ):
                 yield
-            self._copies = preserved.parameters_changed
         finally:
             for handle in self._handles:
                 handle.remove()

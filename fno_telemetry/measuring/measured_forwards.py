@@ -81,8 +81,8 @@ class MeasuredForwards:
             self._follow(batch, run)
             return
         before = RandomStates(self._devices)
-        state = Preserved(self._model, copies=False) if self._plan.changes_state else None
-        unwritten = copy_tensors(batch) if self._plan.writes_input else batch
+        state = Preserved(self._model, parameters=False)
+        unwritten = copy_tensors(batch)
         with self._planned.run(batch):
             run(batch)
         if self._planned.deviation is None:
@@ -91,8 +91,7 @@ class MeasuredForwards:
         self._listener.start_again()
         self._follows = True
         before.put_back()
-        if state is not None:
-            state.put_back()
+        state.put_back()
         self._follow(unwritten, run)
 
     def _follow(self, batch: Any, run: Callable[[Any], object]) -> None:
