@@ -182,7 +182,8 @@ def capture(
         gradient_pass = None if loss is None else GradientPass(model, plan, chosen, names, loss, memory)
         counts = _Counts()
         mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
-        with MeasuredForwards(model, plan, collector, names) as forwards, mode:
+        of_modes = bool(chosen.of("spectral_input"))
+        with MeasuredForwards(model, plan, collector, names, of_modes) as forwards, mode:
             for batch in chain([first], queue):
                 if gradient_pass is not None:
                     # Before the measured forward, so that both get the same batch and the same states.

@@ -314,6 +314,19 @@ def test_a_light_budget_is_stated_in_the_record():
     assert "light budget" in repr(light) and "light budget" not in repr(full)
 
 
+def test_a_small_batch_counts_no_more_than_its_part_with_a_light_budget():
+    batches = [torch.randn(8, 16, 64, 64), torch.randn(1, 16, 64, 64) * 10]
+    model = nn.Sequential(nn.Conv2d(16, 16, 1))
+    light, full = (ft.capture(model, batches, budget=budget).module("0") for budget in ("light", "full"))
+    with torch.no_grad():
+        values = torch.cat([model(batch).flatten() for batch in batches]).numpy()
+    rank = (values <= light.stats["p95"]).mean()
+    assert abs(rank - 0.95) < light.sketch.rank_error + 0.004
+    assert light.spectrum.share == 1 / 8
+    error = light.stats["low_frequency_fraction"] - full.stats["low_frequency_fraction"]
+    assert abs(error) < light.spectrum.share_error
+
+
 def test_an_unknown_budget_is_refused():
     with pytest.raises(ft.OptionError, match="unknown budget 'ligth'"):
         ft.capture(nn.Sequential(nn.Conv2d(1, 1, 1)), torch.randn(2, 1, 8, 8), budget="ligth")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from torch import nn
 
+from fno_telemetry.isolation.tensor_values import count_writes
 from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.tracing.appearances import Appearance, Formula, Seen
 from fno_telemetry.tracing.events import (
@@ -27,7 +28,7 @@ from fno_telemetry.tracing.module_calls import Call, paths_by_module, written_cl
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
 
-Settings = tuple[tuple[str, object], ...]
+Settings = tuple[tuple[object, ...], ...]
 """Names and values."""
 
 
@@ -57,6 +58,8 @@ class PlannedCall:
     ranks: tuple[int, ...] = ()  # of the tensors that it returns; -1 for one without a shape
     overwrites: bool = False  # it writes into its own input
     class_name: str = ""
+    functions: tuple[str, ...] = ()  # the names of those that its own code calls
+    counts_other_writes: bool = False  # torch counts writes elsewhere in the memory of its input
     own_transforms: int = 0
     spectral: SpectralCall | None = None
 
@@ -180,6 +183,7 @@ class PlanRecorder:
     def __init__(self) -> None:
         self._drafts: list[_Draft] = []
         self._calls: dict[int, PlannedCall] = {}
+        self._batch: Call | None = None
         self._pads: list[Padded] = []
 
     def on(self, event: Event, sum_number: int = 0) -> None:
@@ -228,6 +232,7 @@ class PlanRecorder:
                     for formula in draft.formulas
                 ]
             )
+        functions = () if self._batch is None else tuple(self._batch.functions)
         position = {appearance: index for index, appearance in enumerate(wanted)}
         events = [
             draft.make(
@@ -243,7 +248,10 @@ class PlanRecorder:
         ]
         return MeasurementPlan(
             model_map=model_map,
-            calls=(PlannedCall("", 0), *(self._calls[index] for index in sorted(self._calls))),
+            calls=(
+                PlannedCall("", 0, functions=functions),
+                *(self._calls[index] for index in sorted(self._calls)),
+            ),
             events=tuple(events),
             wanted=tuple(Wanted(appearance, copied) for appearance, copied in wanted.items()),
             pads=tuple(self._pads),
@@ -252,6 +260,7 @@ class PlanRecorder:
 
     def _call_ended(self, event: CallEnded) -> None:
         call = event.call
+        self._batch = call.outermost.parent
         self._drafts.append(_Draft(partial(PlannedEnd, call.index), ended=call.ended))
         self._calls[call.index] = PlannedCall(
             path=call.path,
@@ -260,6 +269,8 @@ class PlanRecorder:
             overwrites=call.input_overwritten,
             own_transforms=call.own_transforms,
             spectral=_plan_spectral(call, event.inputs) if call.spectral else None,
+            functions=tuple(call.functions),
+            counts_other_writes=call.writes_of_input != count_first_writes(event.inputs),
             class_name=written_class(call.module).__name__ if call.module is not None else "",
         )
 
@@ -295,20 +306,37 @@ def read_settings(module: nn.Module | None) -> Settings:
     """Return what may decide which modes a module keeps: its plain attributes and its sizes of weights."""
     if module is None:
         return ()
-    plain = [(name, value) for name, value in vars(module).items() if _is_plain(value) and name != "training"]
+    own = vars(module)
+    plain = [(name, _read_plain(value)) for name, value in own.items() if name not in _OF_TORCH]
     sizes = [(name, tuple(parameter.shape)) for name, parameter in module.named_parameters()]
-    return (*plain, *sizes)
+    # A mask of modes may be a buffer.
+    buffers = [(name, id(buffer), count_writes(buffer)) for name, buffer in module.named_buffers()]
+    return (*((name, value) for name, value in plain if value is not _NOT_PLAIN), *sizes, *buffers)
 
 
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return isinstance(value, int | float | str | NoneType)
+_OF_TORCH = frozenset(vars(nn.Module()))
+_NOT_PLAIN = object()
+
+
+def _read_plain(value: object) -> object:
+    """Return a number, text or tuple for a plain value or a list or dict of such; else `_NOT_PLAIN`."""
+    if isinstance(value, dict):
+        value = tuple(value.items())
+    if isinstance(value, tuple | list):
+        parts = tuple(map(_read_plain, value))
+        return _NOT_PLAIN if any(part is _NOT_PLAIN for part in parts) else parts
+    return value if isinstance(value, int | float | str | NoneType) else _NOT_PLAIN
 
 
 def list_field_shapes(value: object) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of the tensors in a batch without their first axes, which is that of the samples."""
     return tuple((read_shape(tensor) or ())[1:] for tensor in tensors_in(value))
+
+
+def count_first_writes(inputs: object) -> int | None:
+    """Return torch's count of writes to the first tensor of the inputs; None without one."""
+    first = next(tensors_in(inputs), None)
+    return None if first is None else count_writes(first)
 
 
 def read_field_shape(inputs: object) -> tuple[int, ...]:

@@ -3,8 +3,10 @@
 A container often returns the same tensor as its last child, and a block gets what the last block returned.
 """
 
+import math
 import weakref
 from collections import OrderedDict
+from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from fno_telemetry.isolation.function_transforms import unwrap
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Statistic
+from fno_telemetry.statistics.shares import WHOLE, Shares, choose_shares
 from fno_telemetry.tracing.tensor_memory import share_memory
 
 _MOST = 4  # each may hold a converted copy of its tensor
@@ -21,9 +24,9 @@ _MOST = 4  # each may hold a converted copy of its tensor
 class CachedActivation:
     """A tensor in a layout, with its activation and the states that statistics measured, once asked for."""
 
-    def __init__(self, tensor: torch.Tensor, layout: Layout, is_light: bool = False) -> None:
+    def __init__(self, tensor: torch.Tensor, layout: Layout, shares: Shares = WHOLE) -> None:
         self.layout = layout
-        self._is_light = is_light
+        self._shares = shares
         self.is_complex = tensor.is_complex()
         self._tensor = unwrap(tensor).detach()
         self._states: dict[str, Any] = {}  # by the statistic's name
@@ -31,7 +34,7 @@ class CachedActivation:
     @cached_property
     def activation(self) -> Activation:
         """The tensor prepared for statistics."""
-        return Activation(self._tensor, self.layout, self._is_light)
+        return Activation(self._tensor, self.layout, self._shares)
 
     def state_of(self, statistic: Statistic) -> Any:
         """Return the statistic's state of the activation, measured at most once."""
@@ -45,27 +48,39 @@ class ActivationCache:
 
     def __init__(self, is_light: bool = False) -> None:
         self._is_light = is_light
+        self._shares: dict[Hashable, Shares] = {}  # by place
         self._entries: OrderedDict[int, tuple[weakref.ref[torch.Tensor], int, CachedActivation]] = (
             OrderedDict()
         )
 
-    def activation(self, tensor: torch.Tensor, layout: Layout) -> Activation:
-        """Return the activation of this tensor in this layout."""
-        return self.cached(tensor, layout).activation
+    def activation(self, tensor: torch.Tensor, layout: Layout, place: Hashable = None) -> Activation:
+        """Return the activation of this tensor in this layout; `place` as for `cached`."""
+        return self.cached(tensor, layout, place).activation
 
-    def cached(self, tensor: torch.Tensor, layout: Layout) -> CachedActivation:
-        """Return the activation of this tensor in this layout, with the states measured so far."""
+    def cached(self, tensor: torch.Tensor, layout: Layout, place: Hashable = None) -> CachedActivation:
+        """Return the activation of this tensor in this layout, with the states measured so far.
+
+        With a light budget, shares are those of the first tensor at this place.
+        """
         if tensor.is_inference():
             # Without a version counter, later writes cannot be detected.
-            return CachedActivation(tensor, layout, self._is_light)
+            return CachedActivation(tensor, layout, self._find_shares(tensor, layout, place))
         entry = self._entries.get(id(tensor))
         if entry is not None:
             alive, version, cached = entry
             if alive() is tensor and version == tensor._version and cached.layout == layout:
                 return cached
-        cached = CachedActivation(tensor, layout, self._is_light)
+        cached = CachedActivation(tensor, layout, self._find_shares(tensor, layout, place))
         self._remember(tensor, cached)
         return cached
+
+    def _find_shares(self, tensor: torch.Tensor, layout: Layout, place: Hashable) -> Shares:
+        if not self._is_light:
+            return WHOLE
+        if place not in self._shares:
+            points = math.prod(tensor.shape[axis] for axis in layout.space)
+            self._shares[place] = choose_shares(tensor.numel(), tensor.numel() // max(points, 1))
+        return self._shares[place]
 
     def forget(self, target: torch.Tensor) -> None:
         """Forget all tensors in the memory of `target`: writes through `.data` change no version counter."""

@@ -100,7 +100,7 @@ class Collector:
                 self.skipped.setdefault(place_name("input", 0, item), reason)
                 continue
             place = Place("input", "", 0, item if position else None)
-            cached = self._cache.cached(tensor, self._layout("", None, tensor, place))
+            cached = self._cache.cached(tensor, self._layout("", None, tensor, place), place)
             if item not in self.inputs:
                 self.inputs[item] = TensorAccumulator(States(self._statistics, self.budget))
             self.inputs[item].add(tensor, cached)
@@ -217,8 +217,9 @@ class Collector:
             return
         if self._statistics.of("branch_sum"):
             first = event.spectral[0]
-            layout = self._layout(first.path, first.module, s, Place("sum", block.name, block.call))
-            sides = (self._cache.activation(operand, layout) for operand in (s, t))
+            place = Place("sum", block.name, block.call)
+            layout = self._layout(first.path, first.module, s, place)
+            sides = (self._cache.activation(operand, layout, place) for operand in (s, t))
             block.states.add("branch_sum", BranchSum(*sides))
         if block.name != event.parent.path and not self._map.is_residual(block.name, block.call):
             self._add_sides(block, None if event.spans_blocks else event.before, event.result)
@@ -297,7 +298,7 @@ class Collector:
                 role=mapped.role if mapped else "other",
             )
         layout = self._layout(name, module, tensor, Place("output", *key))
-        accumulator.add(tensor, self._cache.cached(tensor, layout))
+        accumulator.add(tensor, self._cache.cached(tensor, layout, Place("output", *key)))
         if key not in self.modules:
             self.modules[key] = accumulator
             self._order += 1
@@ -311,8 +312,9 @@ class Collector:
             accumulator.states.mark_undefined("module_input", reason)
             return
         if self._statistics.of("module_input"):
-            layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
-            accumulator.states.add("module_input", self._cache.activation(entered, layout))
+            place = Place("input", call.path, call.number)
+            layout = self._layout(call.path, call.module, entered, place)
+            accumulator.states.add("module_input", self._cache.activation(entered, layout, place))
 
     def _spectral_input(self, accumulator: ModuleAccumulator, call: Call, inputs: Any) -> None:
         entered = next(tensors_in(inputs), None)
@@ -322,9 +324,10 @@ class Collector:
             return
         if not self._statistics.of("spectral_input"):
             return
-        layout = self._layout(call.path, call.module, entered, Place("input", call.path, call.number))
+        place = Place("input", call.path, call.number)
+        layout = self._layout(call.path, call.module, entered, place)
         # The modes are those of the whole field, padding included.
-        activation = self._cache.activation(entered, replace(layout, padding=()))
+        activation = self._cache.activation(entered, replace(layout, padding=()), place)
         # The modes of this call: a mode that the data did not excite has no energy that could be cut off.
         kept = call.modes
         subject = SpectralInput(activation, None)
@@ -364,7 +367,7 @@ class Collector:
             if key not in self.outputs:
                 self.outputs[key] = TensorAccumulator(States(self._statistics, self.budget))
             layout = self._layout("", None, tensor, Place("output", *key))
-            self.outputs[key].add(tensor, self._cache.cached(tensor, layout))
+            self.outputs[key].add(tensor, self._cache.cached(tensor, layout, Place("output", *key)))
 
     def _block(
         self, parent: Call, spectral: tuple[Call, ...], local: tuple[Call, ...], order: int

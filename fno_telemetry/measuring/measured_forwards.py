@@ -37,12 +37,13 @@ class MeasuredForwards:
         plan: MeasurementPlan,
         listener: ForwardListener,
         names: Collection[str],
+        looks_at_modes: bool = False,
     ) -> None:
         self.deviations: list[str] = []
         self._model = model
         self._plan = plan
         self._listener = listener
-        self._planned = PlannedForward(model, plan, listener, names)
+        self._planned = PlannedForward(model, plan, listener, names, looks_at_modes=looks_at_modes)
         self._trace: ForwardTrace | None = None
         self._follows = plan.why_traced is not None
         self._devices = list_devices(model.parameters())

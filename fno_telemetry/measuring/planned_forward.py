@@ -19,6 +19,7 @@ from fno_telemetry.mapping.measurement_plan import (
     PlannedEvent,
     PlannedFormula,
     PlannedResidual,
+    count_first_writes,
     describe_spectral,
     list_field_shapes,
     read_field_shape,
@@ -51,7 +52,8 @@ class PlannedForward(FollowedCalls):
     """Sends the events that a trace would send, as long as a forward runs as planned.
 
     After a batch, `deviation` says where it did not; from there on nothing was sent. Only activations in
-    `names` are sent, and sums only with `sums`.
+    `names` are sent, and sums only with `sums`. With `looks_at_modes`, the modes of spectral calls are those
+    of the first forward with such inputs, where more samples show more than the one that the plan is made of.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class PlannedForward(FollowedCalls):
         listener: Listener,
         names: Collection[str],
         sums: bool = True,
+        looks_at_modes: bool = False,
     ) -> None:
         super().__init__(model, listener, within=plan.model_map.runs_whole)
         self.deviation: str | None = None
@@ -96,7 +99,11 @@ class PlannedForward(FollowedCalls):
         self._settings = {plan.calls[index].path: one.settings for index, one in spectral.items()}
         self._transforming = [by_path.get(path) for path in self._settings]
         # The shapes of inputs and the settings for which `_spectral` is complete.
-        self._known = {(plan.field_shapes, tuple(self._settings.values()))}
+        self._known = set() if looks_at_modes else {(plan.field_shapes, tuple(self._settings.values()))}
+        self._decided = True  # whether all spectral calls of this batch showed what they keep
+        # Calls of which functions are taken by number.
+        self._counted = {call for call, _, function in self._slots if function >= 0}
+        self._counted |= {parent for parent, _ in self._pads}
         self._counting = False
         self._next = 0  # the position of the event that is waited for
         self._held: dict[int, _Held] = {}
@@ -108,11 +115,11 @@ class PlannedForward(FollowedCalls):
         self._counting = self._counts_always or now not in self._known
         with self.batch():
             yield
-        if self.deviation is None:
+        if self.deviation is None and self._decided:
             self._known.add(now)
 
     def _around_batch(self) -> contextlib.AbstractContextManager[object]:
-        self.deviation, self._next = None, 0
+        self.deviation, self._next, self._decided = None, 0, True
         if self._counting:
             return EveryFunction(self._function_called)
         self.aside("", self._send_pads)
@@ -146,8 +153,7 @@ class PlannedForward(FollowedCalls):
         if planned is None or planned.path != call.path or planned.parent != parent:
             self._deviate(f"{call.path or 'the model'!r} was called, which was not planned there")
             return
-        first = next(tensors_in(inputs), None)
-        call.writes_of_input = None if first is None else count_writes(first)
+        call.writes_of_input = count_first_writes(inputs)
         self._take(call.index, "input", -1, inputs)
         self._emit()
 
@@ -155,6 +161,9 @@ class PlannedForward(FollowedCalls):
         if self.deviation is not None:
             return
         planned = self._plan.calls[call.index]
+        if self._counting and call.index in self._counted and len(call.functions) != len(planned.functions):
+            self._deviate(f"{call.path or 'the model'!r} called fewer functions")
+            return
         self._take(call.index, "output", -1, output)
         self._emit()
         if self.deviation is not None:
@@ -171,9 +180,8 @@ class PlannedForward(FollowedCalls):
 
     def _describe(self, call: Call, planned: PlannedCall, inputs: tuple[Any, ...]) -> bool:
         """Set in a call what a trace would find out; return whether it is as planned."""
-        first = next(tensors_in(inputs), None)
-        written = first is not None and count_writes(first) != call.writes_of_input
-        call.input_overwritten = planned.overwrites or written
+        written = call.writes_of_input != count_first_writes(inputs)
+        call.input_overwritten = planned.overwrites or (written and not planned.counts_other_writes)
         call.own_transforms = planned.own_transforms
         call.spectral = planned.spectral is not None
         if planned.spectral is None:
@@ -182,12 +190,10 @@ class PlannedForward(FollowedCalls):
             return True
         key = call.index, read_field_shape(inputs), read_settings(call.module)
         known = self._spectral.get(key)
-        if self._counting and (known is None or not known.decided):
+        if self._counting:
             call.selects = planned.spectral.selects
-            found = describe_spectral(call, inputs)
-            if known is None:
-                self._spectral[key] = found
-            known = found
+            known = self._spectral[key] = describe_spectral(call, inputs)
+            self._decided &= known.decided
         if known is None:
             self._deviate(f"{call.path!r} was given a field of another size")
             return False
@@ -197,25 +203,26 @@ class PlannedForward(FollowedCalls):
     def _function_called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._running() or self.deviation is not None:
             return func(*args, **kwargs)
-        call = self._stack[-1]
-        number = call.functions
-        call.functions += 1
+        call, name = self._stack[-1], torch_functions.name_of(func)
+        number = len(call.functions)
+        call.functions.append(name)
+        if call.index in self._counted and self._plan.calls[call.index].functions[number : number + 1] != (
+            name,
+        ):
+            self._deviate(f"{name}() was called in {call.path or 'the model'!r}, which was not planned there")
+            return func(*args, **kwargs)
         if (call.index, "input", number) in self._slots:
             self.aside(call.path, partial(self._take_and_emit, call.index, "input", number, (args, kwargs)))
         output = func(*args, **kwargs)
-        name = torch_functions.name_of(func)
         if (call.index, "output", number) in self._slots:
             self.aside(call.path, partial(self._take_and_emit, call.index, "output", number, output))
         if (call.index, number) in self._pads:
-            self.aside(call.path, partial(self._padded, name, args, kwargs))
+            self.aside(call.path, partial(self._padded, args, kwargs))
         if name in fourier_calls.INVERSE or name in fourier_calls.FORWARD:
             self.aside(call.path, partial(self._transformed, call, name, args, kwargs, output))
         return output
 
-    def _padded(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if name != "pad":
-            self._deviate("another function than `pad` was called where a field was padded")
-            return
+    def _padded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._listener.on(Padded(torch_functions.pad_amounts(args, kwargs)))
 
     def _transformed(

@@ -19,7 +19,7 @@ from fno_telemetry.statistics.field_energy import (
     compute_field_energy,
     compute_host_energy,
 )
-from fno_telemetry.statistics.shares import spread_elements, spread_fields
+from fno_telemetry.statistics.shares import WHOLE, Shares, spread
 from fno_telemetry.statistics.sums import ValueSums, compute_host_sums, compute_value_sums
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
@@ -75,16 +75,16 @@ class Activation:
 
     `field` has the shape (B, C, E, *S): B is 1 without a sample axis, C is 1 without a channel axis, E holds
     all other axes. Non-finite elements are 0 in it; `finite` marks the finite ones, and may be None if all
-    are. `field` may share memory with the tensor and must not be written to. With `is_light`, percentiles
-    and spectra are those of a share, see `statistics.shares`.
+    are. `field` may share memory with the tensor and must not be written to. Percentiles
+    and spectra may be those of a share, see `statistics.shares`.
     """
 
-    def __init__(self, tensor: torch.Tensor, layout: Layout, is_light: bool = False) -> None:
+    def __init__(self, tensor: torch.Tensor, layout: Layout, shares: Shares = WHOLE) -> None:
         source = tensor.detach()
         self.dtype = source.dtype
         self.device = source.device
         self.layout = layout
-        self.is_light = is_light
+        self.shares = shares
         self.accumulator = torch.float32 if source.device.type == "mps" else torch.float64
         self.complex = source.is_complex()
         raw = self._arrange(source)
@@ -166,7 +166,7 @@ class Activation:
 
     @cached_property
     def _sketched_places(self) -> torch.Tensor | None:
-        return spread_elements(self.flat.numel(), self.device) if self.is_light else None
+        return spread(self.shares.elements, self.flat.numel(), self.device)
 
     @property
     def is_sketched_whole(self) -> bool:
@@ -189,7 +189,7 @@ class Activation:
     @cached_property
     def transformed(self) -> "Activation":
         """The fields that are transformed: all of them, or a share as an activation of its own."""
-        places = spread_fields(self.number_of_fields, self.device) if self.is_light else None
+        places = spread(self.shares.fields, self.number_of_fields, self.device)
         if places is None:
             return self
         shape = (self.number_of_fields, 1, *self.sizes)

@@ -7,6 +7,7 @@ sequence leaves smaller gaps [1]. A fixed stride would see the same few columns 
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,19 +23,35 @@ FEWEST_FIELDS = 16
 _GOLDEN = (5**0.5 - 1) / 2
 
 
-def spread_elements(of: int, device: torch.device) -> torch.Tensor | None:
-    """Return the indices of the elements in the share; None for all."""
-    return None if of < 2 * LIGHT_ELEMENTS else _spread(LIGHT_ELEMENTS, of, device)
+class Shares(NamedTuple):
+    """The shares of the elements and of the fields of a tensor; 1 is all of them.
+
+    They have to be the same in every batch: otherwise a small one would count more than a large one.
+    """
+
+    elements: float = 1.0
+    fields: float = 1.0
 
 
-def spread_fields(of: int, device: torch.device) -> torch.Tensor | None:
-    """Return the indices of the fields in the share; None for all."""
-    number = max(of // LIGHT_FIELDS, FEWEST_FIELDS)
-    return None if of < 2 * number else _spread(number, of, device)
+WHOLE = Shares()
+
+
+def choose_shares(elements: int, fields: int) -> Shares:
+    """Return the shares of a tensor with these numbers of elements and fields."""
+    number = max(fields // LIGHT_FIELDS, FEWEST_FIELDS)
+    return Shares(
+        elements=LIGHT_ELEMENTS / elements if elements >= 2 * LIGHT_ELEMENTS else 1.0,
+        fields=number / fields if fields >= 2 * number else 1.0,
+    )
+
+
+def spread(share: float, of: int, device: torch.device) -> torch.Tensor | None:
+    """Return the indices of a share of so many things; None for all."""
+    return None if share == 1 or of < 2 else _spread(max(round(share * of), 1), of, device)
 
 
 @lru_cache(maxsize=64)
 def _spread(number: int, of: int, device: torch.device) -> torch.Tensor:
-    """Return `number` indices below `of`, at least twice as large, in ascending order; int64."""
+    """Return about `number` indices below `of`, in ascending order; int64."""
     places = (np.arange(1, number + 1) * _GOLDEN) % 1.0
     return torch.from_numpy(np.unique((places * of).astype(np.int64))).to(device)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fno_telemetry.isolation.tensor_values import count_writes
 from fno_telemetry.tracing import fourier_calls, torch_functions
 from fno_telemetry.tracing.appearances import Appearances
 from fno_telemetry.tracing.axis_tracking import AxisTracker
@@ -86,6 +87,7 @@ class ForwardTrace(FollowedCalls):
         entered = list(tensors_in(inputs))
         self._appearances.moment += 1
         self._appearances.note(entered, call.index, "input")
+        call.writes_of_input = count_writes(entered[0]) if entered else None
         self.uncalled.note((), any(map(self._values.is_followed, entered)), self._running_modules(), calls=1)
         self._branches.tensors_used(entered)
         if call.module is self._model:
@@ -134,8 +136,8 @@ class ForwardTrace(FollowedCalls):
             return func(*args, **kwargs)
         name = torch_functions.name_of(func)
         parent = self._stack[-1]
-        number = parent.functions
-        parent.functions += 1
+        number = len(parent.functions)
+        parent.functions.append(name)
         self._appearances.moment += 1
         terms: list[Term] = []
         target = find_overwritten(name, args, kwargs)

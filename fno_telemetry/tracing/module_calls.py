@@ -36,7 +36,7 @@ class Call:
     transformed: int = 0  # the values that its forward transforms returned
     transformed_back: list[int] = field(default_factory=list)  # per inverse transform: what it descends from
     selects: bool = False  # whether it chooses coefficients by their size
-    functions: int = 0  # how many functions its own code has called
+    functions: list[str] = field(default_factory=list)  # the names of those that its own code has called
     ended: int = 0  # the moment of its end
     writes_of_input: int | None = None  # torch's count for its first input, when it began
     # What its transforms keep, and how many frequencies they are given along each axis, where a plan knows.

@@ -244,3 +244,51 @@ def test_a_compiled_model_is_captured_whole_and_not_compiled_again(small_network
     compiled(images)
     assert (record.modules, record.blocks, record.not_fired) == (expected.modules, expected.blocks, ())
     assert dict(counters["frames"]) == frames
+
+
+class Renormalized(nn.Module):
+    """Writes into its weights inside of a function of torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 4, max_norm=0.5)
+
+    def forward(self, x):
+        return self.table(x)
+
+
+class ListWriter(nn.Module):
+    """Writes into all of its weights at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        with torch.no_grad():
+            torch._foreach_mul_(list(self.layer.parameters()), 1.5)
+        return self.layer(x)
+
+
+class LateWriter(nn.Module):
+    """Writes into its weights in its second forward, in a way that torch does not count."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.number = nn.Linear(4, 4), 0
+
+    def forward(self, x):
+        self.number += 1
+        if self.number == 2:
+            self.layer.weight.data.clamp_(-0.1, 0.1)
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("make", [Renormalized, ListWriter, LateWriter])
+@pytest.mark.parametrize("how", ["capture", "map_model", "plan"])
+def test_parameters_are_put_back_whoever_wrote_into_them(make, how):
+    model = make()
+    x = torch.arange(10)[None] if make is Renormalized else torch.rand(2, 4)
+    before = {name: bits(parameter) for name, parameter in model.named_parameters()}
+    getattr(ft, how)(model, [x, x, x])
+    assert {name: bits(parameter) for name, parameter in model.named_parameters()} == before

@@ -297,3 +297,92 @@ def test_roles_are_given_when_a_plan_is_made(fields):
     assert ft.capture(model, fields, plan=plan).module("0").role == "lifting"
     with pytest.raises(ft.OptionError, match="leave out `given`, or the plan"):
         ft.capture(model, fields, plan=plan, given=given)
+
+
+class PerSample(nn.Module):
+    """Calls more functions for more samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        y = self.first(x)
+        sizes = torch.stack([sample.abs().amax() for sample in x]).view(-1, 1, 1, 1)
+        return self.second(functional.gelu(y / sizes) * 2)
+
+
+def test_a_function_is_not_taken_for_another_one_of_the_same_number(fields):
+    record = ft.capture(PerSample(), fields)
+    assert record.module("#gelu").stats["count"] == fields.numel()
+    assert "'the model', which was not planned there" in record.warnings[0]
+
+
+def test_another_function_in_the_same_place_is_noticed(fields):
+    class Network(PerSample):
+        def forward(self, x):
+            h = self.first(x)
+            return self.second((torch.tanh(h) if x.max() > 10 else functional.gelu(h)) * 2)
+
+    record = ft.capture(Network(), [fields, fields * 100])
+    assert record.module("#gelu").stats["count"] == fields.numel()
+    assert record.module("second").stats["count"] == 2 * fields.numel()
+    assert record.warnings[0].startswith("a forward was not as planned: tanh() was called in 'the model'")
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "buffer", "batch size"])
+def test_modes_are_looked_at_wherever_they_come_from(kind):
+    class Layer(nn.Module):
+        def __init__(self, modes):
+            super().__init__()
+            self.sizes = {"list": [modes], "dict": {"modes": modes}}.get(kind)
+            self.register_buffer("mask", (torch.arange(9) < modes).float() if kind == "buffer" else None)
+
+        def forward(self, x):
+            spectrum = torch.fft.rfft(x)
+            if kind == "buffer":
+                return torch.fft.irfft(spectrum * self.mask, x.shape[-1])
+            modes = {"list": self.sizes, "dict": self.sizes}[kind] if kind != "batch size" else [2 + len(x)]
+            kept = modes[0] if isinstance(modes, list) else modes["modes"]
+            spectrum[..., kept:] = 0
+            return torch.fft.irfft(spectrum, x.shape[-1])
+
+    first, second = (nn.Sequential(nn.Identity(), Layer(modes)) for modes in (2, 5))
+    fields = torch.randn(3, 2, 16)
+    expected = ft.capture(second, fields, plan=replace(ft.plan(second, fields), why_traced="to compare"))
+    record = ft.capture(second, fields, plan=ft.plan(first, fields))
+    key = "truncated_energy_fraction"
+    assert record.module("1").stats[key] == expected.module("1").stats[key]
+
+
+def test_a_blank_batch_at_another_resolution_does_not_decide_the_modes():
+    model = nn.Sequential(nn.Identity(), SpectralConvolution(1, 1, 4))
+    batches = [torch.randn(2, 1, 16, 16), torch.zeros(1, 1, 24, 24), torch.randn(2, 1, 24, 24)]
+    planned = ft.capture(model, batches)
+    followed = ft.capture(model, batches, plan=replace(ft.plan(model, batches), why_traced="to compare"))
+    key = "truncated_energy_fraction"
+    assert planned.module("1").stats[key] == pytest.approx(followed.module("1").stats[key], rel=1e-6)
+
+
+@pytest.mark.parametrize("where", ["state", "input"])
+def test_a_forward_that_changes_something_on_another_way_only_is_run_again_from_its_start(where, fields):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.other = (nn.Conv2d(4, 4, 1) for _ in range(3))
+            self.number = 0
+
+        def forward(self, x):
+            if x.abs().max() > 10:
+                if where == "state":
+                    self.number += 1
+                else:
+                    x.mul_(0.1)
+                x = self.other(x) * (1 + self.number)
+            return self.second(self.first(x))
+
+    model = Network()
+    planned = ft.capture(model, [fields, fields * 100])
+    followed = replace(ft.plan(model, fields), why_traced="to compare")
+    expected = ft.capture(model, [fields, fields * 100], plan=followed)
+    assert planned.module("first").stats == expected.module("first").stats

@@ -10,7 +10,7 @@ from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import Known, merge_states, summarize_state
 from fno_telemetry.statistics.samples import Samples
-from fno_telemetry.statistics.shares import LIGHT_ELEMENTS, spread_elements, spread_fields
+from fno_telemetry.statistics.shares import LIGHT_ELEMENTS, Shares, choose_shares, spread
 from fno_telemetry.statistics.spectrum import Spectrum
 from fno_telemetry.statistics.values import Values
 
@@ -20,7 +20,12 @@ OF_A_SHARE = {*(f"p{p:02d}" for p in (1, 5, 50, 95, 99)), *(f"abs_p{p}" for p in
 
 
 def summarize(statistic, tensor, is_light=True):
-    return summarize_state(statistic, statistic.measure(Activation(tensor, LAYOUT, is_light)), Known())
+    return summarize_state(statistic, statistic.measure(activation_of(tensor, is_light)), Known())
+
+
+def activation_of(tensor, is_light=True):
+    shares = choose_shares(tensor.numel(), tensor.shape[0] * tensor.shape[1]) if is_light else Shares()
+    return Activation(tensor, LAYOUT, shares)
 
 
 def fields(*shape, seed=0):
@@ -34,7 +39,7 @@ def fields(*shape, seed=0):
 
 @pytest.mark.parametrize("of", [2 * LIGHT_ELEMENTS, 200_001, 1 << 20, 3_000_017])
 def test_elements_are_spread_evenly(of):
-    places = spread_elements(of, CPU).numpy()
+    places = spread(choose_shares(of, 1).elements, of, CPU).numpy()
     assert np.all(np.diff(places) > 0)
     assert 0.99 * LIGHT_ELEMENTS < places.size <= LIGHT_ELEMENTS
     gaps = np.diff(np.concatenate(([-1], places, [of])))
@@ -43,16 +48,16 @@ def test_elements_are_spread_evenly(of):
 
 
 def test_every_column_of_a_field_is_seen():
-    places = spread_elements(1 << 20, CPU).numpy()
+    places = spread(choose_shares(1 << 20, 1).elements, 1 << 20, CPU).numpy()
     seen = np.bincount(places % 64, minlength=64)
     assert seen.min() > 0.9 * seen.mean()
 
 
 @pytest.mark.parametrize(("of", "expected"), [(8, None), (31, None), (32, 16), (256, 32), (1024, 128)])
 def test_small_tensors_are_measured_whole(of, expected):
-    places = spread_fields(of, CPU)
+    places = spread(choose_shares(1, of).fields, of, CPU)
     assert (places if places is None else places.numel()) == expected
-    assert spread_elements(2 * LIGHT_ELEMENTS - 1, CPU) is None
+    assert choose_shares(2 * LIGHT_ELEMENTS - 1, 1) == Shares()
 
 
 def test_all_numbers_but_those_of_a_share_are_exact():
@@ -62,7 +67,7 @@ def test_all_numbers_but_those_of_a_share_are_exact():
         for key in full.stats.keys() - OF_A_SHARE:
             assert light.stats[key] == full.stats[key], key
     known = Known({"rms": 1.0})
-    activations = [Activation(tensor, LAYOUT, is_light) for is_light in (True, False)]
+    activations = [activation_of(tensor, is_light) for is_light in (True, False)]
     channels = [summarize_state(Channels(), Channels().measure(one), known) for one in activations]
     assert channels[0] == channels[1]
 
@@ -102,7 +107,7 @@ def test_shares_of_energy_are_within_the_stated_error():
 
 def test_batches_of_a_share_add_up():
     batches = [fields(2, 64, 32, 32, seed=seed) for seed in range(3)]
-    states = [Spectrum().measure(Activation(batch, LAYOUT, True)) for batch in batches]
+    states = [Spectrum().measure(activation_of(batch)) for batch in batches]
     merged = summarize_state(Spectrum(), merge_states(merge_states(*states[:2]), states[2]), Known())
     assert (merged.spectrum.fields, merged.spectrum.share) == (48, 1 / 8)
     alone = summarize_state(Spectrum(), states[0], Known())
