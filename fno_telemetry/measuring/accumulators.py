@@ -72,6 +72,12 @@ class States:
         for statistic in self._statistics.of("tensor"):
             self._add(statistic, partial(cached.state_of, statistic))
 
+    def copy(self) -> "States":
+        """Return a copy, which later measurements do not change."""
+        copied = States(self._statistics, self._budget)
+        copied._states, copied.failures = dict(self._states), dict(self.failures)
+        return copied
+
     def mark_undefined(self, kind: Of, reason: str) -> None:
         """Record that subjects of this kind cannot be measured, for this reason."""
         for statistic in self._statistics.of(kind):

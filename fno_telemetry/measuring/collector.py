@@ -87,13 +87,17 @@ class Collector:
         ] = {}  # by call index: the block that the call consists of
         self._layouts: dict[tuple[Any, ...], Layout] = {}  # by all that a layout depends on
         self._was_away = False  # whether a tensor was on another device than the host
+        self._blocks_before: dict[tuple[str, int], tuple[States, list[torch.Tensor | None]]] = {}
         self._sent: set[tuple[str, str, int]] = set()  # the events of this batch: kind, name and number
 
     def start_batch(self, inputs: object, batch_size: int | None) -> None:
         """Prepare for a batch and measure its tensors."""
         self._batch_size = batch_size
         self._sent.clear()
-        self.start_again()
+        self._prepare()
+        self._blocks_before = {
+            key: (block.states.copy(), list(block.legacy_ratios)) for key, block in self.blocks.items()
+        }
         for position, (item, tensor) in enumerate(items(inputs)):
             self._was_away |= tensor.device.type != "cpu"
             if (reason := unmeasurable(tensor)) is not None:
@@ -106,7 +110,18 @@ class Collector:
             self.inputs[item].add(tensor, cached)
 
     def start_again(self) -> None:
-        """Prepare for the events of the same batch again, of which those that came already are left out."""
+        """Prepare for the events of the same batch again, of which those that came already are left out.
+
+        Blocks are measured anew: a forward that was not as planned may have added something else.
+        """
+        for key in [key for key in self.blocks if key not in self._blocks_before]:
+            del self.blocks[key]
+        for key, (states, ratios) in self._blocks_before.items():
+            self.blocks[key].states, self.blocks[key].legacy_ratios = states, list(ratios)
+        self._sent = {one for one in self._sent if one[0] in ("call", "function")}
+        self._prepare()
+
+    def _prepare(self) -> None:
         self._pads.clear()
         self._sums.clear()
         self._block_of.clear()
@@ -177,10 +192,11 @@ class Collector:
 
     def _call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
         self.fired.add(call.path)
+        block = self._own_blocks.get(call.index)
+        if block is not None and self._is_new("block", call.path, call.number):
+            self._block_call(block, call, inputs, output)
         if not self._is_new("call", call.path, call.number):
             return
-        if (block := self._own_blocks.get(call.index)) is not None:
-            self._block_call(block, call, inputs, output)
         if call.parent is not None and call.parent.index == 0 and not call.path:
             self.own_transforms += call.own_transforms
             self.transforms_apart |= call.spectral and not call.own_transforms

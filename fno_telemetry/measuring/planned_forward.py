@@ -1,6 +1,7 @@
 """Measures forwards as planned: by plain hooks, and by counting functions only where the plan needs one."""
 
 import contextlib
+import weakref
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +27,7 @@ from fno_telemetry.mapping.measurement_plan import (
     read_ranks,
     read_settings,
 )
+from fno_telemetry.statistics import reading
 from fno_telemetry.tracing import fourier_calls, torch_functions
 from fno_telemetry.tracing.events import (
     ActivationCalled,
@@ -86,9 +88,9 @@ class PlannedForward(FollowedCalls):
             self._slots.setdefault((place.call, place.side, place.function), []).append(
                 (place.position, slot)
             )
-        self._counts_always = any(plan.wanted[slot].appearance.function >= 0 for slot in last) or any(
-            call.spectral is not None and not call.spectral.decided for call in plan.calls
-        )
+        self._counts_always = any(plan.wanted[slot].appearance.function >= 0 for slot in last)
+        self._undecided = any(call.spectral and not call.spectral.decided for call in plan.calls)
+        self._looking = False  # at what the spectral calls of this batch keep
         self._pads = {(pad.parent, pad.function) for pad in plan.pads}
         spectral = {
             index: call.spectral for index, call in enumerate(plan.calls) if call.spectral is not None
@@ -99,7 +101,11 @@ class PlannedForward(FollowedCalls):
         self._settings = {plan.calls[index].path: one.settings for index, one in spectral.items()}
         self._transforming = [by_path.get(path) for path in self._settings]
         # The shapes of inputs and the settings for which `_spectral` is complete.
-        self._known = set() if looks_at_modes else {(plan.field_shapes, tuple(self._settings.values()))}
+        self._known = {(plan.field_shapes, tuple(self._settings.values()))}
+        self._looked: set[tuple[Any, ...]] = (
+            set()
+        )  # those for which more than the sample of the plan was seen
+        self._looks_at_modes = looks_at_modes
         self._decided = True  # whether all spectral calls of this batch showed what they keep
         # Calls of which functions are taken by number.
         self._counted = {call for call, _, function in self._slots if function >= 0}
@@ -107,16 +113,22 @@ class PlannedForward(FollowedCalls):
         self._counting = False
         self._next = 0  # the position of the event that is waited for
         self._held: dict[int, _Held] = {}
+        # By parent call: the operands of its sums that the plan says nobody writes to, and torch's counts.
+        self._measured: dict[int, list[tuple[weakref.ref[torch.Tensor], int]]] = {}
 
     @contextmanager
     def run(self, inputs: object) -> Iterator[None]:
         """Measure what runs in this block as one batch of these inputs."""
         now = list_field_shapes(inputs), tuple(map(read_settings, self._transforming))
-        self._counting = self._counts_always or now not in self._known
+        # On a device, looking would have to wait for it.
+        looks = self._looks_at_modes and all(map(reading.is_free, tensors_in(inputs)))
+        self._looking = self._undecided or now not in self._known or (looks and now not in self._looked)
+        self._counting = self._counts_always or self._looking
         with self.batch():
             yield
         if self.deviation is None and self._decided:
             self._known.add(now)
+            self._looked.add(now)
 
     def _around_batch(self) -> contextlib.AbstractContextManager[object]:
         self.deviation, self._next, self._decided = None, 0, True
@@ -140,6 +152,7 @@ class PlannedForward(FollowedCalls):
     def _forget(self) -> None:
         super()._forget()
         self._held = {}
+        self._measured = {}
 
     def _deviate(self, how: str) -> None:
         self.deviation = how
@@ -166,6 +179,9 @@ class PlannedForward(FollowedCalls):
             return
         self._take(call.index, "output", -1, output)
         self._emit()
+        for operand, writes in self._measured.pop(call.index, ()):
+            if (tensor := operand()) is not None and count_writes(tensor) != writes:
+                self._deviate(f"{call.path or 'the model'!r} wrote to a tensor that is not planned to change")
         if self.deviation is not None:
             return
         waiting = self._events[self._next] if self._next < len(self._events) else None
@@ -185,12 +201,12 @@ class PlannedForward(FollowedCalls):
         call.own_transforms = planned.own_transforms
         call.spectral = planned.spectral is not None
         if planned.spectral is None:
-            if self._counting and call.parent is not None:
+            if self._looking and call.parent is not None:
                 call.parent.take_over_transforms(call)
             return True
         key = call.index, read_field_shape(inputs), read_settings(call.module)
         known = self._spectral.get(key)
-        if self._counting:
+        if self._looking:
             call.selects = planned.spectral.selects
             known = self._spectral[key] = describe_spectral(call, inputs)
             self._decided &= known.decided
@@ -218,7 +234,7 @@ class PlannedForward(FollowedCalls):
             self.aside(call.path, partial(self._take_and_emit, call.index, "output", number, output))
         if (call.index, number) in self._pads:
             self.aside(call.path, partial(self._padded, args, kwargs))
-        if name in fourier_calls.INVERSE or name in fourier_calls.FORWARD:
+        if self._looking and (name in fourier_calls.INVERSE or name in fourier_calls.FORWARD):
             self.aside(call.path, partial(self._transformed, call, name, args, kwargs, output))
         return output
 
@@ -266,10 +282,20 @@ class PlannedForward(FollowedCalls):
                 self._deviate("a tensor was written to that is not planned to be")
                 return
             tensors = [self._compute(formula) for formula in event.formulas]
+            self._watch(event)
             for slot in self._released[self._next]:
                 del self._held[slot]
             self._next += 1
             self._listener.on(self._make_event(event, tensors))
+
+    def _watch(self, event: PlannedEvent) -> None:
+        """Remember the operands of a sum: it may be added after they were written to, and not before."""
+        if isinstance(event, PlannedBranches | PlannedResidual):
+            for slot in _list_wanted(event):
+                held = self._held[slot]
+                if held.writes is not None and not self._plan.wanted[slot].changes:
+                    operands = self._measured.setdefault(event.parent, [])
+                    operands.append((weakref.ref(held.tensor), held.writes))
 
     def _make_event(
         self, event: PlannedEvent, tensors: list[torch.Tensor | None]

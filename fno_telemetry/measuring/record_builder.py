@@ -149,6 +149,7 @@ def _provenance(
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_seconds": run.seconds.wall,
         "budget": run.budget,
+        "deviations": len(run.deviations),
         "kernels": kernels.kernels_in_use(),
         "overhead": {
             "telemetry_seconds": run.seconds.telemetry,

@@ -101,21 +101,31 @@ class Captures:
 
     def _record(self, job: Job, given: InputBatches, place: str) -> ft.CaptureRecord:
         prepared = prepare(job.source, given)
-        record = capture_record(
+        plan = None if job.listed is None else self._find_plan(prepared)
+        record = self._capture_planned(prepared, job, place, plan)
+        if plan is not None and record.provenance["deviations"]:
+            # This checkpoint runs otherwise than the one that the plan was made of.
+            self._plan = None
+            record = self._capture_planned(prepared, job, place, self._find_plan(prepared))
+        if job.listed is not None and record.label != job.listed.label:
+            raise ft.CheckpointError(
+                f"{job.listed.path}: was {job.listed.label} and is now {record.label}; capture it again"
+            )
+        return record if self.redacted_paths is None else redact(record, self.redacted_paths)
+
+    def _capture_planned(
+        self, prepared: Prepared, job: Job, place: str, plan: "ft.MeasurementPlan | None"
+    ) -> ft.CaptureRecord:
+        return capture_record(
             prepared,
             provenance=self.provenance,
-            plan=None if job.listed is None else self._find_plan(prepared),
+            plan=plan,
             layers=self.layers,
             exclude=self.exclude,
             budget=self.budget,
             doing="capturing" if job.listed is None else f"{job.listed.label} {place}",
             quiet=self.quiet,
         )
-        if job.listed is not None and record.label != job.listed.label:
-            raise ft.CheckpointError(
-                f"{job.listed.path}: was {job.listed.label} and is now {record.label}; capture it again"
-            )
-        return record if self.redacted_paths is None else redact(record, self.redacted_paths)
 
     def _find_plan(self, prepared: Prepared) -> "ft.MeasurementPlan":
         """Return the plan of the checkpoints before, or a new one where it does not fit."""
