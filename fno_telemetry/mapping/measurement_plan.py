@@ -66,14 +66,10 @@ class PlannedCall:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A tensor that is needed, where it appears first, and whether it is overwritten before it is used.
-
-    `changes` says whether it is overwritten at all, before or after.
-    """
+    """A tensor that is needed, where it appears first, and whether it is overwritten before it is used."""
 
     appearance: Appearance
     copied: bool
-    changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,7 +209,7 @@ class PlanRecorder:
     def build(self, model_map: ModelMap, has_sides: Sequence[bool], hidden_writes: bool) -> MeasurementPlan:
         """Return the plan; `has_sides` says by sum whether its block is measured there, not as a module."""
         deadlines = _find_deadlines([draft.ended for draft in self._drafts])
-        wanted: dict[Appearance, tuple[bool, bool]] = {}
+        wanted: dict[Appearance, bool] = {}
         chosen: list[list[list[tuple[tuple[Appearance, ...], tuple[float, ...]]]]] = []
         why = "it writes into tensors in a way that torch does not count" if hidden_writes else None
         emitted = 0
@@ -229,9 +225,7 @@ class PlanRecorder:
             emitted = max([emitted, draft.ended or 0, *(moment for moment, _ in places.values())])
             for tensor, (_, appearance) in places.items():
                 copied = tensor.overwritten is not None and tensor.overwritten <= emitted
-                before = wanted.get(appearance, (False, False))
-                changes = tensor.overwritten is not None
-                wanted[appearance] = before[0] or copied, before[1] or changes
+                wanted[appearance] = wanted.get(appearance, False) or copied
             chosen.append(
                 [
                     [(tuple(places[t][1] for t in p.tensors), p.numbers) for p in formula]
@@ -259,7 +253,7 @@ class PlanRecorder:
                 *(self._calls[index] for index in sorted(self._calls)),
             ),
             events=tuple(events),
-            wanted=tuple(Wanted(appearance, *flags) for appearance, flags in wanted.items()),
+            wanted=tuple(Wanted(appearance, copied) for appearance, copied in wanted.items()),
             pads=tuple(self._pads),
             why_traced=why,
         )

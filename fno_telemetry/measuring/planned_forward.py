@@ -1,7 +1,6 @@
 """Measures forwards as planned: by plain hooks, and by counting functions only where the plan needs one."""
 
 import contextlib
-import weakref
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -113,8 +112,6 @@ class PlannedForward(FollowedCalls):
         self._counting = False
         self._next = 0  # the position of the event that is waited for
         self._held: dict[int, _Held] = {}
-        # By parent call: the operands of its sums that the plan says nobody writes to, and torch's counts.
-        self._measured: dict[int, list[tuple[weakref.ref[torch.Tensor], int]]] = {}
 
     @contextmanager
     def run(self, inputs: object) -> Iterator[None]:
@@ -152,7 +149,6 @@ class PlannedForward(FollowedCalls):
     def _forget(self) -> None:
         super()._forget()
         self._held = {}
-        self._measured = {}
 
     def _deviate(self, how: str) -> None:
         self.deviation = how
@@ -179,9 +175,6 @@ class PlannedForward(FollowedCalls):
             return
         self._take(call.index, "output", -1, output)
         self._emit()
-        for operand, writes in self._measured.pop(call.index, ()):
-            if (tensor := operand()) is not None and count_writes(tensor) != writes:
-                self._deviate(f"{call.path or 'the model'!r} wrote to a tensor that is not planned to change")
         if self.deviation is not None:
             return
         waiting = self._events[self._next] if self._next < len(self._events) else None
@@ -282,20 +275,10 @@ class PlannedForward(FollowedCalls):
                 self._deviate("a tensor was written to that is not planned to be")
                 return
             tensors = [self._compute(formula) for formula in event.formulas]
-            self._watch(event)
             for slot in self._released[self._next]:
                 del self._held[slot]
             self._next += 1
             self._listener.on(self._make_event(event, tensors))
-
-    def _watch(self, event: PlannedEvent) -> None:
-        """Remember the operands of a sum: it may be added after they were written to, and not before."""
-        if isinstance(event, PlannedBranches | PlannedResidual):
-            for slot in _list_wanted(event):
-                held = self._held[slot]
-                if held.writes is not None and not self._plan.wanted[slot].changes:
-                    operands = self._measured.setdefault(event.parent, [])
-                    operands.append((weakref.ref(held.tensor), held.writes))
 
     def _make_event(
         self, event: PlannedEvent, tensors: list[torch.Tensor | None]
