@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM: exit code 130, one word, and nothing half-written."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -90,11 +89,11 @@ def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_e
 def test_what_must_finish_does_before_an_interrupt_ends_the_command(number):
     done = []
     with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c(), finish_first():
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         done.append("after the first")
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         done.append("after SIGTERM")
         with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             done.append("after Ctrl-C")
     assert done == ["after the first", "after SIGTERM"]
