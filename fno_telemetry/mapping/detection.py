@@ -11,7 +11,8 @@ from torch import nn
 from fno_telemetry.errors import MapError, ModelError, TelemetryError
 from fno_telemetry.isolation.attributes import Attribute
 from fno_telemetry.isolation.preservation import Preserved, preserve
-from fno_telemetry.mapping.measurement_plan import MeasurementPlan, list_field_shapes
+from fno_telemetry.mapping.call_inputs import list_field_shapes
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.mapping.model_map import GivenRole
 from fno_telemetry.mapping.structure import detect_structure
 from fno_telemetry.tracing.module_calls import paths_by_module

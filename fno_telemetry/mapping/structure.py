@@ -13,8 +13,9 @@ from torch import nn
 
 from fno_telemetry.errors import MapError, ModelError
 from fno_telemetry.mapping.layouts import AxesGuide, Place, Places, TrackedSpace
-from fno_telemetry.mapping.measurement_plan import MeasurementPlan, PlanRecorder
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.mapping.model_map import GivenRole, MappedBlock, MappedModule, ModelMap, block_name
+from fno_telemetry.mapping.plan_recorder import PlanRecorder
 from fno_telemetry.records import Role
 from fno_telemetry.tracing.branch_sums import role_by_class
 from fno_telemetry.tracing.events import (

@@ -10,6 +10,12 @@ import torch
 from torch import nn
 
 from fno_telemetry.isolation.tensor_values import count_writes
+from fno_telemetry.mapping.call_inputs import (
+    count_first_writes,
+    list_field_shapes,
+    read_field_shape,
+    read_ranks,
+)
 from fno_telemetry.mapping.measurement_plan import (
     MeasurementPlan,
     PlannedActivation,
@@ -19,13 +25,8 @@ from fno_telemetry.mapping.measurement_plan import (
     PlannedEvent,
     PlannedFormula,
     PlannedResidual,
-    count_first_writes,
-    describe_spectral,
-    list_field_shapes,
-    read_field_shape,
-    read_ranks,
-    read_settings,
 )
+from fno_telemetry.mapping.spectral_calls import describe_spectral, read_settings
 from fno_telemetry.statistics import reading
 from fno_telemetry.tracing import fourier_calls, torch_functions
 from fno_telemetry.tracing.events import (
