@@ -186,12 +186,17 @@ class Activation:
         """The number of fields over space, or of other elements without space."""
         return math.prod(self.field.shape[:3])
 
-    @cached_property
+    @property
     def transformed(self) -> "Activation":
         """The fields that are transformed: all of them, or a share as an activation of its own."""
+        # Not kept if it is this object: it would refer to itself, and live until cycles are collected.
+        return self._share_of_fields or self
+
+    @cached_property
+    def _share_of_fields(self) -> "Activation | None":
         places = spread(self.shares.fields, self.number_of_fields, self.device)
         if places is None:
-            return self
+            return None
         shape = (self.number_of_fields, 1, *self.sizes)
         fields = self.field.reshape(shape)[places]
         if self.finite is not None:

@@ -8,6 +8,10 @@ import torch
 
 from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.statistics.activation import Layout
+from fno_telemetry.statistics.channels import Channels
+from fno_telemetry.statistics.samples import Samples
+from fno_telemetry.statistics.spectrum import Spectrum
+from fno_telemetry.statistics.values import Values
 
 LAYOUT = Layout(0, 1)
 
@@ -53,3 +57,19 @@ def test_no_memory_is_kept_beyond_the_tensor(end):
         del tensor
     gc.collect()
     assert activation() is None
+
+
+@pytest.mark.parametrize("is_light", [False, True])
+def test_what_was_measured_is_freed_at_once(is_light):
+    cache = ActivationCache(is_light)
+    tensor = torch.randn(4, 16, 8, 8)
+    cached = cache.cached(tensor, Layout(0, 1, (2, 3)))
+    for statistic in (Values(), Spectrum(), Samples(), Channels()):
+        cached.state_of(statistic)
+    activation = weakref.ref(cached.activation)
+    gc.disable()
+    try:
+        del cached, tensor
+        assert activation() is None
+    finally:
+        gc.enable()
