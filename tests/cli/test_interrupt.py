@@ -85,6 +85,15 @@ def test_what_was_finished_before_an_interrupt_is_kept_whole(run, folder, read_e
     assert signal.getsignal(signal.SIGTERM) is own
 
 
+@pytest.fixture
+def _heeds_ctrl_c():
+    """Tests that run in the background of a shell are started with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_must_finish_does_before_an_interrupt_ends_the_command(number):
     done = []
