@@ -11,9 +11,6 @@ from fno_telemetry.statistics.field_energy import whole_fields
 from fno_telemetry.statistics.kernels import Floats
 from fno_telemetry.statistics.sums import FEW
 
-_LEAST_CHANGE = 1e-16
-"""Energy of a change over that of the input below which its squares might underflow float32."""
-
 
 def sum_operands(first: Activation, second: Activation) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the number of fields without non-finite elements, and six energies over them.
@@ -46,9 +43,7 @@ def sum_operands(first: Activation, second: Activation) -> tuple[torch.Tensor, t
 def sum_change(before: Activation, after: Activation) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the number of elements finite in both, and the energies of the change and of `before`."""
     if _are_plain(before, after):
-        change, energy = _change_and_energy(before, after)
-        if change > _LEAST_CHANGE * energy:
-            return before.finite_count, torch.from_numpy(np.array((change, energy)))
+        return before.finite_count, torch.from_numpy(np.array(_change_and_energy(before, after)))
     finite = _both(before.finite, after.finite)
     sums = []
     for samples, channels in before.field_blocks():
@@ -63,7 +58,7 @@ def sum_change(before: Activation, after: Activation) -> tuple[torch.Tensor, tor
 
 
 def _are_plain(first: Activation, second: Activation) -> bool:
-    """Return whether both can be summed in their own precision on the host."""
+    """Return whether both are on the host, real and finite, with squares that are safe without scaling."""
     return first.field.dtype == second.field.dtype and all(
         side.on_host and side.finite is None and not side.complex and side.scale is None
         for side in (first, second)
@@ -71,12 +66,10 @@ def _are_plain(first: Activation, second: Activation) -> bool:
 
 
 def _sum_rows(first: Activation, second: Activation) -> Floats:
-    """Return the energies from sums in the operands' own precision."""
+    """Return the energies without a copy of both."""
     points = math.prod(first.sizes)
     means = np.stack((first.row_sums.total, second.row_sums.total)) / points
     sums = kernels.active().sum_operands(first.rows, second.rows, means)
-    # What rounding takes from an operand that is constant in space.
-    np.maximum(sums[:3], 0, out=sums[:3])
     return np.concatenate((sums, [points * float(mean.dot(mean)) for mean in means]))
 
 

@@ -9,10 +9,10 @@ import torch
 if TYPE_CHECKING:
     from fno_telemetry.statistics.activation import Activation
 
-LEAST_SHARE = 0.1
-"""Share of an energy that may be left of a difference of energies, each right to seven digits.
+LEAST_SHARE = 1e-3
+"""Share of an energy that may be left of a difference of energies, each right to twelve digits.
 
-Where less is left, as where the mean is more than three times the standard deviation, every value is read
+Where less is left, as where the mean is more than thirty times the standard deviation, every value is read
 again.
 """
 

@@ -76,7 +76,7 @@ def test_block_statistics_equal_the_reference(
     layout = Layout(0, channel, space)
     found = _summary(Branches(), s, t, layout).stats
     for key, expected in reference.branches(one, other, space).items():
-        assert found[key] == (None if expected is None else pytest.approx(expected, rel=1e-6, abs=1e-7)), key
+        assert found[key] == (None if expected is None else pytest.approx(expected, rel=1e-9)), key
     found = _summary(Updates(), s, t, layout).stats | _summary(Gains(), s, t, layout).stats
     expected_ratio, expected_gain = reference.update_ratio(one, other), reference.gain(one, other)
     for key, expected in (("update_ratio", expected_ratio), ("gain", expected_gain)):
@@ -203,4 +203,4 @@ def test_large_blocks_are_summed_whole() -> None:
         for state in measured[1:]:
             merged = merged.merge(state)
         found = _summary(statistic, s, t).stats
-        assert found == pytest.approx(dict(summarize_state(statistic, merged).stats), rel=1e-6, abs=1e-7)
+        assert found == pytest.approx(dict(summarize_state(statistic, merged).stats), rel=1e-9)

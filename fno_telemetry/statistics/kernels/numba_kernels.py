@@ -1,4 +1,4 @@
-"""The kernels compiled by numba: one reading of the memory for all sums, which are kept in float64."""
+"""The kernels compiled by numba: one reading of the memory for all sums."""
 
 from importlib.metadata import version
 from types import ModuleType

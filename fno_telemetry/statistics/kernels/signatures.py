@@ -11,10 +11,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class RowSums(NamedTuple):
-    """Sums over rows of values; a NaN or infinite value makes `low` or `high` of its row non-finite.
-
-    Sums are right to 3e-7 of the sum of magnitudes, if no square overflows or underflows float32.
-    """
+    """Sums over rows of values; a NaN or infinite value makes `low` or `high` of its row non-finite."""
 
     low: Floats  # (rows,)
     high: Floats
@@ -24,7 +21,10 @@ class RowSums(NamedTuple):
 
 
 class Kernels(Protocol):
-    """Functions of contiguous arrays of float32 or float64 in host memory; none changes its arguments."""
+    """Functions of contiguous arrays of float32 or float64 in host memory; none changes its arguments.
+
+    Sums are kept in float64: right to 1e-12 of the sum of the magnitudes that are added.
+    """
 
     @property
     def name(self) -> str:
@@ -52,30 +52,23 @@ class Kernels(Protocol):
         ...
 
     def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
-        """Return the mean over the first axis of (samples, positions), and the energy around it.
-
-        The mean is right to 1e-6 of the deviations from it, the energy to 1e-6.
-        """
+        """Return the mean over the first axis of (samples, positions), and the energy around it."""
         ...
 
     def add_squares(self, coefficients: Array, grid: Floats) -> None:
         """Add |z|^2 of complex (fields, coefficients), summed over fields, to `grid`.
 
-        It may overwrite `coefficients`, as the only exception.
+        Squares have the precision of the coefficients. It may overwrite these, as the only exception.
         """
         ...
 
     def sum_operands(self, first: Array, second: Array, means: Floats) -> Floats:
         """Return four energies of two arrays (rows, values), each row without its mean in `means`, (2, rows).
 
-        They are those of the first, of the second and of their sum, and the sum of products. Energies are
-        right to 1e-6, the product to 3e-7 of the root of both energies.
+        They are those of the first, of the second and of their sum, and the sum of products.
         """
         ...
 
     def energy_of_change(self, before: Array, after: Array) -> float:
-        """Return the sum of (after - before)^2, right to 3e-7 however small it is beside `before`.
-
-        No square may overflow or underflow float32.
-        """
+        """Return the sum of (after - before)^2 of two arrays (rows, values), however small a change is."""
         ...

@@ -1,6 +1,6 @@
-"""The kernels with torch and NumPy alone: sums of float32 rows are pairwise, and added up in float64."""
+"""The kernels with torch and NumPy alone: float64 copies of blocks, each small enough for the cache."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,11 @@ from fno_telemetry.statistics.kernels.signatures import Array, Floats, Integers,
 SMALL = 1 << 14
 """Up to so many elements float64 copies cost less than the further steps that they save."""
 
-_ROW = 4096  # elements whose pairwise float32 sum is right to seven digits
-_ROWS_AT_A_TIME = 64  # 1 MiB, which fits in the cache
+_AT_A_TIME = 1 << 16  # float64 copies of so many elements fit in the cache
 _COUNTED_AT_A_TIME = 1 << 17
-_POSITIONS_AT_A_TIME = 1 << 15
 _SORTED = 1 << 12  # counting fewer values by sorting them is faster than by a table
 _BINS = 1 << 16
 _SIGN, _MAGNITUDE = 0x80000000, 0x7FFFFFFF
-_LEAST_VARIATION = 1e-6
-"""Share of the energy around the mean field below which its float32 rounding matters."""
 
 
 class TorchKernels:
@@ -35,12 +31,20 @@ class TorchKernels:
         if rows.size <= SMALL:
             return _sum_few(rows)
         tensor = torch.from_numpy(rows)
-        low, high, total = (
-            of_rows.to(torch.float64).numpy() for of_rows in (tensor.amin(1), tensor.amax(1), tensor.sum(1))
-        )
-        squares = _sum_by_rows(tensor.view(-1), torch.square)
+        low, high = (ends.to(torch.float64).numpy() for ends in (tensor.amin(1), tensor.amax(1)))
         one_sided = low.min() >= 0 or high.max() <= 0
-        absolute = abs(float(np.add.reduce(total))) if one_sided else _sum_by_rows(tensor.view(-1), torch.abs)
+        total = np.zeros(len(rows))
+        squares = absolute = 0.0
+        with np.errstate(all="ignore"):
+            for part in _parts(rows):
+                wide = rows[part].astype(np.float64)
+                total[part[0]] += np.add.reduce(wide, 1)
+                flat = wide.reshape(-1)
+                squares += float(flat.dot(flat))
+                if not one_sided:
+                    absolute += float(np.add.reduce(np.abs(flat, out=flat)))
+            if one_sided:
+                absolute = abs(float(np.add.reduce(total)))
         return RowSums(low, high, total, squares, absolute)
 
     def count_bins(self, values: Array, shift: int, start: int) -> tuple[Integers, Integers]:
@@ -62,14 +66,20 @@ class TorchKernels:
 
     def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
         """Return the mean field and the energy around it."""
-        number = len(samples)
+        number, positions = samples.shape
         if number == 1:
             return samples[0].astype(np.float64), 0.0
-        if samples.size > SMALL:
-            mean, energy = _mean_and_energy(samples)
-            if energy > _LEAST_VARIATION * (energy + number * float(mean.dot(mean))):
-                return mean, energy
-        return _exact_mean_and_energy(samples)
+        width = max(2 * _AT_A_TIME // number, 64)
+        mean = np.empty(positions, np.float64)
+        energy = 0.0
+        for at in range(0, positions, width):
+            wide = samples[:, at : at + width].astype(np.float64)
+            near = np.add.reduce(wide, 0) / number
+            wide -= near
+            mean[at : at + width] = near
+            rest = wide.reshape(-1)
+            energy += float(rest.dot(rest))
+        return mean, energy
 
     def add_squares(self, coefficients: Array, grid: Floats) -> None:
         """Add the energies of coefficients over all fields; overwrites `coefficients`."""
@@ -82,39 +92,30 @@ class TorchKernels:
 
     def sum_operands(self, first: Array, second: Array, means: Floats) -> Floats:
         """Return the energies of two operands around their means."""
-        one, other = torch.from_numpy(first), torch.from_numpy(second)
-        near = torch.from_numpy(means).to(one.dtype)
-        points = first.shape[1]
-        step = max(_ROW * _ROWS_AT_A_TIME // points, 1)
-        # Buffers are shared by all blocks: allocating memory costs more than the sums.
-        buffers = torch.empty((3, one[:step].numel()), dtype=one.dtype, device="cpu")
         sums = np.zeros(4)
-        for at in range(0, len(first), step):
-            block = slice(at, at + step)
-            s, t, joined = buffers[:, : one[block].numel()].view(3, -1, points)
-            torch.sub(one[block], near[0, block, None], out=s)
-            torch.sub(other[block], near[1, block, None], out=t)
-            # What is left of the means, because those were rounded.
-            s_off, t_off = (part.sum(1).to(torch.float64).numpy() / points for part in (s, t))
-            both_off = s_off + t_off
-            offsets = s_off.dot(s_off), t_off.dot(t_off), both_off.dot(both_off), s_off.dot(t_off)
-            sums -= points * np.array(offsets)
-            sums[2] += _sum_rows_of(torch.add(s, t, out=joined).square_().view(-1))
-            sums[3] += _sum_rows_of(torch.mul(s, t, out=joined).view(-1))
-            sums[0] += _sum_rows_of(s.square_().view(-1))
-            sums[1] += _sum_rows_of(t.square_().view(-1))
+        for part in _parts(first):
+            s_mean, t_mean = means[:, part[0], None]
+            s, t = (first[part] - s_mean).reshape(-1), (second[part] - t_mean).reshape(-1)
+            both = s + t
+            sums += s.dot(s), t.dot(t), both.dot(both), s.dot(t)
         return sums
 
     def energy_of_change(self, before: Array, after: Array) -> float:
         """Return the energy of the difference."""
-        one, other = torch.from_numpy(before).view(-1), torch.from_numpy(after).view(-1)
-        buffer = torch.empty_like(one[: _ROW * _ROWS_AT_A_TIME])
         energy = 0.0
-        for at in range(0, one.numel(), buffer.numel()):
-            block = slice(at, at + buffer.numel())
-            change = torch.sub(other[block], one[block], out=buffer[: one[block].numel()])
-            energy += _sum_rows_of(change.square_())
+        for part in _parts(before):
+            change = np.subtract(after[part], before[part], dtype=np.float64).reshape(-1)
+            energy += float(change.dot(change))
         return energy
+
+
+def _parts(rows: Array) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of rows and of columns that cover them in blocks: whole rows where these are short."""
+    number, points = rows.shape
+    height, width = max(_AT_A_TIME // max(points, 1), 1), min(_AT_A_TIME, points)
+    for top in range(0, number, height):
+        for left in range(0, points, width):
+            yield slice(top, top + height), slice(left, left + width)
 
 
 def order_patterns(patterns: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -147,29 +148,6 @@ def _count_where(is_so: np.ufunc, values: Array) -> int:
         block = values[at : at + _COUNTED_AT_A_TIME]
         number += int(np.count_nonzero(is_so(block, 0, out=found[: block.size])))
     return number
-
-
-def _by_rows(size: int) -> list[tuple[slice, tuple[int, int]]]:
-    """Return the slices of a flat array, and the shape (rows, elements) of each."""
-    whole = size // _ROW * _ROW
-    step = _ROW * _ROWS_AT_A_TIME
-    blocks = [(slice(at, min(at + step, whole)), (-1, _ROW)) for at in range(0, whole, step)]
-    return [*blocks, (slice(whole, size), (1, -1))] if whole < size else blocks
-
-
-def _sum_rows_of(flat: torch.Tensor) -> float:
-    parts = [flat[block].view(shape).sum(1) for block, shape in _by_rows(flat.numel())]
-    return sum(float(part.sum(dtype=torch.float64)) for part in parts)
-
-
-def _sum_by_rows(flat: torch.Tensor, function: Callable[..., torch.Tensor]) -> float:
-    buffer = torch.empty_like(flat[: _ROW * _ROWS_AT_A_TIME])
-    total = 0.0
-    for block, shape in _by_rows(flat.numel()):
-        values = flat[block]
-        changed = function(values, out=buffer[: values.numel()])
-        total += float(changed.view(shape).sum(1).sum(dtype=torch.float64))
-    return total
 
 
 def _count_sorted(keys: npt.NDArray[np.int32]) -> tuple[Integers, Integers]:
@@ -209,40 +187,3 @@ def _count_ordered(patterns: npt.NDArray[np.int32], shift: int, start: int) -> I
         keys = (order_patterns(patterns[at : at + _COUNTED_AT_A_TIME]) >> shift) - start
         table += np.bincount(keys, minlength=_BINS)
     return table
-
-
-def _mean_and_energy(samples: Array) -> tuple[Floats, float]:
-    """Sum deviations from a float32 mean, and correct both results for its rounding."""
-    rows = torch.from_numpy(samples)
-    number, positions = rows.shape
-    width = min(max(_ROW * _ROWS_AT_A_TIME // number, 64), positions)
-    mean = np.empty(positions, np.float64)
-    buffer = torch.empty((number * width,), dtype=rows.dtype, device="cpu")
-    energy = 0.0
-    for at in range(0, positions, width):
-        block = rows[:, at : at + width]
-        near = block.mean(0)
-        rest = torch.sub(block, near, out=buffer[: block.numel()].view(block.shape))
-        off = rest.mean(0).numpy().astype(np.float64)
-        np.add(near.numpy(), off, out=mean[at : at + width])
-        squares = rest.square_().view(-1)
-        energy += sum(
-            float(squares[b].view(s).sum(1).sum(dtype=torch.float64)) for b, s in _by_rows(len(squares))
-        )
-        energy -= number * float(off.dot(off))
-    return mean, energy
-
-
-def _exact_mean_and_energy(samples: Array) -> tuple[Floats, float]:
-    number, positions = samples.shape
-    width = max(_COUNTED_AT_A_TIME // number, 1)
-    mean = np.empty(positions, np.float64)
-    energy = 0.0
-    for at in range(0, positions, width):
-        wide = samples[:, at : at + width].astype(np.float64)
-        near = np.add.reduce(wide, 0) / number
-        wide -= near
-        flat = wide.reshape(-1)
-        energy += float(flat.dot(flat))
-        mean[at : at + width] = near
-    return mean, energy
