@@ -270,14 +270,22 @@ class Activation:
         """Sums over its finite values, for all statistics that need them."""
         return compute_value_sums(self)
 
+    @cached_property
+    def host_norm(self) -> float:
+        """The root of the sum of |x|^2 over the finite elements of an activation on the host."""
+        if self.scale is None:
+            return math.sqrt(self.row_sums.squares) if self.count else 0.0
+        mean, energy, _ = self.host_sums
+        return math.sqrt(energy + self.flat.numel() * mean * mean) * float(self.scale)
+
     @property
-    def energy(self) -> torch.Tensor:
-        """The sum of |x|^2 over its finite elements; it may overflow float64."""
-        if self.on_host and self.count and self.scale is None:
-            return torch.from_numpy(np.array(self.row_sums.squares))
-        sums, unit = self.value_sums, self.unit
-        whole = sums.energy + self.finite_count.to(sums.mean.dtype) * sums.mean.square()
-        return whole * unit * unit
+    def norm(self) -> torch.Tensor:
+        """The root of the sum of |x|^2 over the finite elements."""
+        if self.on_host:
+            return torch.from_numpy(np.array(self.host_norm))
+        sums = self.value_sums
+        squares = sums.energy + self.finite_count.to(sums.mean.dtype) * sums.mean.square()
+        return squares.sqrt() * self.unit
 
     @cached_property
     def field_energy(self) -> FieldEnergy:

@@ -2,16 +2,28 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
 from fno_telemetry.statistics.activation import Activation
-from fno_telemetry.statistics.contract import Empty, Known, Of, Summary, SummedState, Undefined, keys_of
+from fno_telemetry.statistics.contract import (
+    Empty,
+    Known,
+    MergedBy,
+    Of,
+    Summary,
+    SummedState,
+    Undefined,
+    keys_of,
+)
 from fno_telemetry.statistics.field_energy import NO_ENERGY
 from fno_telemetry.statistics.pairs import sum_change, sum_operands
 from fno_telemetry.statistics.subjects import BlockCall, BranchSum, ResidualUpdate
+
+_OVERFLOW = "the result overflows float64"
 
 
 @dataclass(frozen=True)
@@ -96,15 +108,20 @@ class Updates:
     def summarize(self, state: UpdateState, known: Known) -> Summary:
         """Return ||y - x|| / ||x||."""
         if int(state.number) == 0:
-            return Summary({"update_ratio": None}, {"update_ratio": "no element is finite in both"})
-        return _root_ratio("update_ratio", *state.energies.tolist())
+            return _undefined("update_ratio", "no element is finite in both")
+        change, energy = state.energies.tolist()
+        if not math.isfinite(change) or not math.isfinite(energy):
+            return _undefined("update_ratio", "the squares overflow float64")
+        if energy == 0:
+            return _undefined("update_ratio", "the block's input is zero, or its squares underflow float64")
+        return Summary({"update_ratio": math.sqrt(change) / math.sqrt(energy)})
 
 
 @dataclass(frozen=True)
 class GainState(SummedState):
-    """Energies and numbers of elements of a block's input and output."""
+    """Norms and numbers of elements of a block's input and output."""
 
-    energies: torch.Tensor  # of the input, of the output
+    norms: Annotated[torch.Tensor, MergedBy(torch.hypot)]  # of the input, of the output
     counts: torch.Tensor
 
 
@@ -120,22 +137,25 @@ class Gains:
         """Measure a block's input and output, which may differ in shape."""
         before, after = subject.before, subject.after
         counts = torch.stack((before.finite_count, after.finite_count))
-        return GainState(torch.stack((before.energy, after.energy)), counts)
+        return GainState(torch.stack((before.norm, after.norm)), counts)
 
     def summarize(self, state: GainState, known: Known) -> Summary:
         """Return rms(y) / rms(x)."""
         before, after = state.counts.tolist()
         if not before or not after:
-            return Summary({"gain": None}, {"gain": "no element is finite"})
-        energy_before, energy_after = state.energies.tolist()
-        return _root_ratio("gain", energy_after / after, energy_before / before)
+            return _undefined("gain", "no element is finite")
+        norm_before, norm_after = state.norms.tolist()
+        if norm_before == 0:
+            return _undefined("gain", "the block's input is zero")
+        gain = (norm_after / math.sqrt(after)) / (norm_before / math.sqrt(before))
+        return Summary({"gain": gain}) if math.isfinite(gain) else _undefined("gain", _OVERFLOW)
 
 
 @dataclass(frozen=True)
 class InputState(SummedState):
-    """Energy and number of finite elements of an input."""
+    """Norm and number of finite elements of an input."""
 
-    energy: torch.Tensor
+    norm: Annotated[torch.Tensor, MergedBy(torch.hypot)]
     count: torch.Tensor
 
 
@@ -149,24 +169,19 @@ class Inputs:
 
     def measure(self, subject: Activation) -> InputState | Empty:
         """Measure the first input of a call, without elements that are not finite."""
-        return InputState(subject.energy, subject.finite_count) if subject.count else Empty()
+        return InputState(subject.norm, subject.finite_count) if subject.count else Empty()
 
     def summarize(self, state: InputState, known: Known) -> Summary:
         """Return rms(x); |x| of a complex input."""
-        energy, count = float(state.energy), int(state.count)
+        count = int(state.count)
         if not count:
-            return Summary({"input_rms": None}, {"input_rms": "no element is finite"})
-        if not math.isfinite(energy):
-            return Summary({"input_rms": None}, {"input_rms": "the squares overflow float64"})
-        return Summary({"input_rms": math.sqrt(energy / count)})
+            return _undefined("input_rms", "no element is finite")
+        rms = float(state.norm) / math.sqrt(count)
+        return Summary({"input_rms": rms}) if math.isfinite(rms) else _undefined("input_rms", _OVERFLOW)
 
 
-def _root_ratio(key: str, above: float, below: float) -> Summary:
-    if not math.isfinite(above) or not math.isfinite(below):
-        return Summary({key: None}, {key: "the squares overflow float64"})
-    if below == 0:
-        return Summary({key: None}, {key: "the block's input is zero, or its squares underflow float64"})
-    return Summary({key: math.sqrt(above) / math.sqrt(below)})
+def _undefined(key: str, reason: str) -> Summary:
+    return Summary({key: None}, {key: reason})
 
 
 def _remove_rounding(energy: float, dc: float) -> float:

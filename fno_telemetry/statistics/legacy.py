@@ -61,7 +61,7 @@ def _row_on_host(state: ValueState, ratio: float | torch.Tensor) -> torch.Tensor
     if finite < max(state.count, 1):
         return torch.full((len(KEYS),), torch.nan, dtype=torch.float64, device="cpu")
     low, high = state.extremes.tolist()
-    mean, deviation, absolute = state.moments.tolist()
+    mean, deviation, absolute, _ = state.moments.tolist()
     variance, of_magnitudes = deviation * deviation / finite, absolute / finite
     if low < 0 < high:
         variance = max(variance + mean * mean - of_magnitudes * of_magnitudes, 0.0)
@@ -73,7 +73,7 @@ def _row_on_host(state: ValueState, ratio: float | torch.Tensor) -> torch.Tensor
 
 def _row_on_device(state: ValueState, ratio: float | torch.Tensor) -> torch.Tensor:
     finite, _, zero, negative = state.numbers
-    signed_mean, deviation, absolute = state.moments
+    signed_mean, deviation, absolute, _ = state.moments
     count = finite.to(deviation.dtype)
     mean = absolute / count
     variance = deviation.square() / count

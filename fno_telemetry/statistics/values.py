@@ -27,7 +27,7 @@ class ValueState:
     count: int
     numbers: torch.Tensor  # int64: finite elements, NaN, zeros, negative elements
     extremes: torch.Tensor  # low, high
-    moments: torch.Tensor  # mean, root of the sum of (x - mean)^2, sum of |x|
+    moments: torch.Tensor  # mean, root of the sum of (x - mean)^2, sum of |x|, root of the sum of |x|^2
     sketch: Sketch
     complex: bool
 
@@ -63,26 +63,30 @@ class ValueState:
 def _merge_on_host(one: ValueState, other: ValueState) -> tuple[torch.Tensor, torch.Tensor]:
     first, second = one.numbers.tolist()[0], other.numbers.tolist()[0]
     (low, high), (other_low, other_high) = one.extremes.tolist(), other.extremes.tolist()
-    mean, deviation, absolute = one.moments.tolist()
-    other_mean, other_deviation, other_absolute = other.moments.tolist()
+    mean, deviation, absolute, norm = one.moments.tolist()
+    other_mean, other_deviation, other_absolute, other_norm = other.moments.tolist()
     share = second / max(first + second, 1)
     distance = other_mean - mean
     between = abs(distance) * math.sqrt(first * share)
     return _numbers(min(low, other_low), max(high, other_high)), _numbers(
-        mean + distance * share, math.hypot(deviation, other_deviation, between), absolute + other_absolute
+        mean + distance * share,
+        math.hypot(deviation, other_deviation, between),
+        absolute + other_absolute,
+        math.hypot(norm, other_norm),
     )
 
 
 def _merge_on_device(one: ValueState, other: ValueState) -> tuple[torch.Tensor, torch.Tensor]:
-    (mean, deviation, absolute), (other_mean, other_deviation, other_absolute) = one.moments, other.moments
+    mean, deviation, absolute, norm = one.moments
+    other_mean, other_deviation, other_absolute, other_norm = other.moments
     share = other.finite / (one.finite + other.finite).clamp(min=1).to(mean.dtype)
     distance = other_mean - mean
     between = distance.abs() * (one.finite * share).sqrt()
     deviation = torch.hypot(torch.hypot(deviation, other_deviation), between)
     low = torch.minimum(one.extremes[0], other.extremes[0])
     high = torch.maximum(one.extremes[1], other.extremes[1])
-    moments = torch.stack((mean + distance * share, deviation, absolute + other_absolute))
-    return torch.stack((low, high)), moments
+    mean, absolute, norm = mean + distance * share, absolute + other_absolute, torch.hypot(norm, other_norm)
+    return torch.stack((low, high)), torch.stack((mean, deviation, absolute, norm))
 
 
 def _numbers(*numbers: float) -> torch.Tensor:
@@ -165,7 +169,7 @@ def _measure_on_host(activation: Activation) -> ValueState:
         count=activation.count,
         numbers=torch.from_numpy(np.array((flat.numel(), nan, zero, negative))),
         extremes=_numbers(low, high),
-        moments=_numbers(mean * unit, math.sqrt(energy) * unit, absolute * unit),
+        moments=_numbers(mean * unit, math.sqrt(energy) * unit, absolute * unit, activation.host_norm),
         sketch=sketched,
         complex=activation.complex,
     )
@@ -197,7 +201,9 @@ def _measure_on_device(activation: Activation) -> ValueState:
             )
         ),
         extremes=torch.stack((low, high)).to(precision),
-        moments=torch.stack((sums.mean, sums.energy.sqrt(), sums.absolute)) * unit,
+        moments=torch.stack(
+            (sums.mean * unit, sums.energy.sqrt() * unit, sums.absolute * unit, activation.norm)
+        ),
         sketch=sketched,
         complex=activation.complex,
     )
@@ -221,12 +227,11 @@ def _count_zeros(activation: Activation) -> torch.Tensor:
 
 def _moments(state: ValueState, finite: int) -> dict[str, Value]:
     low, high = state.extremes.tolist()
-    mean, deviation, absolute = state.moments.tolist()
-    absolute_mean, std = absolute / finite, deviation / math.sqrt(finite)
+    mean, deviation, absolute, norm = state.moments.tolist()
+    absolute_mean, std, rms = absolute / finite, deviation / math.sqrt(finite), norm / math.sqrt(finite)
     if low == high:
         # All values are equal, so any energy around the mean is rounding error.
-        mean, absolute_mean, std = low, abs(low), 0.0
-    rms = math.hypot(std, mean)
+        mean, absolute_mean, std, rms = low, abs(low), 0.0, abs(low)
     if low >= 0 or high <= 0:
         # All values have one sign: |x| has the spread of x, without the cancellation of the general formula.
         absolute_std = std

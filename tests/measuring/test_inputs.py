@@ -62,4 +62,14 @@ def test_a_module_is_recorded_with_the_size_of_its_input():
         float(FIELD.square().mean().sqrt()), rel=1e-6
     )
     assert record.module("1").stats["input_rms"] is None
-    assert record.module("2").stats["input_rms"] == pytest.approx(record.module("1").stats["rms"], rel=1e-12)
+    assert record.module("2").stats["input_rms"] == record.module("1").stats["rms"]
+
+
+def test_sizes_whose_squares_overflow_are_known():
+    x = FIELD.double() * 1e300
+    model = nn.Sequential(nn.Identity(), nn.Identity())
+    record = ft.capture(model, [x[:2], x[2:]])
+    assert record.module("1").stats["input_rms"] == record.module("0").stats["rms"]
+    assert record.module("1").stats["input_rms"] == pytest.approx(
+        1e300 * float(FIELD.double().square().mean().sqrt()), rel=1e-12
+    )

@@ -154,6 +154,13 @@ def test_a_gain_compares_tensors_of_any_two_shapes() -> None:
     assert summarize_state(Gains(), Gains().measure(BlockCall(before, after))).stats == {"gain": 3.0}
 
 
+def test_a_gain_needs_no_squares_that_fit_in_float64() -> None:
+    before = _noise(3, (2, 3, 8, 8)).double() * 1e300
+    assert _summary(Gains(), before, before / 2).stats["gain"] == 0.5
+    tiny = torch.full((2, 3, 8, 8), 1e-300, dtype=torch.float64)
+    assert _summary(Gains(), tiny, before).reasons == {"gain": "the result overflows float64"}
+
+
 @pytest.mark.parametrize(
     ("statistic", "first", "second", "reason"),
     [
