@@ -49,7 +49,6 @@ _OTHER_FORWARD = (
 )
 
 
-@keep_uncompiled
 def map_model(
     model: nn.Module,
     batches: object,
@@ -67,14 +66,7 @@ def map_model(
         ModelError: a parameter or buffer has no values yet, or hooks cannot follow the model.
         MapError: `given` names a module or an axis that does not exist.
     """
-    first = next(iter(_batches(batches)), None)
-    if first is None:
-        raise InputError("there is no batch to run the model on")
-    _require_values(model)
-    with preserve(model) as preserved, torch.no_grad():
-        detected = detect(model, first, _runner(model, forward), given, preserved)
-    warnings = tuple(_describe_state(model, detected.built, preserved))
-    return replace(detected.plan.model_map, warnings=warnings)
+    return plan(model, batches, forward=forward, given=given).model_map
 
 
 @keep_uncompiled

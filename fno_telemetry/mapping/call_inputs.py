@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import torch
+
 from fno_telemetry.isolation.tensor_values import count_writes
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
@@ -24,7 +26,7 @@ def read_field_shape(inputs: object) -> tuple[int, ...]:
     return () if first is None else (read_shape(first) or ())[1:]
 
 
-def read_ranks(tensors: Iterable[object]) -> tuple[int, ...]:
+def read_ranks(tensors: Iterable[torch.Tensor]) -> tuple[int, ...]:
     """Return the number of axes of each tensor; -1 for one without a shape in numbers."""
-    shapes = [read_shape(tensor) for tensor in tensors]  # type: ignore[arg-type]
+    shapes = map(read_shape, tensors)
     return tuple(-1 if shape is None else len(shape) for shape in shapes)

@@ -93,7 +93,7 @@ class GradientPass:
         self._awaited: dict[Key, _Awaited] = {}  # outputs of this batch whose gradient has not arrived yet
         self._leaves: dict[Key, torch.Tensor] = {}
         self._handles: list[RemovableHandle] = []
-        self._follows = False  # function by function, since a forward was not as planned
+        self._follows = plan.why_traced is not None  # every forward, function by function
         self._differentiating = False
 
     def add(self, batch: Any, run: Callable[[Any], object], size: int | None) -> None:

@@ -88,7 +88,6 @@ class PlannedForward(FollowedCalls):
             self._slots.setdefault((place.call, place.side, place.function), []).append(
                 (place.position, slot)
             )
-        self._counts_always = any(plan.wanted[slot].appearance.function >= 0 for slot in last)
         self._undecided = any(call.spectral and not call.spectral.decided for call in plan.calls)
         self._looking = False  # at what the spectral calls of this batch keep
         self._pads = {(pad.parent, pad.function) for pad in plan.pads}
@@ -102,9 +101,8 @@ class PlannedForward(FollowedCalls):
         self._transforming = [by_path.get(path) for path in self._settings]
         # The shapes of inputs and the settings for which `_spectral` is complete.
         self._known = {(plan.field_shapes, tuple(self._settings.values()))}
-        self._looked: set[tuple[Any, ...]] = (
-            set()
-        )  # those for which more than the sample of the plan was seen
+        # Those for which more than the sample of the plan was seen.
+        self._looked: set[tuple[Any, ...]] = set()
         self._looks_at_modes = looks_at_modes
         self._decided = True  # whether all spectral calls of this batch showed what they keep
         # Calls of which functions are taken by number.
@@ -121,7 +119,7 @@ class PlannedForward(FollowedCalls):
         # On a device, looking would have to wait for it.
         looks = self._looks_at_modes and all(map(reading.is_free, tensors_in(inputs)))
         self._looking = self._undecided or now not in self._known or (looks and now not in self._looked)
-        self._counting = self._counts_always or self._looking
+        self._counting = bool(self._counted) or self._looking
         with self.batch():
             yield
         if self.deviation is None and self._decided:
@@ -130,21 +128,16 @@ class PlannedForward(FollowedCalls):
 
     def _around_batch(self) -> contextlib.AbstractContextManager[object]:
         self.deviation, self._next, self._decided = None, 0, True
-        if self._counting:
-            return EveryFunction(self._function_called)
-        self.aside("", self._send_pads)
-        return contextlib.nullcontext()
-
-    def _send_pads(self) -> None:
-        for pad in self._plan.pads:
-            self._listener.on(pad)
+        return EveryFunction(self._function_called) if self._counting else contextlib.nullcontext()
 
     def _batch_ended(self) -> None:
         self._emit()
-        if self.deviation is None and len(self.calls) < len(self._plan.calls):
+        if self.deviation is not None:
+            return
+        if len(self.calls) < len(self._plan.calls):
             missing = self._plan.calls[len(self.calls)].path
             self._deviate(f"{missing!r} was not called")
-        if self.deviation is None and self._next < len(self._events):
+        elif self._next < len(self._events):
             self._deviate("a tensor that is measured did not appear")
 
     def _forget(self) -> None:
@@ -171,7 +164,7 @@ class PlannedForward(FollowedCalls):
         if self.deviation is not None:
             return
         planned = self._plan.calls[call.index]
-        if self._counting and call.index in self._counted and len(call.functions) != len(planned.functions):
+        if self._is_counted(call) and len(call.functions) != len(planned.functions):
             self._deviate(f"{call.path or 'the model'!r} called fewer functions")
             return
         self._take(call.index, "output", -1, output)
@@ -216,9 +209,7 @@ class PlannedForward(FollowedCalls):
         call, name = self._stack[-1], torch_functions.name_of(func)
         number = len(call.functions)
         call.functions.append(name)
-        if call.index in self._counted and self._plan.calls[call.index].functions[number : number + 1] != (
-            name,
-        ):
+        if self._is_counted(call) and not self._is_planned(call, number, name):
             self._deviate(f"{name}() was called in {call.path or 'the model'!r}, which was not planned there")
             return func(*args, **kwargs)
         if (call.index, "input", number) in self._slots:
@@ -231,6 +222,14 @@ class PlannedForward(FollowedCalls):
         if self._looking and (name in fourier_calls.INVERSE or name in fourier_calls.FORWARD):
             self.aside(call.path, partial(self._transformed, call, name, args, kwargs, output))
         return output
+
+    def _is_counted(self, call: Call) -> bool:
+        """Return whether functions of this call are taken by number."""
+        return self._counting and call.index in self._counted
+
+    def _is_planned(self, call: Call, number: int, name: str) -> bool:
+        planned = self._plan.calls[call.index].functions
+        return number < len(planned) and planned[number] == name
 
     def _padded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._listener.on(Padded(torch_functions.pad_amounts(args, kwargs)))

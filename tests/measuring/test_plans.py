@@ -1,4 +1,4 @@
-"""Plans: they give the numbers of a followed forward, and what is not as planned is noticed."""
+"""Plans give the numbers of a forward that is followed by functions; a forward that differs is noticed."""
 
 import pickle
 from dataclasses import replace
@@ -328,6 +328,17 @@ def test_another_function_in_the_same_place_is_noticed(fields):
     assert record.module("#gelu").stats["count"] == fields.numel()
     assert record.module("second").stats["count"] == 2 * fields.numel()
     assert record.warnings[0].startswith("a forward was not as planned: tanh() was called in 'the model'")
+
+
+def test_padding_that_a_later_forward_does_without_is_noticed(fields):
+    class Network(PerSample):
+        def forward(self, x):
+            padded = functional.pad(x, [0, 2]) if x.max() < 10 else x
+            return self.second(self.first(padded))[..., : x.shape[-1]]
+
+    record = ft.capture(Network(), [fields, fields * 100])
+    assert record.module("second").stats["count"] == 2 * fields.numel()
+    assert record.warnings[0].startswith("a forward was not as planned: shape() was called in 'the model'")
 
 
 @pytest.mark.parametrize("kind", ["list", "dict", "buffer", "batch size"])

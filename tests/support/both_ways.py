@@ -1,6 +1,5 @@
 """Captures each model twice, as planned and followed function by function, and compares the records."""
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,15 +21,18 @@ def capture_both_ways(capture: Callable[..., ft.CaptureRecord]) -> Callable[...,
     def run(model: nn.Module, batches: Any, **options: Any) -> ft.CaptureRecord:
         if not isinstance(batches, torch.Tensor | tuple | dict):
             batches = list(batches)  # an iterator can be used only once
-        followed = None
-        with contextlib.suppress(Exception):  # the capture below raises it again
+        followed: ft.CaptureRecord | Exception
+        try:
             found = {name: options[name] for name in ("forward", "given") if name in options}
             followed_plan = replace(ft.plan(model, copy_tensors(batches), **found), why_traced=WHY)
             # Some forwards write into what they are given.
             followed = capture(model, copy_tensors(batches), plan=followed_plan, **options | {"given": None})
+        except Exception as error:  # noqa: BLE001 - the capture below raises it, too
+            followed = error
         record = capture(model, batches, **options)
-        if followed is not None:
-            assert_alike(record, followed)
+        if isinstance(followed, Exception):
+            raise AssertionError("only the capture that follows every function failed") from followed
+        assert_alike(record, followed)
         return record
 
     return run
