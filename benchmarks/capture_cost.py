@@ -10,12 +10,16 @@ single rounds. `--write` puts the tables into docs/performance.md and the figure
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ from measured_networks import NETWORKS, Subject, make
 import fno_telemetry as ft
 from fno_telemetry import plugins
 from fno_telemetry.statistics import kernels
+from fno_telemetry.statistics.kernels.choice import VARIABLE
 
 HERE = Path(__file__).parent
 LANDED, DOCUMENT = HERE / "landed.json", HERE.parent / "docs" / "performance.md"
@@ -34,7 +39,11 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SLACK = 1.25
 FORWARD = "forward"
 COMPILED, TORCH = "compiled loops", "torch alone"
-KERNELS = {COMPILED: "numba", TORCH: "torch"}
+# A user with numba gets compiled loops for large tensors only, so this variant does not insist on them.
+KERNELS: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
+    COMPILED: nullcontext,
+    TORCH: partial(kernels.using, "torch"),
+}
 ALL = "capture, everything, {}"
 PLANNED = "the same with a plan, {}"
 LIGHT = "capture --budget light, {}"
@@ -54,6 +63,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.write and given.networks:
         parser.error("--write keeps the figures of all networks: leave out --networks")
+    require_default_kernels()
     torch.set_num_threads(1)
     names = [name for name in NETWORKS if any(part in name for part in given.networks.split(","))]
     figures = {name: measure(name, given.runs, brief=given.check) for name in names}
@@ -62,6 +72,14 @@ def main() -> int:
     if given.write:
         write(figures, given.runs)
     return check(figures) if given.check else 0
+
+
+def require_default_kernels() -> None:
+    """Exit with one line if a capture would not choose its loops as it does with the extra `fast`."""
+    if os.environ.get(VARIABLE):
+        sys.exit(f"{VARIABLE} is set, and {COMPILED!r} is to be what a capture chooses by itself: unset it")
+    if find_spec("numba") is None:
+        sys.exit(f"numba is not installed, and {COMPILED!r} needs it: pip install 'fno-telemetry[fast]'")
 
 
 def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
@@ -82,15 +100,21 @@ def measure(name: str, runs: int, brief: bool) -> dict[str, Any]:
         for variant, taken in times.items()
     }
     typical = {variant: statistics.median(taken) * 1e3 for variant, taken in times.items()}
-    of_batches = [typical[THREE.format(kind)] - typical[ALL.format(kind)] for kind in KERNELS]
     return {
         "forward_ms": typical[FORWARD],
         "capture_ms": [typical[ALL.format(kind)] for kind in KERNELS],
-        "further_batch_ms": [of_two / 2 for of_two in of_batches],
+        "further_batch_ms": [
+            further_batch(times[ALL.format(kind)], times[THREE.format(kind)]) * 1e3 for kind in KERNELS
+        ],
         "ratios": ratios,
         "apart": {} if brief else measure_apart(name, runs),
         "memory_mib": None if brief else capture_memory.measure(name),
     }
+
+
+def further_batch(of_one: Sequence[float], of_three: Sequence[float]) -> float:
+    """Return the median over the rounds of what each further batch took, in the unit of the times."""
+    return statistics.median((three - one) / 2 for one, three in zip(of_one, of_three, strict=True))
 
 
 def captures(subject: Subject, plan: ft.MeasurementPlan) -> dict[str, Callable[[], object]]:
@@ -100,19 +124,21 @@ def captures(subject: Subject, plan: ft.MeasurementPlan) -> dict[str, Callable[[
         PLAN: lambda: ft.plan(model, batch),
         NONE: lambda: ft.capture(model, batch, statistics=[], plan=plan),
     }
-    for kind, kernel in KERNELS.items():
+    for kind, chosen in KERNELS.items():
         variants |= {
-            ALL.format(kind): _with(kernel, lambda: ft.capture(model, batch)),
-            PLANNED.format(kind): _with(kernel, lambda: ft.capture(model, batch, plan=plan)),
-            LIGHT.format(kind): _with(kernel, lambda: ft.capture(model, batch, budget="light")),
-            THREE.format(kind): _with(kernel, lambda: ft.capture(model, [batch] * 3)),
+            ALL.format(kind): _with(chosen, lambda: ft.capture(model, batch)),
+            PLANNED.format(kind): _with(chosen, lambda: ft.capture(model, batch, plan=plan)),
+            LIGHT.format(kind): _with(chosen, lambda: ft.capture(model, batch, budget="light")),
+            THREE.format(kind): _with(chosen, lambda: ft.capture(model, [batch] * 3)),
         }
     return variants
 
 
-def _with(kernel: str, action: Callable[[], object]) -> Callable[[], object]:
+def _with(
+    chosen: Callable[[], AbstractContextManager[object]], action: Callable[[], object]
+) -> Callable[[], object]:
     def run() -> None:
-        with kernels.using(kernel):
+        with chosen():
             action()
 
     return run
