@@ -126,7 +126,8 @@ ALTERNATIVES: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]
     "torch.histc of each leaf, as wandb.watch": ("torch", lambda s: _with_hooks(s, histogram_of_64)),
     "SummaryWriter.add_histogram of each leaf": ("tensorboard", _tensorboard),
 }
-# These change functions of torch for good, so each is measured beside the forward in a process of its own.
+# These packages replace functions of torch and do not put them back. Each is therefore measured in a process
+# of its own, together with the forward that it is compared with.
 APART: Mapping[str, tuple[str, Callable[[Subject], Callable[[], object]]]] = {
     "TorchLens trace": ("torchlens", _torchlens),
     "msprobe statistics of every module": ("msprobe", _msprobe),

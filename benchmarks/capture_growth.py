@@ -1,10 +1,13 @@
-"""How the cost of a capture grows with batch, channels, layers and the number of batches, beside the forward.
+"""How the time of a capture grows with the batch size, the channels, the layers and the number of batches.
 
     python benchmarks/capture_growth.py [--runs 3] [--write]
 
-Processor time with one thread, the median of rounds that are interleaved. `--write` draws the figures into
-docs/performance.svg. A straight line through the points means that a capture costs a fixed time and the same
-number of forwards at every size; the slope is that number.
+For each size the script measures the plain forwards and the capture in turns, in several rounds. It prints
+the medians over the rounds. All times are processor time with one thread.
+
+`--write` draws the time of the capture over the time of the forwards into docs/performance.svg. If the points
+lie on a straight line, a capture takes a fixed time and, on top of it, the same number of forwards at every
+size. The slope of the line is that number.
 """
 
 import argparse

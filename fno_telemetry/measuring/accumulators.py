@@ -110,7 +110,10 @@ class States:
 
     @staticmethod
     def move_to_host(all_states: "Sequence[States]", *others: list[Any]) -> None:
-        """Move all of these states, and what is in the other lists, to host memory in one transfer."""
+        """Move the tensors of these states and of the other lists to host memory.
+
+        The states and the lists are changed in place. All tensors of one device move in a single transfer.
+        """
         moved, *moved_others = on_host([[states._states for states in all_states], *others])
         for states, own in zip(all_states, moved, strict=True):
             states._states = own
