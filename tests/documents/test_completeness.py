@@ -3,16 +3,19 @@
 import ast
 import importlib
 import re
+import shutil
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 import fno_telemetry as ft
 from fno_telemetry import plugins, report
 from fno_telemetry_cli.app import COMMANDS, load_command
-from support.documents import DOCUMENTS, ROOT, document_name
+from support.documents import DOCUMENTS, ROOT, Shell, document_name
 
 COMMAND = ROOT / "docs" / "command.md"
 EVERY_COMMAND = ("--json", "--quiet", "-q")
@@ -141,6 +144,33 @@ def test_every_extra_has_a_row_and_every_row_is_an_extra() -> None:
 def test_every_key_of_a_report_has_a_row_and_every_row_is_a_key() -> None:
     keys = [key for first, _ in rows(ROOT / "docs" / "report.md", "| key |") for key in code(first)]
     assert sorted(keys) == sorted(report.json_schema()["properties"])
+
+
+def test_every_entry_of_the_provenance_has_a_row_and_every_row_is_an_entry(
+    prepared: Path, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    weights = torch.load("b.ckpt")["state_dict"]
+    torch.save({"model": weights, "ema": weights}, "sets.ckpt")
+    sources = (
+        "--input train.npz --checkpoint sets.ckpt --loss networks:mean_square",
+        "--batches networks:fields --set hidden_channels=4 --set modes=3",
+    )
+    entries: dict[str, set[str]] = {}
+    for number, source in enumerate(sources):
+        assert shell(f"fno-telemetry capture {source} --output out{number}").returncode == 0
+        for key, held in ft.load_report(f"out{number}/activation_report.json").provenance.items():
+            # Of the arguments, every network has its own.
+            own = held if isinstance(held, Mapping) and key != "arguments" else ()
+            entries.setdefault(key, set()).update(own)
+    rows_of = {
+        key: set(code(text))
+        for first, text in rows(ROOT / "docs" / "report.md", "| in `provenance` |")
+        for key in code(first)
+    }
+    assert rows_of.keys() == entries.keys()
+    assert {key: missing for key, own in entries.items() if (missing := own - rows_of[key])} == {}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
