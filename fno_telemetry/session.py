@@ -42,6 +42,7 @@ MEMORY_LIMIT = 2**30
 BUDGETS = ("full", "light")
 """What a capture may cost: everything measured in full, or percentiles and spectra of a share."""
 
+_ONE_BATCH = (torch.Tensor, tuple, dict)  # a list holds batches
 _MOST_LISTED = 6  # attributes that a warning names
 
 _OTHER_FORWARD = (
@@ -170,7 +171,14 @@ def capture(
         structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
         memory = MemoryBudget(memory_limit)
-        collector = Collector(model_map, chosen, names, memory, is_light=budget == "light")
+        collector = Collector(
+            model_map,
+            chosen,
+            names,
+            memory,
+            is_light=budget == "light",
+            is_only_batch=_is_one_batch(batches),
+        )
         gradient_pass = None if loss is None else GradientPass(model, plan, chosen, names, loss, memory)
         counts = _Counts()
         mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
@@ -312,8 +320,13 @@ def _run_batch(
     )
 
 
+def _is_one_batch(batches: object) -> bool:
+    """Return whether this is known to be a single batch, before any is run."""
+    return len(batches) == 1 if isinstance(batches, list) else isinstance(batches, _ONE_BATCH)
+
+
 def _batches(batches: object) -> Iterable[Any]:
-    if isinstance(batches, torch.Tensor | tuple | dict):
+    if isinstance(batches, _ONE_BATCH):
         return [batches]
     if not isinstance(batches, Iterable) or isinstance(batches, np.ndarray | str):
         raise InputError(

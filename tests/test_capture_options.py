@@ -295,11 +295,22 @@ def test_the_time_spent_is_told_apart(small_network, images):
 
 
 def test_mean_fields_beyond_the_memory_limit_are_given_up_with_a_reason(small_network, images):
-    record = ft.capture(small_network(), images, memory_limit=3000)
+    record = ft.capture(small_network(), list(images.split(2)), memory_limit=3000)
     reasons = [module.reasons.get("sample_variation") for module in record.modules]
     assert record.provenance["overhead"]["mean_field_bytes"] <= 3000
     assert reasons.count(None) < len(reasons)
     assert {r for r in reasons if r} == {"its mean field would exceed the memory limit of 1 MiB"}
+
+
+@pytest.mark.parametrize("one", [lambda batch: batch, lambda batch: (batch,), lambda batch: [batch]])
+def test_a_single_batch_needs_no_mean_fields(small_network, images, one):
+    network = small_network()
+    record = ft.capture(network, one(images), memory_limit=3000)
+    assert record.provenance["overhead"]["mean_field_bytes"] < 3000
+    halves = ft.capture(network, list(images.split(2)))
+    for module, other in zip(record.modules, halves.modules, strict=True):
+        for key in ("sample_variation", "relative_sample_variation"):
+            assert module.stats[key] == pytest.approx(other.stats[key], rel=1e-6)
 
 
 def test_a_light_budget_is_stated_in_the_record():

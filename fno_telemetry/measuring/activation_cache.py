@@ -24,9 +24,12 @@ _MOST = 4  # each may hold a converted copy of its tensor
 class CachedActivation:
     """A tensor in a layout, with its activation and the states that statistics measured, once asked for."""
 
-    def __init__(self, tensor: torch.Tensor, layout: Layout, shares: Shares = WHOLE) -> None:
+    def __init__(
+        self, tensor: torch.Tensor, layout: Layout, shares: Shares = WHOLE, is_only_batch: bool = False
+    ) -> None:
         self.layout = layout
         self._shares = shares
+        self._is_only_batch = is_only_batch
         self.is_complex = tensor.is_complex()
         self._tensor = unwrap(tensor).detach()
         self._states: dict[str, Any] = {}  # by the statistic's name
@@ -34,7 +37,7 @@ class CachedActivation:
     @cached_property
     def activation(self) -> Activation:
         """The tensor prepared for statistics."""
-        return Activation(self._tensor, self.layout, self._shares)
+        return Activation(self._tensor, self.layout, self._shares, self._is_only_batch)
 
     def state_of(self, statistic: Statistic) -> Any:
         """Return the statistic's state of the activation, measured at most once."""
@@ -46,8 +49,9 @@ class CachedActivation:
 class ActivationCache:
     """Returns the same activation for a tensor object as long as it is unchanged; keeps no tensor alive."""
 
-    def __init__(self, is_light: bool = False) -> None:
+    def __init__(self, is_light: bool = False, is_only_batch: bool = False) -> None:
         self._is_light = is_light
+        self._is_only_batch = is_only_batch
         self._shares: dict[Hashable, Shares] = {}  # by place
         self._entries: OrderedDict[int, tuple[weakref.ref[torch.Tensor], int, CachedActivation]] = (
             OrderedDict()
@@ -64,15 +68,18 @@ class ActivationCache:
         """
         if tensor.is_inference():
             # Without a version counter, later writes cannot be detected.
-            return CachedActivation(tensor, layout, self._find_shares(tensor, layout, place))
+            return self._make(tensor, layout, place)
         entry = self._entries.get(id(tensor))
         if entry is not None:
             alive, version, cached = entry
             if alive() is tensor and version == tensor._version and cached.layout == layout:
                 return cached
-        cached = CachedActivation(tensor, layout, self._find_shares(tensor, layout, place))
+        cached = self._make(tensor, layout, place)
         self._remember(tensor, cached)
         return cached
+
+    def _make(self, tensor: torch.Tensor, layout: Layout, place: Hashable) -> CachedActivation:
+        return CachedActivation(tensor, layout, self._find_shares(tensor, layout, place), self._is_only_batch)
 
     def _find_shares(self, tensor: torch.Tensor, layout: Layout, place: Hashable) -> Shares:
         if not self._is_light:

@@ -55,6 +55,7 @@ class Collector:
         names: frozenset[str],
         budget: MemoryBudget,
         is_light: bool = False,
+        is_only_batch: bool = False,
     ) -> None:
         self.budget = budget
         self.modules: dict[Key, ModuleAccumulator] = {}
@@ -73,7 +74,7 @@ class Collector:
         if self._values is not None and self._values.name not in statistics.recorded:
             self._values = None
         self._names = names
-        self._cache = ActivationCache(is_light)
+        self._cache = ActivationCache(is_light, is_only_batch)
         self._batch_size: int | None = None
         self._order = 0
         self._pads: list[tuple[int, ...]] = []  # of this batch, in order

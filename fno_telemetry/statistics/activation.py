@@ -76,15 +76,26 @@ class Activation:
     `field` has the shape (B, C, E, *S): B is 1 without a sample axis, C is 1 without a channel axis, E holds
     all other axes. Non-finite elements are 0 in it; `finite` marks the finite ones, and may be None if all
     are. `field` may share memory with the tensor and must not be written to. Percentiles
-    and spectra may be those of a share, see `statistics.shares`.
+    and spectra may be those of a share, see `statistics.shares`. A state of the only batch of a capture is
+    merged with no other one.
     """
 
-    def __init__(self, tensor: torch.Tensor, layout: Layout, shares: Shares = WHOLE) -> None:
+    def __init__(
+        self,
+        tensor: torch.Tensor,
+        layout: Layout,
+        shares: Shares = WHOLE,
+        is_only_batch: bool = False,
+        row_sums: kernels.RowSums | None = None,
+    ) -> None:
         source = tensor.detach()
         self.dtype = source.dtype
         self.device = source.device
         self.layout = layout
         self.shares = shares
+        self.is_only_batch = is_only_batch
+        if row_sums is not None:
+            self.row_sums = row_sums
         self.accumulator = torch.float32 if source.device.type == "mps" else torch.float64
         self.complex = source.is_complex()
         raw = self._arrange(source)
@@ -199,9 +210,12 @@ class Activation:
             return None
         shape = (self.number_of_fields, 1, *self.sizes)
         fields = self.field.reshape(shape)[places]
+        layout = Layout(sample=0, channel=1, space=tuple(range(2, len(shape))))
         if self.finite is not None:
             fields = torch.where(self.finite.reshape(shape)[places], fields, torch.nan)
-        return Activation(fields, Layout(sample=0, channel=1, space=tuple(range(2, len(shape)))))
+        elif self.on_host and self.sizes and not self.complex:
+            return Activation(fields, layout, row_sums=self.row_sums.take(places.numpy()))
+        return Activation(fields, layout)
 
     @property
     def nan_count(self) -> torch.Tensor:
@@ -274,7 +288,7 @@ class Activation:
     def host_norm(self) -> float:
         """The root of the sum of |x|^2 over the finite elements of an activation on the host."""
         if self.scale is None:
-            return math.sqrt(self.row_sums.squares) if self.count else 0.0
+            return math.sqrt(self.row_sums.energy) if self.count else 0.0
         mean, energy, _ = self.host_sums
         return math.sqrt(energy + self.flat.numel() * mean * mean) * float(self.scale)
 

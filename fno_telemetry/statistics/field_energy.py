@@ -115,7 +115,7 @@ def compute_host_energy(activation: "Activation") -> HostEnergy:
     else:
         totals = activation.row_sums.total
     dc = float(np.vdot(totals, totals).real) / points
-    remove = activation.row_sums.squares - dc <= _LEAST_AROUND_MEANS * dc
+    remove = activation.row_sums.energy - dc <= _LEAST_AROUND_MEANS * dc
     space = tuple(range(1, fields.ndim))
     transform = torch.fft.fftn if activation.complex else torch.fft.rfftn
     step = max(activation.block_elements // points, 1)

@@ -88,7 +88,7 @@ def _sum_exactly(first: Activation, second: Activation) -> Floats:
 
 def _change_and_energy(before: Activation, after: Activation) -> tuple[float, float]:
     if before.count > FEW:
-        return kernels.active().energy_of_change(before.rows, after.rows), before.row_sums.squares
+        return kernels.active().energy_of_change(before.rows, after.rows), before.row_sums.energy
     one, other = (side.rows.astype(np.float64).reshape(-1) for side in (before, after))
     change = other - one
     return float(change.dot(change)), float(one.dot(one))

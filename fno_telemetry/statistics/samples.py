@@ -20,8 +20,9 @@ class SampleState:
     """The mean of each position (the mean field), the energy around it, and the number of samples."""
 
     number: torch.Tensor  # per position if non-finite elements were left out, else ()
-    mean: torch.Tensor  # (P,); real and imaginary parts are separate positions
+    mean: torch.Tensor  # (P,); real and imaginary parts are separate positions; (0,) if it is not kept
     deviation_energy: torch.Tensor  # (): sum over positions and samples of (x - mean)^2
+    energy: torch.Tensor  # (): sum of x^2, if all elements are finite
     samples: int
     shape: tuple[int, ...]  # of one sample's parts
 
@@ -37,6 +38,8 @@ class SampleState:
         """
         if self.shape != other.shape:
             return Undefined("the shape changed between batches")
+        if not self.mean.numel() or not other.mean.numel():
+            return Undefined("the mean field of a batch was not kept")
         if reading.is_free(self.mean) and self.number.ndim == other.number.ndim == 0:
             return _merge_on_host(self, other)
         number = self.number + other.number
@@ -47,6 +50,7 @@ class SampleState:
             number=number,
             mean=self.mean + distance * share,
             deviation_energy=self.deviation_energy + other.deviation_energy + between,
+            energy=self.energy + other.energy,
             samples=self.samples + other.samples,
             shape=self.shape,
         )
@@ -64,13 +68,16 @@ def _merge_on_host(first: SampleState, second: SampleState) -> SampleState:
         between += float(distance.dot(distance))
         distance *= share
         np.add(one[block], distance, out=mean[block])
-    energy = float(first.deviation_energy) + float(second.deviation_energy) + between * first.samples * share
-    return _make(mean, energy, first.samples + second.samples, first.shape)
+    around = float(first.deviation_energy) + float(second.deviation_energy) + between * first.samples * share
+    energy = float(first.energy) + float(second.energy)
+    return _make(mean, around, energy, first.samples + second.samples, first.shape)
 
 
-def _make(mean: kernels.Floats, energy: float, samples: int, shape: tuple[int, ...]) -> SampleState:
-    numbers = torch.from_numpy(np.array(samples)), torch.from_numpy(mean), torch.from_numpy(np.array(energy))
-    return SampleState(*numbers, samples, shape)
+def _make(
+    mean: kernels.Floats, around: float, energy: float, samples: int, shape: tuple[int, ...]
+) -> SampleState:
+    number, of_mean, of_all = (torch.from_numpy(np.array(one)) for one in (samples, around, energy))
+    return SampleState(number, torch.from_numpy(mean), of_mean, of_all, samples, shape)
 
 
 class Samples:
@@ -82,7 +89,11 @@ class Samples:
     quantities = select("sample_variation", "relative_sample_variation")
 
     def measure(self, activation: Activation) -> SampleState | Undefined | Empty:
-        """Measure the mean field in float64; Undefined without a sample axis or without elements."""
+        """Measure the mean field in float64; Undefined without a sample axis or without elements.
+
+        It is kept only if it is to be merged with those of other batches: it is as large as the states of
+        all other statistics together.
+        """
         if activation.layout.sample is None:
             return Undefined("the tensor has no sample axis")
         if activation.count == 0:
@@ -97,10 +108,12 @@ class Samples:
         mean, energy = _mean_and_energy(parts.flatten(1), finite, activation)
         unit = activation.unit
         samples = torch.full((), activation.samples, dtype=torch.int64, device=activation.device)
+        is_kept = not activation.is_only_batch or finite is not None
         return SampleState(
             number=samples if finite is None else finite.sum(0),
-            mean=mean * unit,
+            mean=(mean if is_kept else mean[:0].clone()) * unit,
             deviation_energy=energy * unit * unit,
+            energy=(energy + activation.samples * mean.dot(mean)) * unit * unit,
             samples=activation.samples,
             shape=tuple(parts.shape[1:]),
         )
@@ -110,7 +123,7 @@ class Samples:
         energy = float(state.deviation_energy)
         compared = state.number >= 2
         if state.number.ndim == 0:
-            total = energy + float(state.number * compared * state.mean.dot(state.mean))
+            total = float(state.energy)
         else:
             # A position with a single finite sample shows no variation and adds nothing to `energy`.
             total = energy + float((state.number * compared * state.mean.square()).sum())
@@ -137,7 +150,8 @@ def _measure_on_host(activation: Activation) -> SampleState:
     field = activation.field
     parts = torch.view_as_real(field) if activation.complex else field
     rows = reading.read(parts).reshape(activation.samples, -1)
-    return _make(*kernels.active().mean_and_energy(rows), activation.samples, tuple(parts.shape[1:]))
+    measured = kernels.active().mean_and_energies(rows, keeps_mean=not activation.is_only_batch)
+    return _make(*measured, activation.samples, tuple(parts.shape[1:]))
 
 
 def _mean_and_energy(

@@ -30,6 +30,7 @@ from fno_telemetry.statistics.frequency_grid import (
     band_edges,
     frequency_grid,
 )
+from fno_telemetry.statistics.sums import LEAST_SHARE
 
 
 def _larger(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
@@ -143,7 +144,7 @@ def _measure_on_host(activation: Activation) -> SpectrumState:
         complex=activation.complex,
         sums=torch.from_numpy(sums),
         fields=torch.from_numpy(fields),
-        spread=_measure_spread(activation),
+        spread=_measure_spread_on_host(activation),
     )
 
 
@@ -164,6 +165,17 @@ def _measure_on_device(activation: Activation) -> SpectrumState:
         fields=fields,
         spread=_measure_spread(activation),
     )
+
+
+def _measure_spread_on_host(activation: Activation) -> torch.Tensor:
+    chosen = activation.transformed
+    if chosen is activation or chosen.complex or chosen.finite is not None or chosen.scale is not None:
+        return _measure_spread(activation)
+    sums, points = chosen.row_sums, math.prod(chosen.sizes)
+    energies = sums.squares - sums.total * sums.total / points
+    if (energies < LEAST_SHARE * sums.squares).any():
+        return _measure_spread(activation)
+    return torch.from_numpy(np.array((energies.sum(), energies.dot(energies))))
 
 
 def _measure_spread(activation: Activation) -> torch.Tensor:

@@ -40,10 +40,10 @@ def compute_host_sums(activation: "Activation") -> tuple[float, float, float]:
         sums = activation.row_sums
         total = float(np.add.reduce(sums.total))
         mean = total / number
-        energy = sums.squares - total * mean
+        energy = sums.energy - total * mean
         # If |x| is nearly constant, its spread needs all digits of float64.
-        spread = sums.squares if one_sided else sums.squares - sums.absolute * sums.absolute / number
-        if min(energy, spread) > LEAST_SHARE * sums.squares:
+        spread = sums.energy if one_sided else sums.energy - sums.absolute * sums.absolute / number
+        if min(energy, spread) > LEAST_SHARE * sums.energy:
             return mean, energy, abs(total) if one_sided else sums.absolute
     if number > FEW:
         careful = compute_value_sums(activation)

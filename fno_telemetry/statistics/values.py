@@ -158,10 +158,7 @@ def _measure_on_host(activation: Activation) -> ValueState:
     flat = activation.flat
     low, high = ends = activation.ends
     sketched = sketch(activation.sketched[0], None, activation.dtype, ends, on_host=True)
-    negative, possible = _split_at_zero(sketched)
-    if not activation.is_sketched_whole:
-        negative, possible = kernels.active().count_negative(activation.flat_array), 1
-    zero = kernels.active().count_zeros(activation.flat_array) if possible else 0
+    negative, zero = _count_signs(activation, sketched)
     nan = 0 if activation.finite is None else int(activation.nan_count)
     mean, energy, absolute = activation.host_sums
     unit = 1.0 if activation.scale is None else float(activation.scale)
@@ -173,6 +170,15 @@ def _measure_on_host(activation: Activation) -> ValueState:
         sketch=sketched,
         complex=activation.complex,
     )
+
+
+def _count_signs(activation: Activation, sketched: Sketch) -> tuple[int, int]:
+    """Return the number of values below zero, and of zeros."""
+    if activation.is_sketched_whole:
+        negative, possible = _split_at_zero(sketched)
+        if not possible:
+            return negative, 0
+    return kernels.active().count_signs(activation.flat_array)
 
 
 def _split_at_zero(sketched: Sketch) -> tuple[int, int]:

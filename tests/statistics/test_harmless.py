@@ -192,7 +192,7 @@ def test_states_of_a_large_tensor_are_small() -> None:
     }
     assert kept["values"] < 600_000  # the sketch's 2^16 counts
     assert kept["channels"] < 1_000 and kept["spectrum"] < 1_000
-    assert sum(t.nbytes for t in _tensors(samples)) == 8 * 64 * 64 * 8 + 8 + 8
+    assert sum(t.nbytes for t in _tensors(samples)) == 8 * 64 * 64 * 8 + 8 + 8 + 8
 
 
 def _nested() -> torch.Tensor:

@@ -82,7 +82,7 @@ def test_every_bin_is_counted(name: str, size: int) -> None:
     bins, counts = kernels.active().count_bins(values.numpy(), shift, start)
     expected = np.unique((ordered >> shift) - start, return_counts=True)
     assert bins.tolist() == expected[0].tolist() and counts.tolist() == expected[1].tolist()
-    assert kernels.active().count_zeros(values.numpy()) == int((values == 0).sum())
+    assert kernels.active().count_signs(values.numpy()) == (int((values < 0).sum()), int((values == 0).sum()))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 4096), (5, 4097), (1, 70_001), (70_001, 1), (300, 64)])
@@ -93,7 +93,8 @@ def test_sums_of_rows_of_any_length(shape: tuple[int, int], dtype: Any) -> None:
     found = kernels.active().sum_rows(rows)
     assert found.low.tolist() == wide.min(1).tolist() and found.high.tolist() == wide.max(1).tolist()
     assert np.allclose(found.total, wide.sum(1), rtol=0, atol=3e-7 * abs(wide).sum(1))
-    assert found.squares == pytest.approx((wide**2).sum(), rel=3e-7)
+    assert np.allclose(found.squares, (wide**2).sum(1), rtol=3e-7)
+    assert found.energy == pytest.approx((wide**2).sum(), rel=3e-7)
     assert found.absolute == pytest.approx(abs(wide).sum(), rel=3e-7)
 
 

@@ -172,7 +172,8 @@ def _plan(measuring: MeasuringOptions, job: Job, given: InputBatches, series: Ch
     with errors_in_one_line(prepared):
         model_map = ft.map_model(prepared.model, prepared.batches, given=prepared.given)
     labels = tuple(listed.label for listed in series.listed)
-    return Plan.of(model_map, prepared.samples, measuring.layers or (), measuring.exclude or (), labels)
+    chosen = measuring.layers or (), measuring.exclude or ()
+    return Plan.of(model_map, prepared.samples, len(prepared.batches), *chosen, labels)
 
 
 def _run(request: CaptureRequest, work: _Work, sinks: ft.FanOut) -> CapturedReports:

@@ -30,6 +30,7 @@ class Plan:
     """What a capture would do."""
 
     samples: int
+    batches: int
     modules: tuple[ft.MappedModule, ...]
     blocks: int
     checkpoints: tuple[str, ...] = ()  # their labels, if there are several
@@ -39,6 +40,7 @@ class Plan:
         cls,
         model_map: ft.ModelMap,
         samples: int,
+        batches: int,
         layers: Sequence[str],
         exclude: Sequence[str],
         checkpoints: tuple[str, ...] = (),
@@ -46,7 +48,7 @@ class Plan:
         """Return what would be measured under these filters; MapError when one of them matches nothing."""
         names = mapping.select_names(model_map, layers, exclude)
         chosen = tuple(module for module in model_map.modules if module.name in names)
-        return cls(samples, chosen, len(model_map.blocks), checkpoints)
+        return cls(samples, batches, chosen, len(model_map.blocks), checkpoints)
 
     @property
     def records(self) -> int:
@@ -57,7 +59,8 @@ class Plan:
     def memory_bytes(self) -> int:
         """About how much the running statistics would take."""
         means = sum(prod(module.shape[1:]) * _MEAN_BYTES * module.calls for module in self.modules)
-        return means + self.records * _SKETCH_BYTES
+        # The mean fields of a single batch are merged with no others.
+        return (means if self.batches > 1 else 0) + self.records * _SKETCH_BYTES
 
     def lines(self) -> Iterator[str]:
         """Yield a line with the totals, then one per module."""

@@ -25,25 +25,25 @@ def _compile(loop: Callable[..., Any]) -> Any:
 
 
 @_compile
-def sum_rows(rows: Any, low: Any, high: Any, total: Any) -> Any:
-    """Write extremes (ordered patterns) and sums of float32 rows; return the sums of x^2 and |x| over all."""
+def sum_rows(rows: Any, low: Any, high: Any, total: Any, squares: Any) -> Any:
+    """Write extremes (ordered patterns) and sums of float32 rows; return the sum of |x| over all."""
     patterns = rows.view(np.int32)
-    squares = 0.0
     absolute = 0.0
     for row in range(rows.shape[0]):
         least, most = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
         sums = 0.0
+        energy = 0.0
         for i in range(rows.shape[1]):
             x = np.float64(rows[row, i])
             sums += x
-            squares += x * x
+            energy += x * x
             absolute += abs(x)
         for i in range(rows.shape[1]):
             pattern = patterns[row, i]
             ordered = pattern ^ ((pattern >> np.int32(31)) & np.int32(0x7FFFFFFF))
             least, most = min(least, ordered), max(most, ordered)
-        low[row], high[row], total[row] = least, most, sums
-    return squares, absolute
+        low[row], high[row], total[row], squares[row] = least, most, sums, energy
+    return absolute
 
 
 @_compile
@@ -92,20 +92,26 @@ def take_filled(table: Any, bins: Any, counts: Any) -> Any:
 
 
 @_compile
-def count_zeros(patterns: Any) -> Any:
-    """Return the number of patterns (uint32) of zero of either sign."""
-    number = 0
+def count_signs(patterns: Any) -> Any:
+    """Return how many patterns (uint32) are of values below zero, and how many of zero of either sign."""
+    negative = 0
+    zeros = 0
     for i in range(patterns.size):
-        number += (patterns[i] & np.uint32(0x7FFFFFFF)) == np.uint32(0)
-    return number
+        negative += patterns[i] > np.uint32(0x80000000)
+        zeros += (patterns[i] & np.uint32(0x7FFFFFFF)) == np.uint32(0)
+    return negative, zeros
 
 
 @_compile
-def mean_and_energy(rows: Any, mean: Any) -> Any:
-    """Write the mean over the first axis of float32 rows; return the energy around it."""
+def mean_and_energies(rows: Any, mean: Any) -> Any:
+    """Write the mean over the first axis of float32 rows, unless `mean` is empty.
+
+    Return the energy around it and that of all.
+    """
     number, positions = rows.shape
     sums = np.empty(_POSITIONS, np.float64)
-    energy = 0.0
+    around = 0.0
+    of_mean = 0.0
     for start in range(0, positions, _POSITIONS):
         width = min(_POSITIONS, positions - start)
         for j in range(width):
@@ -116,13 +122,16 @@ def mean_and_energy(rows: Any, mean: Any) -> Any:
                 sums[j] += np.float64(part[j])
         for j in range(width):
             sums[j] /= number
-            mean[start + j] = sums[j]
+            of_mean += sums[j] * sums[j]
+        if mean.size:
+            for j in range(width):
+                mean[start + j] = sums[j]
         for row in range(number):
             part = rows[row, start : start + width]
             for j in range(width):
                 rest = np.float64(part[j]) - sums[j]
-                energy += rest * rest
-    return energy
+                around += rest * rest
+    return around, around + number * of_mean
 
 
 @_compile

@@ -33,9 +33,10 @@ class NumbaKernels:
         if (loops := self._loops(rows)) is None:
             return self._others.sum_rows(rows)
         low, high = np.empty((2, len(rows)), np.int32)
-        total = np.empty(len(rows), np.float64)
-        squares, absolute = loops.sum_rows(rows, low, high, total)
-        return RowSums(_values(low), _values(high), total, squares, absolute)
+        total, squares = np.empty((2, len(rows)))
+        absolute = loops.sum_rows(rows, low, high, total, squares)
+        energy = float(np.add.reduce(squares))
+        return RowSums(_values(low), _values(high), total, squares, energy, absolute)
 
     def count_bins(self, values: Array, shift: int, start: int) -> tuple[Integers, Integers]:
         """Return the filled bins and their counts."""
@@ -51,24 +52,20 @@ class NumbaKernels:
         filled = loops.take_filled(table, bins, counts)
         return bins[:filled].copy(), counts[:filled].copy()
 
-    def count_zeros(self, values: Array) -> int:
-        """Return the number of zeros of either sign."""
+    def count_signs(self, values: Array) -> tuple[int, int]:
+        """Return the number of values below zero, and of zeros of either sign."""
         if (loops := self._loops(values)) is None:
-            return self._others.count_zeros(values)
-        number: int = loops.count_zeros(values.view(np.uint32))
-        return number
+            return self._others.count_signs(values)
+        negative, zeros = loops.count_signs(values.view(np.uint32))
+        return negative, zeros
 
-    def count_negative(self, values: Array) -> int:
-        """Return the number of values below zero."""
-        return self._others.count_negative(values)
-
-    def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
-        """Return the mean field and the energy around it."""
-        loops = self._loops(samples)
-        if loops is None or len(samples) == 1:
-            return self._others.mean_and_energy(samples)
-        mean = np.empty(samples.shape[1], np.float64)
-        return mean, loops.mean_and_energy(samples, mean)
+    def mean_and_energies(self, samples: Array, keeps_mean: bool) -> tuple[Floats, float, float]:
+        """Return the mean field, the energy around it and that of all."""
+        if (loops := self._loops(samples)) is None:
+            return self._others.mean_and_energies(samples, keeps_mean)
+        mean = np.empty(samples.shape[1] if keeps_mean else 0, np.float64)
+        around, energy = loops.mean_and_energies(samples, mean)
+        return mean, around, energy
 
     def add_squares(self, coefficients: Array, grid: Floats) -> None:
         """Add the energies of coefficients over all fields."""

@@ -1,5 +1,6 @@
 """The loops over all elements of a tensor that statistics need, as one set of functions."""
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,8 +17,14 @@ class RowSums(NamedTuple):
     low: Floats  # (rows,)
     high: Floats
     total: Floats
-    squares: float  # over all rows
+    squares: Floats
+    energy: float  # over all rows, as are those below
     absolute: float
+
+    def take(self, rows: Integers) -> "RowSums":
+        """Return those of some of the rows."""
+        low, high, total, squares = (one[rows] for one in self[:4])
+        return RowSums(low, high, total, squares, float(squares.sum()), math.nan)
 
 
 class Kernels(Protocol):
@@ -43,16 +50,15 @@ class Kernels(Protocol):
         """
         ...
 
-    def count_zeros(self, values: Array) -> int:
-        """Return the number of values equal to zero."""
+    def count_signs(self, values: Array) -> tuple[int, int]:
+        """Return the number of values below zero, and of those equal to zero."""
         ...
 
-    def count_negative(self, values: Array) -> int:
-        """Return the number of values below zero."""
-        ...
+    def mean_and_energies(self, samples: Array, keeps_mean: bool) -> tuple[Floats, float, float]:
+        """Return the mean over the first axis of (samples, positions), the energy around it, and that of all.
 
-    def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
-        """Return the mean over the first axis of (samples, positions), and the energy around it."""
+        Without `keeps_mean` it is empty.
+        """
         ...
 
     def add_squares(self, coefficients: Array, grid: Floats) -> None:

@@ -33,19 +33,19 @@ class TorchKernels:
         tensor = torch.from_numpy(rows)
         low, high = (ends.to(torch.float64).numpy() for ends in (tensor.amin(1), tensor.amax(1)))
         one_sided = low.min() >= 0 or high.max() <= 0
-        total = np.zeros(len(rows))
-        squares = absolute = 0.0
+        total, squares = np.zeros((2, len(rows)))
+        absolute = 0.0
         with np.errstate(all="ignore"):
             for part in _parts(rows):
                 wide = rows[part].astype(np.float64)
                 total[part[0]] += np.add.reduce(wide, 1)
-                flat = wide.reshape(-1)
-                squares += float(flat.dot(flat))
+                squares[part[0]] += np.einsum("ij,ij->i", wide, wide)
                 if not one_sided:
-                    absolute += float(np.add.reduce(np.abs(flat, out=flat)))
+                    absolute += float(np.add.reduce(np.abs(wide, out=wide), None))
             if one_sided:
                 absolute = abs(float(np.add.reduce(total)))
-        return RowSums(low, high, total, squares, absolute)
+            energy = float(np.add.reduce(squares))
+        return RowSums(low, high, total, squares, energy, absolute)
 
     def count_bins(self, values: Array, shift: int, start: int) -> tuple[Integers, Integers]:
         """Return the filled bins and their counts."""
@@ -56,30 +56,28 @@ class TorchKernels:
         filled = np.flatnonzero(table != 0)
         return filled, table[filled]
 
-    def count_zeros(self, values: Array) -> int:
-        """Return the number of zeros of either sign."""
-        return _count_where(np.equal, values)
+    def count_signs(self, values: Array) -> tuple[int, int]:
+        """Return the number of values below zero, and of zeros of either sign."""
+        return _count_where(np.less, values), _count_where(np.equal, values)
 
-    def count_negative(self, values: Array) -> int:
-        """Return the number of values below zero."""
-        return _count_where(np.less, values)
-
-    def mean_and_energy(self, samples: Array) -> tuple[Floats, float]:
-        """Return the mean field and the energy around it."""
+    def mean_and_energies(self, samples: Array, keeps_mean: bool) -> tuple[Floats, float, float]:
+        """Return the mean field, the energy around it and that of all."""
         number, positions = samples.shape
-        if number == 1:
-            return samples[0].astype(np.float64), 0.0
         width = max(2 * _AT_A_TIME // number, 64)
-        mean = np.empty(positions, np.float64)
-        energy = 0.0
+        mean = np.empty(positions if keeps_mean else 0, np.float64)
+        around = energy = 0.0
         for at in range(0, positions, width):
             wide = samples[:, at : at + width].astype(np.float64)
             near = np.add.reduce(wide, 0) / number
+            energy += number * float(near.dot(near))
+            if keeps_mean:
+                mean[at : at + width] = near
+            if number == 1:
+                continue
             wide -= near
-            mean[at : at + width] = near
             rest = wide.reshape(-1)
-            energy += float(rest.dot(rest))
-        return mean, energy
+            around += float(rest.dot(rest))
+        return mean, around, energy + around
 
     def add_squares(self, coefficients: Array, grid: Floats) -> None:
         """Add the energies of coefficients over all fields; overwrites `coefficients`."""
@@ -130,13 +128,14 @@ def _sum_few(rows: Array) -> RowSums:
     # NumPy warns of what is not finite, also where it is copied.
     with np.errstate(all="ignore"):
         wide = rows.astype(np.float64)
-        flat = wide.reshape(-1)
+        squares = np.einsum("ij,ij->i", wide, wide)
         return RowSums(
             np.minimum.reduce(wide, 1),
             np.maximum.reduce(wide, 1),
             np.add.reduce(wide, 1),
-            float(flat.dot(flat)),
-            float(np.add.reduce(np.abs(flat))),
+            squares,
+            float(np.add.reduce(squares)),
+            float(np.add.reduce(np.abs(wide), None)),
         )
 
 
