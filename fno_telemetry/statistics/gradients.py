@@ -25,6 +25,7 @@ from fno_telemetry.statistics.contract import (
     Undefined,
     keys_of,
 )
+from fno_telemetry.statistics.norms import frobenius_norm
 from fno_telemetry.statistics.subjects import (
     BranchGradients,
     OutputGradient,
@@ -197,22 +198,6 @@ def _measure(parameter: torch.Tensor, gradient: torch.Tensor | None) -> Paramete
         finite.numel() - torch.count_nonzero(finite),
         weight_norm,
     )
-
-
-def frobenius_norm(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the root of the sum of |x|^2 as a tensor on the device, for values of any magnitude."""
-    real = torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
-    wide = torch.float32 if real.device.type == "mps" else torch.float64
-    if real.numel() == 0:
-        return torch.zeros((), dtype=wide, device=real.device)
-    if real.dtype != wide:
-        # Float64 holds the squares of all values of narrower types.
-        norm: torch.Tensor = torch.linalg.vector_norm(real, dtype=wide)
-        return norm
-    largest = torch.linalg.vector_norm(real, math.inf)
-    unit = torch.where((largest > 0) & torch.isfinite(largest), largest, torch.ones_like(largest))
-    scaled: torch.Tensor = torch.linalg.vector_norm(real / unit) * unit
-    return scaled
 
 
 def _explain_no_norm(state: ParameterState) -> str | None:

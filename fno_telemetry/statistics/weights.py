@@ -12,6 +12,7 @@ from fno_telemetry.quantities import select
 from fno_telemetry.records import ModeEnergy, Value
 from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.contract import Known, Of, Summary, Undefined, keys_of
+from fno_telemetry.statistics.norms import frobenius_norm
 from fno_telemetry.statistics.subjects import Weights
 
 DEAD_LIMIT = 1e-12
@@ -41,8 +42,8 @@ class WeightNorm:
 
     def measure(self, subject: Weights) -> NormState | None:
         """Measure a module; None if it has no parameters of its own."""
-        norms = [_norm(tensor) for tensor in own_weights(subject.module)]
-        return NormState(torch.linalg.vector_norm(torch.stack(norms))) if norms else None
+        norms = [frobenius_norm(tensor) for tensor in own_weights(subject.module)]
+        return NormState(frobenius_norm(torch.stack(norms))) if norms else None
 
     def summarize(self, state: NormState, known: Known) -> Summary:
         """Return the norm; null if a parameter is not finite."""
@@ -151,13 +152,6 @@ def own_weights(module: nn.Module) -> Iterator[torch.Tensor]:
             yield from (value.detach() for value in values if isinstance(value, torch.Tensor))
         elif callable(dense := getattr(child, "to_tensor", None)):
             yield dense().detach()
-
-
-def _norm(tensor: torch.Tensor) -> torch.Tensor:
-    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-    wide = torch.float32 if tensor.device.type == "mps" else torch.float64
-    norm: torch.Tensor = torch.linalg.vector_norm(real, dtype=wide)
-    return norm
 
 
 def _over_modes(tensor: torch.Tensor, channels: tuple[int, int], axes: int) -> torch.Tensor | None:

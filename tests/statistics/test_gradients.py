@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
-from fno_telemetry.statistics import gradients
 from fno_telemetry.statistics.contract import Empty, Known, Undefined, summarize_state
 from fno_telemetry.statistics.gradients import BranchGradientRatio, OutputGradientSize
 from fno_telemetry.statistics.subjects import (
@@ -279,17 +278,6 @@ def test_gradients_that_are_not_finite_are_counted_and_null():
             assert module.reasons[key] == f"{wrong} of {size} elements of the gradient are not finite"
         assert module.stats["output_grad_rms"] is None
         assert module.reasons["output_grad_rms"] == "the gradient is not finite"
-
-
-@pytest.mark.parametrize("size", [1e-150, 1e-20, 1.0, 1e20, 1e150])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
-def test_norms_leave_no_range(dtype, size):
-    if dtype in (torch.float32, torch.complex64) and not 1e-30 < size < 1e30:
-        size = math.copysign(abs(math.log10(size)) / 5, 1) if size > 1 else 1e-30
-    unit = torch.randn(1000, dtype=dtype)
-    expected = np.linalg.norm(double(unit)) * size
-    assert float(gradients.frobenius_norm(unit * size)) == pytest.approx(expected, rel=1e-6)
-    assert float(gradients.frobenius_norm(unit * size * math.nan)) != expected
 
 
 def test_tiny_and_huge_gradients_of_outputs_are_measured():

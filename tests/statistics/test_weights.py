@@ -64,6 +64,9 @@ def test_the_norm_is_that_of_all_own_parameters(dtype):
 
 def test_a_large_weight_leaves_no_range_and_one_that_is_not_finite_is_null():
     assert norm_of(holding(torch.full((10,), 1e38))) == pytest.approx(1e38 * math.sqrt(10), rel=1e-6)
+    for size in (1e-200, 1e200):
+        pair = [torch.full((5,), size, dtype=torch.float64) for _ in range(2)]
+        assert norm_of(holding(*pair)) == pytest.approx(size * math.sqrt(10), rel=1e-12)
     summary = WeightNorm().summarize(
         WeightNorm().measure(Weights(holding(torch.tensor([1.0, math.nan])))), Known()
     )
