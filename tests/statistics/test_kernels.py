@@ -200,17 +200,3 @@ def test_small_tensors_do_not_load_numba() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: Any) -> None:
-    numba = pytest.importorskip("numba")
-    loops = pytest.importorskip("fno_telemetry.statistics.kernels.compiled_loops")
-    compile_one = numba.njit
-
-    def refuse(**options: Any) -> Any:
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return compile_one(**options)
-
-    monkeypatch.setattr(numba, "njit", refuse)
-    assert loops._compile(lambda x: x + 1)(1) == 2

@@ -5,23 +5,51 @@ integers are computed several at a time. So are sums over a view of one row, but
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core import caching
 
 # Sums may be regrouped, so that several are computed at a time; NaN and infinities keep their meaning.
 _MATH = {"reassoc", "contract", "nsz"}
 _POSITIONS = 512  # whose float64 sums fit in the innermost cache
 
+_NumbasCode: Any = caching.FunctionCache  # whose types are not known where numba is not installed
+
+
+class _CodeOnDisk(_NumbasCode):  # type: ignore[misc]
+    """The compiled code of a loop, kept on disk as long as that works.
+
+    What cannot be read is compiled again, and what cannot be written is kept in memory alone; numba's own
+    cache would let the loop fail.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the code for these types of arguments; None if there is none that can be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except OSError:
+            return None
+        except Exception:  # noqa: BLE001 - a damaged file may raise anything
+            # Nothing could be saved beside an index that is damaged.
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Save code, if it can be saved."""
+        with suppress(Exception):
+            super().save_overload(sig, data)
+
 
 def _compile(loop: Callable[..., Any]) -> Any:
-    options: dict[str, Any] = {"nogil": True, "fastmath": _MATH, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(loop)
-    except RuntimeError:
-        # There is no folder in which compiled functions could be kept.
-        return numba.njit(**options)(loop)
+    compiled: Any = numba.njit(nogil=True, fastmath=_MATH, error_model="numpy")(loop)
+    # Unless there is no folder in which compiled functions could be kept.
+    with suppress(OSError, RuntimeError):
+        compiled._cache = _CodeOnDisk(loop)
+    return compiled
 
 
 @_compile
