@@ -7,7 +7,10 @@ import pytest
 import torch
 
 import fno_telemetry as ft
-from fno_telemetry import plugins, sources
+from fno_telemetry import plugins, session, sources
+from fno_telemetry.mapping import detection
+from support.both_ways import assert_alike
+from support.cli_networks import Staged
 
 CAPTURE = ("capture", "--input", "train.npz", "--output", "out")
 
@@ -17,6 +20,14 @@ def network(seed: int = 0) -> torch.nn.Module:
         torch.manual_seed(seed)
         arguments = {"hidden_channels": 4, "modes": 3, "C": 1, "fno_blocks": 1, "cnn_blocks": 1}
         return plugins.load("architectures", "fno").build(**arguments)
+
+
+def staged(stage: int, seed: int) -> Staged:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = Staged()
+    made.stage.fill_(stage)
+    return made
 
 
 def save(path: str, seed: int = 0, **more: int) -> str:
@@ -57,6 +68,43 @@ def test_a_glob_gives_a_report_for_each_checkpoint_and_sinks_get_ascending_steps
         *(Path(report["path"]).name for report in reports),
         "activation_report.log",
     }
+
+
+@pytest.fixture
+def plans(monkeypatch) -> list[torch.nn.Module]:
+    """The models that a measurement plan was made of."""
+    made = []
+
+    def detect(model, *arguments):
+        made.append(model)
+        return detection.detect(model, *arguments)
+
+    monkeypatch.setattr(session, "detect", detect)
+    return made
+
+
+def test_all_checkpoints_are_measured_by_one_plan(run, checkpoints, plans):
+    assert run(*CAPTURE, "--checkpoint", "ck/*.ckpt").code == 0
+    assert len(plans) == 1
+    for step in (30, 200, 1000):
+        record = ft.load_report(f"out/activation_report.step{step}.json")
+        assert_alike(record, ft.capture(network(step), sources.read_samples("train.npz").values))
+
+
+@pytest.mark.parametrize(
+    ("stages", "made"), [((0, 0, 0), 1), ((0, 1, 1), 2), ((0, 2, 2), 2), ((0, 1, 0), 3), ((0, 1, 2), 3)]
+)
+def test_a_checkpoint_that_runs_otherwise_is_measured_by_a_plan_of_its_own(run, folder, plans, stages, made):
+    networks = [staged(stage, seed) for seed, stage in enumerate(stages)]
+    for step, one in enumerate(networks):
+        torch.save({"state_dict": one.state_dict(), "global_step": step}, f"{step}.ckpt")
+    assert run(*CAPTURE, "--model", "cli_networks:Staged", "--checkpoint", "*.ckpt").code == 0
+    assert len(plans) == made
+    for step, one in enumerate(networks):
+        record = ft.load_report(f"out/activation_report.step{step}.json")
+        alone = ft.capture(one, sources.read_samples("train.npz").values)
+        assert record.provenance["deviations"] == alone.provenance["deviations"] == 0
+        assert_alike(record, alone)
 
 
 def test_the_option_repeated_does_the_same_and_names_no_file_twice(run, checkpoints):

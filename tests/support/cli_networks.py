@@ -39,6 +39,20 @@ class Unused(Plain):
         self.spare = nn.Linear(2, 2)
 
 
+class Staged(Plain):
+    """Has another activation in stage 1, and pads in stage 2; the stage is stored with the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(2, 1, 1)
+        self.register_buffer("stage", torch.zeros(()))
+
+    def forward(self, x):
+        x = self.conv(nn.functional.pad(x, (0, 4)) if self.stage == 2 else x)
+        # Where a module takes an activation as it is, a plan does not ask which function made it.
+        return self.last((x.tanh() if self.stage == 1 else x.relu()) * 2)
+
+
 class Operator(nn.Module):
     """A spectral layer beside a norm, which is the local branch here."""
 
