@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fno_telemetry.mapping.layouts import Place
-from fno_telemetry.mapping.model_map import ModelMap, block_name
+from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.measuring.accumulators import (
     BlockAccumulator,
     MemoryBudget,
@@ -16,14 +16,13 @@ from fno_telemetry.measuring.accumulators import (
     TensorAccumulator,
 )
 from fno_telemetry.measuring.activation_cache import ActivationCache
+from fno_telemetry.measuring.batch_layouts import BatchLayouts
+from fno_telemetry.measuring.block_collector import BlockCollector
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.records import place_name
-from fno_telemetry.statistics.activation import Layout, unmeasurable
+from fno_telemetry.statistics.activation import unmeasurable
 from fno_telemetry.statistics.subjects import (
-    BlockCall,
-    BranchSum,
     ModeSizes,
-    ResidualUpdate,
     SpectralInput,
     Weights,
 )
@@ -38,7 +37,7 @@ from fno_telemetry.tracing.events import (
     Padded,
     ResidualAdded,
 )
-from fno_telemetry.tracing.module_calls import Call, distinct_paths
+from fno_telemetry.tracing.module_calls import Call
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
 
@@ -60,12 +59,11 @@ class Collector:
         self.budget = budget
         self.modules: dict[Key, ModuleAccumulator] = {}
         self.outputs: dict[Key, TensorAccumulator] = {}
-        self.blocks: dict[tuple[str, int], BlockAccumulator] = {}
         self.inputs: dict[str | None, TensorAccumulator] = {}  # by item
         self.fired: set[str] = set()
         self.own_transforms = 0  # Fourier transforms that the model's own forward called
         self.transforms_apart = False  # whether transforms and their inverses are in different modules
-        self.skipped: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self._map = model_map
         self._statistics = statistics
@@ -75,37 +73,37 @@ class Collector:
             self._values = None
         self._names = names
         self._cache = ActivationCache(is_light, is_only_batch)
-        self._batch_size: int | None = None
+        self._layouts = BatchLayouts(model_map.axes)
+        self._blocks = BlockCollector(model_map, statistics, budget, self._cache, self._layouts)
         self._order = 0
-        self._pads: list[tuple[int, ...]] = []  # of this batch, in order
-        self._weights_measured: set[str] = (
-            set()
-        )  # paths whose weights were measured, which are the same in every call
-        self._sums: dict[int, int] = {}  # by index of a running parent call: its number of sums so far
-        self._block_of: dict[int, BlockAccumulator] = {}  # by spectral call's index, in this batch
-        self._own_blocks: dict[
-            int, BlockAccumulator
-        ] = {}  # by call index: the block that the call consists of
-        self._layouts: dict[tuple[Any, ...], Layout] = {}  # by all that a layout depends on
+        # Paths whose weights were measured, which are the same in every call.
+        self._weights_measured: set[str] = set()
         self._was_away = False  # whether a tensor was on another device than the host
-        self._blocks_before: dict[tuple[str, int], tuple[States, list[torch.Tensor | None]]] = {}
         self._sent: set[tuple[str, str, int]] = set()  # the events of this batch: kind, name and number
+
+    @property
+    def blocks(self) -> dict[tuple[str, int], BlockAccumulator]:
+        """The measured blocks, by name and call."""
+        return self._blocks.blocks
+
+    @property
+    def unmeasured(self) -> dict[str, str]:
+        """The reasons why outputs and blocks were not measured, by name."""
+        return {**self._blocks.skipped, **self._skipped}
 
     def start_batch(self, inputs: object, batch_size: int | None) -> None:
         """Prepare for a batch and measure its tensors."""
-        self._batch_size = batch_size
+        self._layouts.batch_size = batch_size
         self._sent.clear()
         self._prepare()
-        self._blocks_before = {
-            key: (block.states.copy(), list(block.legacy_ratios)) for key, block in self.blocks.items()
-        }
+        self._blocks.start_batch()
         for position, (item, tensor) in enumerate(items(inputs)):
             self._was_away |= tensor.device.type != "cpu"
             if (reason := unmeasurable(tensor)) is not None:
-                self.skipped.setdefault(place_name("input", 0, item), reason)
+                self._skipped.setdefault(place_name("input", 0, item), reason)
                 continue
             place = Place("input", "", 0, item if position else None)
-            cached = self._cache.cached(tensor, self._layout("", None, tensor, place), place)
+            cached = self._cache.cached(tensor, self._layouts.of("", None, tensor, place), place)
             if item not in self.inputs:
                 self.inputs[item] = TensorAccumulator(States(self._statistics, self.budget))
             self.inputs[item].add(tensor, cached)
@@ -115,18 +113,11 @@ class Collector:
 
         Blocks are measured anew: a forward that was not as planned may have added something else.
         """
-        for key in [key for key in self.blocks if key not in self._blocks_before]:
-            del self.blocks[key]
-        for key, (states, ratios) in self._blocks_before.items():
-            self.blocks[key].states, self.blocks[key].legacy_ratios = states, list(ratios)
-        self._sent = {one for one in self._sent if one[0] in ("call", "function")}
+        self._blocks.start_again()
         self._prepare()
 
     def _prepare(self) -> None:
-        self._pads.clear()
-        self._sums.clear()
-        self._block_of.clear()
-        self._own_blocks.clear()
+        self._layouts.pads.clear()
         self._cache.clear()
 
     def end_batch(self) -> None:
@@ -145,12 +136,12 @@ class Collector:
                         (event.path, event.number, None), None, event.parent.path or None, event.output
                     )
             case BranchesAdded():
-                self._branches_added(event)
+                self._blocks.add_branches(event, self._magnitude_of)
             case ResidualAdded():
-                self._residual_added(event)
+                self._blocks.add_residual(event)
             case Padded():
                 # The layouts of padded tensors need the amounts.
-                self._pads.append(event.amounts)
+                self._layouts.pads.append(event.amounts)
             case Overwriting():
                 # Cached states of this memory are no longer valid.
                 self._cache.forget(event.target)
@@ -193,9 +184,7 @@ class Collector:
 
     def _call_ended(self, call: Call, inputs: tuple[Any, ...], output: Any) -> None:
         self.fired.add(call.path)
-        block = self._own_blocks.get(call.index)
-        if block is not None and self._is_new("block", call.path, call.number):
-            self._block_call(block, call, inputs, output)
+        self._blocks.end_call(call, inputs, output)
         if not self._is_new("call", call.path, call.number):
             return
         if call.parent is not None and call.parent.index == 0 and not call.path:
@@ -219,77 +208,7 @@ class Collector:
                 sizes = self._mode_sizes(call, inputs, tensor) if is_spectral else None
                 accumulator.states.add("weights", Weights(call.module, is_spectral, sizes))
         if not has_tensors and output is not None:
-            self.skipped.setdefault(call.path, f"returned {type(output).__name__}, which holds no tensor")
-
-    def _branches_added(self, event: BranchesAdded) -> None:
-        """Measure the two operands of a branch sum."""
-        block = self._block(event.parent, event.spectral, event.local, event.order)
-        if not self._is_new("branches", block.name, block.call):
-            return
-        shape = torch.broadcast_shapes(event.s.shape, event.t.shape)  # type: ignore[no-untyped-call]
-        # The same objects where possible: what was measured of them as outputs is not measured again.
-        s, t = (one if one.shape == shape else one.expand(shape) for one in (event.s, event.t))
-        if (reason := unmeasurable(s) or unmeasurable(t)) is not None:
-            self.skipped.setdefault(block.name, reason)
-            return
-        if self._statistics.of("branch_sum"):
-            first = event.spectral[0]
-            place = Place("sum", block.name, block.call)
-            layout = self._layout(first.path, first.module, s, place)
-            sides = (self._cache.activation(operand, layout, place) for operand in (s, t))
-            block.states.add("branch_sum", BranchSum(*sides))
-        if block.name != event.parent.path and not self._map.is_residual(block.name, block.call):
-            self._add_sides(block, None if event.spans_blocks else event.before, event.result)
-        magnitudes = []
-        for call in (*event.spectral[:1], *event.local[:1]):
-            accumulator = self.modules.get((call.path, call.number, None))
-            magnitudes.append(accumulator.batch_magnitude if accumulator else None)
-        above, below = (*magnitudes, None)[:2]
-        block.legacy_ratios.append(above / below if above is not None and below is not None else None)
-
-    def _residual_added(self, event: ResidualAdded) -> None:
-        """Measure the input of a block and the residual sum."""
-        before, after = event.before, event.after
-        block = self._block_of.get(event.spectral[-1].index) or self._block(
-            event.parent, event.spectral, (), event.order
-        )
-        if not self._is_new("residual", block.name, block.call):
-            return
-        if (reason := unmeasurable(before) or unmeasurable(after)) is not None:
-            self.skipped.setdefault(block.name, reason)
-            return
-        if before.shape != after.shape:
-            before = before.expand_as(after)
-        is_module = any(own is block for own in self._own_blocks.values())
-        self._add_sides(block, before, after, is_module)
-
-    def _add_sides(
-        self,
-        block: BlockAccumulator,
-        before: torch.Tensor | None,
-        after: torch.Tensor | None,
-        is_module: bool = False,
-    ) -> None:
-        """Measure a block's input and the sum; a module that is a block is measured when it returns."""
-        if before is None or after is None or unmeasurable(before) or unmeasurable(after):
-            reason = "the block's input was overwritten, or an earlier block's input is added as well"
-            block.states.mark_undefined("residual_update", reason)
-            block.states.mark_undefined("block", reason)
-            return
-        if not (self._statistics.of("residual_update") or self._statistics.of("block")):
-            return
-        layout = self._layout(block.name, None, after, Place("sum", block.name, block.call))
-        if before.shape == after.shape:
-            sides = [self._cache.activation(tensor, layout) for tensor in (before, after)]
-            block.states.add("residual_update", ResidualUpdate(*sides))
-        else:
-            path = block.spectral[-1]
-            own = self._layout(path, None, before, Place("input", path, block.call))
-            sides = [self._cache.activation(before, own), self._cache.activation(after, layout)]
-            reason = "the sum has another shape than the block's input"
-            block.states.mark_undefined("residual_update", reason)
-        if not is_module:
-            block.states.add("block", BlockCall(*sides))
+            self._skipped.setdefault(call.path, f"returned {type(output).__name__}, which holds no tensor")
 
     def _measure(
         self, key: Key, module: nn.Module | None, parent: str | None, tensor: torch.Tensor
@@ -298,7 +217,7 @@ class Collector:
         name, number, item = key
         self._was_away |= tensor.device.type != "cpu"
         if (reason := unmeasurable(tensor)) is not None:
-            self.skipped.setdefault(name if item is None else f"{name}[{item}]", reason)
+            self._skipped.setdefault(name if item is None else f"{name}[{item}]", reason)
             return None
         mapped = self._map.get(name)
         accumulator = self.modules.get(key)
@@ -314,7 +233,7 @@ class Collector:
                 class_name=mapped.class_name if mapped else type(module).__name__,
                 role=mapped.role if mapped else "other",
             )
-        layout = self._layout(name, module, tensor, Place("output", *key))
+        layout = self._layouts.of(name, module, tensor, Place("output", *key))
         accumulator.add(tensor, self._cache.cached(tensor, layout, Place("output", *key)))
         if key not in self.modules:
             self.modules[key] = accumulator
@@ -330,7 +249,7 @@ class Collector:
             return
         if self._statistics.of("module_input"):
             place = Place("input", call.path, call.number)
-            layout = self._layout(call.path, call.module, entered, place)
+            layout = self._layouts.of(call.path, call.module, entered, place)
             accumulator.states.add("module_input", self._cache.activation(entered, layout, place))
 
     def _spectral_input(self, accumulator: ModuleAccumulator, call: Call, inputs: Any) -> None:
@@ -342,7 +261,7 @@ class Collector:
         if not self._statistics.of("spectral_input"):
             return
         place = Place("input", call.path, call.number)
-        layout = self._layout(call.path, call.module, entered, place)
+        layout = self._layouts.of(call.path, call.module, entered, place)
         # The modes are those of the whole field, padding included.
         activation = self._cache.activation(entered, replace(layout, padding=()), place)
         # The modes of this call: a mode that the data did not excite has no energy that could be cut off.
@@ -354,14 +273,9 @@ class Collector:
             )
         accumulator.states.add("spectral_input", subject)
 
-    def _layout(self, path: str, module: nn.Module | None, tensor: torch.Tensor, place: Place) -> Layout:
-        shape = tuple(tensor.shape)
-        key = (path, id(module), shape, self._batch_size, place, tuple(self._pads))
-        layout = self._layouts.get(key)
-        if layout is None:
-            layout = self._map.axes.layout(path, module, shape, self._batch_size, place, self._pads)
-            self._layouts[key] = layout
-        return layout
+    def _magnitude_of(self, call: Call) -> torch.Tensor | None:
+        accumulator = self.modules.get((call.path, call.number, None))
+        return accumulator.batch_magnitude if accumulator else None
 
     def _mode_sizes(self, call: Call, inputs: Any, output: torch.Tensor) -> ModeSizes | None:
         """Return the sizes by which the mode axes of spectral weights are recognised; None if unknown."""
@@ -371,58 +285,20 @@ class Collector:
             return None
         channels = []
         for tensor, side in ((entered, "input"), (output, "output")):
-            layout = self._layout(call.path, call.module, tensor, Place(side, call.path, call.number))
+            layout = self._layouts.of(call.path, call.module, tensor, Place(side, call.path, call.number))
             channels.append(1 if layout.channel is None else tensor.shape[layout.channel])
         return ModeSizes((channels[0], channels[1]), available)
 
     def _model_ended(self, call: Call, output: Any) -> None:
         for item, tensor in items(output):
             if (reason := unmeasurable(tensor)) is not None:
-                self.skipped.setdefault("output" if item is None else f"output[{item}]", reason)
+                self._skipped.setdefault("output" if item is None else f"output[{item}]", reason)
                 continue
             key = ("", call.number, item)
             if key not in self.outputs:
                 self.outputs[key] = TensorAccumulator(States(self._statistics, self.budget))
-            layout = self._layout("", None, tensor, Place("output", *key))
+            layout = self._layouts.of("", None, tensor, Place("output", *key))
             self.outputs[key].add(tensor, self._cache.cached(tensor, layout, Place("output", *key)))
-
-    def _block(
-        self, parent: Call, spectral: tuple[Call, ...], local: tuple[Call, ...], order: int
-    ) -> BlockAccumulator:
-        reported = self._sums.get(parent.index, 0)
-        self._sums[parent.index] = reported + 1
-        numbers = self._map.order_of_sums.get((parent.path, parent.number), ())
-        number = numbers[reported] if reported < len(numbers) else reported
-        name = block_name(parent.path, self._map.numbered, number)
-        block = self.blocks.get((name, parent.number))
-        if block is None:
-            block = self.blocks[name, parent.number] = BlockAccumulator(
-                name,
-                parent.number,
-                distinct_paths(spectral),
-                distinct_paths(local),
-                order,
-                States(self._statistics, self.budget),
-            )
-        self._block_of[spectral[-1].index] = block
-        if name == parent.path:
-            self._own_blocks[parent.index] = block
-        return block
-
-    def _block_call(self, block: BlockAccumulator, call: Call, inputs: Any, output: Any) -> None:
-        before, after = next(tensors_in(inputs), None), next(tensors_in(output), None)
-        if before is None or after is None or unmeasurable(before) or unmeasurable(after):
-            return
-        if call.input_overwritten:
-            block.states.mark_undefined("block", "the block overwrites its input in place")
-            return
-        if not self._statistics.of("block"):
-            return
-        sides = []
-        for kind, tensor in (("input", before), ("output", after)):
-            layout = self._layout(block.name, None, tensor, Place(kind, call.path, call.number))
-            sides.append(self._cache.activation(tensor, layout))
-        block.states.add("block", BlockCall(*sides))
 
 
 def _parent_of(call: Call) -> str | None:

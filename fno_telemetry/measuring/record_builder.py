@@ -99,7 +99,7 @@ def build_record(
         outputs=outputs,
         quantities=quantities,
         not_fired=_with_reasons(not_fired),
-        skipped=_with_reasons({**collector.skipped, **not_measured}),
+        skipped=_with_reasons({**collector.unmeasured, **not_measured}),
         errors=_with_reasons(failures),
         warnings=(
             *warnings,
