@@ -25,6 +25,7 @@ from fno_telemetry.statistics.contract import (
     Undefined,
     keys_of,
 )
+from fno_telemetry.statistics.memory_blocks import memory_blocks
 from fno_telemetry.statistics.norms import frobenius_norm
 from fno_telemetry.statistics.subjects import (
     BranchGradients,
@@ -190,12 +191,14 @@ def _measure(parameter: torch.Tensor, gradient: torch.Tensor | None) -> Paramete
     if gradient is None:
         zero = torch.zeros_like(weight_norm)
         return ParameterState(parameter.numel(), zero, zero, zero.long(), weight_norm)
-    finite = torch.isfinite(gradient)
+    blocks = list(memory_blocks(gradient))
+    absolute_sums = [block.abs().sum(dtype=weight_norm.dtype) for block in blocks]
+    finite = [torch.count_nonzero(torch.isfinite(block)) for block in blocks]
     return ParameterState(
         parameter.numel(),
         frobenius_norm(gradient),
-        gradient.abs().sum(dtype=weight_norm.dtype),
-        finite.numel() - torch.count_nonzero(finite),
+        torch.stack(absolute_sums).sum(),
+        gradient.numel() - torch.stack(finite).sum(),
         weight_norm,
     )
 

@@ -8,16 +8,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fno_telemetry.statistics import activation as activations
-from fno_telemetry.statistics import legacy, norms, reading
+from fno_telemetry.statistics import legacy, memory_blocks, reading
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import Known, Summary, merge_states, summarize_state
 from fno_telemetry.statistics.frequency_grid import frequency_grid
-from fno_telemetry.statistics.norms import frobenius_norm
+from fno_telemetry.statistics.gradients import ParameterGradientNorms
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum
-from fno_telemetry.statistics.subjects import SpectralInput
+from fno_telemetry.statistics.subjects import ParameterGradient, ParameterGradients, SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 from fno_telemetry.statistics.values import Values
 from support.subjects import of_two
@@ -163,7 +163,7 @@ def test_measuring_and_merging_look_at_no_value_away_from_the_host(
         bool(tensor.real.isfinite().all())
     assert looking.seen
     _pretend_a_device(monkeypatch)
-    monkeypatch.setattr(norms, "_DEVICE_BLOCK", 100)
+    monkeypatch.setattr(memory_blocks, "DEVICE_BLOCK", 100)
     modes = torch.ones(9, 10 if tensor.is_complex() else 6, dtype=torch.bool)
     with Looking() as looking:
         one, other = Activation(tensor, LAYOUT), Activation(tensor.flip(0), LAYOUT)
@@ -177,7 +177,7 @@ def test_measuring_and_merging_look_at_no_value_away_from_the_host(
         for pair in (Branches(), Updates(), Gains()):
             paired: Any = pair.measure(of_two(pair, one, other))
             paired.merge(paired)
-        frobenius_norm(tensor)
+        ParameterGradientNorms().measure(ParameterGradients((ParameterGradient(tensor, tensor),)))
     assert looking.seen == []
 
 

@@ -1,4 +1,4 @@
-"""The norm against float64 NumPy: however large values are and wherever they lie, in little memory."""
+"""Norms against float64 NumPy: however large values are and wherever they lie, in little memory."""
 
 import math
 from collections.abc import Callable
@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from fno_telemetry.statistics import norms, reading
+from fno_telemetry.statistics import memory_blocks, reading
+from fno_telemetry.statistics.gradients import ParameterGradientNorms
 from fno_telemetry.statistics.norms import frobenius_norm
+from fno_telemetry.statistics.subjects import ParameterGradient, ParameterGradients
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 LARGE = (48, 50, 9, 34)  # many blocks, the last of which are not full
@@ -106,15 +108,38 @@ def largest_allocation(function: Callable[[], object]) -> int:
     return max(event.self_cpu_memory_usage for event in profiled.events())
 
 
+def measure_gradient(gradient: torch.Tensor) -> Any:
+    """Return the state of a parameter with this gradient, which is also its value."""
+    subject = ParameterGradients((ParameterGradient(gradient, gradient),))
+    return ParameterGradientNorms().measure(subject)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_value_of_a_gradient_counts_once(dtype: torch.dtype, form: str) -> None:
+    values = noise(dtype)
+    gradient = FORMS[form](values)
+    wide = gradient.to(torch.complex128 if dtype.is_complex else torch.float64)
+    state = measure_gradient(gradient)
+    assert float(state.norm) == float(state.weight_norm) == pytest.approx(reference(gradient), rel=1e-11)
+    # Absolute values of complex numbers are rounded to the precision of the gradient.
+    assert float(state.absolute_sum) == pytest.approx(float(np.abs(wide.numpy()).sum()), rel=1e-6)
+    assert (state.elements, int(state.nonfinite)) == (gradient.numel(), 0)
+    values.view(-1)[::3] = math.nan
+    wrong = int(np.isnan(FORMS[form](values).to(wide.dtype).numpy()).sum())
+    assert int(measure_gradient(FORMS[form](values)).nonfinite) == wrong
+
+
 @pytest.mark.parametrize("form", [form for form in FORMS if form not in ("small", "one element")])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.complex64])
 def test_no_copy_is_larger_than_a_block(dtype: torch.dtype, form: str) -> None:
     tensor = FORMS[form](noise(dtype))
     tensor = tensor.conj() if dtype.is_complex else tensor
     wide = torch.complex128 if dtype.is_complex else torch.float64
-    block = 8 * norms._HOST_BLOCK
+    block = 8 * memory_blocks.HOST_BLOCK
     assert largest_allocation(lambda: tensor.to(wide, copy=True)) > 2 * block
     assert largest_allocation(lambda: frobenius_norm(tensor)) <= block
+    assert largest_allocation(lambda: measure_gradient(tensor)) <= block
 
 
 @pytest.mark.parametrize("form", ["contiguous", "transposed", "strided", "flat", "one long axis"])
@@ -126,7 +151,7 @@ def test_blocks_of_any_size_give_the_same_norm(
     expected = reference(tensor)
     monkeypatch.setattr(reading, "is_free", lambda tensor: False)
     for elements in (1, 5, 301, 1 << 20):
-        monkeypatch.setattr(norms, "_DEVICE_BLOCK", elements)
+        monkeypatch.setattr(memory_blocks, "DEVICE_BLOCK", elements)
         assert float(frobenius_norm(tensor)) == pytest.approx(expected, rel=1e-11)
 
 
