@@ -135,9 +135,10 @@ def capture(
         statistics: The statistics to record, by default all known ones. A statistic that another one needs
             is measured too, in any order.
         memory_limit: Maximum number of bytes of the mean fields of `sample_variation` together.
-        budget: "full", or "light": percentiles and histograms of at most 65,536 elements of each tensor and
-            batch, spectra of an eighth of the fields, but of 16 at least. They are spread evenly, and the
-            record states these shares and the errors that they add; all other numbers are the same.
+        budget: "full", or "light": percentiles and histograms of 65,536 elements of each tensor and batch,
+            spectra and `truncated_energy_fraction` of an eighth of the fields, but of 16 at least; tensors
+            with less than twice as many are taken whole. Shares are spread evenly, and the record states
+            them and the errors that they add; all other numbers of `modules` and `blocks` are the same.
         summary: Entries of the record's summary, which replace those found here.
         provenance: Entries of the record's provenance, which replace those found here.
         warnings: Warnings that come first in the record.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 LIGHT_ELEMENTS = 1 << 16
-"""Elements of a tensor in a batch of which percentiles are taken with a light budget, at most."""
+"""Elements of a larger tensor of which percentiles are taken with a light budget, in the first batch."""
 
 LIGHT_FIELDS = 8
 """With a light budget, one in so many fields is transformed."""

@@ -41,7 +41,7 @@ class MeasuringOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help="full, or light: percentiles of at most 65,536 elements of each output and batch, and "
+            help="full, or light: percentiles of 65,536 elements of each larger output and batch, and "
             "spectra of an eighth of the fields. The report states the errors that this adds. Default: full.",
             show_default=False,
             rich_help_panel=_MEASURED,
