@@ -23,6 +23,8 @@ from fno_telemetry.tracing.nested_tensors import items
 
 BlockKey = tuple[str, int]
 
+UNKNOWN_SCALE = "the loss is scaled for float16, by a factor that is not known: give the scaler"
+
 
 @dataclass(frozen=True)
 class Branches:
@@ -48,6 +50,7 @@ class Gradients:
 class _Awaited:
     """An output whose gradient has not arrived yet."""
 
+    key: Key
     shape: tuple[int, ...]
     device: torch.device
 
@@ -56,7 +59,7 @@ class AwaitedGradients:
     """A listener of forwards that waits for the gradients of the outputs in `names`.
 
     A gradient that arrives while `takes` returns False is not the one of the loss: a loss may compute
-    gradients itself.
+    gradients itself. `scale` is the factor by which the loss was multiplied, None if it is unknown.
     """
 
     def __init__(
@@ -66,22 +69,25 @@ class AwaitedGradients:
         names: frozenset[str],
         budget: MemoryBudget,
         takes: Callable[[], bool],
+        scale: Callable[[], float | None] = lambda: 1.0,
     ) -> None:
         self.leaves: dict[Key, torch.Tensor] = {}  # outputs that are parameters or inputs
         self._statistics = statistics
         self._names = names
         self._budget = budget
         self._takes = takes
+        self._scale = scale
         self._parameter_names = {id(p): name.rpartition(".")[2] for name, p in model.named_parameters()}
         self._modules: dict[str, nn.Module] = {}  # the modules that were called, by path
         self._outputs: dict[Key, States] = {}
         self._failures: dict[str, str] = {}
-        self._awaited: dict[Key, _Awaited] = {}
+        self._awaited: dict[int, _Awaited] = {}  # by the order in which they appeared
+        self._appeared = 0
         self._handles: list[RemovableHandle] = []
-        self._size = 1  # the number of samples of the running batch
+        self._size: int | None = None  # the number of samples of the running batch
 
     def start_batch(self, size: int) -> None:
-        """Prepare for a batch of so many samples."""
+        """Prepare for a batch of so many samples, of which the loss is the mean."""
         self._size = size
 
     def on(self, event: Event) -> None:
@@ -102,14 +108,20 @@ class AwaitedGradients:
 
     def end_batch(self) -> None:
         """Note that the loss does not depend on outputs whose gradient did not arrive."""
-        for key, awaited in self._awaited.items():
-            self._note(key, awaited, None)
+        for awaited in self._awaited.values():
+            self._note(awaited, None)
+        self.forget()
+
+    def give_up(self, reason: str) -> None:
+        """Note that no gradient will arrive any more, for this reason."""
+        for key in {awaited.key: None for awaited in self._awaited.values()} | dict.fromkeys(self.leaves):
+            self._states_of(key).mark_undefined("output_gradient", reason)
         self.forget()
 
     def note_leaf(self, key: Key, gradient: torch.Tensor | None) -> None:
         """Measure the gradient of one of `leaves`."""
         leaf = self.leaves[key]
-        self._note(key, _Awaited(tuple(leaf.shape), leaf.device), gradient)
+        self._note(_Awaited(key, tuple(leaf.shape), leaf.device), gradient)
 
     def forget(self) -> None:
         """Remove the hooks, and release the outputs."""
@@ -119,24 +131,28 @@ class AwaitedGradients:
         self._awaited.clear()
         self.leaves.clear()
 
-    def finish_modules(
-        self, outputs: Iterable[Key], parameters: Mapping[int, ParameterGradient]
-    ) -> dict[Key, States]:
-        """Return the states of these outputs, with those of the parameters of their modules."""
-        modules: dict[Key, States] = {}
-        measured = set()
+    def finish_outputs(self, outputs: Iterable[Key]) -> dict[Key, States]:
+        """Return the states of these outputs."""
+        found: dict[Key, States] = {}
         for key in outputs:
             if key not in self._outputs:
                 self._states_of(key).mark_undefined(
                     "output_gradient", "the output was not returned again in the gradient pass"
                 )
-            modules[key] = states = self._outputs[key]
+            found[key] = self._outputs[key]
+        return found
+
+    def add_parameters(
+        self, modules: Mapping[Key, States], parameters: Mapping[int, ParameterGradient]
+    ) -> None:
+        """Measure the gradients of the parameters of the modules that have these states."""
+        measured = set()
+        for key, states in modules.items():
             module = self._modules.get(key[0])
             # The weights of a module belong to the record of its first output.
             if module is not None and key[0] not in measured:
                 measured.add(key[0])
                 states.add("parameter_gradients", self._collect(trained_parameters(module), parameters))
-        return modules
 
     def finish_block(self, branches: Branches, parameters: Mapping[int, ParameterGradient]) -> States:
         """Return the states of a block with these branches."""
@@ -170,18 +186,25 @@ class AwaitedGradients:
             # Tensors that outlive the batch get no hook.
             self.leaves[key] = tensor
         else:
-            self._awaited[key] = _Awaited(tuple(tensor.shape), tensor.device)
-            hook = partial(self._arrived, key)
+            self._appeared += 1
+            self._awaited[self._appeared] = _Awaited(key, tuple(tensor.shape), tensor.device)
+            hook = partial(self._arrived, self._appeared)
             self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
-    def _arrived(self, key: Key, gradient: torch.Tensor | None) -> None:
-        if gradient is None or key not in self._awaited or not self._takes():
+    def _arrived(self, number: int, gradient: torch.Tensor | None) -> None:
+        if gradient is None or number not in self._awaited or not self._takes():
             return
         with torch.no_grad(), torch._C._DisableAutocast():
-            self._note(key, self._awaited.pop(key), gradient)
+            self._note(self._awaited.pop(number), gradient)
 
-    def _note(self, key: Key, awaited: _Awaited, gradient: torch.Tensor | None) -> None:
-        subject = OutputGradient(gradient, awaited.shape, self._size, awaited.device)
+    def _note(self, awaited: _Awaited, gradient: torch.Tensor | None) -> None:
+        key = awaited.key
+        scale = self._scale()
+        if scale is None:
+            self._states_of(key).mark_undefined("output_gradient", UNKNOWN_SCALE)
+            return
+        unscaled = gradient if gradient is None or scale == 1 else gradient / scale
+        subject = OutputGradient(unscaled, awaited.shape, self._size, awaited.device)
         self._states_of(key).add("output_gradient", subject)
 
     def _parameters_of(self, paths: Iterable[str]) -> Iterator[nn.Parameter]:

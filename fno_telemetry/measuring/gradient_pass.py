@@ -118,7 +118,8 @@ class GradientPass:
             )
             for key, parameter in self._trained.items()
         }
-        modules = self._awaited.finish_modules(outputs, parameters)
+        modules = self._awaited.finish_outputs(outputs)
+        self._awaited.add_parameters(modules, parameters)
         by_block = {key: self._awaited.finish_block(branches, parameters) for key, branches in blocks.items()}
         States.move_to_host([*modules.values(), *by_block.values()])
         loss = sum(map(float, on_host(self._values))) / self._samples

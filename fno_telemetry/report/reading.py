@@ -17,6 +17,7 @@ from fno_telemetry.findings import Finding
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import (
     SCHEMA,
+    AccuracyRecord,
     BlockRecord,
     CaptureRecord,
     FrozenMapping,
@@ -24,6 +25,7 @@ from fno_telemetry.records import (
     LogHistogram,
     ModeEnergy,
     ModuleRecord,
+    ParameterRecord,
     SketchNote,
     Spectrum,
     TensorRecord,
@@ -72,6 +74,9 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             output=_optional(_tensor, document.get("output")),
             outputs=tuple(_tensor(entry) for entry in document.get("outputs", ())),
             inputs=tuple(_tensor(entry) for entry in document.get("inputs", ())),
+            parameters=tuple(_parameter(entry) for entry in document.get("parameters", ())),
+            accuracy=_optional(_accuracy, document.get("accuracy")),
+            training=freeze_mapping(document.get("training", {})),
             quantities=tuple(_quantity(entry) for entry in document.get("quantities", ())),
             not_fired=tuple(FrozenMapping(entry) for entry in document.get("not_fired", ())),
             skipped=tuple(FrozenMapping(entry) for entry in document.get("skipped", ())),
@@ -209,6 +214,20 @@ def _block(entry: Mapping[str, Any]) -> BlockRecord:
         stats=FrozenMapping(entry["stats"]),
         reasons=FrozenMapping(entry.get("reasons", {})),
     )
+
+
+def _parameter(entry: Mapping[str, Any]) -> ParameterRecord:
+    return ParameterRecord(
+        name=entry["name"],
+        shape=tuple(entry["shape"]),
+        dtype=entry["dtype"],
+        stats=FrozenMapping(entry["stats"]),
+        reasons=FrozenMapping(entry["reasons"]),
+    )
+
+
+def _accuracy(entry: Mapping[str, Any]) -> AccuracyRecord:
+    return AccuracyRecord(stats=FrozenMapping(entry["stats"]), reasons=FrozenMapping(entry["reasons"]))
 
 
 def _findings(entries: list[Mapping[str, Any]]) -> tuple[Finding, ...]:

@@ -96,6 +96,11 @@ class TensorBoard:
         self._earlier: EarlierReports | None = None
         self._start_afresh()
 
+    @property
+    def belongs_to_caller(self) -> bool:
+        """Whether records go into a writer that the caller opened."""
+        return self._callers is not None
+
     def open(self, run: RunContext) -> None:
         """Import SummaryWriter and choose the folder; SinkUnavailable when either is impossible."""
         self._start_afresh()

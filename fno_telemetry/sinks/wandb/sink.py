@@ -98,6 +98,11 @@ class WandbRun:
         self._callers = None if run is None else CallersRun(run, commit, detail, alert)
         self._own: OwnRuns | None = None
 
+    @property
+    def belongs_to_caller(self) -> bool:
+        """Whether records go into a run that the caller opened."""
+        return self._callers is not None
+
     def open(self, run: RunContext) -> None:
         """Import wandb and choose the mode; SinkUnavailable without wandb or a folder that can be written."""
         redacted = run.redact

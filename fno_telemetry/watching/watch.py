@@ -1,0 +1,272 @@
+"""Watches a model in its training loop: measures the due steps, and costs next to nothing between them."""
+
+import contextlib
+import logging
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from fno_telemetry.errors import OptionError
+from fno_telemetry.isolation.compilation import keep_uncompiled
+from fno_telemetry.isolation.hooks import Hook
+from fno_telemetry.isolation.preservation import preserve
+from fno_telemetry.mapping.detection import detect
+from fno_telemetry.mapping.layer_filters import select_names
+from fno_telemetry.mapping.measurement_plan import MeasurementPlan
+from fno_telemetry.measuring.statistic_set import choose_statistics
+from fno_telemetry.session import BUDGETS, MEMORY_LIMIT
+from fno_telemetry.sinks.contract import Sink
+from fno_telemetry.statistics.contract import Statistic
+from fno_telemetry.tracing.module_calls import takes_hooks, unwrap
+from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.watching.delivery import Delivery
+from fno_telemetry.watching.parameter_movement import ParameterMovement
+from fno_telemetry.watching.schedule import Schedule
+from fno_telemetry.watching.step_measurement import LoopFacts, Settings, StepMeasurement, as_batch
+from fno_telemetry.wording import describe_error, hint_at_names
+
+_log = logging.getLogger("fno_telemetry")
+
+TRAINING = "train"
+
+
+class Scaler(Protocol):
+    """What scales a loss for float16, such as `torch.amp.GradScaler`."""
+
+    def get_scale(self) -> float:
+        """Return the factor of the loss."""
+        ...
+
+
+class Watch:
+    """Measures the forwards, the backward and the update of the due steps of a training loop.
+
+    See `fno_telemetry.watch`, which makes it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sinks: Iterable[Sink] = (),
+        *,
+        every: int | Callable[[int], bool] | None = 100,
+        start: int = 0,
+        stop: int | None = None,
+        steps: Collection[int] = (),
+        first: int = 0,
+        optimizer: torch.optim.Optimizer | None = None,
+        scaler: Scaler | None = None,
+        plan: MeasurementPlan | None = None,
+        layers: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        statistics: Sequence[Statistic] | None = None,
+        gradients: bool = True,
+        updates: bool = True,
+        budget: str = "full",
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise OptionError(f"`model` is a {type(model).__name__}; expected an nn.Module")
+        if budget not in BUDGETS:
+            raise OptionError(f"unknown budget {budget!r}. {hint_at_names(str(budget), BUDGETS)}")
+        self.problems: list[str] = []
+        self._model = model
+        self._root = unwrap(model)
+        if not takes_hooks(self._root):
+            raise OptionError("TorchScript runs without hooks; watch the model that it was made from")
+        self._schedule = Schedule(every=every, start=start, stop=stop, steps=steps, first=first)
+        self._optimizer = optimizer
+        self._scaler = scaler
+        self._plan = plan
+        self._layers, self._exclude = layers, exclude
+        chosen, _ = choose_statistics(statistics)
+        self._settings = Settings(chosen, memory_limit, budget, gradients, updates)
+        self._movement = ParameterMovement(model)
+        self._delivery = Delivery(sinks)
+        self._last: int | None = None  # the last step that the loop named
+        self._gap = 1
+        self._is_armed = self._schedule.is_due(0)
+        self._is_busy = False  # while a forward of our own runs
+        self._is_closed = False
+        self._follows = False
+        self._measuring: StepMeasurement | None = None
+        self._seen_float16 = False
+        _release_earlier(self._root)
+        self._ends: list[RemovableHandle] = []
+        begin = Hook(self._forward_begins)
+        self._handles = [self._root.register_forward_pre_hook(begin, with_kwargs=True)]
+        _watching[self._root] = self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def step(self, step: int, *, loss: object = None, output: object = None, target: object = None) -> None:
+        """Say that a training step has ended, after the optimizer's; `step` is its number, from 0.
+
+        Of a due step, the record is made and handed to the sinks. `loss` is a number or a tensor of one
+        element; `output` and `target` are compared as they are, and must have one shape.
+        """
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise OptionError(f"`step` is {step!r}; expected a whole number, 0 or more")
+        if self._is_closed:
+            return
+        measured, self._measuring = self._measuring, None
+        if measured is not None and measured.forwards:
+            facts = LoopFacts(
+                step=step,
+                stage=TRAINING,
+                loss=loss,
+                output=output,
+                target=target,
+                learning_rates=self._read_learning_rates(),
+                dropped=self._delivery.dropped,
+            )
+            self._finish(measured, facts)
+        if self._last is not None and step > self._last:
+            self._gap = step - self._last
+        self._last = step
+        # Where steps jump, one after the last step seen is due at the next one that there is.
+        self._is_armed = self._is_armed or self._schedule.is_due_between(step, step + self._gap)
+
+    def capture_now(self) -> None:
+        """Measure the next step, whatever the schedule says."""
+        self._is_armed = True
+
+    def close(self) -> None:
+        """Remove all hooks, and wait until the sinks have what was recorded."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._is_armed = False
+        if self._measuring is not None:
+            self._measuring.stop()
+            self._measuring = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if _watching.get(self._root) is self:
+            del _watching[self._root]
+        self._delivery.close()
+
+    def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._is_armed or self._is_busy or not module.training or _recomputes():
+            return
+        with self._apart(), torch.no_grad():
+            self._begin(module, args, kwargs)
+
+    @keep_uncompiled
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._measuring is None:
+            self._measuring = self._prepare(args, kwargs)
+        measuring = self._measuring
+        if measuring.is_running:
+            # The model calls itself: the outer call is measured.
+            return
+        self._seen_float16 |= _runs_in_float16(args)
+        measuring.start_forward(module, args, kwargs)
+        # After the hooks of what follows the forward, so that it sees the end of this call as well.
+        self._ends.append(module.register_forward_hook(Hook(self._forward_ends), always_call=True))
+
+    def _forward_ends(self, *_: object) -> None:
+        for handle in self._ends:
+            handle.remove()
+        self._ends.clear()
+        if self._measuring is not None:
+            with self._apart(), torch.no_grad():
+                self._measuring.end_forward()
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepMeasurement:
+        if self._plan is None:
+            self._plan = self._make_plan(args, kwargs)
+        names = select_names(self._plan.model_map, self._layers, self._exclude)
+        self._movement.keep_first()
+        return StepMeasurement(
+            self._model, self._plan, names, self._settings, self._movement, self._find_scale, self._follows
+        )
+
+    def _make_plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MeasurementPlan:
+        """Return the plan of the model in training, from one more forward that leaves no trace."""
+
+        def run(batch: Any) -> object:
+            if not kwargs:
+                return self._root(batch) if len(args) == 1 else self._root(*batch)
+            return self._root(*batch[:-1], **batch[-1]) if args else self._root(**batch)
+
+        self._is_busy = True
+        try:
+            with preserve(self._model) as preserved:
+                return detect(self._model, as_batch(args, kwargs), run, None, preserved, True).plan
+        finally:
+            self._is_busy = False
+
+    def _finish(self, measured: StepMeasurement, facts: LoopFacts) -> None:
+        self._is_armed = False
+        with self._apart(), torch.no_grad():
+            if measured.deviation is not None:
+                # The forward has run already: the next one is followed, which needs no plan.
+                self._follows = self._is_armed = True
+                self._delivery.dropped += 1
+                self._note(
+                    f"step {facts.step} is not recorded: a forward was not as planned: {measured.deviation}; "
+                    "later ones are followed function by function"
+                )
+            else:
+                record = measured.make_record(facts, {})
+                self._delivery.deliver(record)
+        measured.stop()
+
+    def _find_scale(self) -> float | None:
+        if self._scaler is not None:
+            return float(self._scaler.get_scale())
+        return None if self._seen_float16 else 1.0
+
+    def _read_learning_rates(self) -> tuple[float, ...] | None:
+        if self._optimizer is None:
+            return None
+        return tuple(float(group["lr"]) for group in self._optimizer.param_groups)
+
+    @contextlib.contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Note an error of the block instead of raising it into the loop, and give up this step."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - nothing reaches the loop
+            self._is_armed = False
+            self._note(f"a step could not be measured: {describe_error(error)}")
+            if self._measuring is not None:
+                self._measuring.stop()
+                self._measuring = None
+
+    def _note(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
+            _log.warning("fno-telemetry: %s", problem)
+
+
+_watching: "weakref.WeakKeyDictionary[nn.Module, Watch]" = weakref.WeakKeyDictionary()
+
+
+def _release_earlier(root: nn.Module) -> None:
+    """Close what watches this model already: a cell of a notebook that runs again leaves one watch."""
+    earlier = _watching.get(root)
+    if earlier is not None:
+        earlier.close()
+
+
+def _recomputes() -> bool:
+    """Return whether a backward runs, which recomputes the forward of a checkpointed module."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _runs_in_float16(args: object) -> bool:
+    kinds = {tensor.device.type for tensor in tensors_in(args)}
+    return any(
+        torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16 for kind in kinds
+    )
