@@ -69,7 +69,7 @@ def model_place(side: Literal["input", "output"], item: str | None = None) -> st
 
 
 def numbers(record: CaptureRecord) -> Iterator[tuple[str, int | float]]:
-    """Yield the key and value of every defined statistic, of parameters and accuracy too in a training run."""
+    """Yield the key and value of every defined statistic; those of parameters and accuracy in training."""
     for place, stats in stats_by_place(record):
         for statistic, value in stats.items():
             if is_defined(value):

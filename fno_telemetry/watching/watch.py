@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import torch
@@ -42,61 +44,126 @@ class Scaler(Protocol):
         ...
 
 
+def watch(
+    model: nn.Module,
+    sinks: Iterable[Sink] = (),
+    *,
+    every: int | Callable[[int], bool] | None = 100,
+    start: int = 0,
+    stop: int | None = None,
+    steps: Collection[int] = (),
+    first: int = 0,
+    optimizer: torch.optim.Optimizer | None = None,
+    scaler: Scaler | None = None,
+    plan: MeasurementPlan | None = None,
+    layers: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    statistics: Sequence[Statistic] | None = None,
+    gradients: bool = True,
+    updates: bool = True,
+    budget: str = "full",
+    memory_limit: int = MEMORY_LIMIT,
+    folder: str | Path = ".",
+) -> "Watch":
+    """Watch a model in its training loop; a record of each due step goes to the sinks.
+
+        with ft.watch(model, [ft.TensorBoard(writer)], every=100) as watch:
+            for step, (x, y) in enumerate(loader):
+                ...
+                optimizer.step()
+                watch.step(step, loss=loss, output=output, target=y)
+
+    All forwards of a due step in training mode make one record; gradients are those of the loop's own
+    backward, before clipping. Between due steps one hook on the model looks at a flag. Outputs, gradients,
+    buffers and random numbers are the same as without. An error of telemetry or of a sink is logged, kept in
+    `watch.problems`, and never raised into the loop. A second watch of the same model replaces the first one.
+
+    Args:
+        model: The object that the loop calls.
+        sinks: Where records go. One that writes into a run or writer of the caller's is called in the loop,
+            all others on a thread of their own, where at most 16 records wait; further ones are dropped.
+        every: A step is due every so many from `start`; or a function that says whether a step is due.
+        start: The first step that may be due.
+        stop: Steps from this one on are not due.
+        steps: Steps that are due in any case. With `every=None`, only these.
+        first: So many steps from `start` on are all due.
+        optimizer: Its learning rates are recorded.
+        scaler: The `GradScaler` of the loop: gradients are recorded as they are without its factor.
+        plan: A plan of this model, as from `fno_telemetry.plan`; by default it is made in the first due step,
+            from one more forward of a sample.
+        layers: fnmatch patterns on canonical paths; only matching modules are measured. Empty: by role.
+        exclude: fnmatch patterns of modules that are not measured.
+        statistics: The statistics to record, by default all known ones.
+        gradients: Whether gradients are recorded.
+        updates: Whether `update_to_weight` is recorded, for which due steps copy all parameters.
+        budget: "full" or "light", see `fno_telemetry.capture`.
+        memory_limit: Maximum number of bytes of the mean fields of `sample_variation` together.
+        folder: Where sinks without a path of their own write.
+
+    Raises:
+        OptionError: an argument cannot be used.
+        SinkUnavailable: a sink cannot be opened.
+    """
+    if not isinstance(model, nn.Module):
+        raise OptionError(f"`model` is a {type(model).__name__}; expected an nn.Module")
+    # Before its sinks are opened again: a cell of a notebook that runs again may use the same ones.
+    _release_earlier(unwrap(model))
+    return Watch(
+        model,
+        Schedule(every=every, start=start, stop=stop, steps=steps, first=first),
+        Delivery(sinks, folder),
+        _settle(statistics, memory_limit, budget, gradients, updates),
+        optimizer=optimizer,
+        scaler=scaler,
+        plan=plan,
+        layers=layers,
+        exclude=exclude,
+    )
+
+
 class Watch:
     """Measures the forwards, the backward and the update of the due steps of a training loop.
 
-    See `fno_telemetry.watch`, which makes it.
+    `fno_telemetry.watch` makes it.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        sinks: Iterable[Sink] = (),
+        schedule: Schedule,
+        delivery: Delivery,
+        settings: Settings,
         *,
-        every: int | Callable[[int], bool] | None = 100,
-        start: int = 0,
-        stop: int | None = None,
-        steps: Collection[int] = (),
-        first: int = 0,
         optimizer: torch.optim.Optimizer | None = None,
         scaler: Scaler | None = None,
         plan: MeasurementPlan | None = None,
         layers: Sequence[str] = (),
         exclude: Sequence[str] = (),
-        statistics: Sequence[Statistic] | None = None,
-        gradients: bool = True,
-        updates: bool = True,
-        budget: str = "full",
-        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise OptionError(f"`model` is a {type(model).__name__}; expected an nn.Module")
-        if budget not in BUDGETS:
-            raise OptionError(f"unknown budget {budget!r}. {hint_at_names(str(budget), BUDGETS)}")
         self.problems: list[str] = []
         self._model = model
         self._root = unwrap(model)
         if not takes_hooks(self._root):
             raise OptionError("TorchScript runs without hooks; watch the model that it was made from")
-        self._schedule = Schedule(every=every, start=start, stop=stop, steps=steps, first=first)
+        self._schedule = schedule
         self._optimizer = optimizer
         self._scaler = scaler
         self._plan = plan
         self._layers, self._exclude = layers, exclude
-        chosen, _ = choose_statistics(statistics)
-        self._settings = Settings(chosen, memory_limit, budget, gradients, updates)
+        self._settings = settings
         self._movement = ParameterMovement(model)
-        self._delivery = Delivery(sinks)
+        self._delivery = delivery
         self._last: int | None = None  # the last step that the loop named
         self._gap = 1
+        self._lost = 0  # due steps that could not be recorded
         self._is_armed = self._schedule.is_due(0)
         self._is_busy = False  # while a forward of our own runs
         self._is_closed = False
         self._follows = False
         self._measuring: StepMeasurement | None = None
         self._seen_float16 = False
-        _release_earlier(self._root)
         self._ends: list[RemovableHandle] = []
+        self._raised_before: BaseException | None = None  # the error that is handled around a forward
         begin = Hook(self._forward_begins)
         self._handles = [self._root.register_forward_pre_hook(begin, with_kwargs=True)]
         _watching[self._root] = self
@@ -126,7 +193,7 @@ class Watch:
                 output=output,
                 target=target,
                 learning_rates=self._read_learning_rates(),
-                dropped=self._delivery.dropped,
+                dropped=self._delivery.dropped + self._lost,
             )
             self._finish(measured, facts)
         if self._last is not None and step > self._last:
@@ -158,7 +225,7 @@ class Watch:
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._is_armed or self._is_busy or not module.training or _recomputes():
             return
-        with self._apart(), torch.no_grad():
+        with self._apart():
             self._begin(module, args, kwargs)
 
     @keep_uncompiled
@@ -170,6 +237,7 @@ class Watch:
             # The model calls itself: the outer call is measured.
             return
         self._seen_float16 |= _runs_in_float16(args)
+        self._raised_before = sys.exc_info()[1]
         measuring.start_forward(module, args, kwargs)
         # After the hooks of what follows the forward, so that it sees the end of this call as well.
         self._ends.append(module.register_forward_hook(Hook(self._forward_ends), always_call=True))
@@ -178,9 +246,16 @@ class Watch:
         for handle in self._ends:
             handle.remove()
         self._ends.clear()
-        if self._measuring is not None:
-            with self._apart(), torch.no_grad():
-                self._measuring.end_forward()
+        measuring = self._measuring
+        if measuring is None:
+            return
+        with self._apart():
+            measuring.end_forward()
+            if sys.exc_info()[1] is not self._raised_before:
+                # The forward raised an error: the next one starts afresh.
+                measuring.stop()
+                self._measuring = None
+        self._raised_before = None
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepMeasurement:
         if self._plan is None:
@@ -201,7 +276,7 @@ class Watch:
 
         self._is_busy = True
         try:
-            with preserve(self._model) as preserved:
+            with preserve(self._model) as preserved, torch.no_grad():
                 return detect(self._model, as_batch(args, kwargs), run, None, preserved, True).plan
         finally:
             self._is_busy = False
@@ -212,7 +287,7 @@ class Watch:
             if measured.deviation is not None:
                 # The forward has run already: the next one is followed, which needs no plan.
                 self._follows = self._is_armed = True
-                self._delivery.dropped += 1
+                self._lost += 1
                 self._note(
                     f"step {facts.step} is not recorded: a forward was not as planned: {measured.deviation}; "
                     "later ones are followed function by function"
@@ -250,11 +325,22 @@ class Watch:
             _log.warning("fno-telemetry: %s", problem)
 
 
+def _settle(
+    statistics: Sequence[Statistic] | None, memory_limit: int, budget: str, gradients: bool, updates: bool
+) -> Settings:
+    if budget not in BUDGETS:
+        raise OptionError(f"unknown budget {budget!r}. {hint_at_names(str(budget), BUDGETS)}")
+    chosen, problems = choose_statistics(statistics)
+    for problem in problems:
+        _log.warning("fno-telemetry: %s", problem)
+    return Settings(chosen, memory_limit, budget, gradients, updates)
+
+
 _watching: "weakref.WeakKeyDictionary[nn.Module, Watch]" = weakref.WeakKeyDictionary()
 
 
 def _release_earlier(root: nn.Module) -> None:
-    """Close what watches this model already: a cell of a notebook that runs again leaves one watch."""
+    """Close what watches this model already, so that one set of hooks is left."""
     earlier = _watching.get(root)
     if earlier is not None:
         earlier.close()
