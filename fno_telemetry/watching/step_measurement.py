@@ -73,7 +73,8 @@ class LoopFacts:
 class StepMeasurement:
     """Measures the forwards of one step between `start_forward` and `end_forward`, and the loop's backward.
 
-    `names` are the modules to measure. With `follows`, forwards are followed function by function.
+    `names` are the modules to measure. With `follows`, forwards are followed function by function. With
+    `is_only_forward` no mean fields are kept, so that `sample_variation` is null if there is a second one.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class StepMeasurement:
         movement: ParameterMovement,
         scale: Callable[[], float | None],
         follows: bool,
+        is_only_forward: bool = False,
     ) -> None:
         self.forwards = 0
         self._model = model
@@ -93,8 +95,14 @@ class StepMeasurement:
         self._movement = movement
         self._started = time.perf_counter()
         memory = MemoryBudget(settings.memory_limit)
-        is_light = settings.budget == "light"
-        self._collector = Collector(plan.model_map, settings.statistics, names, memory, is_light=is_light)
+        self._collector = Collector(
+            plan.model_map,
+            settings.statistics,
+            names,
+            memory,
+            is_light=settings.budget == "light",
+            is_only_batch=is_only_forward,
+        )
         self._spread = {name for name, p in name_parameters(model) if is_spread(p)}
         self._alone = self._find_alone(names)
         self._gradients = (

@@ -157,6 +157,7 @@ class Watch:
         self._delivery = delivery
         self._last: int | None = None  # the last step that the loop named
         self._gap = 1
+        self._forwards = 0  # of the last due step
         self._lost = 0  # due steps that could not be recorded
         self._is_armed = self._schedule.is_due(0)
         self._is_busy = False  # while a forward of our own runs
@@ -275,7 +276,14 @@ class Watch:
         names = select_names(self._plan.model_map, self._layers, self._exclude)
         self._movement.keep_first()
         return StepMeasurement(
-            self._model, self._plan, names, self._settings, self._movement, self._find_scale, self._follows
+            self._model,
+            self._plan,
+            names,
+            self._settings,
+            self._movement,
+            self._find_scale,
+            self._follows,
+            is_only_forward=self._forwards == 1,
         )
 
     def _make_plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MeasurementPlan:
@@ -304,6 +312,7 @@ class Watch:
 
     def _finish(self, measured: StepMeasurement, facts: LoopFacts) -> None:
         self._is_armed = False
+        self._forwards = measured.forwards
         with self._apart(), torch.no_grad():
             if measured.deviation is not None:
                 # The forward has run already: the next one is followed, which needs no plan.
