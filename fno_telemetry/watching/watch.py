@@ -158,6 +158,7 @@ class Watch:
         self._last: int | None = None  # the last step that the loop named
         self._gap = 1
         self._forwards = 0  # of the last due step
+        self._recorded = 0
         self._lost = 0  # due steps that could not be recorded
         self._is_armed = self._schedule.is_due(0)
         self._is_busy = False  # while a forward of our own runs
@@ -172,6 +173,16 @@ class Watch:
         begin = Hook(self._forward_begins)
         self._handles = [called.register_forward_pre_hook(begin, with_kwargs=True)]
         _watching[self._root] = self
+
+    @property
+    def plan(self) -> MeasurementPlan | None:
+        """How the model is measured; None before the first due step, unless it was given."""
+        return self._plan
+
+    @property
+    def recorded(self) -> int:
+        """How many records were handed to the sinks."""
+        return self._recorded
 
     def __enter__(self) -> Self:
         return self
@@ -325,6 +336,7 @@ class Watch:
             else:
                 record = measured.make_record(facts, {})
                 self._delivery.deliver(record)
+                self._recorded += 1
         measured.stop()
 
     def _find_scale(self) -> float | None:
