@@ -81,7 +81,7 @@ def watch(
 
     Args:
         model: The object that the loop calls.
-        sinks: Where records go. One that writes into a run or writer of the caller's is called in the loop,
+        sinks: Where records go; with several processes, those of the first one. One that writes into a run or writer of the caller's is called in the loop,
             all others on a thread of their own, where at most 16 records wait; further ones are dropped.
         every: A step is due every so many from `start`; or a function that says whether a step is due.
         start: The first step that may be due.
@@ -112,7 +112,7 @@ def watch(
     return Watch(
         model,
         Schedule(every=every, start=start, stop=stop, steps=steps, first=first),
-        Delivery(sinks, folder),
+        Delivery(sinks if _is_first_process() else (), folder),
         _settle(statistics, memory_limit, budget, gradients, updates),
         optimizer=optimizer,
         scaler=scaler,
@@ -379,6 +379,12 @@ def _settle(
 
 
 _watching: "weakref.WeakKeyDictionary[nn.Module, Watch]" = weakref.WeakKeyDictionary()
+
+
+def _is_first_process() -> bool:
+    """Return whether this is the only process of the training, or the one with rank 0."""
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank())
 
 
 def _release_earlier(root: nn.Module) -> None:
