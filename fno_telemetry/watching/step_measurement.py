@@ -68,6 +68,7 @@ class LoopFacts:
     target: object = None
     learning_rates: tuple[float, ...] | None = None
     dropped: int = 0
+    nonfinite: str | None = None  # "output" or "loss", if that is not finite
 
 
 class StepMeasurement:
@@ -203,6 +204,8 @@ class StepMeasurement:
             tuple(self._plan.model_map.warnings),
         )
         training: dict[str, Any] = {"stage": facts.stage, "forwards": self.forwards, "dropped": facts.dropped}
+        if facts.nonfinite is not None:
+            training["nonfinite"] = facts.nonfinite
         if facts.learning_rates is not None:
             training["learning_rates"] = facts.learning_rates
         return replace(
@@ -293,13 +296,19 @@ def as_batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return dict(kwargs) if not args else (*args, dict(kwargs))
 
 
+def is_scalar(value: object) -> bool:
+    """Return whether this is a number, or a tensor of one element."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 1
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def read_number(value: object) -> float | None:
     """Return a number or a tensor of one element as a finite float; None for anything else."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().item() if value.numel() == 1 else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_scalar(value):
         return None
-    return float(value) if abs(value) < float("inf") else None
+    number = value.detach().item() if isinstance(value, torch.Tensor) else value
+    return float(number) if isinstance(number, int | float) and abs(number) < float("inf") else None
 
 
 def _compare(facts: LoopFacts) -> AccuracyRecord | None:

@@ -21,15 +21,25 @@ from fno_telemetry.mapping.detection import detect
 from fno_telemetry.mapping.layer_filters import select_names
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.measuring.statistic_set import choose_statistics
+from fno_telemetry.records import CaptureRecord
 from fno_telemetry.session import BUDGETS, MEMORY_LIMIT
 from fno_telemetry.sinks.contract import Sink
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
 from fno_telemetry.watching.delivery import Delivery
+from fno_telemetry.watching.forward_state import ForwardState, is_finite
+from fno_telemetry.watching.nonfinite_dump import Dump, describe_origin
 from fno_telemetry.watching.parameter_movement import ParameterMovement
 from fno_telemetry.watching.schedule import Schedule
-from fno_telemetry.watching.step_measurement import LoopFacts, Settings, StepMeasurement, as_batch
+from fno_telemetry.watching.step_measurement import (
+    LoopFacts,
+    Settings,
+    StepMeasurement,
+    as_batch,
+    is_scalar,
+    read_number,
+)
 from fno_telemetry.wording import describe_error, hint_at_names
 
 _log = logging.getLogger("fno_telemetry")
@@ -64,6 +74,8 @@ def watch(
     updates: bool = True,
     budget: str = "full",
     memory_limit: int = MEMORY_LIMIT,
+    on_nonfinite: str | None = None,
+    keep: int = 5,
     folder: str | Path = ".",
 ) -> "Watch":
     """Watch a model in its training loop; a record of each due step goes to the sinks.
@@ -81,8 +93,9 @@ def watch(
 
     Args:
         model: The object that the loop calls.
-        sinks: Where records go; with several processes, those of the first one. One that writes into a run or writer of the caller's is called in the loop,
-            all others on a thread of their own, where at most 16 records wait; further ones are dropped.
+        sinks: Where records go; with several processes, those of the first one. One that writes into a run
+            or writer of the caller's is called in the loop, all others on a thread of their own, where at
+            most 16 records wait; further ones are dropped.
         every: A step is due every so many from `start`; or a function that says whether a step is due.
         start: The first step that may be due.
         stop: Steps from this one on are not due.
@@ -99,6 +112,11 @@ def watch(
         updates: Whether `update_to_weight` is recorded, for which due steps copy all parameters.
         budget: "full" or "light", see `fno_telemetry.capture`.
         memory_limit: Maximum number of bytes of the mean fields of `sample_variation` together.
+        on_nonfinite: "dump": when an output of the model is no longer finite, that very forward is measured
+            again at once, before the backward, and its record and the last `keep` ones are written into
+            `folder` as nonfinite.step<N>.jsonl; a loss that is not finite is told in `problems`. Every
+            forward then keeps random states and buffers. On a GPU only the loss is looked at.
+        keep: How many records of due steps are kept for that.
         folder: Where sinks without a path of their own write.
 
     Raises:
@@ -107,6 +125,10 @@ def watch(
     """
     if not isinstance(model, nn.Module):
         raise OptionError(f"`model` is a {type(model).__name__}; expected an nn.Module")
+    if on_nonfinite not in (None, "dump"):
+        raise OptionError(f"`on_nonfinite` is {on_nonfinite!r}; expected 'dump' or None")
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+        raise OptionError(f"`keep` is {keep!r}; expected a whole number, 0 or more")
     # Before its sinks are opened again: a cell of a notebook that runs again may use the same ones.
     _release_earlier(unwrap(model))
     return Watch(
@@ -119,6 +141,7 @@ def watch(
         plan=plan,
         layers=layers,
         exclude=exclude,
+        dump=None if on_nonfinite is None else Dump(Path(folder), keep),
     )
 
 
@@ -140,6 +163,7 @@ class Watch:
         plan: MeasurementPlan | None = None,
         layers: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        dump: Dump | None = None,
     ) -> None:
         self.problems: list[str] = []
         self._model = model
@@ -166,12 +190,17 @@ class Watch:
         self._follows = False
         self._measuring: StepMeasurement | None = None
         self._seen_float16 = False
+        self._dump = dump
+        self._state: ForwardState | None = None  # of the forward that runs, if it may be dumped
+        self._has_dumped = False
         self._ends: list[RemovableHandle] = []
         self._raised_before: BaseException | None = None  # the error that is handled around a forward
         # Hooks inside what is compiled would become a part of it.
         called = model if is_compiled else self._root
         begin = Hook(self._forward_begins)
         self._handles = [called.register_forward_pre_hook(begin, with_kwargs=True)]
+        if dump is not None:
+            self._handles.append(called.register_forward_hook(Hook(self._look_at_output)))
         _watching[self._root] = self
 
     @property
@@ -200,6 +229,7 @@ class Watch:
             raise OptionError(f"`step` is {step!r}; expected a whole number, 0 or more")
         if self._is_closed:
             return
+        self._look_at_loss(step, loss)
         measured, self._measuring = self._measuring, None
         if measured is not None and measured.forwards:
             facts = LoopFacts(
@@ -239,10 +269,13 @@ class Watch:
         self._delivery.close()
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._is_armed or self._is_busy or not module.training or _recomputes():
+        if self._is_busy or not (self._is_armed or self._dump) or not module.training or _recomputes():
             return
         with self._apart():
-            self._begin(module, args, kwargs)
+            if self._dump is not None and not self._has_dumped and self._state is None:
+                self._state = ForwardState(self._root, args, kwargs)
+            if self._is_armed:
+                self._begin(module, args, kwargs)
 
     @keep_uncompiled
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -335,9 +368,58 @@ class Watch:
                 )
             else:
                 record = measured.make_record(facts, {})
-                self._delivery.deliver(record)
-                self._recorded += 1
+                self._deliver(record)
         measured.stop()
+
+    def _deliver(self, record: CaptureRecord) -> None:
+        self._delivery.deliver(record)
+        self._recorded += 1
+        if self._dump is not None:
+            self._dump.keep(record)
+
+    def _look_at_output(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        """Measure the forward that has just ended once more if its output is not finite."""
+        state, self._state = self._state, None
+        if state is None or self._dump is None or self._is_busy or is_finite(output):
+            return
+        with self._apart():
+            self._has_dumped = True
+            self._measure_again(state, self._dump)
+
+    @keep_uncompiled
+    def _measure_again(self, state: ForwardState, dump: Dump) -> None:
+        step = 0 if self._last is None else self._last + self._gap
+        if not state.is_input_unchanged():
+            self._note(f"the output of step {step} is not finite; its input was overwritten since")
+            return
+        if self._plan is None:
+            self._plan = self._make_plan(state.args, state.kwargs)
+        names = select_names(self._plan.model_map, self._layers, self._exclude)
+        measured = StepMeasurement(
+            self._model,
+            self._plan,
+            names,
+            replace(self._settings, gradients=False, updates=False),
+            self._movement,
+            self._find_scale,
+            follows=True,
+        )
+        batch = as_batch(state.args, state.kwargs)
+        with self._running_itself(), preserve(self._model, parameters=False), torch.no_grad():
+            state.put_back()
+            measured.run_forward(batch, self._runner(state.args, state.kwargs))
+        record = measured.make_record(LoopFacts(step, TRAINING, nonfinite="output"), {})
+        measured.stop()
+        path = dump.write(record)
+        self._note(f"{describe_origin(record)}; see {path}")
+
+    def _look_at_loss(self, step: int, loss: object) -> None:
+        if self._dump is None or self._has_dumped or loss is None:
+            return
+        with self._apart():
+            if is_scalar(loss) and read_number(loss) is None:
+                self._has_dumped = True
+                self._note(f"the loss of step {step} is not finite, while the outputs of the model are")
 
     def _find_scale(self) -> float | None:
         if self._scaler is not None:
