@@ -2,7 +2,8 @@
 
 The report holds everything. The overview has the layers with a role in the operator, the input and the first
 output, and of each at most `MOST_NUMBERS` numbers: those whose `Quantity` is `in_overview`, the most telling
-first. So a number of another package is in it, unless that package says otherwise.
+first. So a number of another package is in it, unless that package says otherwise. The accuracy is in it too;
+the parameters are not.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,6 +91,7 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
         input=sides.get(keys.model_place("input")),
         output=sides.get(keys.model_place("output")),
         outputs=(),
+        parameters=(),
     )
 
 
@@ -129,7 +131,9 @@ def loss_by_key(record: CaptureRecord) -> dict[str, float]:
     The key is not `loss`, which a training loop's own curves usually have.
     """
     loss = record.summary.get("loss")
-    return {LOSS: loss} if isinstance(loss, float) and keys.is_defined(loss) else {}
+    if isinstance(loss, float) and keys.is_defined(loss):
+        return {keys.of_stage(LOSS, record): loss}
+    return {}
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:

@@ -1,5 +1,7 @@
 """What a forward depends on besides its parameters, kept so that the very same forward can be run again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,16 +17,29 @@ class ForwardState:
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.args, self.kwargs = args, kwargs
+        self._model = model
         self._random = RandomStates(list_devices(model.parameters()))
-        self._buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+        self._copies = {id(buffer): buffer.detach().clone() for buffer in model.buffers()}
         self._writes = self._count_writes()
 
-    def put_back(self) -> None:
-        """Put back random states and buffers."""
-        self._random.put_back()
-        with torch.no_grad():
-            for buffer, before in self._buffers:
-                buffer.copy_(before)
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Run the block with the random states and with copies of the buffers as they were.
+
+        The buffers themselves are not written: the backward that is still to come may need them as they are.
+        """
+        now = RandomStates(list_devices(self._model.parameters()))
+        tables = [module._buffers for module in self._model.modules()]
+        entries = [(table, name, buffer) for table in tables for name, buffer in table.items()]
+        try:
+            for table, name, buffer in entries:
+                table[name] = self._copies.get(id(buffer), buffer)
+            self._random.put_back()
+            yield
+        finally:
+            for table, name, buffer in entries:
+                table[name] = buffer
+            now.put_back()
 
     def is_input_unchanged(self) -> bool:
         """Return whether the forward has not written into its arguments."""

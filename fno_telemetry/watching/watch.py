@@ -289,7 +289,12 @@ class Watch:
         self._raised_before = sys.exc_info()[1]
         if self._settings.is_compiled:
             batch = copy_tensors(as_batch(args, kwargs))
-            with self._running_itself(), preserve(self._model, parameters=False), torch.no_grad():
+            with (
+                self._running_itself(),
+                ForwardState(self._root, args, kwargs).put_back(),
+                preserve(self._model, parameters=False),
+                torch.no_grad(),
+            ):
                 measuring.run_forward(batch, self._runner(args, kwargs))
         else:
             measuring.start_forward(module, args, kwargs)
@@ -333,7 +338,12 @@ class Watch:
     def _make_plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MeasurementPlan:
         """Return the plan of the model in training, from one more forward that leaves no trace."""
         batch, run = as_batch(args, kwargs), self._runner(args, kwargs)
-        with self._running_itself(), preserve(self._model) as preserved, torch.no_grad():
+        with (
+            self._running_itself(),
+            ForwardState(self._root, args, kwargs).put_back(),
+            preserve(self._model) as preserved,
+            torch.no_grad(),
+        ):
             return detect(self._model, batch, run, None, preserved, in_training=True).plan
 
     def _runner(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], object]:
@@ -405,8 +415,12 @@ class Watch:
             follows=True,
         )
         batch = as_batch(state.args, state.kwargs)
-        with self._running_itself(), preserve(self._model, parameters=False), torch.no_grad():
-            state.put_back()
+        with (
+            self._running_itself(),
+            state.put_back(),
+            preserve(self._model, parameters=False),
+            torch.no_grad(),
+        ):
             measured.run_forward(batch, self._runner(state.args, state.kwargs))
         record = measured.make_record(LoopFacts(step, TRAINING, nonfinite="output"), {})
         measured.stop()

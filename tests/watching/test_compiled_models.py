@@ -72,6 +72,19 @@ def test_a_compiled_model_keeps_its_graph_and_its_losses(part):
     torch._dynamo.reset()
 
 
+def test_two_forwards_before_one_backward_are_probed_without_a_write():
+    torch._dynamo.reset()
+    network, sink = make(), InMemorySink()
+    called, _ = compile_counted(network)
+    with ft.watch(called, [sink], every=1) as watch:
+        first, second = called(torch.randn(2, 1, 4, 4)), called(torch.randn(2, 1, 4, 4))
+        (first + second).square().mean().backward()
+        watch.step(0)
+    assert watch.problems == []
+    assert sink.records[0].training["forwards"] == 2
+    torch._dynamo.reset()
+
+
 def test_a_model_compiled_in_place_is_refused_in_words():
     network = make()
     network.compile(backend="eager")

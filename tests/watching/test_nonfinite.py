@@ -56,7 +56,9 @@ def test_the_forward_is_measured_again_where_it_began(tmp_path):
     assert counts == {"0": 0, "1": 0, "2": 0, "3": 75, "4": 75}
     # The loop goes on as without.
     expected = train(make(), bad=7)
-    assert all(torch.equal(one, other) or one.isnan().any() for one, other in zip(expected[1], found[1], strict=True))
+    assert all(
+        torch.equal(one, other) or one.isnan().any() for one, other in zip(expected[1], found[1], strict=True)
+    )
     assert torch.equal(expected[2], found[2])
     assert expected[0][:7] == found[0][:7]
 
