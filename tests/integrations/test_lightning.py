@@ -117,8 +117,7 @@ class TwoOptimizers(Darcy):
     def configure_optimizers(self):
         parameters = list(self.parameters())
         return [
-            torch.optim.SGD(half, lr=rate)
-            for half, rate in ((parameters[:3], 1e-2), (parameters[3:], 1e-3))
+            torch.optim.SGD(half, lr=rate) for half, rate in ((parameters[:3], 1e-2), (parameters[3:], 1e-3))
         ]
 
 
@@ -224,7 +223,7 @@ def test_a_forward_that_is_never_called_is_logged_once(sink, caplog) -> None:
 
 
 def test_an_unknown_option_is_refused_at_once() -> None:
-    with pytest.raises(OptionError, match="unknown option 'evry'.*every"):
+    with pytest.raises(OptionError, match=r"unknown option 'evry'.*every"):
         Watch(evry=3)
 
 

@@ -134,7 +134,9 @@ def test_a_resumed_training_goes_on_at_its_step(sink, tmp_path: Path) -> None:
             train(resumed, resume_from_dir=tmp_path)
     first = resumed.start_epoch * BATCHES
     assert first > 0
-    assert [record.step for record in sink.records[3:]] == [step for step in range(first, 12) if step % 3 == 0]
+    assert [record.step for record in sink.records[3:]] == [
+        step for step in range(first, 12) if step % 3 == 0
+    ]
 
 
 def test_a_subclass_that_grows_its_model_is_recorded(sink) -> None:
