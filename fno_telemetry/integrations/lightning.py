@@ -113,7 +113,9 @@ class Watch(Callback):
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], root: nn.Module = module
             ) -> None:
                 if self._in_batch and module is root and module.training:
-                    attach(root).begin_forward(module, args, kwargs)
+                    watch = attach(root)
+                    if find_wrapped(root) is None:  # else the call of what is inside is still to come
+                        watch.begin_forward(module, args, kwargs)
 
             self._waiting.append(module.register_forward_pre_hook(Hook(called), with_kwargs=True))
 

@@ -199,6 +199,15 @@ def test_what_training_step_calls_is_watched(sink, kind, options, name) -> None:
     assert [record.summary["architecture"] for record in sink.records] == [name]
 
 
+@pytest.mark.parametrize("kind", [Darcy, Unused])
+def test_a_wrapped_child_is_watched_inside(sink, kind) -> None:
+    module = build(kind)
+    module.net = nn.DataParallel(module.net)
+    fit(module, Watch([sink], every=1), max_steps=2)
+    assert [record.summary["architecture"] for record in sink.records] == ["Sequential"] * 2
+    assert [record.training["forwards"] for record in sink.records] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [

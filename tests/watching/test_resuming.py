@@ -34,6 +34,7 @@ def test_a_forward_that_has_begun_is_measured_as_any_other() -> None:
     for step in range(2):
         model(x).sum().backward()
         made[0].step(step)
+        model.zero_grad()
     handle.remove()
     made[0].close()
     one, other = sink.records
