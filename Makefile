@@ -56,7 +56,7 @@ test-oldest: ## Run a part of the tests with the oldest versions that are promis
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt torch
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
-	    -e '.[all]' hypothesis jsonschema lightning pytest pytest-xdist sybil
+	    -e '.[all]' hypothesis jsonschema pytest pytest-xdist sybil
 	$(OLDEST)/bin/python -m pytest -n $(PROCESSES) --dist loadfile tests/test_report.py tests/test_capture.py \
 	    tests/cli/test_capture.py tests/cli/test_view.py tests/cli/test_help_and_completion.py \
 	    tests/cli/test_diagnose.py tests/comparison tests/sinks/tensorboard/test_sink.py \

@@ -1,5 +1,6 @@
 """Public names: one table for `__all__`, for loading on first use and for type checkers."""
 
+from . import integrations as integrations
 from .comparison.changes import LayerChange as LayerChange
 from .comparison.comparing import compare as compare
 from .comparison.results import Comparison as Comparison

@@ -248,6 +248,14 @@ class Watch:
         # Where steps jump, one after the last step seen is due at the next one that there is.
         self._is_armed = self._is_armed or self._schedule.is_due_between(step, step + self._gap)
 
+    def resume(self, step: int) -> None:
+        """Say before the first step that it is this one, as after a checkpoint; by default it is 0."""
+        self._is_armed = self._schedule.is_due(step)
+
+    def begin_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Measure a forward of the model that had begun when the watch was made, if the step is due."""
+        self._forward_begins(module, args, kwargs)
+
     def capture_now(self) -> None:
         """Measure the next step, whatever the schedule says."""
         self._is_armed = True
