@@ -55,7 +55,7 @@ def watch(
 
     A step is one of the optimizer, whatever number of batches it accumulates; the first one has the number
     `resume_at`. Gradients are recorded without the factor of `accelerator.scaler`. Only the main process
-    measures and writes.
+    writes.
 
     Without `sinks`, records go to the TensorBoard writer and the W&B run of the accelerator's trackers.
 
@@ -66,7 +66,8 @@ def watch(
     if isinstance(resume_at, bool) or not isinstance(resume_at, int) or resume_at < 0:
         raise OptionError(f"`resume_at` is {resume_at!r}; expected a whole number, 0 or more")
     if not accelerator.is_main_process:
-        return AcceleratedWatch(accelerator, None, resume_at)
+        # It measures too: forwards of one process alone would wait for the others where they exchange values.
+        sinks = []
     if sinks is None:
         sinks = make_sinks(tracker.tracker for tracker in accelerator.trackers)
         if not sinks:
@@ -79,10 +80,10 @@ def watch(
 class AcceleratedWatch:
     """Counts the steps of the optimizer in a loop with `accelerate`; `watch` makes it.
 
-    `watch` is the `fno_telemetry.Watch` of the model, None in processes that record nothing.
+    `watch` is the `fno_telemetry.Watch` of the model.
     """
 
-    def __init__(self, accelerator: Accelerator, watch: watching.Watch | None, step: int) -> None:
+    def __init__(self, accelerator: Accelerator, watch: watching.Watch, step: int) -> None:
         self.watch = watch
         self._accelerator = accelerator
         self._step = step
@@ -99,8 +100,6 @@ class AcceleratedWatch:
 
         The recorded loss is the mean over the batches of a step; `output` and `target` are the last ones.
         """
-        if self.watch is None:
-            return
         self._losses.append(loss.detach() if isinstance(loss, torch.Tensor) else loss)
         if not self._accelerator.sync_gradients:
             return
@@ -112,5 +111,4 @@ class AcceleratedWatch:
 
     def close(self) -> None:
         """Remove all hooks, and wait until the sinks have what was recorded."""
-        if self.watch is not None:
-            self.watch.close()
+        self.watch.close()

@@ -43,7 +43,7 @@ class Watch(Callback):
     `trainer.global_step` while it runs. Its loss is the one whose gradient is applied, from what
     `training_step` returns; where that is a dict with `output` and `target`, these two are compared. Learning
     rates are those of the step. The sanity check, validation and tests are not recorded. Only the process of
-    global rank 0 measures and writes. Nothing is added to checkpoints.
+    global rank 0 writes. Nothing is added to checkpoints.
 
     Without `sinks`, records go to the TensorBoardLogger and the WandbLogger of the trainer. `module` names
     the submodule to watch; without it, that is the LightningModule if `training_step` calls its forward,
@@ -87,9 +87,8 @@ class Watch(Callback):
         """Find the sinks and what to watch."""
         self._detach()
         self._forget()
-        if not trainer.is_global_zero:
-            return
-        sinks = self._sinks
+        # All processes measure: forwards of one alone would wait for the others where they exchange values.
+        sinks = self._sinks if trainer.is_global_zero else []
         if sinks is None:
             # The loggers of a fast_dev_run accept everything and write nothing.
             loggers = [] if trainer.fast_dev_run else trainer.loggers  # type: ignore[attr-defined]

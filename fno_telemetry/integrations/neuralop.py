@@ -28,7 +28,7 @@ def watch(trainer: Trainer, sinks: Iterable[Sink] = (), **options: Any) -> "Trai
 
     A step is a training batch, counted over all epochs, also after `resume_from_dir`. Its loss is the one of
     the batch, with the regularizer; the output is compared with `y` as the training loss gets them, after the
-    data processor. Evaluation is not recorded. With `use_distributed`, only the process of rank 0 records.
+    data processor. Evaluation is not recorded. With `use_distributed`, only the process of rank 0 writes.
 
     The trainer logs a W&B row for each epoch, and keeps all of them. With `ft.WandbRun(wandb.run)`, W&B has
     the last record of each epoch; other sinks have all of them.
@@ -48,11 +48,10 @@ def watch(trainer: Trainer, sinks: Iterable[Sink] = (), **options: Any) -> "Trai
 class TrainerWatch:
     """Follows the batches of a neuraloperator `Trainer`; `watch` makes it.
 
-    `watch` is the `fno_telemetry.Watch` of the model, None in processes that record nothing.
+    `watch` is the `fno_telemetry.Watch` of the model.
     """
 
     def __init__(self, trainer: Trainer, sinks: Iterable[Sink], options: dict[str, Any]) -> None:
-        self.watch: watching.Watch | None = None
         self._trainer = trainer
         self._rates = UsedLearningRates()
         self._optimizer: torch.optim.Optimizer | None = None  # the one that tells of its steps
@@ -61,8 +60,6 @@ class TrainerWatch:
         self._step = 0
         self._seen: dict[str, Any] = {}  # the loss, output and target of the running batch
         self._own: list[_Replacement] = []
-        if _rank() != 0:
-            return
         self.watch = watching.watch(
             trainer.model,
             sinks,
@@ -88,14 +85,13 @@ class TrainerWatch:
         self._own.clear()
         self._forget_optimizer()
         self._seen = {}
-        if self.watch is not None:
-            self.watch.close()
+        self.watch.close()
 
     def _train_one_epoch(
         self, method: Callable[..., Any], epoch: int, train_loader: Sized, *args: Any, **kwargs: Any
     ) -> Any:
         first = epoch * len(train_loader)
-        if self._first is None and self.watch is not None:
+        if self._first is None:
             self.watch.resume(first)
         self._first = first
         return method(epoch, train_loader, *args, **kwargs)
@@ -130,8 +126,7 @@ class TrainerWatch:
         self._rates.note([optimizer])
 
     def _end_step(self, *_: object) -> None:
-        if self.watch is not None:
-            self.watch.step(self._step, **self._seen)
+        self.watch.step(self._step, **self._seen)
         self._seen = {}
         self._rates.forget()
 
@@ -186,8 +181,3 @@ class _NoScale:
 
     def get_scale(self) -> float:
         return 1.0
-
-
-def _rank() -> int:
-    is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if is_distributed else 0
