@@ -26,6 +26,7 @@ from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.watching.delivery import Delivery
+from fno_telemetry.watching.live_diagnosis import LiveDiagnosis
 from fno_telemetry.watching.parameter_movement import ParameterMovement
 from fno_telemetry.watching.schedule import Schedule
 from fno_telemetry.watching.step_measurement import LoopFacts, Settings, StepMeasurement, as_batch
@@ -63,6 +64,7 @@ def watch(
     updates: bool = True,
     budget: str = "full",
     memory_limit: int = MEMORY_LIMIT,
+    diagnose: bool = False,
     folder: str | Path = ".",
 ) -> "Watch":
     """Watch a model in its training loop; a record of each due step goes to the sinks.
@@ -81,7 +83,7 @@ def watch(
     Args:
         model: The object that the loop calls.
         sinks: Where records go. One that writes into a run or writer of the caller's is called in the loop,
-            all others on a thread of their own, where at most 16 records wait; further ones are dropped.
+            each other on a thread of its own, where at most 16 records wait; further ones are dropped.
         every: A step is due every so many from `start`; or a function that says whether a step is due.
         start: The first step that may be due.
         stop: Steps from this one on are not due.
@@ -98,6 +100,9 @@ def watch(
         updates: Whether `update_to_weight` is recorded, for which due steps copy all parameters.
         budget: "full" or "light", see `fno_telemetry.capture`.
         memory_limit: Maximum number of bytes of the mean fields of `sample_variation` together.
+        diagnose: Whether each record is judged against the run so far, on a thread: what is found goes into
+            the record, and a new warning or error into the log. A run or writer of the caller's then has the
+            record one step later.
         folder: Where sinks without a path of their own write.
 
     Raises:
@@ -108,11 +113,15 @@ def watch(
         raise OptionError(f"`model` is a {type(model).__name__}; expected an nn.Module")
     # Before its sinks are opened again: a cell of a notebook that runs again may use the same ones.
     _release_earlier(unwrap(model))
+    if not takes_hooks(unwrap(model)):
+        raise OptionError("TorchScript runs without hooks; watch the model that it was made from")
+    schedule = Schedule(every=every, start=start, stop=stop, steps=steps, first=first)
+    settings = _settle(statistics, memory_limit, budget, gradients, updates)
     return Watch(
         model,
-        Schedule(every=every, start=start, stop=stop, steps=steps, first=first),
-        Delivery(sinks, folder),
-        _settle(statistics, memory_limit, budget, gradients, updates),
+        schedule,
+        Delivery(sinks, folder, LiveDiagnosis().judge if diagnose else None),
+        settings,
         optimizer=optimizer,
         scaler=scaler,
         plan=plan,
@@ -140,11 +149,9 @@ class Watch:
         layers: Sequence[str] = (),
         exclude: Sequence[str] = (),
     ) -> None:
-        self.problems: list[str] = []
+        self.problems = delivery.problems.lines
         self._model = model
         self._root = unwrap(model)
-        if not takes_hooks(self._root):
-            raise OptionError("TorchScript runs without hooks; watch the model that it was made from")
         self._schedule = schedule
         self._optimizer = optimizer
         self._scaler = scaler
@@ -184,6 +191,7 @@ class Watch:
             raise OptionError(f"`step` is {step!r}; expected a whole number, 0 or more")
         if self._is_closed:
             return
+        self._delivery.catch_up()
         measured, self._measuring = self._measuring, None
         if measured is not None and measured.forwards:
             facts = LoopFacts(
@@ -288,7 +296,7 @@ class Watch:
                 # The forward has run already: the next one is followed, which needs no plan.
                 self._follows = self._is_armed = True
                 self._lost += 1
-                self._note(
+                self._delivery.problems.note(
                     f"step {facts.step} is not recorded: a forward was not as planned: {measured.deviation}; "
                     "later ones are followed function by function"
                 )
@@ -314,15 +322,10 @@ class Watch:
             yield
         except (Exception, SystemExit) as error:  # noqa: BLE001 - nothing reaches the loop
             self._is_armed = False
-            self._note(f"a step could not be measured: {describe_error(error)}")
+            self._delivery.problems.note(f"a step could not be measured: {describe_error(error)}")
             if self._measuring is not None:
                 self._measuring.stop()
                 self._measuring = None
-
-    def _note(self, problem: str) -> None:
-        if problem not in self.problems:
-            self.problems.append(problem)
-            _log.warning("fno-telemetry: %s", problem)
 
 
 def _settle(

@@ -315,7 +315,7 @@ def test_no_activation_is_alive_after_a_step(sink):
 
 
 def test_a_watched_model_can_be_copied_and_saved(sink):
-    network, optimizer = make()
+    network, _ = make()
     with ft.watch(network, [sink], every=1) as watch:
         x, y = batches(1)[0]
         nn.functional.mse_loss(network(x), y).backward()
