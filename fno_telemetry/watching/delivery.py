@@ -176,10 +176,10 @@ class _Outlet:
         """Open the sink; SinkUnavailable is raised, because nothing has begun yet."""
         try:
             self._sink.open(run)
-        except SinkUnavailable:
+        except (SinkUnavailable, KeyboardInterrupt):
             self._has_failed = True
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a sink may raise anything
+        except BaseException as error:  # noqa: BLE001 - a sink may raise anything
             self._fail(error)
 
     def queue(self, record: CaptureRecord) -> None:
