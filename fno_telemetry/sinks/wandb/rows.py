@@ -120,7 +120,15 @@ def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
     With `of_experiment`, what differs between the checkpoints of one experiment is left out.
     """
     small = replace(
-        record, modules=(), blocks=(), layers=FrozenMapping(), input=None, output=None, outputs=()
+        record,
+        modules=(),
+        blocks=(),
+        layers=FrozenMapping(),
+        input=None,
+        output=None,
+        outputs=(),
+        inputs=(),
+        parameters=(),
     )
     document = report.as_document(small)
     summary, provenance = document["summary"], document["provenance"]
@@ -155,16 +163,14 @@ def as_bins(found: Histogram | LogHistogram) -> Bins | None:
 def _by_statistic(record: CaptureRecord) -> dict[str, dict[str, Value | Histogram | LogHistogram]]:
     """Return statistic -> place -> value."""
     found: dict[str, dict[str, Value | Histogram | LogHistogram]] = {}
-    for place, entry in keys.tensors_by_place(record):
-        for statistic, value in entry.stats.items():
+    for place, stats in keys.stats_by_place(record):
+        for statistic, value in stats.items():
             found.setdefault(statistic, {})[place] = value
+    for place, entry in keys.tensors_by_place(record):
         for kind in HISTOGRAMS:
             bins = getattr(entry, kind)
             if bins is not None:
                 found.setdefault(kind, {})[place] = bins
-    for block in record.blocks:
-        for statistic, value in block.stats.items():
-            found.setdefault(statistic, {})[keys.record_place(block)] = value
     return found
 
 
