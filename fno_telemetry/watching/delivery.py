@@ -100,8 +100,11 @@ class Delivery:
             self._unjudged += 1
 
     def catch_up(self) -> None:
-        """Write what was judged since the last time into the dashboards of the caller's."""
-        while self._judged and not self._is_forked():
+        """Write the next record that was judged into the dashboards of the caller's.
+
+        One at a time, because W&B has no room for two records in one row of the caller's.
+        """
+        if self._judged and not self._is_forked():
             self._write_in_loop(self._judged.popleft())
 
     def close(self) -> None:
@@ -115,7 +118,8 @@ class Delivery:
             self._judging.end()
             if not self._judging.join(until - time.monotonic()):
                 self._say_unfinished("the diagnosis", self._judging)
-            self.catch_up()
+            while self._judged:
+                self.catch_up()
         outlets = (*self._in_loop, *self._apart)
         for outlet in outlets:
             outlet.background.end()

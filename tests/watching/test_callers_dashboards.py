@@ -1,5 +1,6 @@
 """A watched loop that fills a writer and a run of its own: all of its rows stay, and ours are among them."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,24 @@ def train(
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if options.get("logs_first", True):
-            log_step(step, loss.item())
+        log_step(step, loss.item())
         if watch is not None:
             watch.step(step, loss=loss, output=output, target=torch.ones(2, 1))
+            if options.get("diagnose") and step % 3 == 0:
+                wait_until_judged(watch)
     if watch is not None:
         watch.close()
-        assert watch.problems == []
     return watch
+
+
+def wait_until_judged(watch: ft.Watch) -> None:
+    """Wait as long as a step of a real training takes."""
+    delivery = watch._delivery
+    for _ in range(3000):
+        if delivery._judged:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it is not judged")
 
 
 def losses() -> list[float]:
@@ -134,7 +145,8 @@ def test_a_callers_run_has_every_row_of_the_loop_and_every_record(start, habit, 
     train(lambda step, loss: logged(without, step, loss), None)
     plain = rows_of(without)
     run = start()
-    train(lambda step, loss: logged(run, step, loss), [ft.WandbRun(run)], diagnose=diagnose)
+    watch = train(lambda step, loss: logged(run, step, loss), [ft.WandbRun(run)], diagnose=diagnose)
+    assert watch.problems == []
     run.log({"end": 1}, **({"step": 100} if "with the step" in habit else {}))
     found = rows_of(run)
     names = {"_step", "loss", "i", "global_step"}
@@ -145,3 +157,34 @@ def test_a_callers_run_has_every_row_of_the_loop_and_every_record(start, habit, 
     for step, row in ours.items():
         assert row["captured_loss"] == pytest.approx(losses()[step], rel=1e-6)
         assert {"relative_l2/accuracy", "grad_norm/0", "update_to_weight/0"} <= row.keys()
+        assert ("findings/error" in row) == diagnose
+
+
+@pytest.mark.parametrize("diagnose", [False, True], ids=["", "diagnosed"])
+def test_where_a_run_has_fewer_rows_than_records_that_is_said_at_once_and_the_table_has_all(start, diagnose):
+    def log_epoch(step: int, loss: float) -> None:
+        # As neuraloperator's trainer does, with epochs of five steps.
+        if step % 5 == 4:
+            run.log({"train_err": loss, "i": step}, step=step // 5 + 1, commit=False)
+
+    run = start()
+    watch = train(log_epoch, [ft.WandbRun(run)], diagnose=diagnose)
+    [problem] = watch.problems
+    assert problem.startswith("W&B: a later record replaces an earlier one, because the run logged no row ")
+    folder = Path(run.sync_dir)
+    found = rows_of(run)
+    assert [(row["_step"], row["i"]) for row in found if "i" in row] == [(1, 4), (2, 9)]
+    table = log.read_tables(folder)["layers/table"]
+    step = table["columns"].index("step")
+    assert sorted({row[step] for row in table["data"]}) == [0, 3, 6, 9]
+
+
+def test_a_metric_of_the_callers_for_the_accuracy_is_left_alone(start):
+    run = start()
+    train(lambda step, loss: run.log({"relative_l2/val": loss}, step=step), [ft.WandbRun(run)])
+    folder = Path(run.sync_dir)
+    assert len([row for row in rows_of(run) if "relative_l2/val" in row]) == STEPS
+    metrics = log.read_metrics(folder)
+    assert metrics["relative_l2/accuracy"] == ("checkpoint_step", False)
+    assert "relative_l2/*" not in metrics
+    assert log.read_summary(folder)["relative_l2/val"] == pytest.approx(losses()[-1], rel=1e-6)
