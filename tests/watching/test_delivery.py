@@ -19,8 +19,13 @@ from torch.utils.data import DataLoader
 
 import fno_telemetry as ft
 from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.wandb import transaction_log
+from fno_telemetry.sinks.wandb.sink import WandbRun
 from fno_telemetry.testing.in_memory_sink import InMemorySink
 from fno_telemetry.watching.delivery import Delivery
+from support import wandb_stand_in, wandb_surroundings
+
+alone, run_program = wandb_surroundings.alone, wandb_surroundings.run_program
 
 LONGEST_WAIT = 30  # seconds for what should be there at once
 STEPS = 6
@@ -333,7 +338,7 @@ ENDS = {
 }
 
 
-def run_program(tmp_path: Path, sinks: str, end: str, seconds: float) -> subprocess.CompletedProcess[str]:
+def run_loop(tmp_path: Path, sinks: str, end: str, seconds: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", PROGRAM.format(sinks=sinks, end=end), str(seconds), str(tmp_path / "out")],
         capture_output=True,
@@ -347,7 +352,7 @@ def run_program(tmp_path: Path, sinks: str, end: str, seconds: float) -> subproc
 @pytest.mark.parametrize("end", ENDS)
 def test_a_program_that_ends_without_closing_loses_no_record_and_never_hangs(tmp_path, end):
     code, status = ENDS[end]
-    done = run_program(tmp_path, "[Slow(), ft.TensorBoard()]", code, 60)
+    done = run_loop(tmp_path, "[Slow(), ft.TensorBoard()]", code, 60)
     assert done.returncode == status, done.stderr
     names = sorted(path.name for path in (tmp_path / "out").glob("*.json"))
     assert names == [f"activation_report.step{step}.json" for step in range(5)]
@@ -358,10 +363,42 @@ def test_a_program_that_ends_without_closing_loses_no_record_and_never_hangs(tmp
 @pytest.mark.parametrize("end", ["normal", "interrupt"])
 def test_a_program_ends_while_a_sink_hangs_and_the_others_have_everything(tmp_path, end):
     code, status = ENDS[end]
-    done = run_program(tmp_path, "[Stuck(), ft.JsonFile()]", code, 1)
+    done = run_loop(tmp_path, "[Stuck(), ft.JsonFile()]", code, 1)
     assert done.returncode == status, done.stderr
     assert len(list((tmp_path / "out").glob("*.json"))) == 5
     assert "the sink in_memory has not finished after 1 s; 4 records are left" in done.stderr
+
+
+def test_a_run_of_its_own_in_wandb_is_whole_when_the_program_ends_without_closing(run_program, tmp_path):
+    done = run_program(
+        """
+import torch
+network = torch.nn.Linear(3, 1)
+watch = ft.watch(network, [WandbRun(mode="offline")], every=1, folder="out")
+for step in range(3):
+    network(torch.ones(2, 3)).mean().backward()
+    watch.step(step)
+raise ValueError("mine")
+"""
+    )
+    assert done.returncode == 1 and "ValueError: mine" in done.stderr
+    assert "fno-telemetry:" not in done.stderr
+    assert WandbRun().read_back(tmp_path / "out").keys() == {0, 1, 2}
+    [run] = (tmp_path / "out" / "wandb").glob("offline-run-*")
+    assert transaction_log.is_whole(run)
+
+
+def test_a_server_that_is_lost_costs_no_record_of_another_sink(alone, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", wandb_stand_in.API_KEY)
+    network = make()
+    online = WandbRun(mode="online", init_timeout=1)
+    with ft.watch(network, [online, ft.JsonFile()], every=1, folder=alone) as watch:
+        losses = train(watch, network)
+    assert losses == train()
+    assert len(list(alone.glob("*.json"))) == STEPS
+    # Nobody answers: what was to be sent is kept on disk.
+    assert watch.problems == []
+    assert WandbRun().read_back(alone).keys() == set(range(STEPS))
 
 
 class Numbers(torch.utils.data.Dataset):
