@@ -131,14 +131,12 @@ class AwaitedGradients:
         self._awaited.clear()
         self.leaves.clear()
 
-    def finish_outputs(self, outputs: Iterable[Key]) -> dict[Key, States]:
-        """Return the states of these outputs."""
+    def finish_outputs(self, outputs: Iterable[Key], why_missing: str) -> dict[Key, States]:
+        """Return the states of these outputs; one that never appeared is undefined for this reason."""
         found: dict[Key, States] = {}
         for key in outputs:
             if key not in self._outputs:
-                self._states_of(key).mark_undefined(
-                    "output_gradient", "the output was not returned again in the gradient pass"
-                )
+                self._states_of(key).mark_undefined("output_gradient", why_missing)
             found[key] = self._outputs[key]
         return found
 

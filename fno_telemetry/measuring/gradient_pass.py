@@ -118,7 +118,9 @@ class GradientPass:
             )
             for key, parameter in self._trained.items()
         }
-        modules = self._awaited.finish_outputs(outputs)
+        modules = self._awaited.finish_outputs(
+            outputs, "the output was not returned again in the gradient pass"
+        )
         self._awaited.add_parameters(modules, parameters)
         by_block = {key: self._awaited.finish_block(branches, parameters) for key, branches in blocks.items()}
         States.move_to_host([*modules.values(), *by_block.values()])

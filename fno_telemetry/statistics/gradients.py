@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
+from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.contract import (
     Empty,
     Known,
@@ -195,12 +196,17 @@ def _measure(parameter: torch.Tensor, gradient: torch.Tensor | None) -> Paramete
     if gradient is None:
         zero = torch.zeros_like(weight_norm)
         return ParameterState(parameter.numel(), zero, zero, zero.long(), weight_norm)
+    norm = frobenius_norm(gradient)
     blocks = list(memory_blocks(gradient))
     absolute_sums = [block.abs().sum(dtype=weight_norm.dtype) for block in blocks]
-    finite = [torch.count_nonzero(torch.isfinite(block)) for block in blocks]
+    if reading.is_free(norm) and math.isfinite(float(norm)):
+        # So is every element.
+        finite = [torch.tensor(gradient.numel())]
+    else:
+        finite = [torch.count_nonzero(torch.isfinite(block)) for block in blocks]
     return ParameterState(
         parameter.numel(),
-        frobenius_norm(gradient),
+        norm,
         torch.stack(absolute_sums).sum(),
         gradient.numel() - torch.stack(finite).sum(),
         weight_norm,

@@ -1,7 +1,7 @@
 """Measures the forwards that a training loop runs itself, between hooks on the model."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -91,6 +91,15 @@ class LiveForwards:
         if self._running is not None:
             running, self._running = self._running, None
             running.__exit__(None, None, None)
+
+    def run(self, batch: Any, run: Callable[[Any], object]) -> None:
+        """Measure a forward that `run` makes itself."""
+        followed = self._followed
+        with (
+            followed,
+            followed.run(batch) if isinstance(followed, PlannedForward) else followed.batch(),
+        ):
+            run(batch)
 
     def detach(self) -> None:
         """End a forward that raised, and remove all hooks."""

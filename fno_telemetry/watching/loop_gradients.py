@@ -24,9 +24,12 @@ from fno_telemetry.statistics.norms import frobenius_norm
 from fno_telemetry.statistics.subjects import ParameterGradient
 from fno_telemetry.tracing.events import CallEnded, Event
 from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.watching.parameter_movement import is_spread
 from fno_telemetry.wording import describe_error
 
 NO_BACKWARD = "no backward ran in this step"
+SPREAD = "parameters are spread over several processes"
+COMPILED = "the model is compiled, so gradients of its outputs are not seen"
 
 
 class LoopGradients:
@@ -35,6 +38,7 @@ class LoopGradients:
     Those of parameters are read when a backward has ended, after their reduction over processes and before
     anything clips or clears them; the last backward of the step counts. `scale` returns the factor by which
     the loss was multiplied, None if it is unknown; `alone` are parameters whose norms are kept by name.
+    Without `sees_outputs` it listens to forwards that are not the loop's own: see `watch_output`.
     """
 
     def __init__(
@@ -45,15 +49,17 @@ class LoopGradients:
         budget: MemoryBudget,
         scale: Callable[[], float | None],
         alone: Mapping[str, nn.Parameter],
+        sees_outputs: bool = True,
     ) -> None:
         self.seconds = 0.0
         self._model = model
         self._statistics = statistics
-        self._names = names
         self._budget = budget
         self._scale = scale
         self._alone = alone
-        self._awaited = AwaitedGradients(model, statistics, names, budget, self._arrives, scale)
+        self._sees_outputs = sees_outputs
+        awaited = names if sees_outputs else frozenset[str]()
+        self._awaited = AwaitedGradients(model, statistics, awaited, budget, self._arrives, scale)
         self._task = -1  # the backward whose end is awaited
         self._handles: list[RemovableHandle] = []
         self._failures: dict[str, str] = {}
@@ -66,11 +72,14 @@ class LoopGradients:
     def on(self, event: Event) -> None:
         """Wait for the gradients of outputs; those of the model tell when a backward runs."""
         self._awaited.on(event)
-        if isinstance(event, CallEnded) and not event.call.path:
-            for tensor in tensors_in(event.output):
-                if tensor.requires_grad and not tensor.is_leaf:
-                    hook = partial(self._note_arrival)
-                    self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
+        if self._sees_outputs and isinstance(event, CallEnded) and not event.call.path:
+            self.watch_output(event.output)
+
+    def watch_output(self, output: object) -> None:
+        """Let the gradient of an output of the model tell when a backward runs."""
+        for tensor in tensors_in(output):
+            if tensor.requires_grad and not tensor.is_leaf:
+                self._handles.append(tensor.register_hook(self._note_arrival))  # type: ignore[no-untyped-call]
 
     def expect(self, outputs: Iterable[Key], blocks: Mapping[BlockKey, Branches]) -> None:
         """Set which outputs and blocks have been measured in the forwards so far."""
@@ -83,7 +92,7 @@ class LoopGradients:
             self._awaited.give_up(NO_BACKWARD)
         else:
             self._awaited.end_batch()
-        modules = self._awaited.finish_outputs(self._outputs)
+        modules = self._awaited.finish_outputs(self._outputs, COMPILED)
         blocks = dict(self._of_blocks)
         if self._of_modules is None:
             for states in modules.values():
@@ -147,12 +156,13 @@ class LoopGradients:
         modules = {key: States(self._statistics, self._budget) for key in self._outputs}
         blocks = {key: States(self._statistics, self._budget) for key in self._blocks}
         scale = self._scale()
-        if scale is None:
+        reason = UNKNOWN_SCALE if scale is None else SPREAD if self._is_spread() else None
+        if scale is None or reason is not None:
             for states in modules.values():
-                states.mark_undefined("parameter_gradients", UNKNOWN_SCALE)
+                states.mark_undefined("parameter_gradients", reason or UNKNOWN_SCALE)
             for states in blocks.values():
-                states.mark_undefined("branch_gradients", UNKNOWN_SCALE)
-            self._of_alone = dict.fromkeys(self._alone, (None, UNKNOWN_SCALE))
+                states.mark_undefined("branch_gradients", reason or UNKNOWN_SCALE)
+            self._of_alone = dict.fromkeys(self._alone, (None, reason))
         else:
             trained = {
                 id(parameter): ParameterGradient(parameter, _unscaled(parameter.grad, scale))
@@ -163,6 +173,9 @@ class LoopGradients:
             blocks = {key: self._awaited.finish_block(own, trained) for key, own in self._blocks.items()}
             self._of_alone = {name: _norm(parameter, scale) for name, parameter in self._alone.items()}
         self._of_modules, self._of_blocks = modules, blocks
+
+    def _is_spread(self) -> bool:
+        return any(map(is_spread, self._model.parameters()))
 
 
 def _when_ended(body: Callable[[], None]) -> None:

@@ -38,7 +38,7 @@ class ParameterMovement:
     def keep_first(self) -> None:
         """Keep a sample of each parameter that has none yet, with which later ones are compared."""
         for name, parameter in name_parameters(self._model):
-            if name not in self._first:
+            if name not in self._first and not is_spread(parameter):
                 places = None
                 if parameter.numel() > _COMPARED:
                     places = spread_places(_COMPARED, parameter.numel(), parameter.device)
@@ -49,7 +49,7 @@ class ParameterMovement:
         self._before = {
             name: parameter.detach().clone()
             for name, parameter in name_parameters(self._model)
-            if parameter.requires_grad
+            if parameter.requires_grad and not is_spread(parameter)
         }
 
     def forget_step(self) -> None:
@@ -69,7 +69,7 @@ class ParameterMovement:
         found = {}
         for name, parameter in name_parameters(self._model):
             first = self._first.get(name)
-            if first is not None and (first.places is not None or first.values.numel() == parameter.numel()):
+            if first is not None and (first.places is not None or first.values.shape == parameter.shape):
                 now = _take(parameter, first.places)
                 change = now.to(_wide(now)) - first.values.to(_wide(now))
                 found[name] = frobenius_norm(change), frobenius_norm(first.values)
@@ -87,6 +87,11 @@ def name_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
                 continue
             seen.add(id(parameter))
             yield f"{names[0]}.{own}".lstrip("."), parameter
+
+
+def is_spread(parameter: torch.Tensor) -> bool:
+    """Return whether a parameter is spread over processes: a sum over all of it would wait for the others."""
+    return hasattr(parameter, "to_local")
 
 
 def relate(change: float, size: float) -> tuple[Value, str | None]:
@@ -112,8 +117,7 @@ def make_record(
 
 
 def _take(parameter: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
-    flat = parameter.detach().reshape(-1)
-    return flat if places is None else flat[places]
+    return parameter.detach() if places is None else parameter.detach().reshape(-1)[places]
 
 
 def _wide(tensor: torch.Tensor) -> torch.dtype:

@@ -34,12 +34,14 @@ from fno_telemetry.watching.live_forwards import Listeners, LiveForwards
 from fno_telemetry.watching.loop_gradients import LoopGradients
 from fno_telemetry.watching.parameter_movement import (
     ParameterMovement,
+    is_spread,
     make_record,
     name_parameters,
     relate,
 )
 
 _NO_UPDATE = "the parameters were not copied before the step"
+_SPREAD = "the parameter is spread over several processes"
 _FROZEN = "the parameter is frozen: its requires_grad is False"
 
 
@@ -52,6 +54,7 @@ class Settings:
     budget: str
     gradients: bool
     updates: bool
+    is_compiled: bool = False  # forwards of our own are measured, not those of the loop
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class LoopFacts:
 class StepMeasurement:
     """Measures the forwards of one step between `start_forward` and `end_forward`, and the loop's backward.
 
-    `names` are the modules to measure. With `follows`, forwards are followed function by function.
+    `names` are the modules to measure. With `follows`, forwards are followed function by function. With
+    `is_only_forward` no mean fields are kept, so that `sample_variation` is null if there is a second one.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class StepMeasurement:
         movement: ParameterMovement,
         scale: Callable[[], float | None],
         follows: bool,
+        is_only_forward: bool = False,
     ) -> None:
         self.forwards = 0
         self._model = model
@@ -90,11 +95,20 @@ class StepMeasurement:
         self._movement = movement
         self._started = time.perf_counter()
         memory = MemoryBudget(settings.memory_limit)
-        is_light = settings.budget == "light"
-        self._collector = Collector(plan.model_map, settings.statistics, names, memory, is_light=is_light)
+        self._collector = Collector(
+            plan.model_map,
+            settings.statistics,
+            names,
+            memory,
+            is_light=settings.budget == "light",
+            is_only_batch=is_only_forward,
+        )
+        self._spread = {name for name, p in name_parameters(model) if is_spread(p)}
         self._alone = self._find_alone(names)
         self._gradients = (
-            LoopGradients(model, settings.statistics, names, memory, scale, self._alone)
+            LoopGradients(
+                model, settings.statistics, names, memory, scale, self._alone, not settings.is_compiled
+            )
             if settings.gradients
             else None
         )
@@ -115,6 +129,26 @@ class StepMeasurement:
     def start_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin to measure a forward of this module that has begun already."""
         batch = as_batch(args, kwargs)
+        self._start_batch(batch)
+        self._live.start(module, args, kwargs, batch)
+
+    def run_forward(self, batch: Any, run: Callable[[Any], object]) -> None:
+        """Measure a forward that `run` makes itself."""
+        self._start_batch(batch)
+        self._live.run(batch, run)
+        self._end_batch()
+
+    def watch_output(self, output: object) -> None:
+        """Let the gradient of an output of the loop's own forward tell when its backward runs."""
+        if self._gradients is not None and self._settings.is_compiled:
+            self._gradients.watch_output(output)
+
+    def end_forward(self) -> None:
+        """End the forward that was started."""
+        self._live.end()
+        self._end_batch()
+
+    def _start_batch(self, batch: Any) -> None:
         size = count_samples(batch)
         if not self.forwards and self._settings.updates:
             self._movement.start_step()
@@ -124,11 +158,8 @@ class StepMeasurement:
         self._batch_size = max(self._batch_size, size or 1)
         with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
             self._collector.start_batch(batch, size)
-        self._live.start(module, args, kwargs, batch)
 
-    def end_forward(self) -> None:
-        """End the forward that was started."""
-        self._live.end()
+    def _end_batch(self) -> None:
         self.deviation = self.deviation or self._live.deviation
         self._collector.end_batch()
         if self._gradients is not None:
@@ -186,7 +217,8 @@ class StepMeasurement:
         """Return the parameters that belong to no measured module, by name."""
         modules = modules_by_path(self._model)
         covered = {id(p) for name in names if name in modules for p in trained_parameters(modules[name])}
-        return {name: p for name, p in name_parameters(self._model) if id(p) not in covered}
+        named = name_parameters(self._model)
+        return {name: p for name, p in named if id(p) not in covered and name not in self._spread}
 
     def _with_updates(
         self, modules: tuple[ModuleRecord, ...], updates: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
@@ -221,7 +253,7 @@ class StepMeasurement:
             return None, _NO_UPDATE
         known = [updates[name] for name in names if name in updates]
         if not known:
-            return None, _FROZEN
+            return None, _SPREAD if any(name in self._spread for name in names) else _FROZEN
         change, size = (float(frobenius_norm(torch.stack(column))) for column in zip(*known, strict=True))
         return relate(change, size)
 
@@ -234,6 +266,9 @@ class StepMeasurement:
         records = []
         for name, parameter in name_parameters(self._model):
             numbers: dict[str, tuple[Value, str | None]] = {}
+            if name in self._spread:
+                records.append(make_record(name, parameter, {"moved": (None, _SPREAD)}))
+                continue
             if name in self._alone:
                 norm = float(frobenius_norm(parameter))
                 is_finite = norm < float("inf")

@@ -5,6 +5,7 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -24,7 +25,7 @@ from fno_telemetry.session import BUDGETS, MEMORY_LIMIT
 from fno_telemetry.sinks.contract import Sink
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import takes_hooks, unwrap
-from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
 from fno_telemetry.watching.delivery import Delivery
 from fno_telemetry.watching.live_diagnosis import LiveDiagnosis
 from fno_telemetry.watching.parameter_movement import ParameterMovement
@@ -82,8 +83,9 @@ def watch(
 
     Args:
         model: The object that the loop calls.
-        sinks: Where records go. One that writes into a run or writer of the caller's is called in the loop,
-            each other on a thread of its own, where at most 16 records wait; further ones are dropped.
+        sinks: Where records go; with several processes, those of the first one. One that writes into a run or
+            writer of the caller's is called in the loop, each other on a thread of its own, where at most 16
+            records wait; further ones are dropped.
         every: A step is due every so many from `start`; or a function that says whether a step is due.
         start: The first step that may be due.
         stop: Steps from this one on are not due.
@@ -117,10 +119,11 @@ def watch(
         raise OptionError("TorchScript runs without hooks; watch the model that it was made from")
     schedule = Schedule(every=every, start=start, stop=stop, steps=steps, first=first)
     settings = _settle(statistics, memory_limit, budget, gradients, updates)
+    judge = LiveDiagnosis().judge if diagnose else None
     return Watch(
         model,
         schedule,
-        Delivery(sinks, folder, LiveDiagnosis().judge if diagnose else None),
+        Delivery(sinks, folder, judge) if _is_first_process() else Delivery(()),
         settings,
         optimizer=optimizer,
         scaler=scaler,
@@ -157,11 +160,14 @@ class Watch:
         self._scaler = scaler
         self._plan = plan
         self._layers, self._exclude = layers, exclude
-        self._settings = settings
+        is_compiled = _has_compiled_parts(model)
+        self._settings = replace(settings, is_compiled=is_compiled)
         self._movement = ParameterMovement(model)
         self._delivery = delivery
         self._last: int | None = None  # the last step that the loop named
         self._gap = 1
+        self._forwards = 0  # of the last due step
+        self._recorded = 0
         self._lost = 0  # due steps that could not be recorded
         self._is_armed = self._schedule.is_due(0)
         self._is_busy = False  # while a forward of our own runs
@@ -171,9 +177,21 @@ class Watch:
         self._seen_float16 = False
         self._ends: list[RemovableHandle] = []
         self._raised_before: BaseException | None = None  # the error that is handled around a forward
+        # Hooks inside what is compiled would become a part of it.
+        called = model if is_compiled else self._root
         begin = Hook(self._forward_begins)
-        self._handles = [self._root.register_forward_pre_hook(begin, with_kwargs=True)]
+        self._handles = [called.register_forward_pre_hook(begin, with_kwargs=True)]
         _watching[self._root] = self
+
+    @property
+    def plan(self) -> MeasurementPlan | None:
+        """How the model is measured; None before the first due step, unless it was given."""
+        return self._plan
+
+    @property
+    def recorded(self) -> int:
+        """How many records were handed to the sinks."""
+        return self._recorded
 
     def __enter__(self) -> Self:
         return self
@@ -246,11 +264,16 @@ class Watch:
             return
         self._seen_float16 |= _runs_in_float16(args)
         self._raised_before = sys.exc_info()[1]
-        measuring.start_forward(module, args, kwargs)
+        if self._settings.is_compiled:
+            batch = copy_tensors(as_batch(args, kwargs))
+            with self._running_itself(), preserve(self._model, parameters=False), torch.no_grad():
+                measuring.run_forward(batch, self._runner(args, kwargs))
+        else:
+            measuring.start_forward(module, args, kwargs)
         # After the hooks of what follows the forward, so that it sees the end of this call as well.
         self._ends.append(module.register_forward_hook(Hook(self._forward_ends), always_call=True))
 
-    def _forward_ends(self, *_: object) -> None:
+    def _forward_ends(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         for handle in self._ends:
             handle.remove()
         self._ends.clear()
@@ -258,7 +281,10 @@ class Watch:
         if measuring is None:
             return
         with self._apart():
-            measuring.end_forward()
+            if self._settings.is_compiled:
+                measuring.watch_output(output)
+            else:
+                measuring.end_forward()
             if sys.exc_info()[1] is not self._raised_before:
                 # The forward raised an error: the next one starts afresh.
                 measuring.stop()
@@ -271,26 +297,43 @@ class Watch:
         names = select_names(self._plan.model_map, self._layers, self._exclude)
         self._movement.keep_first()
         return StepMeasurement(
-            self._model, self._plan, names, self._settings, self._movement, self._find_scale, self._follows
+            self._model,
+            self._plan,
+            names,
+            self._settings,
+            self._movement,
+            self._find_scale,
+            self._follows,
+            is_only_forward=self._forwards == 1,
         )
 
     def _make_plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MeasurementPlan:
         """Return the plan of the model in training, from one more forward that leaves no trace."""
+        batch, run = as_batch(args, kwargs), self._runner(args, kwargs)
+        with self._running_itself(), preserve(self._model) as preserved, torch.no_grad():
+            return detect(self._model, batch, run, None, preserved, in_training=True).plan
+
+    def _runner(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], object]:
+        """Return what runs the model on a batch that was made of such arguments."""
 
         def run(batch: Any) -> object:
             if not kwargs:
                 return self._root(batch) if len(args) == 1 else self._root(*batch)
             return self._root(*batch[:-1], **batch[-1]) if args else self._root(**batch)
 
+        return run
+
+    @contextlib.contextmanager
+    def _running_itself(self) -> Iterator[None]:
         self._is_busy = True
         try:
-            with preserve(self._model) as preserved, torch.no_grad():
-                return detect(self._model, as_batch(args, kwargs), run, None, preserved, True).plan
+            yield
         finally:
             self._is_busy = False
 
     def _finish(self, measured: StepMeasurement, facts: LoopFacts) -> None:
         self._is_armed = False
+        self._forwards = measured.forwards
         with self._apart(), torch.no_grad():
             if measured.deviation is not None:
                 # The forward has run already: the next one is followed, which needs no plan.
@@ -303,6 +346,7 @@ class Watch:
             else:
                 record = measured.make_record(facts, {})
                 self._delivery.deliver(record)
+                self._recorded += 1
         measured.stop()
 
     def _find_scale(self) -> float | None:
@@ -342,11 +386,30 @@ def _settle(
 _watching: "weakref.WeakKeyDictionary[nn.Module, Watch]" = weakref.WeakKeyDictionary()
 
 
+def _is_first_process() -> bool:
+    """Return whether this is the only process of the training, or the one with rank 0."""
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank())
+
+
 def _release_earlier(root: nn.Module) -> None:
     """Close what watches this model already, so that one set of hooks is left."""
     earlier = _watching.get(root)
     if earlier is not None:
         earlier.close()
+
+
+def _has_compiled_parts(model: nn.Module) -> bool:
+    """Return whether the model or a part of it is compiled; OptionError if it is compiled in place."""
+    if model._compiled_call_impl is not None:
+        raise OptionError(
+            "the model was compiled in place, by `compile()`, where no hook can stay outside of the compiled "
+            "code; watch what `torch.compile(model)` returns, and call that"
+        )
+    return any(
+        module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"
+        for module in model.modules()
+    )
 
 
 def _recomputes() -> bool:

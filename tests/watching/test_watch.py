@@ -416,3 +416,65 @@ def test_the_next_step_is_recorded_on_demand(sink):
             if step == 3:
                 watch.capture_now()
     assert [record.step for record in sink.records] == [0, 4]
+
+
+def scaled_loop(network, watch=None, steps=4) -> list[dict[str, torch.Tensor]]:
+    """Train in float16 with a scaler, and return the gradients of each step without its factor."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    found = []
+    for step, (x, y) in enumerate(batches(steps)):
+        with torch.autocast("cpu", torch.float16):
+            loss = nn.functional.mse_loss(network(x).float(), y)
+        scaler.scale(loss).backward()
+        found.append({n: p.grad / scaler.get_scale() for n, p in network.named_parameters()})
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        if watch is not None:
+            watch(step, scaler, loss)
+    return found
+
+
+def make_real() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 1), nn.GELU(), nn.Conv2d(4, 1, 1))
+
+
+@pytest.mark.parametrize("gives_scaler", [True, False])
+def test_scaled_gradients_are_recorded_without_the_factor_or_not_at_all(sink, gives_scaler):
+    expected = scaled_loop(make_real())
+    network, scaler = make_real(), None
+    watching: list[ft.Watch] = []
+
+    class Lent:
+        """The scaler that the loop makes only later."""
+
+        def get_scale(self) -> float:
+            return scaler.get_scale()
+
+    def step(number, own, loss):
+        watching[0].step(number, loss=loss)
+
+    watching.append(ft.watch(network, [sink], every=1, scaler=Lent() if gives_scaler else None))
+    original = torch.amp.GradScaler.scale
+
+    def scale(self, value):
+        nonlocal scaler
+        scaler = self
+        return original(self, value)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.amp.GradScaler, "scale", scale)
+        scaled_loop(network, step)
+    watching[0].close()
+    assert [record.step for record in sink.records] == [0, 1, 2, 3]
+    for record, gradients in zip(sink.records, expected, strict=True):
+        layer = record.module("2")
+        if gives_scaler:
+            norm = math.hypot(*(float(gradients[f"2.{kind}"].norm()) for kind in ("weight", "bias")))
+            assert layer.stats["grad_norm"] == pytest.approx(norm, rel=1e-5)
+            assert layer.stats["output_grad_rms"] > 0
+        else:
+            for key in ("grad_norm", "output_grad_rms"):
+                assert layer.stats[key] is None and "give the scaler" in layer.reasons[key]
