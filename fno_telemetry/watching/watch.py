@@ -29,6 +29,7 @@ from fno_telemetry.tracing.module_calls import takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import copy_tensors, tensors_in
 from fno_telemetry.watching.delivery import Delivery
 from fno_telemetry.watching.forward_state import ForwardState, is_finite
+from fno_telemetry.watching.live_diagnosis import LiveDiagnosis
 from fno_telemetry.watching.nonfinite_dump import Dump, describe_origin
 from fno_telemetry.watching.parameter_movement import ParameterMovement
 from fno_telemetry.watching.schedule import Schedule
@@ -76,6 +77,7 @@ def watch(
     memory_limit: int = MEMORY_LIMIT,
     on_nonfinite: str | None = None,
     keep: int = 5,
+    diagnose: bool = False,
     folder: str | Path = ".",
 ) -> "Watch":
     """Watch a model in its training loop; a record of each due step goes to the sinks.
@@ -93,9 +95,9 @@ def watch(
 
     Args:
         model: The object that the loop calls.
-        sinks: Where records go; with several processes, those of the first one. One that writes into a run
-            or writer of the caller's is called in the loop, all others on a thread of their own, where at
-            most 16 records wait; further ones are dropped.
+        sinks: Where records go; with several processes, those of the first one. One that writes into a run or
+            writer of the caller's is called in the loop, each other on a thread of its own, where at most 16
+            records wait; further ones are dropped.
         every: A step is due every so many from `start`; or a function that says whether a step is due.
         start: The first step that may be due.
         stop: Steps from this one on are not due.
@@ -117,6 +119,9 @@ def watch(
             `folder` as nonfinite.step<N>.jsonl; a loss that is not finite is told in `problems`. Every
             forward then keeps random states and buffers. On a GPU only the loss is looked at.
         keep: How many records of due steps are kept for that.
+        diagnose: Whether each record is judged against the run so far, on a thread: what is found goes into
+            the record, and a new warning or error into the log. A run or writer of the caller's then has the
+            record one step later.
         folder: Where sinks without a path of their own write.
 
     Raises:
@@ -131,11 +136,16 @@ def watch(
         raise OptionError(f"`keep` is {keep!r}; expected a whole number, 0 or more")
     # Before its sinks are opened again: a cell of a notebook that runs again may use the same ones.
     _release_earlier(unwrap(model))
+    if not takes_hooks(unwrap(model)):
+        raise OptionError("TorchScript runs without hooks; watch the model that it was made from")
+    schedule = Schedule(every=every, start=start, stop=stop, steps=steps, first=first)
+    settings = _settle(statistics, memory_limit, budget, gradients, updates)
+    judge = LiveDiagnosis().judge if diagnose else None
     return Watch(
         model,
-        Schedule(every=every, start=start, stop=stop, steps=steps, first=first),
-        Delivery(sinks if _is_first_process() else (), folder),
-        _settle(statistics, memory_limit, budget, gradients, updates),
+        schedule,
+        Delivery(sinks, folder, judge) if _is_first_process() else Delivery(()),
+        settings,
         optimizer=optimizer,
         scaler=scaler,
         plan=plan,
@@ -165,11 +175,9 @@ class Watch:
         exclude: Sequence[str] = (),
         dump: Dump | None = None,
     ) -> None:
-        self.problems: list[str] = []
+        self.problems = delivery.problems.lines
         self._model = model
         self._root = unwrap(model)
-        if not takes_hooks(self._root):
-            raise OptionError("TorchScript runs without hooks; watch the model that it was made from")
         self._schedule = schedule
         self._optimizer = optimizer
         self._scaler = scaler
@@ -230,6 +238,7 @@ class Watch:
         if self._is_closed:
             return
         self._look_at_loss(step, loss)
+        self._delivery.catch_up()
         measured, self._measuring = self._measuring, None
         if measured is not None and measured.forwards:
             facts = LoopFacts(
@@ -380,7 +389,7 @@ class Watch:
                 # The forward has run already: the next one is followed, which needs no plan.
                 self._follows = self._is_armed = True
                 self._lost += 1
-                self._note(
+                self._delivery.problems.note(
                     f"step {facts.step} is not recorded: a forward was not as planned: {measured.deviation}; "
                     "later ones are followed function by function"
                 )
@@ -408,7 +417,9 @@ class Watch:
     def _measure_again(self, state: ForwardState, dump: Dump) -> None:
         step = 0 if self._last is None else self._last + self._gap
         if not state.is_input_unchanged():
-            self._note(f"the output of step {step} is not finite; its input was overwritten since")
+            self._delivery.problems.note(
+                f"the output of step {step} is not finite; its input was overwritten since"
+            )
             return
         if self._plan is None:
             self._plan = self._make_plan(state.args, state.kwargs)
@@ -433,7 +444,7 @@ class Watch:
         record = measured.make_record(LoopFacts(step, TRAINING, nonfinite="output"), {})
         measured.stop()
         path = dump.write(record)
-        self._note(f"{describe_origin(record)}; see {path}")
+        self._delivery.problems.note(f"{describe_origin(record)}; see {path}")
 
     def _look_at_loss(self, step: int, loss: object) -> None:
         if self._dump is None or self._has_dumped or loss is None:
@@ -441,7 +452,9 @@ class Watch:
         with self._apart():
             if is_scalar(loss) and read_number(loss) is None:
                 self._has_dumped = True
-                self._note(f"the loss of step {step} is not finite, while the outputs of the model are")
+                self._delivery.problems.note(
+                    f"the loss of step {step} is not finite, while the outputs of the model are"
+                )
 
     def _find_scale(self) -> float | None:
         if self._scaler is not None:
@@ -460,15 +473,10 @@ class Watch:
             yield
         except (Exception, SystemExit) as error:  # noqa: BLE001 - nothing reaches the loop
             self._is_armed = False
-            self._note(f"a step could not be measured: {describe_error(error)}")
+            self._delivery.problems.note(f"a step could not be measured: {describe_error(error)}")
             if self._measuring is not None:
                 self._measuring.stop()
                 self._measuring = None
-
-    def _note(self, problem: str) -> None:
-        if problem not in self.problems:
-            self.problems.append(problem)
-            _log.warning("fno-telemetry: %s", problem)
 
 
 def _settle(

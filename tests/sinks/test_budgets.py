@@ -8,7 +8,14 @@ import pytest
 
 from fno_telemetry import keys
 from fno_telemetry.quantities import QUANTITIES
-from fno_telemetry.records import BlockRecord, CaptureRecord, FrozenMapping, Histogram, LogHistogram
+from fno_telemetry.records import (
+    AccuracyRecord,
+    BlockRecord,
+    CaptureRecord,
+    FrozenMapping,
+    Histogram,
+    LogHistogram,
+)
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.overview import Detail, select_overview
@@ -22,12 +29,14 @@ from support.sink_runs import write_records
 alone = wandb_surroundings.alone
 
 OF_A_BLOCK = [name for name, each in QUANTITIES.items() if each.group == "branches"]
-OF_A_TENSOR = [name for name in QUANTITIES if name not in (*OF_A_BLOCK, "spectral_local_gradient_ratio")]
+OF_THE_OUTPUT = [name for name, each in QUANTITIES.items() if each.group == "accuracy"]
+OF_NO_TENSOR = (*OF_A_BLOCK, "spectral_local_gradient_ratio", "moved", *OF_THE_OUTPUT)
+OF_A_TENSOR = [name for name in QUANTITIES if name not in OF_NO_TENSOR]
 STEPS = (10, 20, 30)
 
 
 def network(record: CaptureRecord, layers: int) -> CaptureRecord:
-    """An FNO of so many layers, captured with a loss, each entry as large as can be."""
+    """An FNO of so many layers in a step of its training, each entry as large as can be."""
     random = np.random.default_rng(0)
     edges = tuple(np.cumsum(random.random(65)).tolist())
 
@@ -76,6 +85,7 @@ def network(record: CaptureRecord, layers: int) -> CaptureRecord:
         input=measured(record.input),
         output=measured(record.output),
         outputs=(measured(record.output),),
+        accuracy=AccuracyRecord(stats=numbers(OF_THE_OUTPUT)),
     )
 
 
