@@ -27,6 +27,7 @@ from .records import BlockRecord as BlockRecord
 from .records import CaptureRecord as CaptureRecord
 from .records import ModuleRecord as ModuleRecord
 from .records import TensorRecord as TensorRecord
+from .report import load_history as load_history
 from .report import load_report as load_report
 from .session import capture as capture
 from .session import map_model as map_model
@@ -34,6 +35,7 @@ from .session import plan as plan
 from .sinks.contract import RunContext as RunContext
 from .sinks.contract import Sink as Sink
 from .sinks.fan_out import FanOut as FanOut
+from .sinks.history_file import HistoryFile as HistoryFile
 from .sinks.json_file import JsonFile as JsonFile
 from .sinks.tensorboard.sink import TensorBoard as TensorBoard
 from .sinks.wandb.sink import WandbRun as WandbRun

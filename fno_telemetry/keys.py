@@ -12,6 +12,7 @@ Dashboards group by the text before the first slash, so one group holds all laye
     gain/(model)                       the model itself, whose path is empty
     moved/lifter/weight                a parameter, in a training run
     relative_l2/accuracy               the output compared with the target
+    val/rms/lifter                     any of these, of a validation during training
 
 Different places never share a key: a character with a meaning above is written as %XX in a name, and so is
 each byte of one that nobody sees, such as a control character or a direction mark.
@@ -26,6 +27,9 @@ from fno_telemetry.wording import is_printable
 
 ACCURACY = "accuracy"
 """The place of the numbers that compare the output with the target."""
+
+VALIDATION = "val"
+"""The stage of a record of a validation, and what its keys begin with."""
 
 _SIDES = frozenset({"input", "output", ACCURACY})
 _RESERVED = frozenset("%/@()[]")  # characters with a meaning in keys
@@ -48,7 +52,14 @@ def model_key(statistic: str, side: Literal["input", "output"], item: str | None
 
 def at(statistic: str, place: str) -> str:
     """Return the key of one statistic at a place, as returned by the functions below."""
-    return f"{_escape(statistic)}/{place}"
+    # A statistic of this name would have the keys of a validation.
+    name = "%76al" if statistic == VALIDATION else _escape(statistic)
+    return f"{name}/{place}"
+
+
+def of_stage(key: str, record: CaptureRecord) -> str:
+    """Return the key that this one is in a record: `val/<key>` in that of a validation, else itself."""
+    return f"{VALIDATION}/{key}" if record.stage == VALIDATION else key
 
 
 def place(name: str, call: int = 0, item: str | None = None) -> str:
@@ -69,11 +80,11 @@ def model_place(side: Literal["input", "output"], item: str | None = None) -> st
 
 
 def numbers(record: CaptureRecord) -> Iterator[tuple[str, int | float]]:
-    """Yield the key and value of every defined statistic; those of parameters and accuracy in training."""
+    """Yield the key and value of every defined statistic, in a training those of parameters and accuracy."""
     for place, stats in stats_by_place(record):
         for statistic, value in stats.items():
             if is_defined(value):
-                yield at(statistic, place), value
+                yield of_stage(at(statistic, place), record), value
 
 
 def stats_by_place(record: CaptureRecord) -> Iterator[tuple[str, Mapping[str, Value]]]:

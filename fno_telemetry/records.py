@@ -324,9 +324,13 @@ class CaptureRecord:
 
     @property
     def label(self) -> str:
-        """The label of this record within its run: "step1000", "epoch3" or the checkpoint's name."""
+        """The label of this record within its run: "step1000", "epoch3" or the checkpoint's name.
+
+        That of a validation during training is "step1000.val".
+        """
         name = self.facts_about("checkpoint").get("name")
-        return step_label(self.step, self.summary.get("step_kind"), None if name is None else str(name))
+        label = step_label(self.step, self.summary.get("step_kind"), None if name is None else str(name))
+        return f"{label}.val" if self.stage == "val" else label
 
     @property
     def spelled_step(self) -> str | None:

@@ -1,15 +1,10 @@
 """A report file read back: the record that it was written from, or one line that says what is wrong."""
 
-import contextlib
 import dataclasses
-import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-
-import msgspec
 
 from fno_telemetry.errors import OptionError, ReportError
 from fno_telemetry.files import read_text
@@ -33,6 +28,7 @@ from fno_telemetry.records import (
 )
 from fno_telemetry.report.consistency import check_consistency
 from fno_telemetry.report.schema import Misfit, check_document
+from fno_telemetry.report.strict_json import MOST_BYTES, TooLarge, decode
 
 _Part = TypeVar("_Part", Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
 
@@ -44,13 +40,6 @@ _NAMES: Mapping[type, Sequence[str]] = {
 
 _SCHEMA_NAME = re.compile(r"fno-telemetry/([0-9]{1,9})")
 _REQUIRED = ("schema", "summary", "layers", "modules", "blocks")
-_MOST_BYTES = 2**27  # a report of 15,000 module calls
-# About what json.loads makes of a character: a file of brackets alone takes 30 times its size in memory.
-_BYTES_PER_CHARACTER = {"{": 240, "[": 90, ",": 40, '"': 25}
-_MOST_MEMORY = 2**28  # of a report with long numbers, as ours are, twice the size of the largest file
-_MOST_DIGITS = 30  # of a whole number; products of several are still numbers that float64 has
-_LONG_NUMBER = b"0" * (_MOST_DIGITS + 1)
-_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def as_record(document: Mapping[str, Any]) -> CaptureRecord:
@@ -99,37 +88,16 @@ def load_report(path: str | Path) -> CaptureRecord:
 def read_document(path: str | Path) -> dict[str, Any]:
     """Read the JSON object in `path`, refusing what strict JSON does not allow."""
     hint = "; `fno-telemetry capture` writes reports"
-    text = read_text(path, ReportError, "the file of one report", _MOST_BYTES, hint=hint)
-    if _estimate_memory(text) > _MOST_MEMORY:
-        raise ReportError(f"{path}: too many lists, objects and values for a report")
+    text = read_text(path, ReportError, "the file of one report", MOST_BYTES, hint=hint)
     try:
-        document = _decode(text)
+        document = decode(text)
+    except TooLarge as error:
+        raise ReportError(f"{path}: {error} for a report") from error
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{path}: not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ReportError(f"{path}: a report is a JSON object, this is a {type(document).__name__}")
     return document
-
-
-def _estimate_memory(text: str) -> int:
-    """Return about how many bytes json.loads would take for a text; for a small one, a bound of that."""
-    most = len(text) * max(_BYTES_PER_CHARACTER.values())
-    if most <= _MOST_MEMORY:
-        return most
-    return sum(size * text.count(letter) for letter, size in _BYTES_PER_CHARACTER.items())
-
-
-def _decode(text: str) -> Any:
-    """Return what a text of strict JSON says; ValueError or RecursionError for any other text.
-
-    What the fast reader refuses, or would read without a bound, is read again by one that says why in words.
-    """
-    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
-        data = text.encode()
-        # As bytes: a regular expression for so many digits takes longer than all the rest.
-        if _LONG_NUMBER not in data.translate(_DIGITS_AS_ZEROS):
-            return msgspec.json.decode(data)
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_int)
 
 
 def as_record_from(path: str | Path, document: Mapping[str, Any]) -> CaptureRecord:
@@ -151,23 +119,6 @@ def _schema_number(document: Mapping[str, Any]) -> int:
             f"written by a newer version (schema {number}, this one reads to {SCHEMA}): update fno-telemetry"
         )
     return number
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not strict JSON")
-
-
-def _parse_float(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"{digits[:_MOST_DIGITS]} is beyond float64")
-    return number
-
-
-def _parse_int(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"a whole number has {len(digits)} digits; expected {_MOST_DIGITS} at most")
-    return int(digits)
 
 
 def _optional(read: Any, entry: Any) -> Any:

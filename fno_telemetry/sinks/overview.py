@@ -141,7 +141,9 @@ def loss_by_key(record: CaptureRecord) -> dict[str, float]:
     The key is not `loss`, which a training loop's own curves usually have.
     """
     loss = record.summary.get("loss")
-    return {LOSS: loss} if isinstance(loss, float) and keys.is_defined(loss) else {}
+    if isinstance(loss, float) and keys.is_defined(loss):
+        return {keys.of_stage(LOSS, record): loss}
+    return {}
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:

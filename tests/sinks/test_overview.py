@@ -48,6 +48,9 @@ def test_the_overview_has_the_layers_with_a_role_the_input_and_the_first_output(
     assert names_at(shown, "fno_blocks/1") == [*TENSOR, *BRANCHES]
     assert shown.module("lifter").histogram == record.module("lifter").histogram
     assert shown.findings is record.findings
+    # How far thousands of parameters moved is for the report and the full detail.
+    assert all("moved" not in parameter.stats for parameter in shown.parameters)
+    assert shown.accuracy == record.accuracy
 
 
 def test_full_detail_is_the_record_itself(record):
@@ -205,3 +208,5 @@ def test_the_loss_is_there_where_one_was_given(record):
     assert loss_by_key(record) == {}
     given = replace(record, summary=FrozenMapping({**record.summary, "loss": 0.5}))
     assert loss_by_key(given) == {"captured_loss": 0.5}
+    validation = replace(given, training=FrozenMapping({"stage": "val"}))
+    assert loss_by_key(validation) == {"val/captured_loss": 0.5}
