@@ -33,6 +33,7 @@ BASE = (
 READERS = ("plugins", "report", "comparison", "diagnosis", "sinks")
 # With torch:
 TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
+TORCH += ("watching",)
 TESTERS = ("testing",)
 LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
 # The same for the command:
