@@ -59,6 +59,24 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda d: d["modules"][0]["log_histogram"].update({"from": -1}),
         "reach beyond its edges",
     ),
+    "a step that is a fraction": (
+        lambda d: d["modules"][0]["histogram"].update(edges={"shift": 0, "first": 0, "steps": [0.5]}),
+        "not a whole record",
+    ),
+    "a place that no number has": (
+        lambda d: d["modules"][0]["histogram"].update(edges={"shift": 31, "first": 9, "steps": [1]}),
+        "not a whole record",
+    ),
+    "a shift without end": (
+        lambda d: d["modules"][0]["histogram"].update(edges={"shift": 2**40, "first": 1, "steps": [1]}),
+        "a shift by 1099511627776 bits",
+    ),
+    "a place that is not finite": (
+        lambda d: d["modules"][0]["histogram"].update(
+            edges={"shift": 23, "first": 255, "steps": [0, 0]}, counts=[1, 1]
+        ),
+        "not finite",
+    ),
     "an output that is not there": (lambda d: d.update(output=7), "not a whole record"),
     "a role of nobody": (lambda d: d["modules"][0].update(role="attention"), "not a report of schema 1"),
     "two entries for a module": (lambda d: d["modules"].append(d["modules"][0]), "modules has lifter 2"),

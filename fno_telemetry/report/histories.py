@@ -4,6 +4,7 @@ A line that a killed process left unfinished at the end of a file is no part of 
 twice, as after a restart from an earlier checkpoint, the later line counts.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from fno_telemetry.errors import ReportError
 from fno_telemetry.files import why_no_file
 from fno_telemetry.records import CaptureRecord, StepKind, step_label
 from fno_telemetry.report.history_lines import BEGINNING, as_line, check_schema, read_line
-from fno_telemetry.report.strict_json import MOST_BYTES
+from fno_telemetry.report.strict_json import MOST_BYTES, decode
 
 _MOST_BYTES_IN_ALL = 2**29  # of the records that are read at once: 10,000 of a network of 20 layers
 _SECONDS = 10.0  # to wait for another process that appends
@@ -251,10 +252,12 @@ def _entry(head: _Head, file: Path, place: str, number: int, start: int, size: i
 
 def _read_head(line: bytes) -> _Head | None:
     """Return what tells a line apart; None for other than a whole record."""
-    try:
+    with contextlib.suppress(msgspec.MsgspecError, RecursionError):
         return msgspec.json.decode(line, type=_Head)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
+    # Half of a surrogate pair, in the name of a file that is not UTF-8, is refused by the fast reader.
+    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        return msgspec.convert(decode(line.decode()), _Head)
+    return None
 
 
 def _begins_as_one(file: Path) -> bool:

@@ -8,13 +8,18 @@ A line stands for itself. It has the keys of a report, but for three things:
   the bands of a spectrum are an index, each reason is one, and `input` and `output` are one into `inputs` and
   `outputs`. What is null, the first call, and zeros at both ends of the counts of `log_histogram` are not
   written; `from` is the index of the first count that is.
-- The numbers of entries have DIGITS significant digits; whole numbers have all. Edges of a histogram keep
-  theirs where they would come too close to each other.
+- The numbers of entries have DIGITS significant digits; whole numbers have all. The edges of a `histogram`,
+  which are float32 numbers with few bits, are exact: of the places of all such numbers in ascending order,
+  with zero at 0, `first` and then `steps` to the next, both divided by two to the power `shift`.
 """
 
+import functools
 import json
+import math
+import operator
+import struct
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from fno_telemetry.errors import ReportError
@@ -37,7 +42,8 @@ BEGINNING = f'{{"schema":"{NAME}'.encode()
 _TABLES = ("names", "edges", "reasons")
 _SIDES = {"input": "inputs", "output": "outputs"}
 _LEFT_OUT_OF_MODULES = {"item": None, "call": 0, "parent": None}
-_CLOSEST = 1e-3  # of a bin's width, by which rounding may move its edges
+_BITS = 32  # of an edge
+_MAGNITUDE_BITS = 0x7FFFFFFF
 _MOST_SHARED = 2**22  # values that entries of one line take from its tables of edges
 
 
@@ -77,7 +83,7 @@ def read_line(line: bytes) -> CaptureRecord:
     check_schema(packed.get("schema") if isinstance(packed, dict) else None)
     try:
         document = _unpack(packed)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, struct.error) as error:
         raise ReportError(f"not a whole record of a history: {type(error).__name__}: {error}") from error
     return as_record(document)
 
@@ -122,7 +128,7 @@ class _Tables:
         if key == "reasons":
             return {name: _index(self._reasons, reason) for name, reason in value.items()}
         if key == "histogram":
-            return {**value, "edges": _shorten_edges(value["edges"])}
+            return {**value, "edges": _pack_edges(value["edges"])}
         if key == "log_histogram":
             counts = value["counts"]
             filled = [index for index, count in enumerate(counts) if count] or [0]
@@ -150,14 +156,42 @@ def _shorten(value: Any) -> Any:
     return {key: _shorten(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _shorten_edges(edges: Sequence[float]) -> list[float]:
-    """Return edges rounded, but for those that this would move by more than _CLOSEST of a bin next to it."""
-    widths = [after - before for before, after in pairwise(edges)]
-    next_to = zip(edges, [widths[0], *widths], [*widths, widths[-1]], strict=True)
-    return [
-        short if abs((short := _shorten(edge)) - edge) <= _CLOSEST * min(left, right) else edge
-        for edge, left, right in next_to
-    ]
+def _pack_edges(edges: Sequence[float]) -> dict[str, Any] | list[float]:
+    """Return float32 numbers as the distances between their places in order; others as they are."""
+    try:
+        patterns = struct.unpack(f"<{len(edges)}i", struct.pack(f"<{len(edges)}f", *edges))
+    except OverflowError:  # the end of the range of float32
+        return list(edges)
+    places = list(map(_mirror, patterns))
+    if _at_places(places) != list(edges):
+        return list(edges)
+    together = functools.reduce(operator.or_, places)
+    shift = (together & -together).bit_length() - 1 if together else 0
+    steps = [(after - before) >> shift for before, after in pairwise(places)]
+    return {"shift": shift, "first": places[0] >> shift, "steps": steps}
+
+
+def _unpack_edges(packed: dict[str, Any] | list[float]) -> list[float]:
+    if isinstance(packed, list):
+        return packed
+    shift = packed["shift"]
+    if not 0 <= shift < _BITS:
+        raise ValueError(f"a shift by {shift} bits")
+    edges = _at_places([place << shift for place in accumulate([packed["first"], *packed["steps"]])])
+    if not all(map(math.isfinite, edges)):
+        raise ValueError("an edge of a histogram is not finite")
+    return edges
+
+
+def _at_places(places: Sequence[int]) -> list[float]:
+    """Return the float32 numbers at these places among all, of which zero is at 0."""
+    patterns = struct.pack(f"<{len(places)}i", *map(_mirror, places))
+    return list(struct.unpack(f"<{len(places)}f", patterns))
+
+
+def _mirror(number: int) -> int:
+    """Return the place of the float32 number with these bits, or its bits: those of negative ones descend."""
+    return number if number >= 0 else number ^ _MAGNITUDE_BITS
 
 
 def _unpack(packed: dict[str, Any]) -> dict[str, Any]:
@@ -201,6 +235,8 @@ class _Unpacking:
 
     def unpack_tensor(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         whole = {"item": None, **self.unpack_entry(entry)}
+        if (found := entry.get("histogram")) is not None:
+            whole["histogram"] = {**found, "edges": _unpack_edges(found["edges"])}
         if (found := entry.get("log_histogram")) is not None:
             edges = self._take(found["edges"])
             before, counts = found["from"], found["counts"]

@@ -142,7 +142,8 @@ def test_wandb_gets_few_keys_and_bytes(alone, record, examples):
         expected = {key for key, _ in keys.numbers(select_overview(found[layers]))}
         assert numbers == expected | {"findings/error", "findings/warning", "findings/note"}
         shown = [key for key in log.read_summary(run) if "/" in key and "table" not in key]
-        assert sorted(shown) == ["findings/error", "findings/note", "findings/warning"]
+        accuracy = ["output_to_target_rms/accuracy", "relative_l2/accuracy"]
+        assert sorted(shown) == ["findings/error", "findings/note", "findings/warning", *accuracy]
 
 
 def test_the_report_and_full_detail_have_every_number(tmp_path, record, examples):

@@ -13,7 +13,7 @@ import torch
 
 import fno_telemetry as ft
 from fno_telemetry import keys, plugins
-from fno_telemetry.records import CaptureRecord, FrozenMapping, freeze_mapping
+from fno_telemetry.records import CaptureRecord, FrozenMapping, Histogram, freeze_mapping
 from fno_telemetry.report import history_lines
 from fno_telemetry.sinks.contract import RunContext
 
@@ -266,8 +266,22 @@ def assert_alike(one: object, other: object) -> None:
         assert type(one) is type(other)
 
 
-def test_edges_that_lie_close_together_stay_apart(path, record):
-    ft.HistoryFile(path).write(record)
+@pytest.mark.parametrize(
+    "edges",
+    [
+        (10_000.0, 10_000.0009765625, 10_000.001953125),
+        (-1.0, 0.0, 2.0**-40),
+        (-3.4e38, 0.0, 3.4e38),
+        (0.0, 5e-324, 1.0),
+        (0.0, 1e-45, 2.0**128),
+        (0.0, 0.0, 0.0),
+        (0.1, 0.2, 0.30000000000000004),
+        (-2.0, -2.0, 2.0**52),
+    ],
+)
+def test_edges_of_histograms_are_exact(path, record, edges):
+    found = Histogram(edges, (1, 2), 3, 4)
+    module = replace(record.modules[0], histogram=found)
+    ft.HistoryFile(path).write(replace(record, modules=(module,)))
     [read] = ft.load_history(path)
-    narrow, before = read.module("narrow").histogram, record.module("narrow").histogram
-    assert narrow.edges == pytest.approx(before.edges, rel=1e-12)
+    assert read.modules[0].histogram == found

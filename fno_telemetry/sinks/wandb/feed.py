@@ -186,7 +186,8 @@ class Feed:
             if "*" in statistic:
                 continue  # W&B allows an asterisk at the end only; this curve is drawn over W&B's own step
             # Thousands of layers' last values would hide the few numbers of the whole model.
-            summary = "none" if glob != statistic and statistic != STATISTIC else None
+            is_of_findings = statistic.removeprefix(f"{keys.VALIDATION}/") == STATISTIC
+            summary = "none" if glob != statistic and not is_of_findings else None
             if summary or step_metric:
                 self.run.define_metric(glob, step_metric=step_metric, summary=summary)
 
@@ -203,9 +204,11 @@ def _clean_up(table: "LoggedTable") -> None:
         folder.cleanup()
 
 
-def _glob_of(name: str) -> str:
-    statistic, _, place = name.partition("/")
-    return f"{statistic}/*" if place not in ("", keys.ACCURACY) else name
+def _glob_of(key: str) -> str:
+    """Return the glob of a key's statistic in its stage, or the key itself where there is no other place."""
+    stage = f"{keys.VALIDATION}/" if key.startswith(f"{keys.VALIDATION}/") else ""
+    statistic, _, place = key.removeprefix(stage).partition("/")
+    return f"{stage}{statistic}/*" if place not in ("", keys.ACCURACY) else key
 
 
 def _alias(record: CaptureRecord) -> list[str]:

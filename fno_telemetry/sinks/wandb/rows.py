@@ -129,8 +129,8 @@ def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
         layers=FrozenMapping(),
         input=None,
         output=None,
-        outputs=(),
         inputs=(),
+        outputs=(),
         parameters=(),
     )
     document = report.as_document(small)
