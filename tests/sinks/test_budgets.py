@@ -22,7 +22,8 @@ from support.sink_runs import write_records
 alone = wandb_surroundings.alone
 
 OF_A_BLOCK = [name for name, each in QUANTITIES.items() if each.group == "branches"]
-OF_A_TENSOR = [name for name in QUANTITIES if name not in (*OF_A_BLOCK, "spectral_local_gradient_ratio")]
+OF_NO_TENSOR = ("spectral_local_gradient_ratio", "moved", "relative_l2", "output_to_target_rms")
+OF_A_TENSOR = [name for name in QUANTITIES if name not in (*OF_A_BLOCK, *OF_NO_TENSOR)]
 STEPS = (10, 20, 30)
 
 
