@@ -258,6 +258,14 @@ def test_an_older_schema_is_read(path, document, record):
     assert replace(record, schema=0) == report.load_report(path)
 
 
+def test_shares_that_earlier_versions_did_not_write_are_one(path, document, record):
+    for part, names in (("sketch", ("share", "rank_error")), ("spectrum", ("share", "share_error"))):
+        for name in names:
+            del document["modules"][0][part][name]
+    path.write_text(json.dumps(document))
+    assert report.load_report(path) == record
+
+
 def test_keys_that_are_not_known_do_not_matter(path, document, record):
     document["later"] = {"any": "thing"}
     document["modules"][0]["later"] = 1

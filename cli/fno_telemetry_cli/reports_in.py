@@ -1,5 +1,8 @@
 """The reports that a path names."""
 
+# Annotations name a class whose module imports msgspec; they are not evaluated.
+from __future__ import annotations
+
 import contextlib
 import gc
 import re

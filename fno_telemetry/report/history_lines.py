@@ -28,15 +28,15 @@ from fno_telemetry.report.documents import as_document
 from fno_telemetry.report.reading import as_record
 from fno_telemetry.report.strict_json import decode
 
-NAME = "fno-telemetry-history/"
-"""What the schema of a line begins with."""
-
-SCHEMA = 1
+SCHEMA = "fno-telemetry-history/1"
+"""The schema of the lines that this version writes."""
 
 DIGITS = 7
 """Significant digits: a relative error of at most 5e-7."""
 
-BEGINNING = f'{{"schema":"{NAME}'.encode()
+_NAME, _, _NUMBER = SCHEMA.rpartition("/")
+
+BEGINNING = f'{{"schema":"{_NAME}/'.encode()
 """What every line begins with."""
 
 _TABLES = ("names", "edges", "reasons")
@@ -63,7 +63,7 @@ def as_line(record: CaptureRecord) -> bytes:
             document[side] = document[every].index(packed) if packed in document[every] else packed
     first = ("summary", "training")
     line = {
-        "schema": f"{NAME}{SCHEMA}",
+        "schema": SCHEMA,
         "report": document["schema"],
         **{key: document[key] for key in first if key in document},
         **tables.as_lists(),
@@ -90,12 +90,12 @@ def read_line(line: bytes) -> CaptureRecord:
 
 def check_schema(name: object) -> None:
     """Raise ReportError unless this is the schema of lines that this version can read."""
-    number = name.removeprefix(NAME) if isinstance(name, str) and name.startswith(NAME) else ""
-    if not (number.isascii() and number.isdecimal() and len(number) < 10):
-        raise ReportError(f'not a history of records: its "schema" is not {NAME}N')
-    if int(number) > SCHEMA:
+    begun, _, number = name.rpartition("/") if isinstance(name, str) else ("", "", "")
+    if begun != _NAME or not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise ReportError(f'not a history of records: its "schema" is not {_NAME}/N')
+    if int(number) > int(_NUMBER):
         raise ReportError(
-            f"written by a newer version (schema {number}, this one reads to {SCHEMA}): update fno-telemetry"
+            f"written by a newer version (schema {number}, this one reads to {_NUMBER}): update fno-telemetry"
         )
 
 

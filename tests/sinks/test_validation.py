@@ -57,7 +57,8 @@ def test_a_writer_of_the_caller_takes_both_and_neither_twice(tmp_path: Path, rec
 
 def test_a_run_of_reports_that_is_written_again_keeps_both(tmp_path: Path, record, validation, examples):
     context = ft.RunContext(tmp_path, experiment="demo", series=True)
-    for each in (record, validation, examples.at_step(record, 500)):
+    for written in (record, validation, examples.at_step(record, 500)):
+        each = replace(written, provenance=freeze_mapping({"experiment": "demo"}))
         fan = ft.FanOut([ft.JsonFile(), ft.TensorBoard(detail="full")], required="json")
         fan.open(context)
         fan.write(each)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry import report
 from fno_telemetry.comparison import read_thresholds
-from fno_telemetry.report import is_history
 from fno_telemetry_cli.capturing.checkpoint_series import is_checkpoint, names_of_all
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.options.config_file import list_typed_options
@@ -193,7 +193,7 @@ def _runs(paths: Iterable[Path], found: Found) -> Iterator[ft.CaptureRecord]:
         place = find_history(path) or path
         records = [*{file: record for file, record in found if place in (file, file.parent)}.values()]
         # Reports without a step are runs of their own, such as several seeds in one folder.
-        holds_steps = place != path or path.is_dir() or is_history(path)
+        holds_steps = place != path or path.is_dir() or report.is_history(path)
         if holds_steps and all(record.step is not None for record in records):
             yield max(records, key=lambda record: record.step or 0)
         else:

@@ -172,6 +172,7 @@ def test_the_low_frequencies_and_the_branch_share_are_the_first_charts(record, e
         "low_frequency_fraction",
         "spectral_share",
         "update_ratio",
+        "relative_l2",
         "gain",
         "rms",
         "abs_p50",

@@ -71,7 +71,7 @@ def test_each_statistic_has_one_glob_over_the_checkpoints_step(alone, record):
     metrics = log.read_metrics(run)
     made = row(record)
     statistics = {key.partition("/")[0] for key in (*made.scalars, *made.histograms) if "/" in key}
-    assert len(statistics) == 11
+    assert len(statistics) == 12
     # The last value of each layer is kept out of the summary.
     expected = {f"{name}/*": ("checkpoint_step", True) for name in statistics}
     expected |= dict.fromkeys(model_scalars(record), ("checkpoint_step", False))
