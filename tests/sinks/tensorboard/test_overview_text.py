@@ -43,7 +43,9 @@ def diagnosed(record, examples):
 
 
 def test_it_begins_with_the_verdict(record, diagnosed, examples):
-    assert told(record).startswith("**step 1000: not diagnosed.** Capture with `--diagnose`, or run ")
+    assert told(record).startswith("**step 1000: not diagnosed.** Watch with `diagnose=True`, or run ")
+    captured = replace(record, training=FrozenMapping())
+    assert told(captured).startswith("**step 1000: not diagnosed.** Capture with `--diagnose`, or run ")
     assert "`findings`" not in told(record)
     assert told(diagnosed(7)).startswith(f"**step 7: {NOTHING_FOUND}**\n")
     assert told(diagnosed(7, "error", "note", "note")).startswith("**step 7: 1 error, 2 notes**\n")

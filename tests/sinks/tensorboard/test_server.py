@@ -111,6 +111,7 @@ def test_by_default_curves_are_those_of_the_layers_with_a_role(get: Get, saved):
     blocks = ("fno_blocks/0", "fno_blocks/1", "fno_blocks/10", "spec_encoder#0")
     expected |= {f"{name}/{block}" for block in blocks for name in ("update_ratio", "gain")}
     expected |= {f"spectral_share/{block}" for block in blocks[:-1]} | {"relative_l2/accuracy"}
+    expected |= {"grad_norm/gate", "update_to_weight/gate"}
     assert set(get("plugin/scalars/tags")["once"]) == expected
     histograms = {f"{kind}/{place}" for place in places for kind in ("histogram", "log_histogram")}
     assert set(get("plugin/histograms/tags")["once"]) == histograms
