@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-at-once test-oldest lint format bench bench-check bench-diagnosis mutate clean
+.PHONY: help demo test test-at-once test-oldest lint format bench bench-training bench-check bench-diagnosis mutate clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,7 +56,7 @@ test-oldest: ## Run a part of the tests with the oldest versions that are promis
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt torch
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
-	    -e '.[all]' hypothesis jsonschema lightning pytest pytest-xdist sybil
+	    -e '.[all]' hypothesis jsonschema pytest pytest-xdist sybil
 	$(OLDEST)/bin/python -m pytest -n $(PROCESSES) --dist loadfile tests/test_report.py tests/test_capture.py \
 	    tests/cli/test_capture.py tests/cli/test_view.py tests/cli/test_help_and_completion.py \
 	    tests/cli/test_diagnose.py tests/comparison tests/sinks/tensorboard/test_sink.py \
@@ -65,6 +65,9 @@ test-oldest: ## Run a part of the tests with the oldest versions that are promis
 bench: $(VENV)/installed ## Measure what a capture costs and what comparing many reports does; write docs/performance.md
 	$(BIN)/python benchmarks/capture_cost.py --write
 	$(BIN)/python benchmarks/compare_cost.py
+
+bench-training: $(VENV)/installed ## Measure what watching costs a training loop, into docs/overhead.md
+	$(BIN)/python benchmarks/training_cost.py --write
 
 bench-check: $(VENV)/installed ## Compare the cost of a capture with that of the last `make bench`
 	$(BIN)/python benchmarks/capture_cost.py --runs 3 --check

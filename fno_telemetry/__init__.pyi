@@ -1,5 +1,6 @@
 """Public names: one table for `__all__`, for loading on first use and for type checkers."""
 
+from . import integrations as integrations
 from .comparison.changes import LayerChange as LayerChange
 from .comparison.comparing import compare as compare
 from .comparison.results import Comparison as Comparison
@@ -27,6 +28,7 @@ from .records import BlockRecord as BlockRecord
 from .records import CaptureRecord as CaptureRecord
 from .records import ModuleRecord as ModuleRecord
 from .records import TensorRecord as TensorRecord
+from .report import load_history as load_history
 from .report import load_report as load_report
 from .session import capture as capture
 from .session import map_model as map_model
@@ -34,7 +36,10 @@ from .session import plan as plan
 from .sinks.contract import RunContext as RunContext
 from .sinks.contract import Sink as Sink
 from .sinks.fan_out import FanOut as FanOut
+from .sinks.history_file import HistoryFile as HistoryFile
 from .sinks.json_file import JsonFile as JsonFile
 from .sinks.tensorboard.sink import TensorBoard as TensorBoard
 from .sinks.wandb.sink import WandbRun as WandbRun
 from .version import __version__ as __version__
+from .watching.watch import Watch as Watch
+from .watching.watch import watch as watch

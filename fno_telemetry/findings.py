@@ -164,7 +164,7 @@ def count_causes_by_key(record: CaptureRecord) -> dict[str, int]:
     if record.findings is None:
         return {}
     counts = count_causes(select_new(record))
-    return {keys.at(STATISTIC, severity): number for severity, number in counts.items()}
+    return {keys.of_stage(keys.at(STATISTIC, severity), record): count for severity, count in counts.items()}
 
 
 def describe_evidence(finding: Finding) -> str:

@@ -10,6 +10,9 @@ Dashboards group by the text before the first slash, so one group holds all laye
     abs_p95/output[1]                  one of several outputs of the model
     abs_p95/output@0                   a module whose name is `output`
     gain/(model)                       the model itself, whose path is empty
+    moved/lifter/weight                a parameter, in a training run
+    relative_l2/accuracy               the output compared with the target
+    val/rms/lifter                     any of these, of a validation during training
 
 Different places never share a key: a character with a meaning above is written as %XX in a name, and so is
 each byte of one that nobody sees, such as a control character or a direction mark.
@@ -22,7 +25,13 @@ from typing import Literal, TypeGuard
 from fno_telemetry.records import ROOT, BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
 from fno_telemetry.wording import is_printable
 
-_SIDES = frozenset({"input", "output"})
+ACCURACY = "accuracy"
+"""The place of the numbers that compare the output with the target."""
+
+VALIDATION = "val"
+"""The stage of a record of a validation, and what its keys begin with."""
+
+_SIDES = frozenset({"input", "output", ACCURACY})
 _RESERVED = frozenset("%/@()[]")  # characters with a meaning in keys
 
 
@@ -43,7 +52,14 @@ def model_key(statistic: str, side: Literal["input", "output"], item: str | None
 
 def at(statistic: str, place: str) -> str:
     """Return the key of one statistic at a place, as returned by the functions below."""
-    return f"{_escape(statistic)}/{place}"
+    # A statistic of this name would have the keys of a validation.
+    name = "%76al" if statistic == VALIDATION else _escape(statistic)
+    return f"{name}/{place}"
+
+
+def of_stage(key: str, record: CaptureRecord) -> str:
+    """Return the key that this one is in a record: `val/<key>` in that of a validation, else itself."""
+    return f"{VALIDATION}/{key}" if record.stage == VALIDATION else key
 
 
 def place(name: str, call: int = 0, item: str | None = None) -> str:
@@ -64,19 +80,23 @@ def model_place(side: Literal["input", "output"], item: str | None = None) -> st
 
 
 def numbers(record: CaptureRecord) -> Iterator[tuple[str, int | float]]:
-    """Yield the key and value of every defined statistic: of the input, modules, outputs and blocks."""
+    """Yield the key and value of every defined statistic, in a training those of parameters and accuracy."""
     for place, stats in stats_by_place(record):
         for statistic, value in stats.items():
             if is_defined(value):
-                yield at(statistic, place), value
+                yield of_stage(at(statistic, place), record), value
 
 
 def stats_by_place(record: CaptureRecord) -> Iterator[tuple[str, Mapping[str, Value]]]:
-    """Yield every place with its statistics: the input, modules, outputs and blocks."""
-    for place, entry in tensors_by_place(record):
-        yield place, entry.stats
+    """Yield every place with its statistics: input, modules, outputs, blocks, parameters and accuracy."""
+    for where, entry in tensors_by_place(record):
+        yield where, entry.stats
     for block in record.blocks:
         yield record_place(block), block.stats
+    for parameter in record.parameters:
+        yield place(parameter.name), parameter.stats
+    if record.accuracy is not None:
+        yield ACCURACY, record.accuracy.stats
 
 
 def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SINKS = {
     "json": "fno_telemetry.sinks.json_file:JsonFile",
+    "history": "fno_telemetry.sinks.history_file:HistoryFile",
     "tensorboard": "fno_telemetry.sinks.tensorboard.sink:TensorBoard",
     "wandb": "fno_telemetry.sinks.wandb.sink:WandbRun",
 }

@@ -322,9 +322,26 @@ _GRADIENTS = (
     _plain("output_grad_rms", "rms of the gradient of the output", "gradients", "loss per x"),
     _plain("spectral_local_gradient_ratio", "spectral over local gradient norm", "gradients"),
 )
+_TRAINING = (
+    _plain("update_to_weight", "update over weight norm", "training", in_overview=True, rank=15),
+    _plain("moved", "moved since the first record", "training", rank=16),
+)
+_ACCURACY = (
+    Quantity(
+        name="relative_l2",
+        title="relative L2 error",
+        group="accuracy",
+        rank=1,
+        worse="up",
+        in_overview=True,
+        in_tables=False,
+    ),
+    _plain("output_to_target_rms", "output over target rms", "accuracy", in_overview=True, rank=2),
+)
 
 QUANTITIES: Mapping[str, Quantity] = {
-    quantity.name: quantity for quantity in (*_TENSOR, *_WEIGHTS, *_BLOCKS, *_GRADIENTS)
+    quantity.name: quantity
+    for quantity in (*_TENSOR, *_WEIGHTS, *_BLOCKS, *_GRADIENTS, *_TRAINING, *_ACCURACY)
 }
 """All numbers of the built-in statistics by name, in the order of table columns."""
 

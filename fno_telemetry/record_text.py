@@ -14,7 +14,7 @@ from fno_telemetry.wording import format_number, to_printable
 
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
-    from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, TensorRecord
+    from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, ParameterRecord, TensorRecord
 
 LINES = 24
 """A capture has at most this many lines, however deep the network is."""
@@ -61,6 +61,13 @@ def describe_block(record: "BlockRecord") -> str:
     """Return the place and the most telling statistics in one line."""
     numbers = [f"{name} {_number(record.stats.get(name))}" for name in _OF_BLOCKS]
     return to_printable(f"<BlockRecord {record.place!r}: {', '.join(numbers)}>")
+
+
+def describe_parameter(record: "ParameterRecord") -> str:
+    """Return the name, shape and how far it moved in one line."""
+    shape = "×".join(map(str, record.shape)) or "scalar"
+    moved = _number(record.stats.get("moved"))
+    return to_printable(f"<ParameterRecord {record.name!r}: {shape} {record.dtype}, moved {moved}>")
 
 
 def _tensor(record: "TensorRecord") -> str:

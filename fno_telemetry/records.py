@@ -259,6 +259,28 @@ class BlockRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParameterRecord:
+    """The statistics of one parameter in a training run; `name` is its canonical path."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    stats: FrozenMapping[Value]
+    reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
+
+    def __repr__(self) -> str:
+        return record_text.describe_parameter(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyRecord:
+    """How the output of the model compares with the target."""
+
+    stats: FrozenMapping[Value]
+    reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaptureRecord:
     """All results of one capture; the top-level keys of the report are its attributes."""
 
@@ -271,6 +293,12 @@ class CaptureRecord:
     outputs: tuple[TensorRecord, ...]
     inputs: tuple[TensorRecord, ...] = ()
     """All tensors of a batch, `input` the first of them; empty in reports of versions that kept only that."""
+    parameters: tuple[ParameterRecord, ...] = ()
+    """The parameters of a model that was watched in training."""
+    accuracy: AccuracyRecord | None = None
+    """None where no target is known."""
+    training: FrozenMapping[Any] = field(default_factory=FrozenMapping)
+    """What only a training loop knows of a step; empty in a capture."""
     quantities: tuple[Quantity, ...] = ()
     """The descriptions of numbers that statistics of other packages give."""
     not_fired: tuple[FrozenMapping[str], ...] = ()
@@ -289,10 +317,20 @@ class CaptureRecord:
         return step if type(step) is int else None
 
     @property
+    def stage(self) -> str | None:
+        """The stage of the training loop, "train" or "val"; None for a capture."""
+        stage = self.training.get("stage")
+        return stage if isinstance(stage, str) else None
+
+    @property
     def label(self) -> str:
-        """The label of this record within its run: "step1000", "epoch3" or the checkpoint's name."""
+        """The label of this record within its run: "step1000", "epoch3" or the checkpoint's name.
+
+        That of a validation during training is "step1000.val".
+        """
         name = self.facts_about("checkpoint").get("name")
-        return step_label(self.step, self.summary.get("step_kind"), None if name is None else str(name))
+        label = step_label(self.step, self.summary.get("step_kind"), None if name is None else str(name))
+        return f"{label}.val" if self.stage == "val" else label
 
     @property
     def spelled_step(self) -> str | None:

@@ -22,8 +22,9 @@ from fno_telemetry.mapping.layer_filters import select_names
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.mapping.model_map import GivenRole, ModelMap
 from fno_telemetry.measuring.accumulators import MemoryBudget
+from fno_telemetry.measuring.awaited_gradients import Branches
 from fno_telemetry.measuring.collector import Collector
-from fno_telemetry.measuring.gradient_pass import Branches, GradientPass
+from fno_telemetry.measuring.gradient_pass import GradientPass
 from fno_telemetry.measuring.losses import Loss
 from fno_telemetry.measuring.measured_forwards import MeasuredForwards
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record

@@ -33,6 +33,7 @@ BASE = (
 READERS = ("plugins", "report", "comparison", "diagnosis", "sinks")
 # With torch:
 TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
+TORCH += ("watching", "integrations")
 TESTERS = ("testing",)
 LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
 # The same for the command:
@@ -199,7 +200,7 @@ def test_every_public_name_is_there(package: str) -> None:
 
 
 def test_what_users_type_fits_on_a_screen() -> None:
-    assert len(fno_telemetry.__all__) <= 40
+    assert len(fno_telemetry.__all__) <= 44
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -207,11 +208,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = fno_telemetry.captrue
 
 
-@pytest.mark.parametrize("module", ["fno_telemetry", "fno_telemetry_cli.app"])
+@pytest.mark.parametrize("module", ["fno_telemetry", "fno_telemetry_cli.app", "fno_telemetry.integrations"])
 def test_importing_loads_nothing_heavy(module: str) -> None:
-    program = (
-        f"import sys, {module}; print([m for m in ('torch', 'tensorboard', 'wandb') if m in sys.modules])"
-    )
+    heavy = ("torch", "tensorboard", "wandb", "lightning", "pytorch_lightning", "neuralop", "accelerate")
+    program = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fno_telemetry import keys
-from fno_telemetry.records import CaptureRecord
+from fno_telemetry.records import CaptureRecord, freeze_mapping
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_the_sides_of_the_model_have_plain_keys():
     assert keys.model_key("abs_p95", "output", "amp") == "abs_p95/output[amp]"
 
 
-@pytest.mark.parametrize("name", ["input", "output"])
+@pytest.mark.parametrize("name", ["input", "output", "accuracy"])
 def test_a_module_called_like_a_side_of_the_model_has_another_key(name):
     assert keys.key("rms", name) == f"rms/{name}@0"
     assert keys.key("rms", name, 0, "0") == f"rms/{name}@0[0]"
@@ -76,6 +77,7 @@ def test_every_number_of_a_record_has_its_own_key(record: CaptureRecord, example
     places = [keys.record_place(module) for module in record.modules]
     places += [keys.model_place("input"), keys.model_place("output")]
     places += [keys.model_place("output", output.item) for output in record.outputs]
+    places += [keys.place(parameter.name) for parameter in record.parameters] + [keys.ACCURACY]
     assert sorted(set(places)) == sorted(places)
 
 
@@ -88,6 +90,21 @@ def test_the_numbers_of_a_record_are_those_that_are_defined(record: CaptureRecor
     assert numbers["min/lifter"] == 0
     assert numbers["gain/fno_blocks/10"] == 1.3
     assert {"abs_p95/input", "abs_p95/output", "abs_p95/output[amp]", "rms/shared@1"} <= set(numbers)
+    assert (numbers["moved/lifter/weight"], numbers["relative_l2/accuracy"]) == (0.25, 0.125)
+    assert not {"moved/gate", "output_to_target_rms/accuracy"} & set(numbers)
     everywhere = [*odd.modules, *odd.blocks, odd.input, odd.output, *odd.outputs]
+    everywhere += [*odd.parameters, odd.accuracy]
     defined = sum(keys.is_defined(value) for entry in everywhere for value in entry.stats.values())
     assert len(numbers) == defined
+
+
+def test_every_key_of_a_validation_begins_with_val_and_no_other_key_does(record: CaptureRecord):
+    validation = replace(record, training=freeze_mapping({"stage": "val"}))
+    assert dict(keys.numbers(validation)) == {f"val/{key}": value for key, value in keys.numbers(record)}
+    # A statistic of this name would have the same keys.
+    assert keys.key("val", "rms.lifter") == "%76al/rms/lifter"
+
+
+@given(st.text(max_size=8), places)
+def test_no_key_of_another_record_looks_like_one_of_a_validation(statistic, place):
+    assert not keys.key(statistic, *place).startswith("val/")

@@ -73,7 +73,10 @@ def test_the_names_that_users_type_are_there():
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("sinks", r"No sink is called 'tensorbord'\. Did you mean tensorboard\? Known: json, tensorboard"),
+        (
+            "sinks",
+            r"No sink is called 'tensorbord'\. Did you mean tensorboard\? Known: json, history, tensorboard",
+        ),
         ("statistics", r"No statistic is called 'tensorbord'\. Known: values, channels, samples, spectrum"),
         ("architectures", r"No architecture is called 'tensorbord'\. Known: fno, hybrid, stable_hybrid"),
     ],

@@ -138,8 +138,17 @@ def test_each_entry_is_one_line(record) -> None:
     assert repr(record.block("spec_encoder#0")) == (
         "<BlockRecord 'spec_encoder#0': spectral_share undefined, update_ratio 0.4, gain 1.4>"
     )
+    assert repr(record.parameters[0]) == "<ParameterRecord 'lifter.weight': 2×2×3×3 float32, moved 0.25>"
+    assert repr(record.parameters[2]) == "<ParameterRecord 'gate': scalar float32, moved undefined>"
     odd = replace(record.module("lifter"), name="a\nb", class_name="c\nd", shape=(), stats=FrozenMapping())
     assert repr(odd) == "<ModuleRecord 'a\\nb': lifting, c?d, scalar float32, rms undefined>"
+
+
+def test_a_record_knows_its_stage_and_a_validation_has_a_label_of_its_own(record) -> None:
+    assert (record.stage, record.label) == ("train", "step1000")
+    validation = replace(record, training=freeze_mapping({"stage": "val"}))
+    assert (validation.stage, validation.label) == ("val", "step1000.val")
+    assert replace(record, training=freeze_mapping({"stage": 3})).stage is None
 
 
 def test_records_are_equal_by_their_fields(record, examples) -> None:

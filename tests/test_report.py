@@ -62,6 +62,22 @@ def test_findings_are_read_back_and_a_report_that_nobody_diagnosed_has_none(reco
     assert report.load_report(path).findings is None
 
 
+def test_what_only_a_training_knows_is_read_back_and_is_not_in_the_report_of_a_capture(record, path):
+    report.write(record, path)
+    read = report.load_report(path)
+    assert (read.parameters, read.accuracy, read.training) == (
+        record.parameters,
+        record.accuracy,
+        record.training,
+    )
+    assert (read.stage, read.training["learning_rates"]) == ("train", (0.001,))
+    captured = replace(record, parameters=(), accuracy=None, training=FrozenMapping())
+    report.write(captured, path)
+    assert not {"parameters", "accuracy", "training"} & strictly_read(path).keys()
+    assert report.load_report(path) == captured
+    assert captured.stage is None
+
+
 def test_a_record_without_input_output_or_modules_is_read_back_too(path):
     empty = CaptureRecord(
         summary=freeze_mapping({}),
@@ -242,6 +258,14 @@ def test_an_older_schema_is_read(path, document, record):
     assert replace(record, schema=0) == report.load_report(path)
 
 
+def test_shares_that_earlier_versions_did_not_write_are_one(path, document, record):
+    for part, names in (("sketch", ("share", "rank_error")), ("spectrum", ("share", "share_error"))):
+        for name in names:
+            del document["modules"][0][part][name]
+    path.write_text(json.dumps(document))
+    assert report.load_report(path) == record
+
+
 def test_keys_that_are_not_known_do_not_matter(path, document, record):
     document["later"] = {"any": "thing"}
     document["modules"][0]["later"] = 1
@@ -258,6 +282,18 @@ UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "sizes in spatial_axes of an input or output do not fit",
     ),
     "two entries for a block": (lambda d: d["blocks"].append(d["blocks"][0]), r"blocks has \S+ 2 times"),
+    "two entries for a parameter": (
+        lambda d: d["parameters"].append(d["parameters"][0]),
+        r"parameters has lifter\.weight 2 times",
+    ),
+    "a name of a number of a parameter with a line break": (
+        lambda d: d["parameters"][0]["stats"].update({"a\nb": 1}),
+        "the name of a quantity",
+    ),
+    "a name of a number of the accuracy with a line break": (
+        lambda d: d["accuracy"]["stats"].update({"a\nb": 1}),
+        "the name of a quantity",
+    ),
     "an axis that the shape lacks": (
         lambda d: d["input"].update(spatial_axes=[9]),
         "spatial_axes of an input",

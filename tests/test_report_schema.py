@@ -83,6 +83,22 @@ WRONG: dict[str, tuple[Change, bool]] = {
     "an input that is a number": (lambda d: d.update(input=3), True),
     "an input with a name": (lambda d: d["input"].update(name="input"), False),
     "outputs with null": (lambda d: d.update(outputs=[None]), True),
+    "a parameter without name": (lambda d: d["parameters"][0].pop("name"), True),
+    "a parameter of another shape": (lambda d: d["parameters"][0].update(shape=[-1]), True),
+    "a parameter with a key of nobody": (lambda d: d["parameters"][0].update(extra=1), False),
+    "a parameter that moved by a text": (lambda d: d["parameters"][0]["stats"].update(moved="far"), True),
+    "a parameter that moved by less than nothing": (
+        lambda d: d["parameters"][0]["stats"].update(moved=-0.5),
+        True,
+    ),
+    "parameters by name": (lambda d: d.update(parameters={"lifter.weight": 1}), True),
+    "an accuracy that is a number": (lambda d: d.update(accuracy=0.5), True),
+    "an accuracy without reasons": (lambda d: d["accuracy"].pop("reasons"), True),
+    "an error below none": (lambda d: d["accuracy"]["stats"].update(relative_l2=-0.5), True),
+    "a stage of nobody": (lambda d: d["training"].update(stage="test"), True),
+    "no forward": (lambda d: d["training"].update(forwards=0), True),
+    "fewer than no records dropped": (lambda d: d["training"].update(dropped=-1), True),
+    "a learning rate that is a text": (lambda d: d["training"].update(learning_rates=["1"]), True),
     "a skipped name without reason": (lambda d: d.update(skipped=[{"name": "a"}]), True),
     "a warning that is a number": (lambda d: d.update(warnings=[1]), True),
 }
@@ -107,7 +123,12 @@ def test_the_schema_is_of_the_number_that_is_written(validator):
 def test_the_schema_knows_every_key_that_is_written(validator, document):
     definitions = validator.schema["$defs"]
     # Findings are there when somebody looked for them; older reports have no list of inputs.
-    assert set(document) == {*validator.schema["required"], "findings", "inputs"}
+    training = {"parameters", "accuracy", "training"}
+    assert set(document) == {*validator.schema["required"], "findings", "inputs", *training}
+    assert set(document["parameters"][0]) == set(definitions["parameter"]["properties"])
+    assert set(document["accuracy"]) == set(definitions["accuracy"]["properties"])
+    of_training = set(validator.schema["properties"]["training"]["properties"])
+    assert set(document["training"]) == of_training - {"nonfinite"}
     assert set(document["findings"][0]) == set(definitions["finding"]["properties"])
     tensor, module = definitions["tensor_keys"]["properties"], definitions["module"]["properties"]
     assert set(document["input"]) == set(tensor)

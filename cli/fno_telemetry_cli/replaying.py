@@ -32,8 +32,11 @@ class Replays:
             raise ft.OptionError("--output DIR is required with --sink: the folder of the dashboards' files")
         if not sinks:
             raise ft.OptionError("--output is for the dashboards of --sink; add --sink tensorboard, or wandb")
-        if "json" in ",".join(sinks).replace(" ", "").split(","):
-            raise ft.OptionError("--sink json: the reports are there already; name tensorboard, wandb, …")
+        named = ",".join(sinks).replace(" ", "").split(",")
+        if own := [name for name in ("json", "history") if name in named]:
+            raise ft.OptionError(
+                f"--sink {own[0]}: the reports are there already; name tensorboard, wandb, …"
+            )
         if (reason := files.why_unwritable(folder)) is not None:
             raise ft.OptionError(f"--output {folder}: cannot be written: {reason}; choose another folder")
         replays = cls(tuple(sinks), tuple(asked.sink_option or ()), wandb, folder, asked.detail)

@@ -1,5 +1,8 @@
 """The reports that a path names."""
 
+# Annotations name a class whose module imports msgspec; they are not evaluated.
+from __future__ import annotations
+
 import contextlib
 import gc
 import re
@@ -7,17 +10,24 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import fno_telemetry as ft
+from fno_telemetry import report
 from fno_telemetry.files import why_no_file
+from fno_telemetry.keys import VALIDATION
 
 _REPORT, _HEAD = b'"fno-telemetry/', 256  # what the first bytes of a report hold
-_NAMED = 3  # folders in a message
+_HISTORY = "history.jsonl"
+_NAMED = 3  # folders, or steps, in a message
 
 
 def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
     """Return the report at `path`, or those in that folder, and why other JSON files in it are not reports.
 
+    Of a history, also of one in a folder without reports, the records by `<history>/<label>`, and that those
+    of validations are left out, if any are.
     ReportError when there is none.
     """
+    if (history := find_history(path)) is not None:
+        return _records_of(history)
     if not path.is_dir():
         return {path: ft.load_report(path)}, []
     found: dict[Path, ft.CaptureRecord] = {}
@@ -31,6 +41,46 @@ def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
     if not found:
         raise refused[0] if refused else ft.ReportError(_nothing_in(path))
     return found, [str(error) for error in refused]
+
+
+def find_history(path: Path) -> Path | None:
+    """Return the history at `path`, or in a folder that holds one and no reports; None if there is none."""
+    if report.is_history(path):
+        return path
+    inside = path / _HISTORY
+    return inside if inside.is_file() and not any(path.glob("*.json")) else None
+
+
+def record_at(history: Path, step: int | None) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+    """Return the records of a step in a history, or the last record, as `reports_in` returns all of them.
+
+    ReportError names the steps nearest to one that is not there.
+    """
+    entries, left_out = _choose(history)
+    if step is None:
+        chosen = [entries[-1]]
+    elif not (chosen := [entry for entry in entries if entry.step == step]):
+        known = sorted({entry.step for entry in entries if entry.step is not None})
+        near = sorted(sorted(known, key=lambda other: abs(other - step))[:_NAMED])
+        hint = f"the nearest are {', '.join(map(str, near))}" if near else "its records have no steps"
+        raise ft.ReportError(f"{history}: no record of step {step}; {hint}")
+    return {history / entry.label: entry.load() for entry in chosen}, left_out
+
+
+def _records_of(history: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+    entries, left_out = _choose(history)
+    with _without_collector():
+        records = report.load_entries(entries)
+    return {history / entry.label: record for entry, record in zip(entries, records, strict=True)}, left_out
+
+
+def _choose(history: Path) -> tuple[list[report.HistoryEntry], list[str]]:
+    """Return the entries that are one series: those of the training, or of validations if these are all."""
+    entries = report.list_history(history)
+    series = [entry for entry in entries if entry.stage != VALIDATION] or list(entries)
+    others = len(entries) - len(series)
+    records = f"{others} record{'' if others == 1 else 's'} of validations"
+    return series, [f"{history}: {records}, which are a series of their own"] if others else []
 
 
 @contextlib.contextmanager

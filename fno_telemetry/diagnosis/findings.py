@@ -247,7 +247,7 @@ def _judge_over_steps(
             continue
         when = spell_step(end, last.summary.get("step_kind"))
         ended = replace(cause, finding=replace(finding, message=f"{finding.message}; not seen after {when}"))
-        starts = finding.step == first.step and about.get(finding.rule) in _OF_STARTS
+        starts = finding.step == first.step and about.get(finding.rule) in OF_STARTS
         comes_back = seen[finding.rule, finding.layer] > end
         yield _as_notes(ended) if starts and not comes_back else ended
 
@@ -258,7 +258,7 @@ def _as_notes(cause: Cause) -> Cause:
     return Cause(replace(cause.finding, severity="note"), notes)
 
 
-_OF_STARTS = frozenset({"values", "weights", "gradients"})
+OF_STARTS: frozenset[Topic] = frozenset({"values", "weights", "gradients"})
 """What rules are about whose findings may be a deliberate start, such as a branch that starts at zero."""
 
 _ADVICE = "The rule has an error: report it to the authors of the rule. All other rules were applied."

@@ -36,6 +36,12 @@ class _Sample:
     run: Callable[[Any], object]
     given: Mapping[str, GivenRole] | None
     around: Preserved  # has copies of the parameters
+    in_training: bool = False
+
+    def set_mode(self, model: nn.Module) -> None:
+        """Put the model into the mode in which it is measured."""
+        if not self.in_training:
+            set_to_eval(model)
 
 
 def detect(
@@ -44,14 +50,15 @@ def detect(
     run: Callable[[Any], object],
     given: Mapping[str, GivenRole] | None,
     preserved: Preserved,
+    in_training: bool = False,
 ) -> Detected:
     """Put the model into eval mode and detect its structure, without gradients unless its forward needs them.
 
-    `preserved` is the block around this one; it leaves attributes as they are if the model is built by its
-    first forward.
+    With `in_training` the mode of every module stays as it is. `preserved` is the block around this one; it
+    leaves attributes as they are if the model is built by its first forward.
     """
-    set_to_eval(model)
-    sample = _Sample(batch, run, given, preserved)
+    sample = _Sample(batch, run, given, preserved, in_training)
+    sample.set_mode(model)
     found = _detect_built(model, sample, preserved)
     differentiates = isinstance(found, Exception)
     if isinstance(found, Exception):
@@ -100,12 +107,12 @@ def _detect_built(
         plan, built = _detect_on_sample(model, sample, None)
         if built is None:
             return plan, []
-        set_to_eval(model)
+        sample.set_mode(model)
         plan, built = _detect_on_sample(model, sample, preserved)
         if built is None:
             return plan, []
         # An attribute that was put back made the forward build them once more, so now attributes stay.
-        set_to_eval(model)
+        sample.set_mode(model)
         return _detect_on_sample(model, sample, None)[0], built
     except (TelemetryError, MemoryError, torch.OutOfMemoryError):
         raise

@@ -13,7 +13,7 @@ from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.mapping.spectral_calls import SpectralCall
 from fno_telemetry.tracing.appearances import Appearance
 from fno_telemetry.tracing.events import Padded
-from fno_telemetry.tracing.module_calls import paths_by_module, written_class
+from fno_telemetry.tracing.module_calls import modules_by_path, written_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +116,7 @@ class MeasurementPlan:
 
     def explain_misfit(self, model: nn.Module) -> str | None:
         """Return why the plan does not fit a model; None if the model has all modules that are called."""
-        paths = paths_by_module(model)
-        classes = {path: written_class(m).__name__ for m in model.modules() for path in paths.get(id(m), ())}
+        classes = {path: written_class(m).__name__ for path, m in modules_by_path(model).items()}
         for call in self.calls[1:]:
             if (name := classes.get(call.path)) != call.class_name:
                 place = f"module {call.path!r}" if call.path else "the model"

@@ -78,6 +78,11 @@ class States:
         copied._states, copied.failures = dict(self._states), dict(self.failures)
         return copied
 
+    def take_over(self, other: "States") -> None:
+        """Add the states of other statistics for the same subject."""
+        self._states |= other._states
+        self.failures |= other.failures
+
     def mark_undefined(self, kind: Of, reason: str) -> None:
         """Record that subjects of this kind cannot be measured, for this reason."""
         for statistic in self._statistics.of(kind):

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
+from fno_telemetry.measuring.awaited_gradients import Gradients
 from fno_telemetry.measuring.collector import Collector
-from fno_telemetry.measuring.gradient_pass import Gradients
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import (
     CaptureRecord,

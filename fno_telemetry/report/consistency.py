@@ -28,12 +28,15 @@ def check_consistency(record: CaptureRecord) -> None:
     for kind, places in (
         ("modules", Counter((module.name, module.call, module.item) for module in record.modules)),
         ("blocks", Counter((block.name, block.call, None) for block in record.blocks)),
+        ("parameters", Counter((parameter.name, 0, None) for parameter in record.parameters)),
     ):
         for place, count in places.items():
             if count > 1:
                 raise ReportError(f"{kind} has {place_name(*place)} {count} times")
     # Of a name that no view can show, this raises OptionError.
-    stats = [entry.stats for entry in tensors] + [block.stats for block in record.blocks]
+    stats = [entry.stats for entry in tensors]
+    stats += [block.stats for block in record.blocks] + [one.stats for one in record.parameters]
+    stats += [record.accuracy.stats] if record.accuracy is not None else []
     look_up(chain.from_iterable(stats), record.quantities)
 
 

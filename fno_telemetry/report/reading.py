@@ -1,15 +1,10 @@
 """A report file read back: the record that it was written from, or one line that says what is wrong."""
 
-import contextlib
 import dataclasses
-import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-
-import msgspec
 
 from fno_telemetry.errors import OptionError, ReportError
 from fno_telemetry.files import read_text
@@ -17,6 +12,7 @@ from fno_telemetry.findings import Finding
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import (
     SCHEMA,
+    AccuracyRecord,
     BlockRecord,
     CaptureRecord,
     FrozenMapping,
@@ -24,6 +20,7 @@ from fno_telemetry.records import (
     LogHistogram,
     ModeEnergy,
     ModuleRecord,
+    ParameterRecord,
     SketchNote,
     Spectrum,
     TensorRecord,
@@ -31,24 +28,18 @@ from fno_telemetry.records import (
 )
 from fno_telemetry.report.consistency import check_consistency
 from fno_telemetry.report.schema import Misfit, check_document
+from fno_telemetry.report.strict_json import MOST_BYTES, TooLarge, decode
 
 _Part = TypeVar("_Part", Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
 
-_NAMES: Mapping[type, Sequence[str]] = {
-    kind: [field.name for field in dataclasses.fields(kind)]
+_NAMES: Mapping[type, Collection[str]] = {
+    kind: frozenset(field.name for field in dataclasses.fields(kind))
     for kind in (Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
 }
 """The fields of each part; looking them up anew for thousands of parts takes a fifth of all reading."""
 
 _SCHEMA_NAME = re.compile(r"fno-telemetry/([0-9]{1,9})")
 _REQUIRED = ("schema", "summary", "layers", "modules", "blocks")
-_MOST_BYTES = 2**27  # a report of 15,000 module calls
-# About what json.loads makes of a character: a file of brackets alone takes 30 times its size in memory.
-_BYTES_PER_CHARACTER = {"{": 240, "[": 90, ",": 40, '"': 25}
-_MOST_MEMORY = 2**28  # of a report with long numbers, as ours are, twice the size of the largest file
-_MOST_DIGITS = 30  # of a whole number; products of several are still numbers that float64 has
-_LONG_NUMBER = b"0" * (_MOST_DIGITS + 1)
-_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def as_record(document: Mapping[str, Any]) -> CaptureRecord:
@@ -72,6 +63,9 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             output=_optional(_tensor, document.get("output")),
             outputs=tuple(_tensor(entry) for entry in document.get("outputs", ())),
             inputs=tuple(_tensor(entry) for entry in document.get("inputs", ())),
+            parameters=tuple(_parameter(entry) for entry in document.get("parameters", ())),
+            accuracy=_optional(_accuracy, document.get("accuracy")),
+            training=freeze_mapping(document.get("training", {})),
             quantities=tuple(_quantity(entry) for entry in document.get("quantities", ())),
             not_fired=tuple(FrozenMapping(entry) for entry in document.get("not_fired", ())),
             skipped=tuple(FrozenMapping(entry) for entry in document.get("skipped", ())),
@@ -94,37 +88,16 @@ def load_report(path: str | Path) -> CaptureRecord:
 def read_document(path: str | Path) -> dict[str, Any]:
     """Read the JSON object in `path`, refusing what strict JSON does not allow."""
     hint = "; `fno-telemetry capture` writes reports"
-    text = read_text(path, ReportError, "the file of one report", _MOST_BYTES, hint=hint)
-    if _estimate_memory(text) > _MOST_MEMORY:
-        raise ReportError(f"{path}: too many lists, objects and values for a report")
+    text = read_text(path, ReportError, "the file of one report", MOST_BYTES, hint=hint)
     try:
-        document = _decode(text)
+        document = decode(text)
+    except TooLarge as error:
+        raise ReportError(f"{path}: {error} for a report") from error
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{path}: not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ReportError(f"{path}: a report is a JSON object, this is a {type(document).__name__}")
     return document
-
-
-def _estimate_memory(text: str) -> int:
-    """Return about how many bytes json.loads would take for a text; for a small one, a bound of that."""
-    most = len(text) * max(_BYTES_PER_CHARACTER.values())
-    if most <= _MOST_MEMORY:
-        return most
-    return sum(size * text.count(letter) for letter, size in _BYTES_PER_CHARACTER.items())
-
-
-def _decode(text: str) -> Any:
-    """Return what a text of strict JSON says; ValueError or RecursionError for any other text.
-
-    What the fast reader refuses, or would read without a bound, is read again by one that says why in words.
-    """
-    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
-        data = text.encode()
-        # As bytes: a regular expression for so many digits takes longer than all the rest.
-        if _LONG_NUMBER not in data.translate(_DIGITS_AS_ZEROS):
-            return msgspec.json.decode(data)
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_int)
 
 
 def as_record_from(path: str | Path, document: Mapping[str, Any]) -> CaptureRecord:
@@ -146,23 +119,6 @@ def _schema_number(document: Mapping[str, Any]) -> int:
             f"written by a newer version (schema {number}, this one reads to {SCHEMA}): update fno-telemetry"
         )
     return number
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not strict JSON")
-
-
-def _parse_float(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"{digits[:_MOST_DIGITS]} is beyond float64")
-    return number
-
-
-def _parse_int(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"a whole number has {len(digits)} digits; expected {_MOST_DIGITS} at most")
-    return int(digits)
 
 
 def _optional(read: Any, entry: Any) -> Any:
@@ -211,6 +167,20 @@ def _block(entry: Mapping[str, Any]) -> BlockRecord:
     )
 
 
+def _parameter(entry: Mapping[str, Any]) -> ParameterRecord:
+    return ParameterRecord(
+        name=entry["name"],
+        shape=tuple(entry["shape"]),
+        dtype=entry["dtype"],
+        stats=FrozenMapping(entry["stats"]),
+        reasons=FrozenMapping(entry["reasons"]),
+    )
+
+
+def _accuracy(entry: Mapping[str, Any]) -> AccuracyRecord:
+    return AccuracyRecord(stats=FrozenMapping(entry["stats"]), reasons=FrozenMapping(entry["reasons"]))
+
+
 def _findings(entries: list[Mapping[str, Any]]) -> tuple[Finding, ...]:
     names = [field.name for field in dataclasses.fields(Finding) if field.name != "evidence"]
     return tuple(
@@ -224,8 +194,15 @@ def _part(kind: type[_Part], entry: Mapping[str, Any] | None) -> _Part | None:
     if entry is None:
         return None
     make: Callable[..., _Part] = kind
-    values = map(entry.__getitem__, _NAMES[kind])
-    return make(*[_tupled(value) if isinstance(value, list) else value for value in values])
+    names = _NAMES[kind]
+    # Earlier versions did not write those that have a default.
+    return make(
+        **{
+            name: _tupled(value) if isinstance(value, list) else value
+            for name, value in entry.items()
+            if name in names
+        }
+    )
 
 
 def _tupled(value: list[Any]) -> tuple[Any, ...]:

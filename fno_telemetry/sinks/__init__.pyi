@@ -5,6 +5,7 @@ from .contract import RunContext as RunContext
 from .contract import Sink as Sink
 from .fan_out import FanOut as FanOut
 from .fan_out import Outcome as Outcome
+from .history_file import HistoryFile as HistoryFile
 from .json_file import JsonFile as JsonFile
 from .options import find_misfit as find_misfit
 from .options import list_options as list_options

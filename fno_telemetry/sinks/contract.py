@@ -40,6 +40,11 @@ class Sink(Protocol):
     "overview", and has an option `detail`, by which it holds everything: `detail="full"`. On the command line
     this option of all chosen sinks is `--detail`.
 
+    A sink that writes into a dashboard which the caller opened, and fills too, says so by an attribute
+    `belongs_to_caller`: during training it is called in the loop, so that rows stay in order. All other sinks
+    are then each called on a thread of their own. A sink that loses something without an error says what in
+    an attribute `problems`, a list of lines.
+
     `fno_telemetry.testing.sinks.check_sink` tests everything that is promised here.
     """
 

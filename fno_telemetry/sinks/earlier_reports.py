@@ -16,6 +16,9 @@ Version = tuple[int, int, int]
 
 REPLACED: Version = (0, 0, 0)
 
+Point = tuple[int, bool]
+"""A step, and whether it is a validation, whose curves are others; in the order in which they are written."""
+
 
 @dataclass(frozen=True)
 class ReportOnDisk:
@@ -23,6 +26,11 @@ class ReportOnDisk:
 
     path: Path
     version: Version
+
+
+def point_of(record: CaptureRecord) -> Point:
+    """Return the point at which a record is drawn; one without a step is at step 0."""
+    return record.step or 0, record.stage == keys.VALIDATION
 
 
 class EarlierReports:
@@ -36,8 +44,8 @@ class EarlierReports:
         self._run, self._experiment = run, experiment
         self._began = time.time_ns()
         self._kind: object = None
-        self._waiting: dict[int, ReportOnDisk] | None = None
-        self._known: dict[ReportOnDisk, tuple[int, str] | None] = {}
+        self._waiting: dict[Point, ReportOnDisk] | None = None
+        self._known: dict[ReportOnDisk, tuple[Point, str] | None] = {}
         self._left_out: dict[str, None] = {}
 
     @property
@@ -47,12 +55,12 @@ class EarlierReports:
 
     def before(self, record: CaptureRecord) -> Iterator[tuple[CaptureRecord, ReportOnDisk]]:
         """Yield the reports of smaller steps; one of the same step is replaced by the record."""
-        step = record.step or 0
+        point = point_of(record)
         if self._waiting is None:
             self._kind = record.summary.get("step_kind")
-            self._waiting = self.by_step()
-        self._waiting.pop(step, None)
-        smaller = {earlier: found for earlier, found in self._waiting.items() if earlier < step}
+            self._waiting = self.by_point()
+        self._waiting.pop(point, None)
+        smaller = {earlier: found for earlier, found in self._waiting.items() if earlier < point}
         for earlier in smaller:
             del self._waiting[earlier]
         yield from self.read(smaller)
@@ -62,16 +70,16 @@ class EarlierReports:
         waiting, self._waiting = self._waiting or {}, {}
         yield from self.read(waiting)
 
-    def read(self, reports: dict[int, ReportOnDisk]) -> Iterator[tuple[CaptureRecord, ReportOnDisk]]:
+    def read(self, reports: dict[Point, ReportOnDisk]) -> Iterator[tuple[CaptureRecord, ReportOnDisk]]:
         """Yield these reports by ascending step; one that cannot be read is left out."""
-        for step, found in sorted(reports.items(), key=lambda item: item[0]):
+        for point, found in sorted(reports.items(), key=lambda item: item[0]):
             try:
                 record = report.load_report(found.path)
             except ReportError as error:
                 self._left_out[str(error)] = None
                 continue
             # Another capture may have replaced it since the folder was read.
-            if (record.step or 0) == step:
+            if point_of(record) == point:
                 yield record, found
 
     def find(self, record: CaptureRecord) -> ReportOnDisk | None:
@@ -93,23 +101,23 @@ class EarlierReports:
             return found
         return ReportOnDisk(found.path, REPLACED) if found.version[-1] >= self._began else None
 
-    def by_step(self) -> dict[int, ReportOnDisk]:
-        """Return the newest report of each step; a checkpoint without a step belongs to no curve."""
-        newest: dict[int, tuple[str, ReportOnDisk]] = {}
+    def by_point(self) -> dict[Point, ReportOnDisk]:
+        """Return the newest report of each point; a checkpoint without a step belongs to no curve."""
+        newest: dict[Point, tuple[str, ReportOnDisk]] = {}
         for path in sorted(self._run.folder.glob("*.json")):
             found = _on_disk(path)
             if found is None:
                 continue
             if found not in self._known:
-                self._known[found] = self._step_and_time(path)
+                self._known[found] = self._point_and_time(path)
             if (place := self._known[found]) is not None:
-                step, made = place
-                if step not in newest or newest[step][0] <= made:
-                    newest[step] = (made, found)
-        return {step: found for step, (_, found) in newest.items()}
+                point, made = place
+                if point not in newest or newest[point][0] <= made:
+                    newest[point] = (made, found)
+        return {point: found for point, (_, found) in newest.items()}
 
-    def _step_and_time(self, path: Path) -> tuple[int, str] | None:
-        """Return the step of a report and when it was made; None if it does not belong to the run."""
+    def _point_and_time(self, path: Path) -> tuple[Point, str] | None:
+        """Return the point of a report and when it was made; None if it does not belong to the run."""
         try:
             document = report.read_document(path)
         except ReportError as error:
@@ -129,7 +137,9 @@ class EarlierReports:
         if kind != self._kind:
             self._left_out[f"{path} counts in {kind}s and this run in {self._kind}s"] = None
             return None
-        return step, str(provenance.get("time"))
+        training = document.get("training")
+        stage = training.get("stage") if isinstance(training, dict) else None
+        return (step, stage == keys.VALIDATION), str(provenance.get("time"))
 
 
 def _holds(document: Mapping[str, Any], record: CaptureRecord) -> bool:

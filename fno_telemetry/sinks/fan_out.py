@@ -46,13 +46,13 @@ class FanOut:
     """
 
     def __init__(self, sinks: Iterable[Sink], *, required: str | None = None, strict: bool = False) -> None:
-        ordered = sorted(_check_sinks(sinks), key=lambda sink: sink.name != required)
+        ordered = sorted(check_sinks(sinks), key=lambda sink: sink.name != required)
         if required is not None and required not in [sink.name for sink in ordered]:
-            names = ", ".join(_names(ordered)) or "none"
+            names = ", ".join(name_sinks(ordered)) or "none"
             raise OptionError(f"`required` {required!r}: no sink has this name; the names are {names}")
         self._members = [
             _Member(name, sink, sink.name == required)
-            for name, sink in zip(_names(ordered), ordered, strict=True)
+            for name, sink in zip(name_sinks(ordered), ordered, strict=True)
         ]
         self._strict = strict
         self._outcome = Outcome({}, [])
@@ -86,6 +86,10 @@ class FanOut:
     def flush(self) -> None:
         """Make sure that what was written survives a kill."""
         self._each(lambda sink: sink.flush())
+
+    def failures(self) -> dict[str, str]:
+        """Return the reason for each sink that has failed so far, by its name."""
+        return {member.name: member.reason for member in self._members if member.reason is not None}
 
     def close(self, ok: bool) -> Outcome:
         """Close every sink and return the outcome; closing again returns the same."""
@@ -162,7 +166,8 @@ class FanOut:
             self._outcome.lines.extend(member.sink.close(False))
 
 
-def _check_sinks(sinks: object) -> list[Sink]:
+def check_sinks(sinks: object) -> list[Sink]:
+    """Return the sinks as a list; OptionError for what is no sink."""
     if not isinstance(sinks, Iterable) or isinstance(sinks, str):
         raise OptionError(f"`sinks` is a {type(sinks).__name__}: a list of sinks was expected")
     given = list(sinks)
@@ -173,7 +178,7 @@ def _check_sinks(sinks: object) -> list[Sink]:
     return given
 
 
-def _names(sinks: list[Sink]) -> list[str]:
+def name_sinks(sinks: list[Sink]) -> list[str]:
     """Return a name for each sink: its own, and for a second one of a kind `tensorboard-2`."""
     seen: dict[str, int] = {}
     names = []

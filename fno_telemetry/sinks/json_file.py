@@ -64,5 +64,6 @@ class JsonFile:
         for path in paths:
             with contextlib.suppress(ReportError):
                 record = report.load_report(path)
-                found[record.step] = dict(keys.numbers(record))
+                # A validation of the same step has keys of its own.
+                found.setdefault(record.step, {}).update(keys.numbers(record))
         return found

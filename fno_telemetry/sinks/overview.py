@@ -1,8 +1,9 @@
 """The overview of a record: the layers and numbers that dashboards show unless they are asked for all.
 
 The report holds everything. The overview has the layers with a role in the operator, the input and the first
-output, and of each at most `MOST_NUMBERS` numbers: those whose `Quantity` is `in_overview`, the most telling
-first. So a number of another package is in it, unless that package says otherwise.
+output; in training also the accuracy, and the parameters that belong to no layer. Each has at most
+`MOST_NUMBERS` numbers: those whose `Quantity` is `in_overview`, the most telling first. So a number of
+another package is in it, unless that package says otherwise.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +13,12 @@ from typing import Literal, TypeVar, get_args
 from fno_telemetry import keys
 from fno_telemetry.quantities import Quantity, look_up
 from fno_telemetry.records import (
+    AccuracyRecord,
     BlockRecord,
     CaptureRecord,
     FrozenMapping,
     ModuleRecord,
+    ParameterRecord,
     Role,
     TensorRecord,
     Value,
@@ -33,7 +36,7 @@ FIRST = ("low_frequency_fraction", "spectral_share")
 """What dashboards show first; the rest follows by rank."""
 
 LOSS = "captured_loss"
-"""The key of the loss of a capture, a number of the whole model."""
+"""The key of the loss of a capture or of a training step, a number of the whole model."""
 
 MOST_LAYERS = 200
 """Of a network with more layers, the overview has so many, evenly spread over the depth."""
@@ -53,7 +56,7 @@ class Layer:
 
 
 Item = TypeVar("Item")
-Entry = TypeVar("Entry", TensorRecord, ModuleRecord, BlockRecord)
+Entry = TypeVar("Entry", TensorRecord, ModuleRecord, BlockRecord, ParameterRecord, AccuracyRecord)
 
 
 def at_detail(record: CaptureRecord, detail: Detail) -> CaptureRecord:
@@ -75,6 +78,10 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
     layers: list[ModuleRecord | BlockRecord] = [*modules, *blocks]
     for layer in layers:
         there.setdefault(keys.record_place(layer), set()).update(layer.stats)
+    for parameter in record.parameters:
+        there.setdefault(keys.place(parameter.name), set()).update(parameter.stats)
+    if record.accuracy is not None:
+        there[keys.ACCURACY] = set(record.accuracy.stats)
     names = [quantity.name for quantity in sort_quantities(set().union(*there.values()), record)]
     kept = {place: [name for name in names if name in own][:MOST_NUMBERS] for place, own in there.items()}
 
@@ -83,6 +90,9 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
         return replace(entry, stats=FrozenMapping(stats))
 
     sides = {place: reduce(entry, place) for place, entry in _sides(record)}
+    # Of a parameter that belongs to a layer only its movement is known, which is in no overview.
+    parameters = [reduce(parameter, keys.place(parameter.name)) for parameter in record.parameters]
+    shown = [parameter for parameter in parameters if parameter.stats]
     return replace(
         record,
         modules=tuple(reduce(module, keys.record_place(module)) for module in modules),
@@ -90,6 +100,8 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
         input=sides.get(keys.model_place("input")),
         output=sides.get(keys.model_place("output")),
         outputs=(),
+        parameters=tuple(spread(shown, MOST_LAYERS)),
+        accuracy=None if record.accuracy is None else reduce(record.accuracy, keys.ACCURACY),
     )
 
 
@@ -124,12 +136,14 @@ def rank_among_first(statistic: str) -> int:
 
 
 def loss_by_key(record: CaptureRecord) -> dict[str, float]:
-    """Return the loss of the capture under the key that dashboards use; {} where none was given.
+    """Return the loss of the record under the key that dashboards use; {} where none was given.
 
     The key is not `loss`, which a training loop's own curves usually have.
     """
     loss = record.summary.get("loss")
-    return {LOSS: loss} if isinstance(loss, float) and keys.is_defined(loss) else {}
+    if isinstance(loss, float) and keys.is_defined(loss):
+        return {keys.of_stage(LOSS, record): loss}
+    return {}
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:

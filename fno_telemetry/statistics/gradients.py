@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import Value
+from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.contract import (
     Empty,
     Known,
@@ -86,12 +87,14 @@ class ParameterGradientNorms:
 class OutputState(SummedState):
     """The norm of d loss / d output times the number of samples; over batches the root of the sum of squares.
 
-    With this factor, the result does not depend on how samples are split into batches.
+    With this factor, the result does not depend on how samples are split into batches. It is 1 if the loss is
+    no mean over samples of its own.
     """
 
     elements: int
     norm: Annotated[torch.Tensor, MergedBy(torch.hypot)]
     has_samples: Annotated[bool, MergedBy(lambda first, second: first and second)]
+    is_mean: Annotated[bool, MergedBy(lambda first, second: first and second)] = True
 
     def merge(self, other: Any) -> Any:
         """Return the state over both batches."""
@@ -115,12 +118,14 @@ class OutputGradientSize:
         norm = torch.zeros((), device=subject.device)
         if subject.gradient is not None:
             norm = frobenius_norm(subject.gradient)
+        if subject.samples is None:
+            return OutputState(math.prod(subject.shape), norm, has_samples=True, is_mean=False)
         has_samples = bool(subject.shape) and subject.shape[0] == subject.samples
         return OutputState(math.prod(subject.shape), norm * subject.samples, has_samples)
 
     def summarize(self, state: OutputState, known: Known) -> Summary:
-        """Return the rms of d loss / d output; the loss is the mean over all samples of the capture."""
-        rms = float(state.norm) / known.samples / math.sqrt(state.elements)
+        """Return the rms of d loss / d output; the loss is the mean over all samples, or that of a loop."""
+        rms = float(state.norm) / (known.samples if state.is_mean else 1) / math.sqrt(state.elements)
         if not math.isfinite(rms):
             return Summary(dict.fromkeys(keys_of(self)), {"output_grad_rms": "the gradient is not finite"})
         return Summary({"output_grad_rms": rms})
@@ -191,12 +196,17 @@ def _measure(parameter: torch.Tensor, gradient: torch.Tensor | None) -> Paramete
     if gradient is None:
         zero = torch.zeros_like(weight_norm)
         return ParameterState(parameter.numel(), zero, zero, zero.long(), weight_norm)
+    norm = frobenius_norm(gradient)
     blocks = list(memory_blocks(gradient))
     absolute_sums = [block.abs().sum(dtype=weight_norm.dtype) for block in blocks]
-    finite = [torch.count_nonzero(torch.isfinite(block)) for block in blocks]
+    if reading.is_free(norm) and math.isfinite(float(norm)):
+        # So is every element.
+        finite = [torch.tensor(gradient.numel())]
+    else:
+        finite = [torch.count_nonzero(torch.isfinite(block)) for block in blocks]
     return ParameterState(
         parameter.numel(),
-        frobenius_norm(gradient),
+        norm,
         torch.stack(absolute_sums).sum(),
         gradient.numel() - torch.stack(finite).sum(),
         weight_norm,

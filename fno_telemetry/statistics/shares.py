@@ -47,11 +47,11 @@ def choose_shares(elements: int, fields: int) -> Shares:
 
 def spread(share: float, of: int, device: torch.device) -> torch.Tensor | None:
     """Return the indices of a share of so many things; None for all."""
-    return None if share == 1 or of < 2 else _spread(max(round(share * of), 1), of, device)
+    return None if share == 1 or of < 2 else spread_places(max(round(share * of), 1), of, device)
 
 
 @lru_cache(maxsize=64)
-def _spread(number: int, of: int, device: torch.device) -> torch.Tensor:
+def spread_places(number: int, of: int, device: torch.device) -> torch.Tensor:
     """Return about `number` indices below `of`, in ascending order; int64."""
     places = (np.arange(1, number + 1) * _GOLDEN) % 1.0
     return torch.from_numpy(np.unique((places * of).astype(np.int64))).to(device)

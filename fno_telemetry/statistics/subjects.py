@@ -78,12 +78,13 @@ class ParameterGradients:
 class OutputGradient:
     """The gradient of the loss with respect to an output of this shape, for one batch of `samples` samples.
 
-    It is None if the loss does not depend on the output.
+    It is None if the loss does not depend on the output. `samples` is None if the loss is that of a training
+    loop, which weights its batches itself.
     """
 
     gradient: torch.Tensor | None
     shape: tuple[int, ...]
-    samples: int
+    samples: int | None
     device: torch.device
 
 

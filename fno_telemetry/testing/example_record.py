@@ -1,4 +1,4 @@
-"""A record as a capture makes it, built without torch: every kind of entry that sinks and readers meet."""
+"""A record of a training step, built without torch: every kind of entry that sinks and readers meet."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -7,12 +7,14 @@ import numpy as np
 
 from fno_telemetry.findings import Finding, Severity
 from fno_telemetry.records import (
+    AccuracyRecord,
     BlockRecord,
     CaptureRecord,
     FrozenMapping,
     Histogram,
     LogHistogram,
     ModuleRecord,
+    ParameterRecord,
     Role,
     SketchNote,
     Spectrum,
@@ -89,6 +91,16 @@ def example() -> CaptureRecord:
         input=_tensor(field(1.0)),
         output=outputs[0],
         outputs=outputs,
+        parameters=(
+            _parameter("lifter.weight", (2, 2, 3, 3), moved=0.25),
+            _parameter("lifter.bias", (2,), moved=0.0),
+            _parameter("gate", (), weight_norm=1.5, update_to_weight=0.001, grad_norm=0.0625, moved=None),
+        ),
+        accuracy=AccuracyRecord(
+            stats=FrozenMapping({"relative_l2": 0.125, "output_to_target_rms": None}),
+            reasons=FrozenMapping({"output_to_target_rms": "the target is zero"}),
+        ),
+        training=freeze_mapping({"stage": "train", "forwards": 2, "dropped": 0, "learning_rates": [0.001]}),
         not_fired=(freeze_mapping({"name": "unused", "reason": "its forward was not called"}),),
         skipped=(freeze_mapping({"name": "codes", "reason": "int64 values are not measured"}),),
         warnings=("dead | is <zero> everywhere",),
@@ -242,6 +254,18 @@ def _block(name: str, ratio: float | None, update: float, gain: float) -> BlockR
         local=(f"{where}.local_conv",),
         stats=FrozenMapping(stats),
         reasons=FrozenMapping({name: missing for name, value in stats.items() if value is None}),
+    )
+
+
+def _parameter(name: str, shape: tuple[int, ...], **stats: float | None) -> ParameterRecord:
+    return ParameterRecord(
+        name=name,
+        shape=shape,
+        dtype="float32",
+        stats=FrozenMapping(stats),
+        reasons=FrozenMapping(
+            {name: "the parameter was zero" for name, value in stats.items() if value is None}
+        ),
     )
 
 

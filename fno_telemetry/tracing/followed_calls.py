@@ -76,6 +76,10 @@ class FollowedCalls(ABC):
             self._following.innermost = outer
             self._forget()
 
+    def start_late(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Follow a call that has begun already, too early for the hook on this module."""
+        self._start(module, args, kwargs)
+
     def aside(self, where: str, body: Callable[[], None]) -> None:
         """Run `body` without any effect on the forward; an error that it raises becomes a `Failed` event."""
         start = time.perf_counter()

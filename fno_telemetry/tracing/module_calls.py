@@ -169,6 +169,12 @@ def paths_by_module(model: nn.Module) -> dict[int, tuple[str, ...]]:
     return {key: tuple(dict.fromkeys(names)) for key, names in paths.items()}
 
 
+def modules_by_path(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every module that computes, by each of its canonical paths."""
+    paths = paths_by_module(model)
+    return {path: module for module in model.modules() for path in paths.get(id(module), ())}
+
+
 def running_module() -> nn.Module | None:
     """Return the module whose forward runs on this thread, with or without hooks; None if none runs."""
     frame = inspect.currentframe()

@@ -122,7 +122,7 @@ CAPTURE: list[tuple[tuple[object, ...], tuple[str, ...], Callable[[], None] | No
     ((*INPUT, "--layers", "convs.*"), ("--layers 'convs.*'", "near it"), None),
     ((*INPUT, "--exclude", "convs.*"), ("--exclude 'convs.*'", "near it"), None),
     ((*INPUT, "--exclude", "*"), ("leave no module",), None),
-    ((*INPUT, "--sink", "tensorbord"), ("'tensorbord'", "json, tensorboard"), None),
+    ((*INPUT, "--sink", "tensorbord"), ("'tensorbord'", "json, history, tensorboard"), None),
     ((*INPUT, "--sink", "json,"), ("--sink 'json,'", "empty"), None),
     ((*INPUT, "--output-json-name", "a/b.json"), ("--output-json-name 'a/b.json'", ".json"), None),
     ((*INPUT, "--output-json-name", "../b.json"), ("--output-json-name", ".json"), None),

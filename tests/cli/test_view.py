@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
 import fno_telemetry as ft
+from fno_telemetry.records import FrozenMapping
 
 WIDTHS = (40, 60, 80, 120, 200)
 
@@ -193,3 +195,23 @@ def test_what_a_reader_must_know_stands_below_the_tables(run, captured):
         "not fired: spare: its forward was not called",
         "skipped: a, b, c and 2 more: its output holds no tensor",
     ]
+
+
+def test_a_record_of_a_training_says_how_accurate_it_is_and_what_does_not_move(run, folder, record, examples):
+    def lines(shown):
+        ft.JsonFile("training.json").write(shown)
+        return run("view", "training.json").out.splitlines()
+
+    found = lines(record)
+    assert (
+        found[1] == "accuracy: relative L2 error 0.125, output over target rms undefined (the target is zero)"
+    )
+    assert "not moved since the first record: lifter.bias" in found
+    still = replace(record.parameters[1], stats=FrozenMapping({"moved": 0.0}))
+    frozen = tuple(replace(still, name=f"norm.{index}.weight") for index in range(5))
+    many = replace(record, parameters=(*record.parameters[:1], *frozen), accuracy=None)
+    unmoved = "not moved since the first record: norm.0.weight, norm.1.weight, norm.2.weight and 2 more"
+    assert unmoved in (found := lines(many))
+    assert not any(line.startswith("accuracy:") for line in found)
+    # Where nothing has moved yet, as in the first record, there is nothing to tell.
+    assert not any("not moved" in line for line in lines(replace(many, parameters=frozen)))

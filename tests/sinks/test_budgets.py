@@ -8,7 +8,14 @@ import pytest
 
 from fno_telemetry import keys
 from fno_telemetry.quantities import QUANTITIES
-from fno_telemetry.records import BlockRecord, CaptureRecord, FrozenMapping, Histogram, LogHistogram
+from fno_telemetry.records import (
+    AccuracyRecord,
+    BlockRecord,
+    CaptureRecord,
+    FrozenMapping,
+    Histogram,
+    LogHistogram,
+)
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.overview import Detail, select_overview
@@ -22,12 +29,14 @@ from support.sink_runs import write_records
 alone = wandb_surroundings.alone
 
 OF_A_BLOCK = [name for name, each in QUANTITIES.items() if each.group == "branches"]
-OF_A_TENSOR = [name for name in QUANTITIES if name not in (*OF_A_BLOCK, "spectral_local_gradient_ratio")]
+OF_THE_OUTPUT = [name for name, each in QUANTITIES.items() if each.group == "accuracy"]
+OF_NO_TENSOR = (*OF_A_BLOCK, "spectral_local_gradient_ratio", "moved", *OF_THE_OUTPUT)
+OF_A_TENSOR = [name for name in QUANTITIES if name not in OF_NO_TENSOR]
 STEPS = (10, 20, 30)
 
 
 def network(record: CaptureRecord, layers: int) -> CaptureRecord:
-    """An FNO of so many layers, captured with a loss, each entry as large as can be."""
+    """An FNO of so many layers in a step of its training, each entry as large as can be."""
     random = np.random.default_rng(0)
     edges = tuple(np.cumsum(random.random(65)).tolist())
 
@@ -76,6 +85,7 @@ def network(record: CaptureRecord, layers: int) -> CaptureRecord:
         input=measured(record.input),
         output=measured(record.output),
         outputs=(measured(record.output),),
+        accuracy=AccuracyRecord(stats=numbers(OF_THE_OUTPUT)),
     )
 
 
@@ -132,7 +142,8 @@ def test_wandb_gets_few_keys_and_bytes(alone, record, examples):
         expected = {key for key, _ in keys.numbers(select_overview(found[layers]))}
         assert numbers == expected | {"findings/error", "findings/warning", "findings/note"}
         shown = [key for key in log.read_summary(run) if "/" in key and "table" not in key]
-        assert sorted(shown) == ["findings/error", "findings/note", "findings/warning"]
+        accuracy = ["output_to_target_rms/accuracy", "relative_l2/accuracy"]
+        assert sorted(shown) == ["findings/error", "findings/note", "findings/warning", *accuracy]
 
 
 def test_the_report_and_full_detail_have_every_number(tmp_path, record, examples):

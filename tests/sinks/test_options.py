@@ -171,7 +171,12 @@ def test_an_unknown_option_is_refused_with_those_there_are(installed, name, opti
         ("wandb", {"mode": "on"}, OptionError, "`mode` 'on': expected online, offline or disabled"),
         ("wandb", {"detail": "all"}, OptionError, "`detail` 'all': expected overview or full"),
         ("tensorboard", {"detail": "all"}, OptionError, "`detail` 'all': expected overview or full"),
-        ("parquet", {}, PluginNotFound, "No sink is called 'parquet'. Known: json, tensorboard, wandb"),
+        (
+            "parquet",
+            {},
+            PluginNotFound,
+            "No sink is called 'parquet'. Known: json, history, tensorboard, wandb",
+        ),
     ],
 )
 def test_a_sink_that_cannot_be_made_is_refused_in_one_line(installed, name, options, error, words) -> None:

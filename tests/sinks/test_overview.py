@@ -7,7 +7,7 @@ import pytest
 
 from fno_telemetry import keys
 from fno_telemetry.quantities import Quantity
-from fno_telemetry.records import CaptureRecord, FrozenMapping
+from fno_telemetry.records import AccuracyRecord, CaptureRecord, FrozenMapping, ParameterRecord
 from fno_telemetry.sinks.overview import (
     MOST_LAYERS,
     at_detail,
@@ -17,6 +17,8 @@ from fno_telemetry.sinks.overview import (
     sort_quantities,
     spread,
 )
+from fno_telemetry.sinks.tensorboard.summaries import scalars
+from fno_telemetry.sinks.wandb.rows import row
 
 TENSOR = ["low_frequency_fraction", "rms", "abs_p50", "abs_p99", "sample_variation", "dead_channel_fraction"]
 BRANCHES = ["spectral_share", "update_ratio", "gain"]
@@ -46,6 +48,9 @@ def test_the_overview_has_the_layers_with_a_role_the_input_and_the_first_output(
     assert names_at(shown, "fno_blocks/1") == [*TENSOR, *BRANCHES]
     assert shown.module("lifter").histogram == record.module("lifter").histogram
     assert shown.findings is record.findings
+    # How far thousands of parameters moved is for the report and the full detail.
+    assert all("moved" not in parameter.stats for parameter in shown.parameters)
+    assert shown.accuracy == record.accuracy
 
 
 def test_full_detail_is_the_record_itself(record):
@@ -56,6 +61,59 @@ def test_full_detail_is_the_record_itself(record):
 def test_the_gradient_norm_is_in_the_overview_where_there_is_a_loss(record, examples):
     given = examples.with_stats(record, "lifter", grad_norm=0.5, grad_to_weight=0.1)
     assert names_at(select_overview(given), "lifter") == [*TENSOR, "grad_norm"]
+
+
+@pytest.fixture
+def trained(record, examples) -> CaptureRecord:
+    """The record as of a training step."""
+
+    def parameter(name: str, **stats: float | None) -> ParameterRecord:
+        return ParameterRecord(name=name, shape=(3,), dtype="float32", stats=FrozenMapping(stats))
+
+    given = examples.with_stats(record, "lifter", update_to_weight=0.01, grad_norm=0.5, grad_to_weight=0.1)
+    return replace(
+        given,
+        parameters=(
+            parameter("lifter.weight", moved=0.2),
+            parameter("gate", weight_norm=2.0, update_to_weight=None, grad_norm=0.25, moved=0.1),
+        ),
+        accuracy=AccuracyRecord(stats=FrozenMapping({"relative_l2": 0.75, "output_to_target_rms": 0.5})),
+        summary=FrozenMapping({**given.summary, "loss": 0.125}),
+        training=FrozenMapping({"stage": "train"}),
+    )
+
+
+def test_in_training_gradients_updates_and_the_accuracy_are_in_the_overview_and_movement_is_not(trained):
+    shown = select_overview(trained)
+    assert names_at(shown, "lifter") == [*TENSOR, "grad_norm", "update_to_weight"]
+    assert [(each.name, dict(each.stats)) for each in shown.parameters] == [
+        ("gate", {"grad_norm": 0.25, "update_to_weight": None})
+    ]
+    assert shown.accuracy == trained.accuracy
+    assert dict(keys.numbers(trained))["moved/lifter/weight"] == 0.2
+
+
+@pytest.mark.parametrize("detail", ["overview", "full"])
+def test_both_dashboards_have_the_numbers_of_training(trained, detail):
+    curves = dict(scalars(at_detail(trained, detail)))
+    made = row(trained, detail)
+    for found in (curves, made.scalars):
+        assert found["captured_loss"] == 0.125
+        assert found["relative_l2/accuracy"] == 0.75
+        assert found["output_to_target_rms/accuracy"] == 0.5
+        assert found["grad_norm/gate"] == 0.25
+        assert found["update_to_weight/lifter"] == 0.01
+        assert ("moved/lifter/weight" in found) == (detail == "full")
+    in_tensorboard = {tag for tag in curves if "/" in tag}
+    assert in_tensorboard == {key for key in made.scalars if "/" in key}
+
+
+def test_of_many_parameters_without_a_layer_some_are_shown(trained):
+    [gate] = [parameter for parameter in trained.parameters if parameter.name == "gate"]
+    many = tuple(replace(gate, name=f"gates.{index}") for index in range(1_000))
+    shown = select_overview(replace(trained, parameters=many)).parameters
+    assert len(shown) == MOST_LAYERS
+    assert (shown[0].name, shown[-1].name) == ("gates.0", "gates.999")
 
 
 def test_a_number_of_another_package_is_in_the_overview_unless_it_says_otherwise(record, examples):
@@ -150,3 +208,5 @@ def test_the_loss_is_there_where_one_was_given(record):
     assert loss_by_key(record) == {}
     given = replace(record, summary=FrozenMapping({**record.summary, "loss": 0.5}))
     assert loss_by_key(given) == {"captured_loss": 0.5}
+    validation = replace(given, training=FrozenMapping({"stage": "val"}))
+    assert loss_by_key(validation) == {"val/captured_loss": 0.5}

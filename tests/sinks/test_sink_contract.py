@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fno_telemetry import plugins
+from fno_telemetry.sinks.history_file import HistoryFile
 from fno_telemetry.sinks.json_file import JsonFile
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 from fno_telemetry.testing.sinks import CHECKS, check_records, check_sink
@@ -16,6 +17,10 @@ alone = wandb_surroundings.alone
 
 PLACES_OF_THEIR_OWN: dict[str, Callable[[Path], partial]] = {
     "JsonFile(path)": lambda folder: partial(JsonFile, folder / "mine" / "report.json"),
+    "HistoryFile(path)": lambda folder: partial(HistoryFile, folder / "mine" / "history.jsonl"),
+    "HistoryFile(path, rotate_mib=)": lambda folder: partial(
+        HistoryFile, folder / "mine" / "history.jsonl", rotate_mib=0.03
+    ),
     "TensorBoard(log_dir=)": lambda folder: partial(TensorBoard, log_dir=folder / "mine"),
     "TensorBoard(writer)": lambda folder: partial(callers_sinks.tensorboard, folder / "mine"),
 }

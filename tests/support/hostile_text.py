@@ -31,7 +31,7 @@ def make_evil(value: Any) -> Any:
     return value
 
 
-WORDS = {"x", "|z|", "step", "epoch", "note", "warning", "error", "fno-telemetry/1"}
+WORDS = {"x", "|z|", "step", "epoch", "note", "warning", "error", "fno-telemetry/1", "train"}
 WORDS |= {"lifting", "spectral", "local", "block", "activation", "norm", "projection", "other"}
 
 

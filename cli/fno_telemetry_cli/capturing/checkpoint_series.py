@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fno_telemetry as ft
-from fno_telemetry import records, sources
+from fno_telemetry import records, report, sources
 from fno_telemetry_cli.failures import Failure
 from fno_telemetry_cli.options.model import WeightOptions
 
@@ -61,9 +61,11 @@ def expand_globs(given: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether a path is a checkpoint and not a report, or a folder of reports."""
+    """Return whether a path is a checkpoint and not a report, a folder of reports, or a history."""
     if path.is_dir():
         return sources.find_whole(path) is not None and not any(path.glob("activation_report*.json"))
+    if report.is_history(path):
+        return False
     return path.suffix != ".json" or path.name.endswith(sources.INDEX_ENDING)
 
 

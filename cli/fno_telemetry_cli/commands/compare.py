@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry import report
 from fno_telemetry.comparison import read_thresholds
 from fno_telemetry_cli.capturing.checkpoint_series import is_checkpoint, names_of_all
 from fno_telemetry_cli.invocation import Invocation
@@ -19,7 +20,7 @@ from fno_telemetry_cli.options.judging import ComparisonOptions
 from fno_telemetry_cli.options.model import InputOptions, NetworkOptions, Source, WeightOptions
 from fno_telemetry_cli.options.output import DashboardOptions, PrintingOptions, WandbOptions
 from fno_telemetry_cli.options.signature import list_parameters, with_options
-from fno_telemetry_cli.reports_in import refuse_two_runs, reports_in_all
+from fno_telemetry_cli.reports_in import find_history, refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.comparison_view import comparison_document, comparison_view
 from fno_telemetry_cli.showing.findings_view import LEVELS, check_level
 from fno_telemetry_cli.showing.terminal import (
@@ -48,9 +49,9 @@ class CompareRequest:
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="REPORT|DIR|CHECKPOINT…",
-            help="Reports, folders of reports, or checkpoints. A checkpoint is first run on --input and "
-            "captured.",
+            metavar="REPORT|DIR|HISTORY|CHECKPOINT…",
+            help="Reports, folders of reports, histories, or checkpoints. A checkpoint is first run on "
+            "--input and captured.",
         ),
     ]
     judging: ComparisonOptions
@@ -186,12 +187,14 @@ def _compare(request: CompareRequest, found: Found, limits: ft.Thresholds | None
 
 
 def _runs(paths: Iterable[Path], found: Found) -> Iterator[ft.CaptureRecord]:
-    """Yield a record for each run: of a folder with steps, that of the last one."""
+    """Yield a record for each run: of a folder or history with steps, that of the last one."""
     for path in paths:
         # By file, since a path may be given twice.
-        records = [*{file: record for file, record in found if path in (file, file.parent)}.values()]
+        place = find_history(path) or path
+        records = [*{file: record for file, record in found if place in (file, file.parent)}.values()]
         # Reports without a step are runs of their own, such as several seeds in one folder.
-        if path.is_dir() and all(record.step is not None for record in records):
+        holds_steps = place != path or path.is_dir() or report.is_history(path)
+        if holds_steps and all(record.step is not None for record in records):
             yield max(records, key=lambda record: record.step or 0)
         else:
             yield from records

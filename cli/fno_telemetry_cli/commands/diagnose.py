@@ -34,7 +34,9 @@ class DiagnoseRequest:
 
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="REPORT|DIR…", help="Reports of one run, or folders with them."),
+        typer.Argument(
+            metavar="REPORT|DIR|HISTORY…", help="Reports of one run, folders with them, or a history."
+        ),
     ] = None
     judging: DiagnosisOptions
     printing: PrintingOptions
@@ -46,7 +48,7 @@ class DiagnoseRequest:
                 f"--explain {self.judging.explain} needs no report; leave out {self.paths[0]}"
             )
         if self.judging.explain is None and not self.paths:
-            raise ft.OptionError("diagnose needs a report, a folder of reports, or --explain RULE")
+            raise ft.OptionError("diagnose needs a report, a folder of reports, a history, or --explain RULE")
 
 
 @dataclass(frozen=True)

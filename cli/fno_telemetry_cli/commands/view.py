@@ -12,7 +12,7 @@ import fno_telemetry as ft
 from fno_telemetry import report
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.options.signature import with_options
-from fno_telemetry_cli.reports_in import reports_below
+from fno_telemetry_cli.reports_in import find_history, record_at, reports_below
 from fno_telemetry_cli.showing.tables import headline, record_view, shown
 from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_results, stdout_console
 
@@ -21,7 +21,16 @@ from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_re
 class ViewRequest:
     """What `view` was asked for."""
 
-    path: Annotated[Path, typer.Argument(metavar="REPORT|DIR", help="A report, or a folder with reports.")]
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="REPORT|DIR|HISTORY", help="A report, a folder with reports, or a history."),
+    ]
+    step: Annotated[
+        int | None,
+        typer.Option(
+            "--step", metavar="N", help="Of a history, show the record of this step, not the last.", min=0
+        ),
+    ] = None
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -46,6 +55,10 @@ class ViewRequest:
     printing: PrintingOptions
 
     def __post_init__(self) -> None:
+        if self.step is not None and (self.tensorboard or self.wandb):
+            raise ft.OptionError(f"--step {self.step} is for tables; leave out --tensorboard and --wandb")
+        if self.step is not None and find_history(self.path) is None:
+            raise ft.OptionError(f"--step {self.step} is for a history, and {self.path} is none")
         for other, is_given in (("--json", self.printing.as_json), ("--wandb", self.wandb)):
             if is_given and self.tensorboard:
                 raise ft.OptionError(f"give {other} or --tensorboard, not both")
@@ -74,14 +87,16 @@ def view(request: ViewRequest) -> None:
 
 
 def _show_reports(request: ViewRequest) -> None:
-    reports, refused = reports_below(request.path)
+    history = find_history(request.path)
+    reports, refused = reports_below(request.path) if history is None else record_at(history, request.step)
     if not request.printing.quiet:
         print_notes((f"left out: {reason}" for reason in refused), style="yellow")
     if request.printing.as_json:
-        print_json(_document(request.path, list(reports)))
+        [record, *_] = reports.values()
+        print_json(_document(request.path, list(reports)) if history is None else report.as_document(record))
         return
     captures = list(dict.fromkeys(file.parent for file in reports))
-    if request.path.is_dir() and captures != [request.path]:
+    if history is None and request.path.is_dir() and captures != [request.path]:
         _list_captures(reports, captures, request.printing.quiet)
         return
     width = stdout_console().width

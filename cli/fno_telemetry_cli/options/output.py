@@ -49,8 +49,8 @@ class OutputOptions:
         typer.Option(
             "--sink",
             metavar="NAMES",
-            help="json, tensorboard, wandb, or a sink from a plug-in. Separate several by commas, or repeat "
-            "the option. JSON is always written.",
+            help="json, history, tensorboard, wandb, or a sink from a plug-in. Separate several by commas, "
+            "or repeat the option. JSON is always written.",
             rich_help_panel=OUTPUT,
             autocompletion=complete_names("sinks"),
         ),

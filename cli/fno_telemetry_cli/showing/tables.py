@@ -11,7 +11,7 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_new
-from fno_telemetry.quantities import columns
+from fno_telemetry.quantities import columns, look_up
 from fno_telemetry.records import place_name
 from fno_telemetry.wording import format_number, to_printable
 
@@ -32,10 +32,11 @@ ROLE_STYLES = {
 
 def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
     """Return what `view` shows of a record: headline, modules in order, blocks, notes."""
-    parts: list[RenderableType] = [headline(record), Text(), *_fitting(_modules(record), width)]
+    parts: list[RenderableType] = [headline(record), *_accuracy(record)]
+    parts += [Text(), *_fitting(_modules(record), width)]
     if record.blocks:
         parts += [Text(), *_fitting(_blocks(record), width)]
-    found = [shown(line, "yellow") for line in notes(record)]
+    found = [shown(line, "yellow") for line in (*_unmoved(record), *notes(record))]
     if record.findings is not None:
         found.append(Text(f"diagnosed: {describe_diagnosis(record)}", style="bold"))
         found += [
@@ -76,6 +77,26 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
         for entry in entries:
             places.setdefault(entry["reason"], []).append(entry["name"])
         yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
+
+
+def _accuracy(record: ft.CaptureRecord) -> Iterator[Text]:
+    """Yield a line that says how the output compares with the target, where one was given."""
+    if record.accuracy is None:
+        return
+    stats, reasons = record.accuracy.stats, record.accuracy.reasons
+    parts = [
+        f"{quantity.title} {number(value) if value is not None else f'undefined ({reasons.get(name)})'}"
+        for name, quantity in look_up(stats, record.quantities).items()
+        for value in (stats[name],)
+    ]
+    yield shown(f"accuracy: {', '.join(parts)}")
+
+
+def _unmoved(record: ft.CaptureRecord) -> Iterator[str]:
+    """Yield a line that names parameters which the training has not moved, where it has moved others."""
+    unmoved = [parameter.name for parameter in record.parameters if parameter.stats.get("moved") == 0]
+    if unmoved and any(parameter.stats.get("moved") for parameter in record.parameters):
+        yield f"not moved since the first record: {some(unmoved)}"
 
 
 def shown(text: str, style: str = "") -> Text:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fno_telemetry.errors import MissingExtra, SinkUnavailable
+from fno_telemetry.keys import VALIDATION
 from fno_telemetry.sinks.tensorboard.markdown import NO_STEP
 
 TEXT_TAG = "report"
 """The tag of the table; SummaryWriter shows it as `report/text_summary`."""
+
+_TABLES = (f"{TEXT_TAG}/text_summary", f"{VALIDATION}/{TEXT_TAG}/text_summary")
 
 
 def read_numbers(files: Iterable[Path]) -> dict[int | None, dict[str, float]]:
@@ -26,7 +29,7 @@ def read_numbers(files: Iterable[Path]) -> dict[int | None, dict[str, float]]:
             for value in event.summary.value:
                 if value.HasField("simple_value"):
                     waiting.setdefault(event.step, {})[value.tag] = value.simple_value
-                elif value.tag == f"{TEXT_TAG}/text_summary":
+                elif value.tag in _TABLES:
                     text = value.tensor.string_val[0].decode()
                     step = None if text.startswith(NO_STEP) else event.step
                     found.setdefault(step, {}).update(waiting.pop(event.step, {}))

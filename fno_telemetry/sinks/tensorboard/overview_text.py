@@ -15,7 +15,7 @@ from fno_telemetry.findings import (
 )
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sinks.overview import list_layers, sort_quantities
+from fno_telemetry.sinks.overview import list_layers, loss_by_key, sort_quantities
 from fno_telemetry.sinks.tensorboard.markdown import cause_lines, escape, format_value
 
 TAG = "0_overview"
@@ -65,15 +65,22 @@ class Earlier:
 def overview_text(record: CaptureRecord, earlier: Earlier) -> str:
     """Return the overview of a record as Markdown."""
     parts = [_verdict(record), *_earlier_steps(earlier), *_worst_finding(record, earlier)]
-    parts += [f"{_LINKS} {_what_is_below(record)}", *_non_finite(record), *_extremes(record), _HOW_TO_READ_ON]
+    parts += [
+        f"{_LINKS} {_what_is_below(record)}",
+        *_accuracy(record),
+        *_non_finite(record),
+        *_extremes(record),
+        _HOW_TO_READ_ON,
+    ]
     return "\n\n".join(parts)
 
 
 def _verdict(record: CaptureRecord) -> str:
     when = escape(_when(record))
     if record.findings is None:
+        how = "Capture with `--diagnose`" if record.stage is None else "Watch with `diagnose=True`"
         return (
-            f"**{when}: not diagnosed.** Capture with `--diagnose`, or run `fno-telemetry diagnose` with the "
+            f"**{when}: not diagnosed.** {how}, or run `fno-telemetry diagnose` with the "
             "folder of the reports."
         )
     return f"**{when}: {describe_diagnosis(record)}**"
@@ -105,6 +112,20 @@ def _worst_finding(record: CaptureRecord, earlier: Earlier) -> Iterator[str]:
         yield "\n".join(cause_lines(cause, f" at {escape(when)}"))
     elif now is not None:
         yield "\n".join(cause_lines(now))
+
+
+def _accuracy(record: CaptureRecord) -> Iterator[str]:
+    """Yield the loss and how the output compares with the target, where they are known."""
+    stats = {} if record.accuracy is None else record.accuracy.stats
+    found = [("loss", value) for value in loss_by_key(record).values()]
+    found += [
+        (quantity.title, value)
+        for quantity in sort_quantities(stats, record)
+        if keys.is_defined(value := stats[quantity.name])
+    ]
+    if found:
+        text = ", ".join(f"{escape(title)} {escape(format_value(value))}" for title, value in found)
+        yield f"{text[0].upper()}{text[1:]}."
 
 
 def _non_finite(record: CaptureRecord) -> Iterator[str]:

@@ -12,7 +12,7 @@ from fno_telemetry.errors import OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
-from fno_telemetry.sinks.earlier_reports import EarlierReports, ReportOnDisk
+from fno_telemetry.sinks.earlier_reports import EarlierReports, Point, ReportOnDisk, point_of
 from fno_telemetry.sinks.options import check_path
 from fno_telemetry.sinks.overview import DETAILS, Detail, at_detail
 from fno_telemetry.sinks.tensorboard import overview_text
@@ -96,6 +96,11 @@ class TensorBoard:
         self._earlier: EarlierReports | None = None
         self._start_afresh()
 
+    @property
+    def belongs_to_caller(self) -> bool:
+        """Whether records go into a writer that the caller opened."""
+        return self._callers is not None
+
     def open(self, run: RunContext) -> None:
         """Import SummaryWriter and choose the folder; SinkUnavailable when either is impossible."""
         self._start_afresh()
@@ -129,7 +134,7 @@ class TensorBoard:
         self._start_afresh()
         lines: list[str] = []
         for name, run in runs.items():
-            if run.own is None or not ok or not run.steps:
+            if run.own is None or not ok or not run.points:
                 run.close(ok)
                 continue
             try:
@@ -149,7 +154,7 @@ class TensorBoard:
             lines = _how_to_look(shown, self.best_tab) + lines
         if any(run.own is not None and run.own.has_replaced for run in written):
             lines.append("The earlier run was replaced: restart a TensorBoard that is already open.")
-        return [*lines, *(line for run in written for line in _warn_of_order(run.steps))]
+        return [*lines, *(line for run in written for line in _warn_of_order(run.points))]
 
     def read_back(self, folder: Path) -> NumbersByStep:
         """Return the curves in the event files under `folder`, the log_dir or the caller's; as float32.
@@ -197,37 +202,39 @@ class TensorBoard:
 
 @dataclass
 class _Run:
-    """One TensorBoard run: its writer, its charts, the steps written so far and what was found."""
+    """One TensorBoard run: its writer, its charts, the points written so far and what was found."""
 
     own: OwnRun | None
     writer: "Callable[[], SummaryWriter]"
     detail: Detail
     charts: Charts
-    steps: list[int] = field(default_factory=list)
-    sources: list[ReportOnDisk | None] = field(default_factory=list)  # the report of each step
+    points: list[Point] = field(default_factory=list)  # those written so far
+    sources: list[ReportOnDisk | None] = field(default_factory=list)  # the report of each point
     earlier: Earlier = field(default_factory=Earlier)
 
     @property
     def is_visible(self) -> bool:
         """Whether something was written, and not only into a hidden folder."""
-        return bool(self.steps) and (self.own is None or self.own.is_visible)
+        return bool(self.points) and (self.own is None or self.own.is_visible)
 
     def write(self, record: CaptureRecord, layout: bool, source: ReportOnDisk | None = None) -> None:
         writer, step = self.writer(), record.step or 0
         shown = at_detail(record, self.detail)
         for tag, value in scalars(shown):
             writer.add_scalar(tag, value, step)
-        for place, entry in keys.tensors_by_place(shown):
-            write_histograms(writer, place, entry, step)
+        write_histograms(writer, shown, step)
         if self.charts.add(record) and layout:
             writer.add_custom_scalars(self.charts.layout)
-        writer.add_text(TEXT_TAG, table(record if len(record.modules) <= MOST_TABLE_ROWS else shown), step)
-        writer.add_text(overview_text.TAG, overview_text.overview_text(record, self.earlier), step)
-        found = findings_list(record)
-        if found is not None:
-            writer.add_text(FINDINGS_TAG, found, step)
+        texts = {
+            TEXT_TAG: table(record if len(record.modules) <= MOST_TABLE_ROWS else shown),
+            overview_text.TAG: overview_text.overview_text(record, self.earlier),
+            FINDINGS_TAG: findings_list(record),
+        }
+        for tag, text in texts.items():
+            if text is not None:
+                writer.add_text(keys.of_stage(tag, record), text, step)
         writer.flush()
-        self.steps.append(step)
+        self.points.append(point_of(record))
         self.sources.append(source)
         self.earlier.add(record)
 
@@ -236,15 +243,15 @@ class _Run:
 
         Reports come in between when several captures write into the folder at the same time.
         """
-        there = earlier.by_step()
+        there = earlier.by_point()
         reports = {source.path for source in self.sources if source is not None}
-        if len(reports) < len(self.sources) or not there.keys() >= set(self.steps):
+        if len(reports) < len(self.sources) or not there.keys() >= set(self.points):
             # No sink writes reports, or each replaced the one before: only this run has all records.
             rest = earlier.rest()
         else:
-            after = {step: found for step, found in there.items() if step > self.steps[-1]}
-            before = [(step, there[step]) for step in sorted(there.keys() - after.keys())]
-            is_in_order = before == list(zip(self.steps, self.sources, strict=True))
+            after = {point: found for point, found in there.items() if point > self.points[-1]}
+            before = [(point, there[point]) for point in sorted(there.keys() - after.keys())]
+            is_in_order = before == list(zip(self.points, self.sources, strict=True))
             if not is_in_order or self.own is None or not self.own.is_undisturbed():
                 self._start_over()
                 after = there
@@ -256,10 +263,10 @@ class _Run:
         if self.own is not None:
             self.own.start_over()
         self.charts, self.earlier = Charts(self.detail), Earlier()
-        self.steps, self.sources = [], []
+        self.points, self.sources = [], []
 
     def flush(self) -> None:
-        if self.steps:
+        if self.points:
             self.writer().flush()
 
     def close(self, ok: bool) -> None:
@@ -289,8 +296,8 @@ def _how_to_look(folder: object, best: str) -> list[str]:
     ]
 
 
-def _warn_of_order(steps: Sequence[int]) -> list[str]:
-    for before, after in pairwise(steps):
+def _warn_of_order(points: Sequence[Point]) -> list[str]:
+    for (before, _), (after, _) in pairwise(points):
         if after < before:
             return [f"TensorBoard may hide points: step {after} came after {before}; write ascending steps."]
     return []

@@ -37,20 +37,26 @@ def scalars(record: CaptureRecord) -> Iterator[tuple[str, float]]:
     yield from ((tag, float(count)) for tag, count in findings.count_causes_by_key(record).items())
 
 
-def write_histograms(writer: "SummaryWriter", place: str, entry: TensorRecord, step: int) -> None:
-    """Write both histograms; the one over log10 |x| in a tag group of its own."""
+def write_histograms(writer: "SummaryWriter", record: CaptureRecord, step: int) -> None:
+    """Write both histograms of every tensor; the one over log10 |x| in a tag group of its own."""
+    for place, entry in keys.tensors_by_place(record):
+        tags = [keys.of_stage(keys.at(name, place), record) for name in ("histogram", "log_histogram")]
+        _write_both(writer, tags, entry, step)
+
+
+def _write_both(writer: "SummaryWriter", tags: Sequence[str], entry: TensorRecord, step: int) -> None:
     found, stats = entry.histogram, entry.stats
     if found is not None:
         finite = (stats.get("count") or 0) - (stats.get("nan_count") or 0) - (stats.get("inf_count") or 0)
         rms = stats.get("rms") or 0.0
         sums = ((stats.get("mean") or 0.0) * finite, rms * rms * finite)
-        _write_bins(writer, keys.at("histogram", place), found.edges, found.counts, sums, step)
+        _write_bins(writer, tags[0], found.edges, found.counts, sums, step)
     decades = entry.log_histogram
     if decades is not None:
         pairs = pairwise(decades.edges)
         weighed = [((low + high) / 2, n) for (low, high), n in zip(pairs, decades.counts, strict=True)]
         sums = (sum(middle * n for middle, n in weighed), sum(middle * middle * n for middle, n in weighed))
-        _write_bins(writer, keys.at("log_histogram", place), decades.edges, decades.counts, sums, step)
+        _write_bins(writer, tags[1], decades.edges, decades.counts, sums, step)
 
 
 def _write_bins(
@@ -110,11 +116,13 @@ class Charts:
         lines: dict[str, dict[str, None]] = {}
         for place, stats in keys.stats_by_place(at_detail(record, self._detail)):
             for statistic, value in stats.items():
-                tag = keys.at(statistic, place)
+                tag = keys.of_stage(keys.at(statistic, place), record)
                 if keys.is_defined(value) or tag in self._lines.get(statistic, ()):
                     lines.setdefault(statistic, {})[tag] = None
         if record.findings is not None:
-            lines[findings.STATISTIC] = dict.fromkeys(keys.at(findings.STATISTIC, name) for name in _SEVERE)
+            lines[findings.STATISTIC] = dict.fromkeys(
+                keys.of_stage(keys.at(findings.STATISTIC, name), record) for name in _SEVERE
+            )
         if loss := loss_by_key(record):
             lines[LOSS] = dict.fromkeys(loss)
         for statistic, tags in self._lines.items():

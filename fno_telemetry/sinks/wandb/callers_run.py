@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 CONFIG_KEY = "fno_telemetry"
 """The key of the capture's configuration in that of the caller."""
 
+_WHY_REPLACED = (
+    ", because the run logged no row between them; WandbRun(run, commit=True) gives each a row, if nothing "
+    "logs with step=. The table of layers has all of them."
+)
+
 
 class CallersRun:
     """Adds each record to the open row of the run, or to the next one; `commit` ends that row.
@@ -30,10 +35,12 @@ class CallersRun:
         self._commit = commit
         self._feed = Feed(run, detail, alerts=alert, most_reports=1)
         self._latest: CaptureRecord | None = None
-        self._joined: int | None = None
+        self._joined: tuple[int, int | None] | None = None  # the row, and the step that is drawn for it
+        self._stages: set[str | None] = set()  # of the records in that row
         self._replaced = 0
         self._steps = CallersSteps("W&B")
         self._configured = False
+        self.problems: list[str] = []
 
     @property
     def folder(self) -> Path:
@@ -49,10 +56,18 @@ class CallersRun:
         if self._run.disabled:
             return
         self._steps.add(record)
-        current = self._run.step
-        self._replaced += not self._commit and current == self._joined
+        current = _count_rows(self._run)
+        shares = not self._commit and self._joined is not None and self._joined[0] == current
+        if not shares:
+            self._stages.clear()
+        # A validation has keys of its own, but one step is drawn for the whole row.
+        elif self._joined != (current, record.step) or record.stage in self._stages:
+            self._replaced += 1
+            if not self.problems:
+                self.problems.append(f"W&B: a later record replaces an earlier one{_WHY_REPLACED}")
         self._feed.write_row(record, commit=self._commit)
-        self._joined = current
+        self._joined = (current, record.step)
+        self._stages.add(record.stage)
         if not self._configured:
             configuration: Any = self._run.config  # its methods declare no types
             own = rows.config(record, of_experiment=True)
@@ -79,12 +94,18 @@ class CallersRun:
         lacks += self._feed.log_kept(self._commit)
         lines += [f"W&B lacks the {what} of this run: {why}" for what, why in lacks]
         if self._replaced:
-            lines.append(
-                f"W&B: {self._replaced} records were replaced by later ones, because the run logged no row "
-                "between them; WandbRun(run, commit=True) gives each a row, if nothing logs with step=."
-            )
+            lines.append(f"W&B: {self._replaced} records were replaced by later ones{_WHY_REPLACED}")
         self._joined, self._replaced = None, 0
         return lines + left_out_lines(self._feed.left_out)
+
+
+def _count_rows(run: "Run") -> int:
+    """Return the number of rows that this process has ended in the run, or the step of the open one.
+
+    W&B's own process, which the public interface asks, may let a training loop wait.
+    """
+    known = getattr(run, "_local_step", None)
+    return known if isinstance(known, int) else run.step
 
 
 def left_out_lines(statistics: tuple[str, ...]) -> list[str]:

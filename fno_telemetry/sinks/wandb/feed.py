@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fno_telemetry import files, report
+from fno_telemetry import files, keys, report
 from fno_telemetry.findings import STATISTIC, count_causes_by_key
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import Detail
@@ -174,9 +174,11 @@ class Feed:
     def _define(self, names: Iterable[str], step_metric: str | None) -> None:
         """Define what is new: one glob per statistic, which do not overlap, and each plain name.
 
-        What was defined without a step, for a record that had none, gets it with the first that has one.
+        Those of accuracy are defined by their names, because a training loop of the caller's may have a
+        `relative_l2/val` of its own. What was defined without a step, for a record that had none, gets it
+        with the first that has one.
         """
-        globs = {f"{name.partition('/')[0]}/*" if "/" in name else name for name in names}
+        globs = {_glob_of(name) for name in names}
         new = {(glob, step_metric) for glob in globs - {STEP}} - self._defined
         self._defined |= new
         for glob in sorted(glob for glob, _ in new):
@@ -184,7 +186,8 @@ class Feed:
             if "*" in statistic:
                 continue  # W&B allows an asterisk at the end only; this curve is drawn over W&B's own step
             # Thousands of layers' last values would hide the few numbers of the whole model.
-            summary = "none" if glob != statistic and statistic != STATISTIC else None
+            is_of_findings = statistic.removeprefix(f"{keys.VALIDATION}/") == STATISTIC
+            summary = "none" if glob != statistic and not is_of_findings else None
             if summary or step_metric:
                 self.run.define_metric(glob, step_metric=step_metric, summary=summary)
 
@@ -199,6 +202,13 @@ def _clean_up(table: "LoggedTable") -> None:
     folder = getattr(getattr(target, "artifact", None), "_tmp_dir", None)
     if folder is not None:
         folder.cleanup()
+
+
+def _glob_of(key: str) -> str:
+    """Return the glob of a key's statistic in its stage, or the key itself where there is no other place."""
+    stage = f"{keys.VALIDATION}/" if key.startswith(f"{keys.VALIDATION}/") else ""
+    statistic, _, place = key.removeprefix(stage).partition("/")
+    return f"{stage}{statistic}/*" if place not in ("", keys.ACCURACY) else key
 
 
 def _alias(record: CaptureRecord) -> list[str]:

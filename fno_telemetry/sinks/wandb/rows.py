@@ -9,6 +9,8 @@ runs table can be sorted:
     largest_dead_channel_fraction, layers_with_nan_or_inf                    over all modules
     captured_loss                      where a loss was given
 
+Those of a validation during training begin with `val/`, as all its keys do.
+
 A row of the detail "full" holds at most MOST_KEYS keys. A model with too many layers loses whole statistics,
 the least telling first and the same at every checkpoint. Measured with 200 layers of 32 statistics and two
 histograms of 64 bins, 50 blocks, and as many digits as a float has: 7,215 keys, 1.1 MB as the JSON that is
@@ -78,9 +80,9 @@ def row(record: CaptureRecord, detail: Detail = "overview", most_keys: int = MOS
             if isinstance(value, Histogram | LogHistogram):
                 bins = as_bins(value)
                 if bins is not None:
-                    histograms[keys.at(statistic, place)] = bins
+                    histograms[keys.of_stage(keys.at(statistic, place), record)] = bins
             elif keys.is_defined(value):
-                scalars[keys.at(statistic, place)] = value
+                scalars[keys.of_stage(keys.at(statistic, place), record)] = value
     return Row(scalars, histograms, tuple(left_out))
 
 
@@ -111,7 +113,8 @@ def model_scalars(record: CaptureRecord) -> dict[str, int | float]:
             bool(module.stats.get("nan_count") or module.stats.get("inf_count")) for module in record.modules
         ),
     }
-    return {name: value for name, value in found.items() if keys.is_defined(value)} | loss_by_key(record)
+    defined = {keys.of_stage(name, record): value for name, value in found.items() if keys.is_defined(value)}
+    return defined | loss_by_key(record)
 
 
 def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
@@ -120,7 +123,15 @@ def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
     With `of_experiment`, what differs between the checkpoints of one experiment is left out.
     """
     small = replace(
-        record, modules=(), blocks=(), layers=FrozenMapping(), input=None, output=None, outputs=()
+        record,
+        modules=(),
+        blocks=(),
+        layers=FrozenMapping(),
+        input=None,
+        output=None,
+        inputs=(),
+        outputs=(),
+        parameters=(),
     )
     document = report.as_document(small)
     summary, provenance = document["summary"], document["provenance"]
@@ -155,16 +166,14 @@ def as_bins(found: Histogram | LogHistogram) -> Bins | None:
 def _by_statistic(record: CaptureRecord) -> dict[str, dict[str, Value | Histogram | LogHistogram]]:
     """Return statistic -> place -> value."""
     found: dict[str, dict[str, Value | Histogram | LogHistogram]] = {}
-    for place, entry in keys.tensors_by_place(record):
-        for statistic, value in entry.stats.items():
+    for place, stats in keys.stats_by_place(record):
+        for statistic, value in stats.items():
             found.setdefault(statistic, {})[place] = value
+    for place, entry in keys.tensors_by_place(record):
         for kind in HISTOGRAMS:
             bins = getattr(entry, kind)
             if bins is not None:
                 found.setdefault(kind, {})[place] = bins
-    for block in record.blocks:
-        for statistic, value in block.stats.items():
-            found.setdefault(statistic, {})[keys.record_place(block)] = value
     return found
 
 

@@ -1,5 +1,6 @@
 """Weights & Biases: curves, histograms, a depth profile, findings and the report itself."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,10 @@ class WandbRun:
     or to the next one, so that a loop that logs with `step=` keeps every row. Two records without a row of
     the caller between them share one, in which the later record replaces the earlier. `commit=True` gives
     each record a row of its own, for runs in which nothing logs with `step=`. Only the last report becomes an
-    artifact. A second record of a step, or one without a step after one with a step, is an OptionError, and
-    nothing of it is written; a sink knows what it wrote itself, not what others wrote into the run. The
-    caller's metrics must not be called `<statistic>/...` or `findings/...`, because those are drawn over
-    `checkpoint_step`.
+    artifact; the table of layers has all records. A second record of a step, or one without a step after one
+    with a step, is an OptionError, and nothing of it is written; a sink knows what it wrote itself, not what
+    others wrote into the run. The caller's metrics must not be called `<statistic>/...` or `findings/...`,
+    because those are drawn over `checkpoint_step`; of accuracy, only `<statistic>/accuracy`.
 
     `WandbRun(project=...)` starts and finishes runs of its own. Their files are under `<folder>/wandb`, each
     with a note of the run's address for `view --wandb`. The layout `experiment` has one run for all
@@ -97,6 +98,16 @@ class WandbRun:
         self.detail: Detail = detail
         self._callers = None if run is None else CallersRun(run, commit, detail, alert)
         self._own: OwnRuns | None = None
+
+    @property
+    def belongs_to_caller(self) -> bool:
+        """Whether records go into a run that the caller opened."""
+        return self._callers is not None
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What got lost in a run of the caller's, in one line."""
+        return () if self._callers is None else self._callers.problems
 
     def open(self, run: RunContext) -> None:
         """Import wandb and choose the mode; SinkUnavailable without wandb or a folder that can be written."""

@@ -8,6 +8,7 @@ import pytest
 
 from fno_telemetry.findings import NOTHING_FOUND
 from fno_telemetry.quantities import Quantity
+from fno_telemetry.records import AccuracyRecord, FrozenMapping
 from fno_telemetry.sinks.tensorboard.overview_text import Earlier, overview_text
 
 
@@ -42,11 +43,25 @@ def diagnosed(record, examples):
 
 
 def test_it_begins_with_the_verdict(record, diagnosed, examples):
-    assert told(record).startswith("**step 1000: not diagnosed.** Capture with `--diagnose`, or run ")
+    assert told(record).startswith("**step 1000: not diagnosed.** Watch with `diagnose=True`, or run ")
+    captured = replace(record, training=FrozenMapping())
+    assert told(captured).startswith("**step 1000: not diagnosed.** Capture with `--diagnose`, or run ")
     assert "`findings`" not in told(record)
     assert told(diagnosed(7)).startswith(f"**step 7: {NOTHING_FOUND}**\n")
     assert told(diagnosed(7, "error", "note", "note")).startswith("**step 7: 1 error, 2 notes**\n")
     assert told(examples.at_step(record, None)).startswith("**step unknown: ")
+
+
+def test_in_training_it_has_the_loss_and_the_accuracy(record):
+    assert "relative L2" not in told(record)
+    given = replace(
+        record,
+        summary=FrozenMapping({**record.summary, "loss": 0.125}),
+        accuracy=AccuracyRecord(stats=FrozenMapping({"relative_l2": 0.75, "output_to_target_rms": None})),
+        training=FrozenMapping({"stage": "train"}),
+    )
+    assert "\n\nLoss 0.125, relative L2 error 0.75.\n\n" in told(given)
+    assert told(given).startswith("**step 1000: not diagnosed.** Watch with `diagnose=True`, or run ")
 
 
 def test_the_most_severe_finding_comes_with_layer_message_and_advice(diagnosed):

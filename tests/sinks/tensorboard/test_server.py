@@ -88,6 +88,8 @@ def test_with_full_detail_curves_are_all_of_the_reports_numbers_in_float32(get: 
     entries = [(keys.record_place(entry), entry) for entry in (*saved.modules, *saved.blocks)]
     entries += [("input", saved.input), ("output", saved.output)]
     entries += [(keys.model_place("output", output.item), output) for output in saved.outputs]
+    entries += [(keys.place(parameter.name), parameter) for parameter in saved.parameters]
+    entries += [("accuracy", saved.accuracy)]
     expected = {
         f"{statistic}/{place}": value
         for place, entry in entries
@@ -108,7 +110,8 @@ def test_by_default_curves_are_those_of_the_layers_with_a_role(get: Get, saved):
     expected = {f"{name}/{place}" for place in places for name in (*tensor, "dead_channel_fraction")}
     blocks = ("fno_blocks/0", "fno_blocks/1", "fno_blocks/10", "spec_encoder#0")
     expected |= {f"{name}/{block}" for block in blocks for name in ("update_ratio", "gain")}
-    expected |= {f"spectral_share/{block}" for block in blocks[:-1]}
+    expected |= {f"spectral_share/{block}" for block in blocks[:-1]} | {"relative_l2/accuracy"}
+    expected |= {"grad_norm/gate", "update_to_weight/gate"}
     assert set(get("plugin/scalars/tags")["once"]) == expected
     histograms = {f"{kind}/{place}" for place in places for kind in ("histogram", "log_histogram")}
     assert set(get("plugin/histograms/tags")["once"]) == histograms

@@ -172,12 +172,15 @@ def test_the_low_frequencies_and_the_branch_share_are_the_first_charts(record, e
         "low_frequency_fraction",
         "spectral_share",
         "update_ratio",
+        "relative_l2",
         "gain",
         "rms",
         "abs_p50",
         "abs_p99",
         "sample_variation",
         "dead_channel_fraction",
+        "grad_norm",
+        "update_to_weight",
     ]
     more = replace(examples.add_findings(record), summary=FrozenMapping({**record.summary, "loss": 0.5}))
     shown = list(lay_out(more)[LAYERS_TITLE])

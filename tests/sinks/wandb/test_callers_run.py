@@ -1,5 +1,6 @@
 """A run that the caller owns: every row of theirs stays, and it goes on after the sink is closed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from fno_telemetry import keys, report
 from fno_telemetry.errors import OptionError
+from fno_telemetry.records import FrozenMapping
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.wandb.rows import row
 from fno_telemetry.sinks.wandb.sink import WandbRun
@@ -81,6 +83,32 @@ def test_steps_that_are_epochs_lose_no_row_and_the_sink_says_which_record_it_kep
     assert "commit=True" in line
     rows = log.read_rows(finished(mine))
     assert [each["_step"] for each in rows if "loss" in each] == [0, 1, 2]
+
+
+def test_a_validation_shares_the_row_of_a_training_step_but_not_that_of_another_step(mine, record, examples):
+    sink = WandbRun(mine)
+
+    def at(step, stage):
+        return replace(examples.at_step(record, step), training=FrozenMapping({"stage": stage}))
+
+    mine.log({"val/mine": 0.5}, step=0)
+    sink.write(at(10, "train"))
+    sink.write(at(10, "val"))
+    assert list(sink.problems) == []
+    mine.log({"val/mine": 0.25}, step=1)
+    sink.write(at(20, "train"))
+    sink.write(at(21, "val"))
+    [problem] = sink.problems
+    assert problem.startswith("W&B: a later record replaces an earlier one, because the run logged no row ")
+    sink.close(ok=True)
+    run = finished(mine)
+    [first, second] = [each for each in log.read_rows(run) if "val/mine" in each]
+    assert {"rms/lifter", "val/rms/lifter"} <= first.keys()
+    assert (first["checkpoint_step"], second["checkpoint_step"]) == (10, 21)
+    # The caller's own metrics of a validation are not drawn over `checkpoint_step`.
+    assert "val/*" not in log.read_metrics(run)
+    assert log.read_metrics(run)["val/rms/*"] == ("checkpoint_step", True)
+    assert log.read_summary(run)["val/mine"] == 0.25
 
 
 def test_with_commit_every_record_has_a_row_of_its_own(mine, record, examples):

@@ -70,10 +70,12 @@ def test_each_statistic_has_one_glob_over_the_checkpoints_step(alone, record):
     [run] = runs(alone)
     metrics = log.read_metrics(run)
     made = row(record)
-    statistics = {key.partition("/")[0] for key in (*made.scalars, *made.histograms) if "/" in key}
-    assert len(statistics) == 11
-    # The last value of each layer is kept out of the summary.
+    of_layers = [key for key in (*made.scalars, *made.histograms) if "/" in key and "/accuracy" not in key]
+    statistics = {key.partition("/")[0] for key in of_layers}
+    assert len(statistics) == 13
+    # The last value of each layer is kept out of the summary, and that of the accuracy is not.
     expected = {f"{name}/*": ("checkpoint_step", True) for name in statistics}
+    expected["relative_l2/accuracy"] = ("checkpoint_step", False)
     expected |= dict.fromkeys(model_scalars(record), ("checkpoint_step", False))
     # W&B adds the step metric itself.
     assert expected == {name: found for name, found in metrics.items() if name != "checkpoint_step"}
@@ -87,7 +89,10 @@ def test_the_summary_has_the_numbers_of_the_whole_model_and_none_of_a_layer(alon
     assert expected | {"checkpoint_step": 2000} == {
         name: value for name, value in summary.items() if name.isidentifier() and not name.startswith("_")
     }
-    assert {name.partition(".")[0] for name in summary if "/" in name} == {"layers/table"}
+    assert {name.partition(".")[0] for name in summary if "/" in name} == {
+        "layers/table",
+        "relative_l2/accuracy",
+    }
 
 
 def test_the_config_is_the_records_and_holds_nothing_of_the_machine(alone, record, monkeypatch):

@@ -1,0 +1,105 @@
+"""Judges the records of a training loop as they come, each against the run so far."""
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from fno_telemetry.diagnosis.contract import Rule
+from fno_telemetry.diagnosis.findings import OF_STARTS, diagnose
+from fno_telemetry.diagnosis.installed_rules import load_rules
+from fno_telemetry.findings import LONGEST_TEXT, SEVERITIES, Finding, group_by_cause
+from fno_telemetry.records import CaptureRecord
+from fno_telemetry.wording import to_one_line
+
+_log = logging.getLogger("fno_telemetry")
+
+MOST_KEPT = 20
+"""Records, besides the first one, that a new one is compared with. All of them are judged again each time."""
+
+_LEAST = SEVERITIES.index("warning")
+
+_Problem = tuple[str, str | None]
+"""What makes two findings one problem: the rule and the layer."""
+
+
+class LiveDiagnosis:
+    """Adds to each record what is found in it, and logs each new warning or error of a run once.
+
+    The rules for one record have the first record of its stage as their baseline; those over a series have
+    the first and the latest records of that stage. What they find at an earlier step is in the record with
+    which it was noticed, once.
+    """
+
+    def __init__(self) -> None:
+        self._stages: dict[str | None, _Stage] = {}
+
+    def judge(self, record: CaptureRecord) -> CaptureRecord:
+        """Return the record with its findings; the errors are those of `diagnose`."""
+        rules, _ = load_rules(None)
+        stage = self._stages.setdefault(record.stage, _Stage())
+        earlier = stage.earlier
+        found = diagnose(record, baseline=stage.first)
+        stage.add(record)
+        if earlier:
+            over_steps = [rule.name for rule in rules if rule.takes_series]
+            of_series = diagnose(*earlier, record, rules=over_steps)
+            found = (*(each for each in of_series if stage.is_news(each, record)), *found)
+        _say(stage.select_to_say(found, rules, is_first=not earlier), record)
+        return replace(record, findings=found)
+
+
+@dataclass
+class _Stage:
+    """The records of one stage of the loop that are compared with, and what was found in them."""
+
+    first: CaptureRecord | None = None
+    latest: deque[CaptureRecord] = field(default_factory=lambda: deque(maxlen=MOST_KEPT))
+    noticed: set[_Problem] = field(default_factory=set)  # by rules over a series
+    said: set[_Problem] = field(default_factory=set)
+
+    @property
+    def earlier(self) -> list[CaptureRecord]:
+        return [] if self.first is None else [self.first, *self.latest]
+
+    def add(self, record: CaptureRecord) -> None:
+        if self.first is None:
+            self.first = record
+        else:
+            self.latest.append(record)
+
+    def is_news(self, finding: Finding, record: CaptureRecord) -> bool:
+        """Return whether a rule over a series finds this at the record's step, or for the first time."""
+        is_known = _problem(finding) in self.noticed
+        self.noticed.add(_problem(finding))
+        return finding.step == record.step or not is_known
+
+    def select_to_say(
+        self, findings: tuple[Finding, ...], rules: list[Rule], is_first: bool
+    ) -> list[tuple[Finding, str]]:
+        """Return the causes that nobody was told of, from warnings on, each with what follows from it.
+
+        Many networks start with zeros or at a small scale: what may be such a start is said only if the
+        second record has it, too.
+        """
+        about = {rule.name: rule.about for rule in rules}
+        news = []
+        for cause in group_by_cause(findings):
+            finding = cause.finding
+            may_be_a_start = is_first and about.get(finding.rule) in OF_STARTS
+            if SEVERITIES.index(finding.severity) < _LEAST or may_be_a_start:
+                continue
+            if _problem(finding) not in self.said:
+                news.append((finding, cause.what_follows))
+            self.said |= {_problem(each) for each in (finding, *cause.consequences)}
+        return news
+
+
+def _say(news: list[tuple[Finding, str]], record: CaptureRecord) -> None:
+    for finding, what_follows in news:
+        rest = f"; {what_follows}" if what_follows else ""
+        text = to_one_line(f"{finding}{rest}", LONGEST_TEXT)
+        _log.warning("fno-telemetry: %s: %s", record.spelled_step, text)
+
+
+def _problem(finding: Finding) -> _Problem:
+    return finding.rule, finding.layer

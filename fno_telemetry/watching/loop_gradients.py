@@ -1,0 +1,196 @@
+"""The gradients of a training loop's own backward: of outputs as they arrive, of parameters at its end."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from fno_telemetry.measuring.accumulators import MemoryBudget, States
+from fno_telemetry.measuring.awaited_gradients import (
+    UNKNOWN_SCALE,
+    AwaitedGradients,
+    BlockKey,
+    Branches,
+    Gradients,
+)
+from fno_telemetry.measuring.collector import Key
+from fno_telemetry.measuring.statistic_set import StatisticSet
+from fno_telemetry.records import Value
+from fno_telemetry.statistics.norms import frobenius_norm
+from fno_telemetry.statistics.subjects import ParameterGradient
+from fno_telemetry.tracing.events import CallEnded, Event
+from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.watching.parameter_movement import is_spread
+from fno_telemetry.wording import describe_error
+
+NO_BACKWARD = "no backward ran in this step"
+SPREAD = "parameters are spread over several processes"
+COMPILED = "the model is compiled, so gradients of its outputs are not seen"
+
+
+class LoopGradients:
+    """A listener of the forwards of one step, which measures the gradients that the loop computes.
+
+    Those of parameters are read when a backward has ended, after their reduction over processes and before
+    anything clips or clears them; the last backward of the step counts. `scale` returns the factor by which
+    the loss was multiplied, None if it is unknown; `alone` are parameters whose norms are kept by name.
+    Without `sees_outputs` it listens to forwards that are not the loop's own: see `watch_output`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        statistics: StatisticSet,
+        names: frozenset[str],
+        budget: MemoryBudget,
+        scale: Callable[[], float | None],
+        alone: Mapping[str, nn.Parameter],
+        sees_outputs: bool = True,
+    ) -> None:
+        self.seconds = 0.0
+        self._model = model
+        self._statistics = statistics
+        self._budget = budget
+        self._scale = scale
+        self._alone = alone
+        self._sees_outputs = sees_outputs
+        awaited = names if sees_outputs else frozenset[str]()
+        self._awaited = AwaitedGradients(model, statistics, awaited, budget, self._arrives, scale)
+        self._task = -1  # the backward whose end is awaited
+        self._handles: list[RemovableHandle] = []
+        self._failures: dict[str, str] = {}
+        self._outputs: dict[Key, None] = {}  # in order
+        self._blocks: Mapping[BlockKey, Branches] = {}
+        self._of_modules: dict[Key, States] | None = None  # of the last backward
+        self._of_blocks: dict[BlockKey, States] = {}
+        self._of_alone: dict[str, tuple[Value, str | None]] = {}
+
+    def on(self, event: Event) -> None:
+        """Wait for the gradients of outputs; those of the model tell when a backward runs."""
+        self._awaited.on(event)
+        if self._sees_outputs and isinstance(event, CallEnded) and not event.call.path:
+            self.watch_output(event.output)
+
+    def watch_output(self, output: object) -> None:
+        """Let the gradient of an output of the model tell when a backward runs."""
+        for tensor in tensors_in(output):
+            if tensor.requires_grad and not tensor.is_leaf:
+                self._handles.append(tensor.register_hook(self._note_arrival))  # type: ignore[no-untyped-call]
+
+    def expect(self, outputs: Iterable[Key], blocks: Mapping[BlockKey, Branches]) -> None:
+        """Set which outputs and blocks have been measured in the forwards so far."""
+        self._outputs |= dict.fromkeys(outputs)
+        self._blocks = blocks
+
+    def finish(self, loss: float | None) -> Gradients:
+        """Return the gradients of the step."""
+        if self._of_modules is None:
+            self._awaited.give_up(NO_BACKWARD)
+        else:
+            self._awaited.end_batch()
+        modules = self._awaited.finish_outputs(self._outputs, COMPILED)
+        blocks = dict(self._of_blocks)
+        if self._of_modules is None:
+            for states in modules.values():
+                states.mark_undefined("parameter_gradients", NO_BACKWARD)
+            for block in self._blocks:
+                blocks[block] = States(self._statistics, self._budget)
+                blocks[block].mark_undefined("branch_gradients", NO_BACKWARD)
+        else:
+            for key, states in modules.items():
+                if key in self._of_modules:
+                    states.take_over(self._of_modules[key])
+        States.move_to_host([*modules.values(), *blocks.values()])
+        return Gradients(
+            loss=loss,
+            modules=modules,
+            blocks=blocks,
+            failures=self._failures | self._awaited.list_failures(),
+            warnings=(),
+            seconds=self.seconds,
+        )
+
+    def norm_of(self, name: str) -> tuple[Value, str | None]:
+        """Return the norm of the gradient of one of the `alone`, or None and the reason."""
+        return self._of_alone.get(name, (None, NO_BACKWARD))
+
+    def forget(self) -> None:
+        """Remove all hooks, and release all tensors."""
+        self._awaited.forget()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _arrives(self) -> bool:
+        self._note_arrival()
+        return True
+
+    def _note_arrival(self, *_: object) -> None:
+        """Ask to be called when the running backward has ended."""
+        with contextlib.suppress(Exception):
+            task = torch._C._current_graph_task_id()
+            if task != self._task:
+                self._task = task
+                _when_ended(partial(_when_ended, self._backward_ended))
+
+    def _backward_ended(self) -> None:
+        started = time.perf_counter()
+        self._task = -1
+        try:
+            with (
+                torch._C.DisableTorchFunction(),
+                torch.no_grad(),
+                torch._C._DisableAutocast(),
+            ):
+                self._measure_parameters()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, never raised into the backward
+            self._failures["the parameters/gradients"] = describe_error(error)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _measure_parameters(self) -> None:
+        modules = {key: States(self._statistics, self._budget) for key in self._outputs}
+        blocks = {key: States(self._statistics, self._budget) for key in self._blocks}
+        scale = self._scale()
+        reason = UNKNOWN_SCALE if scale is None else SPREAD if self._is_spread() else None
+        if scale is None or reason is not None:
+            for states in modules.values():
+                states.mark_undefined("parameter_gradients", reason or UNKNOWN_SCALE)
+            for states in blocks.values():
+                states.mark_undefined("branch_gradients", reason or UNKNOWN_SCALE)
+            self._of_alone = dict.fromkeys(self._alone, (None, reason))
+        else:
+            trained = {
+                id(parameter): ParameterGradient(parameter, _unscaled(parameter.grad, scale))
+                for parameter in self._model.parameters()
+                if parameter.requires_grad
+            }
+            self._awaited.add_parameters(modules, trained)
+            blocks = {key: self._awaited.finish_block(own, trained) for key, own in self._blocks.items()}
+            self._of_alone = {name: _norm(parameter, scale) for name, parameter in self._alone.items()}
+        self._of_modules, self._of_blocks = modules, blocks
+
+    def _is_spread(self) -> bool:
+        return any(map(is_spread, self._model.parameters()))
+
+
+def _when_ended(body: Callable[[], None]) -> None:
+    """Let a body be called when the running backward has ended, after what was asked for before."""
+    torch.autograd.Variable._execution_engine.queue_callback(body)
+
+
+def _unscaled(gradient: torch.Tensor | None, scale: float) -> torch.Tensor | None:
+    return gradient if gradient is None or scale == 1 else gradient / scale
+
+
+def _norm(parameter: nn.Parameter, scale: float) -> tuple[Value, str | None]:
+    if not parameter.requires_grad:
+        return None, "the parameter is frozen: its requires_grad is False"
+    if parameter.grad is None:
+        return 0.0, None
+    norm = float(frobenius_norm(parameter.grad)) / scale
+    return (norm, None) if norm < float("inf") else (None, "the gradient is not finite")

@@ -1,0 +1,124 @@
+"""How far the parameters of a model move in a training run: in a step, and since the first record."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fno_telemetry.records import FrozenMapping, ParameterRecord, Value
+from fno_telemetry.statistics.activation import dtype_name
+from fno_telemetry.statistics.norms import frobenius_norm
+from fno_telemetry.statistics.shares import spread_places
+from fno_telemetry.tracing.module_calls import paths_by_module
+
+_COMPARED = 4096  # elements of a parameter, at most, that are compared with the first record
+
+
+@dataclass(frozen=True)
+class _First:
+    """The compared elements of a parameter at the first record."""
+
+    places: torch.Tensor | None  # None for all elements
+    values: torch.Tensor
+
+
+class ParameterMovement:
+    """Compares the parameters of a model with copies: those before a step, and a sample of the first ones.
+
+    Copies of all parameters exist only between `start_step` and `end_step`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._first: dict[str, _First] = {}
+        self._before: dict[str, torch.Tensor] = {}
+
+    def keep_first(self) -> None:
+        """Keep a sample of each parameter that has none yet, with which later ones are compared."""
+        for name, parameter in name_parameters(self._model):
+            if name not in self._first and not is_spread(parameter):
+                places = None
+                if parameter.numel() > _COMPARED:
+                    places = spread_places(_COMPARED, parameter.numel(), parameter.device)
+                self._first[name] = _First(places, _take(parameter, places).clone())
+
+    def start_step(self) -> None:
+        """Copy all parameters as they are before the step."""
+        self._before = {
+            name: parameter.detach().clone()
+            for name, parameter in name_parameters(self._model)
+            if parameter.requires_grad and not is_spread(parameter)
+        }
+
+    def forget_step(self) -> None:
+        """Release the copies."""
+        self._before = {}
+
+    def measure_updates(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Return ‖after - before‖ and ‖before‖ of each parameter that `start_step` copied."""
+        return {
+            name: (frobenius_norm(parameter.detach() - before), frobenius_norm(before))
+            for name, parameter in name_parameters(self._model)
+            if (before := self._before.get(name)) is not None and before.shape == parameter.shape
+        }
+
+    def measure_moves(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Return ‖now - first‖ and ‖first‖ of the compared elements of each parameter."""
+        found = {}
+        for name, parameter in name_parameters(self._model):
+            first = self._first.get(name)
+            if first is not None and (first.places is not None or first.values.shape == parameter.shape):
+                now = _take(parameter, first.places)
+                change = now.to(_wide(now)) - first.values.to(_wide(now))
+                found[name] = frobenius_norm(change), frobenius_norm(first.values)
+        return found
+
+
+def name_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the canonical path of each parameter, and the parameter; a shared one has its first path."""
+    paths = paths_by_module(model)
+    seen = set()
+    for module in model.modules():
+        for own, parameter in module._parameters.items():
+            names = paths.get(id(module))
+            if parameter is None or id(parameter) in seen or names is None:
+                continue
+            seen.add(id(parameter))
+            yield f"{names[0]}.{own}".lstrip("."), parameter
+
+
+def is_spread(parameter: torch.Tensor) -> bool:
+    """Return whether a parameter is spread over processes: a sum over all of it would wait for the others."""
+    return hasattr(parameter, "to_local")
+
+
+def relate(change: float, size: float) -> tuple[Value, str | None]:
+    """Return change / size, or None with the reason; 0 where nothing changed, whatever the size."""
+    if not (math.isfinite(change) and math.isfinite(size)):
+        return None, "a parameter is not finite"
+    if change == 0:
+        return 0.0, None
+    return (change / size, None) if size else (None, "the parameter was zero")
+
+
+def make_record(
+    name: str, parameter: torch.Tensor, numbers: Mapping[str, tuple[Value, str | None]]
+) -> ParameterRecord:
+    """Return the record of a parameter with these numbers, each with the reason where it is None."""
+    return ParameterRecord(
+        name=name,
+        shape=tuple(parameter.shape),
+        dtype=dtype_name(parameter.dtype),
+        stats=FrozenMapping({key: value for key, (value, _) in numbers.items()}),
+        reasons=FrozenMapping({key: reason for key, (_, reason) in numbers.items() if reason is not None}),
+    )
+
+
+def _take(parameter: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+    return parameter.detach() if places is None else parameter.detach().reshape(-1)[places]
+
+
+def _wide(tensor: torch.Tensor) -> torch.dtype:
+    return tensor.dtype if tensor.device.type == "mps" else torch.promote_types(tensor.dtype, torch.float64)
