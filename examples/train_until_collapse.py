@@ -3,9 +3,8 @@
     python examples/train_until_collapse.py diffraction.npz checkpoints
 
 The network learns to split diffraction amplitudes into what is smooth and what is not. After the spike it has
-collapsed: the training is watched, so a line says so while it still runs, and the loss no longer falls.
-`fno-telemetry compare` names the first checkpoint after the spike; `checkpoints/history.jsonl` has the records
-of the training.
+collapsed: the loss no longer falls. The training is watched, so a line says so while it still runs, and
+`checkpoints/history.jsonl` has its records. `fno-telemetry compare` names the first checkpoint after it.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, SupportsIndex
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from fno_telemetry.mapping.layer_filters import select_names
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.session import BUDGETS, MEMORY_LIMIT
+from fno_telemetry.session import BUDGETS, MEMORY_LIMIT, check_step
 from fno_telemetry.sinks.contract import Sink
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import takes_hooks, unwrap
@@ -227,14 +227,15 @@ class Watch:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def step(self, step: int, *, loss: object = None, output: object = None, target: object = None) -> None:
+    def step(
+        self, step: SupportsIndex, *, loss: object = None, output: object = None, target: object = None
+    ) -> None:
         """Say that a training step has ended, after the optimizer's; `step` is its number, from 0.
 
         Of a due step, the record is made and handed to the sinks. `loss` is a number or a tensor of one
         element; `output` and `target` are compared as they are, and must have one shape.
         """
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise OptionError(f"`step` is {step!r}; expected a whole number, 0 or more")
+        step = check_step(step)
         if self._is_closed:
             return
         self._look_at_loss(step, loss)
@@ -257,9 +258,9 @@ class Watch:
         # Where steps jump, one after the last step seen is due at the next one that there is.
         self._is_armed = self._is_armed or self._schedule.is_due_between(step, step + self._gap)
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: SupportsIndex) -> None:
         """Say before the first step that it is this one, as after a checkpoint; by default it is 0."""
-        self._is_armed = self._schedule.is_due(step)
+        self._is_armed = self._schedule.is_due(check_step(step))
 
     def begin_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Measure a forward of the model that had begun when the watch was made, if the step is due."""
