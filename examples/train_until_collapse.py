@@ -3,7 +3,8 @@
     python examples/train_until_collapse.py diffraction.npz checkpoints
 
 The network learns to split diffraction amplitudes into what is smooth and what is not. After the spike it has
-collapsed: the loss no longer falls, and `fno-telemetry compare` names the first checkpoint after the spike.
+collapsed: the loss no longer falls. The training is watched, so a line says so while it still runs, and
+`checkpoints/history.jsonl` has its records. `fno-telemetry compare` names the first checkpoint after it.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+import fno_telemetry as ft
 from fno_telemetry import plugins
 
 CHECKPOINT_EVERY = 10
+WATCHED_EVERY = 5
 SPIKE = 35  # falls between the checkpoints of steps 30 and 40
 LAST = 60
 HEALTHY_RATE, SPIKED_RATE = 2e-3, 3.0
@@ -30,18 +33,22 @@ def train(amplitudes: torch.Tensor, folder: Path, seed: int = 0) -> dict[int, fl
     target = torch.stack([smooth, amplitudes - smooth], -1).squeeze(1).unsqueeze(3)
     optimizer = torch.optim.Adam(network.parameters(), HEALTHY_RATE)
     losses = {}
-    for step in range(LAST + 1):
-        loss = nn.functional.mse_loss(network(amplitudes), target)
-        if step % CHECKPOINT_EVERY == 0:
-            losses[step] = loss.item()
-            torch.save(
-                {"state_dict": network.state_dict(), "global_step": step}, folder / f"step={step}.ckpt"
-            )
-        for group in optimizer.param_groups:
-            group["lr"] = SPIKED_RATE if step == SPIKE else HEALTHY_RATE
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    history = ft.HistoryFile(folder / "history.jsonl")
+    with ft.watch(network, [history], every=WATCHED_EVERY, optimizer=optimizer, diagnose=True) as watch:
+        for step in range(LAST + 1):
+            output = network(amplitudes)
+            loss = nn.functional.mse_loss(output, target)
+            if step % CHECKPOINT_EVERY == 0:
+                losses[step] = loss.item()
+                torch.save(
+                    {"state_dict": network.state_dict(), "global_step": step}, folder / f"step={step}.ckpt"
+                )
+            for group in optimizer.param_groups:
+                group["lr"] = SPIKED_RATE if step == SPIKE else HEALTHY_RATE
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            watch.step(step, loss=loss, output=output, target=target)
     return losses
 
 

@@ -264,7 +264,7 @@ def _add_step(summary: Mapping[str, Any], step: SupportsIndex | None) -> Mapping
     """Return the summary with the given step in it."""
     if step is None:
         return summary
-    number = _check_step(step)
+    number = check_step(step)
     other = summary.get("checkpoint_step")
     if other is not None and other != number:
         raise OptionError(
@@ -273,7 +273,8 @@ def _add_step(summary: Mapping[str, Any], step: SupportsIndex | None) -> Mapping
     return {**summary, "checkpoint_step": number, "step_kind": summary.get("step_kind") or "step"}
 
 
-def _check_step(step: SupportsIndex) -> int:
+def check_step(step: SupportsIndex) -> int:
+    """Return a step as an int; OptionError for what is not an integer from 0."""
     number = None
     # A bool, or a tensor of one element, would pass as an index.
     if (

@@ -78,6 +78,13 @@ class States:
         copied._states, copied.failures = dict(self._states), dict(self.failures)
         return copied
 
+    def merge(self, other: "States") -> None:
+        """Merge the states of another batch of the same subject."""
+        for name, state in other._states.items():
+            before = self._states.get(name)
+            self._states[name] = state if before is None else merge_states(before, state)
+        self.failures |= other.failures
+
     def take_over(self, other: "States") -> None:
         """Add the states of other statistics for the same subject."""
         self._states |= other._states

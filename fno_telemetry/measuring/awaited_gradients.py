@@ -59,7 +59,8 @@ class AwaitedGradients:
     """A listener of forwards that waits for the gradients of the outputs in `names`.
 
     A gradient that arrives while `takes` returns False is not the one of the loss: a loss may compute
-    gradients itself. `scale` is the factor by which the loss was multiplied, None if it is unknown.
+    gradients itself. Those that arrived count once `commit` is called; a later one of the same output
+    replaces an earlier one. `scale` is the factor by which the loss was multiplied, None if it is unknown.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class AwaitedGradients:
         self._failures: dict[str, str] = {}
         self._awaited: dict[int, _Awaited] = {}  # by the order in which they appeared
         self._appeared = 0
+        self._arriving: dict[int, States] = {}  # in the backward that runs
+        self._arrived: dict[int, States] = {}
         self._handles: list[RemovableHandle] = []
         self._size: int | None = None  # the number of samples of the running batch
 
@@ -107,10 +110,21 @@ class AwaitedGradients:
                 self._failures.setdefault(event.where or "the model", event.line)
 
     def end_batch(self) -> None:
-        """Note that the loss does not depend on outputs whose gradient did not arrive."""
-        for awaited in self._awaited.values():
-            self._note(awaited, None)
+        """Take what has arrived; the loss does not depend on outputs whose gradient did not arrive."""
+        self.commit()
+        for number, awaited in self._awaited.items():
+            found = self._arrived.get(number)
+            self._states_of(awaited.key).merge(self._measure(awaited, None) if found is None else found)
         self.forget()
+
+    def commit(self) -> None:
+        """Let the gradients count that arrived since the last call."""
+        self._arrived |= self._arriving
+        self._arriving = {}
+
+    def discard(self) -> None:
+        """Leave out the gradients that arrived since the last call of `commit`."""
+        self._arriving = {}
 
     def give_up(self, reason: str) -> None:
         """Note that no gradient will arrive any more, for this reason."""
@@ -121,7 +135,8 @@ class AwaitedGradients:
     def note_leaf(self, key: Key, gradient: torch.Tensor | None) -> None:
         """Measure the gradient of one of `leaves`."""
         leaf = self.leaves[key]
-        self._note(_Awaited(key, tuple(leaf.shape), leaf.device), gradient)
+        awaited = _Awaited(key, tuple(leaf.shape), leaf.device)
+        self._states_of(key).merge(self._measure(awaited, gradient))
 
     def forget(self) -> None:
         """Remove the hooks, and release the outputs."""
@@ -129,6 +144,8 @@ class AwaitedGradients:
             handle.remove()
         self._handles.clear()
         self._awaited.clear()
+        self._arriving.clear()
+        self._arrived.clear()
         self.leaves.clear()
 
     def finish_outputs(self, outputs: Iterable[Key], why_missing: str) -> dict[Key, States]:
@@ -186,24 +203,24 @@ class AwaitedGradients:
         else:
             self._appeared += 1
             self._awaited[self._appeared] = _Awaited(key, tuple(tensor.shape), tensor.device)
-            hook = partial(self._arrived, self._appeared)
+            hook = partial(self._arrives, self._appeared)
             self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
-    def _arrived(self, number: int, gradient: torch.Tensor | None) -> None:
+    def _arrives(self, number: int, gradient: torch.Tensor | None) -> None:
         if gradient is None or number not in self._awaited or not self._takes():
             return
         with torch.no_grad(), torch._C._DisableAutocast():
-            self._note(self._awaited.pop(number), gradient)
+            self._arriving[number] = self._measure(self._awaited[number], gradient)
 
-    def _note(self, awaited: _Awaited, gradient: torch.Tensor | None) -> None:
-        key = awaited.key
+    def _measure(self, awaited: _Awaited, gradient: torch.Tensor | None) -> States:
+        states = States(self._statistics, self._budget)
         scale = self._scale()
         if scale is None:
-            self._states_of(key).mark_undefined("output_gradient", UNKNOWN_SCALE)
-            return
+            states.mark_undefined("output_gradient", UNKNOWN_SCALE)
+            return states
         unscaled = gradient if gradient is None or scale == 1 else gradient / scale
-        subject = OutputGradient(unscaled, awaited.shape, self._size, awaited.device)
-        self._states_of(key).add("output_gradient", subject)
+        states.add("output_gradient", OutputGradient(unscaled, awaited.shape, self._size, awaited.device))
+        return states
 
     def _parameters_of(self, paths: Iterable[str]) -> Iterator[nn.Parameter]:
         """Yield the parameters of these modules and of their submodules, each once."""

@@ -82,7 +82,11 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
 
 def load_report(path: str | Path) -> CaptureRecord:
     """Read a report; equal to the record it was written from. ReportError says in a line what is wrong."""
-    return as_record_from(path, read_document(path))
+    try:
+        return as_record_from(path, read_document(path))
+    except ReportError as error:
+        hint = "; `ft.load_history` reads histories" if Path(path).suffix == ".jsonl" else ""
+        raise ReportError(f"{error}{hint}") from error
 
 
 def read_document(path: str | Path) -> dict[str, Any]:

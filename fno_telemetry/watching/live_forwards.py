@@ -103,7 +103,9 @@ class LiveForwards:
 
     def detach(self) -> None:
         """End a forward that raised, and remove all hooks."""
-        self.end()
-        if self._is_attached:
-            self._is_attached = False
-            self._followed.__exit__()
+        try:
+            self.end()
+        finally:
+            if self._is_attached:
+                self._is_attached = False
+                self._followed.__exit__()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from fno_telemetry.isolation.tensor_values import count_writes
 from fno_telemetry.measuring.accumulators import MemoryBudget, States
 from fno_telemetry.measuring.awaited_gradients import (
     UNKNOWN_SCALE,
@@ -27,7 +28,7 @@ from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.watching.parameter_movement import is_spread
 from fno_telemetry.wording import describe_error
 
-NO_BACKWARD = "no backward ran in this step"
+NO_BACKWARD = "no backward of this step left gradients in the parameters"
 SPREAD = "parameters are spread over several processes"
 COMPILED = "the model is compiled, so gradients of its outputs are not seen"
 
@@ -36,8 +37,9 @@ class LoopGradients:
     """A listener of the forwards of one step, which measures the gradients that the loop computes.
 
     Those of parameters are read when a backward has ended, after their reduction over processes and before
-    anything clips or clears them; the last backward of the step counts. `scale` returns the factor by which
-    the loss was multiplied, None if it is unknown; `alone` are parameters whose norms are kept by name.
+    anything clips or clears them; the last backward of the step counts that leaves gradients in parameters.
+    `scale` returns the factor by which the loss was multiplied, None if it is unknown; `alone` are parameters
+    whose norms are kept by name.
     Without `sees_outputs` it listens to forwards that are not the loop's own: see `watch_output`.
     """
 
@@ -61,6 +63,7 @@ class LoopGradients:
         awaited = names if sees_outputs else frozenset[str]()
         self._awaited = AwaitedGradients(model, statistics, awaited, budget, self._arrives, scale)
         self._task = -1  # the backward whose end is awaited
+        self._before: list[tuple[int, int]] = []  # which gradients the parameters had when it began
         self._handles: list[RemovableHandle] = []
         self._failures: dict[str, str] = {}
         self._outputs: dict[Key, None] = {}  # in order
@@ -135,6 +138,7 @@ class LoopGradients:
             task = torch._C._current_graph_task_id()
             if task != self._task:
                 self._task = task
+                self._before = self._identify_gradients()
                 _when_ended(partial(_when_ended, self._backward_ended))
 
     def _backward_ended(self) -> None:
@@ -146,7 +150,12 @@ class LoopGradients:
                 torch.no_grad(),
                 torch._C._DisableAutocast(),
             ):
-                self._measure_parameters()
+                if self._identify_gradients() == self._before:
+                    # It was for a value that the loop computes, such as a penalty of gradients.
+                    self._awaited.discard()
+                else:
+                    self._awaited.commit()
+                    self._measure_parameters()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, never raised into the backward
             self._failures["the parameters/gradients"] = describe_error(error)
         finally:
@@ -173,6 +182,11 @@ class LoopGradients:
             blocks = {key: self._awaited.finish_block(own, trained) for key, own in self._blocks.items()}
             self._of_alone = {name: _norm(parameter, scale) for name, parameter in self._alone.items()}
         self._of_modules, self._of_blocks = modules, blocks
+
+    def _identify_gradients(self) -> list[tuple[int, int]]:
+        """Return what tells whether a gradient was added to or replaced."""
+        gradients = [parameter.grad for parameter in self._model.parameters()]
+        return [(-1, -1) if one is None else (id(one), count_writes(one)) for one in gradients]
 
     def _is_spread(self) -> bool:
         return any(map(is_spread, self._model.parameters()))

@@ -77,16 +77,23 @@ class ParameterMovement:
 
 
 def name_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the canonical path of each parameter, and the parameter; a shared one has its first path."""
+    """Yield the canonical path of each parameter, and the parameter; a shared one has its first path.
+
+    What parametrizes a layer has no canonical path: such parameters are named after the layer.
+    """
     paths = paths_by_module(model)
+    known: dict[str, str] = {}
     seen = set()
-    for module in model.modules():
+    for path, module in model.named_modules():
+        before, _, last = path.rpartition(".")
+        # A wrapper has none either, and leaves no trace in the names of what it wraps.
+        above = known.get(before, "")
+        known[path] = paths[id(module)][0] if id(module) in paths else f"{above}.{last}".lstrip(".")
         for own, parameter in module._parameters.items():
-            names = paths.get(id(module))
-            if parameter is None or id(parameter) in seen or names is None:
+            if parameter is None or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            yield f"{names[0]}.{own}".lstrip("."), parameter
+            yield f"{known[path]}.{own}".lstrip("."), parameter
 
 
 def is_spread(parameter: torch.Tensor) -> bool:

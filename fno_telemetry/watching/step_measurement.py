@@ -1,5 +1,6 @@
 """What is measured of one due step: its forwards, its backward, its update, and the record made of them."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -123,6 +124,11 @@ class StepMeasurement:
         self.deviation: str | None = None
 
     @property
+    def saw_float16(self) -> bool:
+        """Whether a module has returned float16, of which a loss is usually scaled."""
+        return any(module.dtype == "float16" for module in self._collector.modules.values())
+
+    @property
     def is_running(self) -> bool:
         """Whether a forward is being measured."""
         return self._live.is_running
@@ -167,13 +173,24 @@ class StepMeasurement:
             blocks = {key: Branches(b.spectral, b.local) for key, b in self._collector.blocks.items()}
             self._gradients.expect(self._collector.modules, blocks)
 
+    def abandon(self) -> None:
+        """Measure no more, and release all tensors; hooks on modules stay, and do nothing.
+
+        A hook must not remove others of the call in which it runs: torch would still call them, wrongly.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._movement.forget_step)
+            if self._gradients is not None:
+                stack.callback(self._gradients.forget)
+            stack.callback(self._collector.end_batch)
+            self._live.end()
+
     def stop(self) -> None:
-        """Remove all hooks, and release all tensors."""
-        self._live.detach()
-        self._collector.end_batch()
-        if self._gradients is not None:
-            self._gradients.forget()
-        self._movement.forget_step()
+        """Do the same, and remove all hooks."""
+        try:
+            self.abandon()
+        finally:
+            self._live.detach()
 
     def make_record(self, facts: LoopFacts, summary: Mapping[str, Any]) -> CaptureRecord:
         """Return the record of the step, after its update."""

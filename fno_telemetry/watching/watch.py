@@ -3,11 +3,12 @@
 import contextlib
 import logging
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, SupportsIndex
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from fno_telemetry.mapping.layer_filters import select_names
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.session import BUDGETS, MEMORY_LIMIT
+from fno_telemetry.session import BUDGETS, MEMORY_LIMIT, check_step
 from fno_telemetry.sinks.contract import Sink
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import takes_hooks, unwrap
@@ -193,6 +194,9 @@ class Watch:
         self._recorded = 0
         self._lost = 0  # due steps that could not be recorded
         self._is_armed = self._schedule.is_due(0)
+        self._abandoned: list[StepMeasurement] = []  # whose hooks are still to be removed
+        self._is_asked = False  # for the step after the one that is measured
+        self._thread = threading.get_ident()  # the one of the loop
         self._is_busy = False  # while a forward of our own runs
         self._is_closed = False
         self._follows = False
@@ -208,8 +212,9 @@ class Watch:
         begin = Hook(self._forward_begins)
         self._handles = [called.register_forward_pre_hook(begin, with_kwargs=True)]
         if dump is not None:
-            self._handles.append(called.register_forward_hook(Hook(self._look_at_output)))
-        _watching[self._root] = self
+            look = Hook(self._look_at_output)
+            self._handles.append(called.register_forward_hook(look, always_call=True))
+        _watching[self._root] = weakref.ref(self)
 
     @property
     def plan(self) -> MeasurementPlan | None:
@@ -227,16 +232,19 @@ class Watch:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def step(self, step: int, *, loss: object = None, output: object = None, target: object = None) -> None:
+    def step(
+        self, step: SupportsIndex, *, loss: object = None, output: object = None, target: object = None
+    ) -> None:
         """Say that a training step has ended, after the optimizer's; `step` is its number, from 0.
 
         Of a due step, the record is made and handed to the sinks. `loss` is a number or a tensor of one
         element; `output` and `target` are compared as they are, and must have one shape.
         """
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise OptionError(f"`step` is {step!r}; expected a whole number, 0 or more")
+        step = check_step(step)
         if self._is_closed:
             return
+        self._thread = threading.get_ident()
+        self._remove_abandoned()
         self._look_at_loss(step, loss)
         self._delivery.catch_up()
         measured, self._measuring = self._measuring, None
@@ -255,11 +263,12 @@ class Watch:
             self._gap = step - self._last
         self._last = step
         # Where steps jump, one after the last step seen is due at the next one that there is.
-        self._is_armed = self._is_armed or self._schedule.is_due_between(step, step + self._gap)
+        with self._noting("the schedule"):
+            self._is_armed = self._is_armed or self._schedule.is_due_between(step, step + self._gap)
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: SupportsIndex) -> None:
         """Say before the first step that it is this one, as after a checkpoint; by default it is 0."""
-        self._is_armed = self._schedule.is_due(step)
+        self._is_armed = self._schedule.is_due(check_step(step))
 
     def begin_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Measure a forward of the model that had begun when the watch was made, if the step is due."""
@@ -268,25 +277,33 @@ class Watch:
     def capture_now(self) -> None:
         """Measure the next step, whatever the schedule says."""
         self._is_armed = True
+        self._is_asked = self._measuring is not None
 
     def close(self) -> None:
         """Remove all hooks, and wait until the sinks have what was recorded."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._is_armed = False
-        if self._measuring is not None:
-            self._measuring.stop()
-            self._measuring = None
+        self._give_up()
+        self._remove_abandoned()
+        was_armed, self._is_armed = self._is_armed, False
+        self._remove_ends()
         for handle in self._handles:
             handle.remove()
+        if not self._recorded and self._last is not None and not self.problems and was_armed:
+            self._delivery.problems.note(
+                "no step was recorded: the forward of the model was never called in training mode; watch the "
+                "object that the loop calls"
+            )
         self._handles.clear()
-        if _watching.get(self._root) is self:
+        if _find_watch(self._root) is self:
             del _watching[self._root]
         self._delivery.close()
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._is_busy or not (self._is_armed or self._dump) or not module.training or _recomputes():
+            return
+        if self._is_elsewhere():
             return
         with self._apart():
             if self._dump is not None and not self._has_dumped and self._state is None:
@@ -300,9 +317,14 @@ class Watch:
             self._measuring = self._prepare(args, kwargs)
         measuring = self._measuring
         if measuring.is_running:
-            # The model calls itself: the outer call is measured.
-            return
-        self._seen_float16 |= _runs_in_float16(args)
+            if _count_running(module) > 1:
+                # The model calls itself: the outer call is measured.
+                return
+            # An interrupt ended the last forward without a word to hooks.
+            self._remove_ends()
+            self._give_up()
+            self._measuring = measuring = self._prepare(args, kwargs)
+        self._seen_float16 |= _runs_in_float16((args, kwargs))
         self._raised_before = sys.exc_info()[1]
         if self._settings.is_compiled:
             batch = copy_tensors(as_batch(args, kwargs))
@@ -319,9 +341,9 @@ class Watch:
         self._ends.append(module.register_forward_hook(Hook(self._forward_ends), always_call=True))
 
     def _forward_ends(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        for handle in self._ends:
-            handle.remove()
-        self._ends.clear()
+        if self._is_elsewhere():
+            return
+        self._remove_ends()
         measuring = self._measuring
         if measuring is None:
             return
@@ -330,10 +352,10 @@ class Watch:
                 measuring.watch_output(output)
             else:
                 measuring.end_forward()
+            self._seen_float16 |= measuring.saw_float16
             if sys.exc_info()[1] is not self._raised_before:
                 # The forward raised an error: the next one starts afresh.
-                measuring.stop()
-                self._measuring = None
+                self._give_up()
         self._raised_before = None
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepMeasurement:
@@ -375,14 +397,16 @@ class Watch:
 
     @contextlib.contextmanager
     def _running_itself(self) -> Iterator[None]:
-        self._is_busy = True
+        self._is_busy = _own_forwards.run = True
         try:
             yield
         finally:
-            self._is_busy = False
+            self._is_busy = _own_forwards.run = False
 
     def _finish(self, measured: StepMeasurement, facts: LoopFacts) -> None:
-        self._is_armed = False
+        # The running step is already measured.
+        self._is_armed = self._is_asked
+        self._is_asked = False
         self._forwards = measured.forwards
         with self._apart(), torch.no_grad():
             if measured.deviation is not None:
@@ -396,7 +420,8 @@ class Watch:
             else:
                 record = measured.make_record(facts, {})
                 self._deliver(record)
-        measured.stop()
+        with self._noting("what is left of a step"):
+            measured.stop()
 
     def _deliver(self, record: CaptureRecord) -> None:
         self._delivery.deliver(record)
@@ -406,6 +431,8 @@ class Watch:
 
     def _look_at_output(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         """Measure the forward that has just ended once more if its output is not finite."""
+        if self._is_elsewhere():
+            return
         state, self._state = self._state, None
         if state is None or self._dump is None or self._is_busy or is_finite(output):
             return
@@ -462,9 +489,42 @@ class Watch:
         return None if self._seen_float16 else 1.0
 
     def _read_learning_rates(self) -> tuple[float, ...] | None:
-        if self._optimizer is None:
-            return None
-        return tuple(float(group["lr"]) for group in self._optimizer.param_groups)
+        if self._optimizer is not None:
+            with self._noting("the learning rates"):
+                return tuple(float(group["lr"]) for group in self._optimizer.param_groups)
+        return None
+
+    def _is_elsewhere(self) -> bool:
+        """Return whether another thread runs the model, or a forward of a watch's own does."""
+        return threading.get_ident() != self._thread or getattr(_own_forwards, "run", False)
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Note an error of the block instead of raising it into the loop."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - nothing reaches the loop
+            self._delivery.problems.note(f"{what} cannot be read: {describe_error(error)}")
+
+    def _remove_ends(self) -> None:
+        for handle in self._ends:
+            handle.remove()
+        self._ends.clear()
+
+    def _give_up(self) -> None:
+        """Abandon the measurement that runs, if any."""
+        measured, self._measuring = self._measuring, None
+        if measured is not None:
+            self._abandoned.append(measured)
+            with self._noting("what is left of a step"):
+                measured.abandon()
+
+    def _remove_abandoned(self) -> None:
+        """Remove the hooks of what was abandoned; not to be called in a hook."""
+        abandoned, self._abandoned = self._abandoned, []
+        for measured in abandoned:
+            with self._noting("what is left of a step"):
+                measured.stop()
 
     @contextlib.contextmanager
     def _apart(self) -> Iterator[None]:
@@ -474,9 +534,7 @@ class Watch:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - nothing reaches the loop
             self._is_armed = False
             self._delivery.problems.note(f"a step could not be measured: {describe_error(error)}")
-            if self._measuring is not None:
-                self._measuring.stop()
-                self._measuring = None
+            self._give_up()
 
 
 def _settle(
@@ -490,7 +548,24 @@ def _settle(
     return Settings(chosen, memory_limit, budget, gradients, updates)
 
 
-_watching: "weakref.WeakKeyDictionary[nn.Module, Watch]" = weakref.WeakKeyDictionary()
+_watching: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[Watch]]" = weakref.WeakKeyDictionary()
+_own_forwards = threading.local()  # .run: whether a forward of a watch's own runs in this thread
+
+
+def _find_watch(root: nn.Module) -> Watch | None:
+    """Return what watches this model."""
+    found = _watching.get(root)
+    return None if found is None else found()
+
+
+def _count_running(module: nn.Module) -> int:
+    """Return how many calls of a module run in this thread, one inside another."""
+    number, frame = 0, sys._getframe()
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals.get("self") is module:
+            number += 1
+        frame = frame.f_back  # type: ignore[assignment]
+    return number
 
 
 def _is_first_process() -> bool:
@@ -501,7 +576,7 @@ def _is_first_process() -> bool:
 
 def _release_earlier(root: nn.Module) -> None:
     """Close what watches this model already, so that one set of hooks is left."""
-    earlier = _watching.get(root)
+    earlier = _find_watch(root)
     if earlier is not None:
         earlier.close()
 

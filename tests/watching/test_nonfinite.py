@@ -91,3 +91,11 @@ def test_what_cannot_be_used_is_refused(options, line):
     with pytest.raises(ft.OptionError) as caught:
         ft.watch(make(), **options)
     assert str(caught.value) == line
+
+
+def test_a_history_that_is_taken_for_a_report_is_told(tmp_path):
+    network = make()
+    with ft.watch(network, every=3, on_nonfinite="dump", keep=2, folder=tmp_path) as watch:
+        train(network, watch, bad=4)
+    with pytest.raises(ft.ReportError, match="`ft.load_history` reads histories"):
+        ft.load_report(tmp_path / "nonfinite.step4.jsonl")

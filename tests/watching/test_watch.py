@@ -398,6 +398,15 @@ def test_a_step_that_is_no_number_is_refused(step):
         watch.step(step)
 
 
+@pytest.mark.parametrize("kind", [np.int64, torch.tensor])
+def test_a_step_may_be_a_number_of_numpy_or_torch(sink, kind):
+    network, _ = make()
+    with ft.watch(network, [sink], every=1) as watch:
+        network(batches(1)[0][0])
+        watch.step(kind(3))
+    assert [record.step for record in sink.records] == [3]
+
+
 def test_steps_that_jump_are_recorded_where_a_due_one_lies_between(sink):
     network, _ = make()
     with ft.watch(network, [sink], every=10) as watch:
