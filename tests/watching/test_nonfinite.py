@@ -97,5 +97,5 @@ def test_a_history_that_is_taken_for_a_report_is_told(tmp_path):
     network = make()
     with ft.watch(network, every=3, on_nonfinite="dump", keep=2, folder=tmp_path) as watch:
         train(network, watch, bad=4)
-    with pytest.raises(ft.ReportError, match="`ft.load_history` reads histories"):
+    with pytest.raises(ft.ReportError, match="load_history` reads histories"):
         ft.load_report(tmp_path / "nonfinite.step4.jsonl")
