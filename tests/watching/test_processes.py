@@ -100,7 +100,9 @@ def reference() -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_two_processes_train_as_without_and_record_the_reduced_gradients(kind, tmp_path):
+def test_two_processes_train_as_without_and_record_the_reduced_gradients(kind, tmp_path, monkeypatch):
+    # The processes import this module by the name that it has here.
+    monkeypatch.syspath_prepend(Path(__file__).parents[__name__.count(".")])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
