@@ -1,6 +1,6 @@
 """A record as one line of a history: strict JSON that is small enough for every step of a training, and back.
 
-A line stands for itself. It has the keys of a report, but for three things:
+Each line can be read without the others. It has the keys of a report, with three differences:
 
 - `layers`, the flat form of the earlier script, is left out.
 - What entries share is written once, in the tables `names`, `edges` and `reasons`, to which they refer by

@@ -26,7 +26,7 @@ def frobenius_norm(tensor: torch.Tensor) -> torch.Tensor:
 def _real_parts(tensor: torch.Tensor) -> torch.Tensor:
     if not tensor.is_complex():
         return tensor
-    # A tensor that stands for its conjugate would be copied; the norm is that of what it holds.
+    # Torch would copy a conjugated tensor. Its values before conjugation have the same norm.
     return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
 
 

@@ -14,8 +14,8 @@ _ASKED = 10_000
 class Schedule:
     """The steps that are due: every so many from `start` up to `stop`, the `first` few, and those in `steps`.
 
-    `every` may also be a function that says whether a step is due. `stop` itself is not due; None stands for
-    no end. With `steps` alone, only these are due.
+    `every` may also be a function that says whether a step is due. The step `stop` is not due any more; with
+    None there is no last one. With `every=None`, only `first` and `steps` are due.
     """
 
     every: int | Callable[[int], bool] | None = 100

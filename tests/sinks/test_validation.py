@@ -1,4 +1,4 @@
-"""A record of a validation beside one of the training, at the same step of one dashboard."""
+"""A training and its validation write records of the same step into one dashboard."""
 
 from dataclasses import replace
 from pathlib import Path

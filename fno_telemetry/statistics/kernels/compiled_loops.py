@@ -33,7 +33,7 @@ class _CodeOnDisk(_NumbasCode):  # type: ignore[misc]
         except OSError:
             return None
         except Exception:  # noqa: BLE001 - a damaged file may raise anything
-            # Nothing could be saved beside an index that is damaged.
+            # As long as its index is damaged, no code can be saved.
             with suppress(OSError):
                 self.flush()
             return None
