@@ -41,5 +41,5 @@ from .sinks.json_file import JsonFile as JsonFile
 from .sinks.tensorboard.sink import TensorBoard as TensorBoard
 from .sinks.wandb.sink import WandbRun as WandbRun
 from .version import __version__ as __version__
-from .watching.watch import Watch as Watch
+from .watching.loop_watch import Watch as Watch
 from .watching.watch import watch as watch

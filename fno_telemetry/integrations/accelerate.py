@@ -10,6 +10,7 @@ from fno_telemetry.errors import OptionError
 from fno_telemetry.integrations.dashboards import make_sinks
 from fno_telemetry.sinks import Sink
 from fno_telemetry.watching import watch as watching
+from fno_telemetry.watching.loop_watch import Watch
 
 
 class Accelerator(Protocol):
@@ -83,7 +84,7 @@ class AcceleratedWatch:
     `watch` is the `fno_telemetry.Watch` of the model.
     """
 
-    def __init__(self, accelerator: Accelerator, watch: watching.Watch, step: int) -> None:
+    def __init__(self, accelerator: Accelerator, watch: Watch, step: int) -> None:
         self.watch = watch
         self._accelerator = accelerator
         self._step = step

@@ -17,6 +17,8 @@ from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.sinks import Sink
 from fno_telemetry.tracing.module_calls import find_wrapped
 from fno_telemetry.watching import watch as watching
+from fno_telemetry.watching.loop_watch import Scaler
+from fno_telemetry.watching.loop_watch import Watch as LoopWatch
 from fno_telemetry.wording import hint_at_names
 
 try:
@@ -66,7 +68,7 @@ class Watch(Callback):
         self._forget()
 
     def _forget(self) -> None:
-        self._watch: watching.Watch | None = None
+        self._watch: LoopWatch | None = None
         self._rates = UsedLearningRates()
         self._waiting: list[RemovableHandle] = []  # hooks that tell which module is called
         self._losses: list[torch.Tensor | None] = []  # of the batches of this step so far
@@ -209,8 +211,8 @@ class Watch(Callback):
         return candidates
 
     def _attach(
-        self, sinks: Iterable[Sink], scaler: watching.Scaler | None, step: int, module: nn.Module
-    ) -> watching.Watch:
+        self, sinks: Iterable[Sink], scaler: Scaler | None, step: int, module: nn.Module
+    ) -> LoopWatch:
         self._stop_waiting()
         self._watch = watching.watch(
             module,

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import nn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +31,14 @@ if hasattr(os, "register_at_fork"):
 def compiler_loaded() -> bool:
     """Whether the compiler was imported; importing it takes about a second, so nothing here does."""
     return "torch._dynamo" in sys.modules
+
+
+def has_compiled_parts(model: nn.Module) -> bool:
+    """Return whether the model or a part of it is compiled, by `torch.compile` or in place."""
+    return any(
+        module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"
+        for module in model.modules()
+    )
 
 
 @contextmanager

@@ -87,10 +87,6 @@ class FanOut:
         """Make sure that what was written survives a kill."""
         self._each(lambda sink: sink.flush())
 
-    def failures(self) -> dict[str, str]:
-        """Return the reason for each sink that has failed so far, by its name."""
-        return {member.name: member.reason for member in self._members if member.reason is not None}
-
     def close(self, ok: bool) -> Outcome:
         """Close every sink and return the outcome; closing again returns the same."""
         running = [member for member in self._members if member.is_open]

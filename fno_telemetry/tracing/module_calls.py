@@ -1,7 +1,7 @@
 """The module calls that a followed forward consists of, by canonical path."""
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -177,13 +177,21 @@ def modules_by_path(model: nn.Module) -> dict[str, nn.Module]:
 
 def running_module() -> nn.Module | None:
     """Return the module whose forward runs on this thread, with or without hooks; None if none runs."""
+    return next(_running_modules(), None)
+
+
+def count_running(module: nn.Module) -> int:
+    """Return how many calls of a module run on this thread, one inside another."""
+    return sum(running is module for running in _running_modules())
+
+
+def _running_modules() -> Iterator[nn.Module]:
+    """Yield the modules whose forwards run on this thread, the innermost one first."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code is nn.Module._call_impl.__code__:
-            module: nn.Module = frame.f_locals["self"]
-            return module
+            yield frame.f_locals["self"]
         frame = frame.f_back
-    return None
 
 
 def written_class(module: nn.Module) -> type[nn.Module]:

@@ -25,7 +25,7 @@ class Listeners:
 
 
 class LiveForwards:
-    """Has hooks on all modules of a model between `attach` and `detach`, and measures whole forwards.
+    """Has hooks on all modules of a model from the first `start` to `detach`, and measures whole forwards.
 
     They are measured as planned, or, with `follows`, followed function by function.
     """

@@ -69,7 +69,7 @@ class LoopFacts:
     target: object = None
     learning_rates: tuple[float, ...] | None = None
     dropped: int = 0
-    nonfinite: str | None = None  # "output" or "loss", if that is not finite
+    nonfinite: str | None = None  # "output", if that is not finite
 
 
 class StepMeasurement:
@@ -179,7 +179,8 @@ class StepMeasurement:
         A hook must not remove others of the call in which it runs: torch would still call them, wrongly.
         """
         with contextlib.ExitStack() as stack:
-            stack.callback(self._movement.forget_step)
+            if self._updates_copied:
+                stack.callback(self._movement.forget_step)
             if self._gradients is not None:
                 stack.callback(self._gradients.forget)
             stack.callback(self._collector.end_batch)
@@ -192,7 +193,7 @@ class StepMeasurement:
         finally:
             self._live.detach()
 
-    def make_record(self, facts: LoopFacts, summary: Mapping[str, Any]) -> CaptureRecord:
+    def make_record(self, facts: LoopFacts) -> CaptureRecord:
         """Return the record of the step, after its update."""
         loss = read_number(facts.loss)
         updates = self._movement.measure_updates() if self._updates_copied else {}
@@ -216,7 +217,7 @@ class StepMeasurement:
             ),
             gradients,
             settings.statistics.foreign_quantities,
-            {**summary, "checkpoint_step": facts.step, "step_kind": "step", "loss": loss},
+            {"checkpoint_step": facts.step, "step_kind": "step", "loss": loss},
             {},
             tuple(self._plan.model_map.warnings),
         )

@@ -99,3 +99,12 @@ def test_a_history_that_is_taken_for_a_report_is_told(tmp_path):
         train(network, watch, bad=4)
     with pytest.raises(ft.ReportError, match="load_history` reads histories"):
         ft.load_report(tmp_path / "nonfinite.step4.jsonl")
+
+
+def test_in_a_due_step_the_dump_does_not_take_its_update_away(tmp_path):
+    network, sink = make(), InMemorySink()
+    with ft.watch(network, [sink], every=1, on_nonfinite="dump", folder=tmp_path) as watch:
+        train(network, watch, bad=2, steps=3)
+    assert [record.step for record in ft.load_history(tmp_path / "nonfinite.step2.jsonl")] == [0, 1, 2]
+    layer = sink.records[2].module("0")
+    assert layer.reasons["update_to_weight"] == "a parameter is not finite"

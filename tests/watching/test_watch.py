@@ -487,3 +487,20 @@ def test_scaled_gradients_are_recorded_without_the_factor_or_not_at_all(sink, gi
         else:
             for key in ("grad_norm", "output_grad_rms"):
                 assert layer.stats[key] is None and "give the scaler" in layer.reasons[key]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"every": 0}, {"every": lambda step: 1 // step}, {"budget": "lite"}, {"keep": -1}, {"statistics": [3]}],
+    ids=["every", "a function that raises", "budget", "keep", "statistics"],
+)
+def test_a_watch_that_cannot_be_made_leaves_the_earlier_one(sink, options):
+    network, _ = make()
+    opened = InMemorySink()
+    with ft.watch(network, [sink], every=1) as watch:
+        with pytest.raises(ft.OptionError):
+            ft.watch(network, [opened], **options)
+        assert opened.run is None
+        network(batches(1)[0][0])
+        watch.step(0)
+    assert [record.step for record in sink.records] == [0]
