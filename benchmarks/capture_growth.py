@@ -124,11 +124,12 @@ def draw(figures: Mapping[str, Sequence[Point]]) -> None:
             label = str(getattr(point.size, name))
             panel.annotate(label, where, xytext=(4, -9), textcoords="offset points", fontsize=8)
         panel.set(
-            title=f"{name}: {slope:.1f} forwards + {offset:.0f} ms",
+            title=f"{name}\n{slope:.1f} forwards + {offset:.0f} ms",
             xlabel="forward, ms",
             ylabel="capture, ms",
         )
-        panel.set(xlim=(0, None), ylim=(0, None))
+        # Room for the labels, which stand to the right of their points.
+        panel.set(xlim=(0, 1.15 * ends[1]), ylim=(0, None))
     figure.savefig(PICTURE, metadata={"Date": None})
 
 
