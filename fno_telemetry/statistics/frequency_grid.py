@@ -6,12 +6,11 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 
+from fno_telemetry.statistics.frequency_bands import AXIS_EDGES, axis_bands, band_edges, radial_bands
 from fno_telemetry.statistics.kernels import Floats
 
 LOW_CUTOFF = 1 / 8  # cycles per grid point; 1/2 is Nyquist
 HIGH_CUTOFF = 1 / 4
-BAND_WIDTH = 1 / 32
-AXIS_EDGES = tuple(index * BAND_WIDTH for index in range(17))
 _FEW = 1 << 9  # coefficients
 
 
@@ -79,16 +78,6 @@ class FrequencyGrid:
         return band_edges(len(self.sizes))
 
 
-@lru_cache(maxsize=8)
-def band_edges(dimensions: int) -> tuple[float, ...]:
-    """Return the edges of the radial bands in this many dimensions; the last covers the corner."""
-    corner = dimensions**0.5 / 2
-    count = 1
-    while count * BAND_WIDTH < corner:
-        count += 1
-    return tuple(index * BAND_WIDTH for index in range(count + 1))
-
-
 @lru_cache(maxsize=32)
 def frequency_grid(sizes: tuple[int, ...], real: bool, device: torch.device) -> FrequencyGrid:
     """Return the grid for fields of these sizes (at least one axis, each with at least one point)."""
@@ -110,8 +99,11 @@ def frequency_grid(sizes: tuple[int, ...], real: bool, device: torch.device) -> 
     side = _side(axes, shape, real)
     radial = len(band_edges(len(sizes))) - 1
     along = len(AXIS_EDGES) - 1
-    band = _band(radius, radial)
-    axis_band = [_band(axis, along) for axis in magnitude]
+    band = radial_bands(sizes)
+    for axis, (size, length) in enumerate(zip(sizes, lengths, strict=True)):
+        cycles = torch.arange(length, device="cpu")
+        band = band.index_select(axis, torch.minimum(cycles, size - cycles))
+    axis_band = [axis_bands(axis) for axis in magnitude]
     places = [torch.where(low, 0, torch.where(high, 2, 1)), 4 + side.long(), 6 + band]
     places += [6 + radial + axis * along + place.expand(shape) for axis, place in enumerate(axis_band)]
     return FrequencyGrid(
@@ -134,8 +126,3 @@ def _side(axes: list[torch.Tensor], shape: tuple[int, ...], real: bool) -> torch
         # The columns at zero and Nyquist hold both signs for every real field.
         side = side * ((last > 0) & (last < 0.5)) if len(axes) > 1 else torch.zeros_like(side)
     return side.expand(shape)
-
-
-def _band(frequency: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the band of each frequency: band i holds edge[i] < f <= edge[i + 1], the first one also 0."""
-    return ((frequency / BAND_WIDTH).ceil() - 1).clamp(0, count - 1).to(torch.int32)

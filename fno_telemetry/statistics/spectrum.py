@@ -23,13 +23,8 @@ from fno_telemetry.statistics.contract import (
     keys_of,
 )
 from fno_telemetry.statistics.field_energy import NO_ENERGY, explain_no_energy
-from fno_telemetry.statistics.frequency_grid import (
-    AXIS_EDGES,
-    HIGH_CUTOFF,
-    LOW_CUTOFF,
-    band_edges,
-    frequency_grid,
-)
+from fno_telemetry.statistics.frequency_bands import AXIS_EDGES, band_edges
+from fno_telemetry.statistics.frequency_grid import HIGH_CUTOFF, LOW_CUTOFF, frequency_grid
 from fno_telemetry.statistics.sums import LEAST_SHARE
 
 

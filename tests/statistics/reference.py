@@ -229,3 +229,13 @@ def legacy(array):
             corner = power[..., : max(1, h // 8), : max(1, w // 8)]
             stats["low_freq_ratio"] = corner.mean() / power.mean()
     return stats
+
+
+def bands(sizes):
+    """Radial band of every frequency without signs, n // 2 + 1 of them along each axis; by whole numbers."""
+    cycles = np.meshgrid(*(np.arange(size // 2 + 1) for size in sizes), indexing="ij")
+    common = np.lcm.reduce(sizes)
+    squares = sum((one * (common // size)) ** 2 for one, size in zip(cycles, sizes, strict=True))
+    # Band i holds i / 32 < |f| <= (i + 1) / 32, where |f| is the root of the squares over `common`.
+    uppers = np.arange(1, ceil(32 * np.sqrt(len(sizes)) / 2) + 1) * common
+    return np.searchsorted(uppers**2, 32**2 * squares, side="left")
