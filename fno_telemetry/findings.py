@@ -37,8 +37,9 @@ LONGEST_TEXT = 400
 class Finding:
     """One problem that a rule found: in which layer, on what evidence, and what to do about it.
 
-    `layer` is the place of a module or block, "input", "output", or None for the whole model. `follows_from`
-    is the id of the finding that explains this one, None where this one is a cause.
+    `layer` is the place of a module or block, "input", "output", or None for the whole model. `confirm` says
+    which number would show that the advice is right, "" where none would. `follows_from` is the id of the
+    finding that explains this one, None where this one is a cause.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Finding:
     message: str
     evidence: FrozenMapping[Any]
     advice: str
+    confirm: str = ""
     follows_from: str | None = None
 
     @property
@@ -64,6 +66,11 @@ class Finding:
             return str(self.report)
         # In a series an id begins with the label of its record.
         return spell_step(self.step, "epoch" if self.id.startswith(f"epoch{self.step}:") else None)
+
+    @property
+    def what_to_do(self) -> str:
+        """The advice, and what would confirm it."""
+        return f"{self.advice} To confirm: {self.confirm}" if self.confirm else self.advice
 
     def __str__(self) -> str:
         return to_printable(f"{self.severity}: {self.where}: {self.message} ({self.rule})")

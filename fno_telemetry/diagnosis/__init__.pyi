@@ -1,9 +1,11 @@
 """The public names of this package; see `fno_telemetry/__init__.pyi`."""
 
+from .contract import NEEDS as NEEDS
 from .contract import TOPICS as TOPICS
 from .contract import Consequences as Consequences
 from .contract import Evidence as Evidence
 from .contract import Example as Example
+from .contract import Need as Need
 from .contract import Rule as Rule
 from .contract import Symptom as Symptom
 from .contract import Topic as Topic
@@ -18,6 +20,8 @@ from .example_records import remove_numbers as remove_numbers
 from .example_records import set_step as set_step
 from .findings import assign_findings as assign_findings
 from .findings import diagnose as diagnose
+from .needs import Skipped as Skipped
+from .needs import find_skipped as find_skipped
 from .places import Place as Place
 from .places import block_places as block_places
 from .places import find_counterpart as find_counterpart

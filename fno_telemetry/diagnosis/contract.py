@@ -15,7 +15,9 @@ A rule is a generator function that yields a `Symptom` for each problem; `diagno
 Its thresholds are keyword-only arguments whose defaults are numbers; a TOML file may change them.
 `explain_rule` returns its docstring. A rule whose first argument is called `series` gets all records of a run
 by ascending step, two or more. A rule with a keyword argument `baseline` gets the record of the same network
-when it was healthy, or None. Rules skip null statistics.
+when it was healthy, or None; one with `test` gets the record of the same weights on test samples, or None.
+A rule is applied only where there is what it `needs`, and `diagnose` tells the user what was missing. Rules
+skip null statistics.
 """
 
 import inspect
@@ -30,15 +32,31 @@ from fno_telemetry.findings import Severity
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Value
 from fno_telemetry.wording import hint_at_names
 
-Topic = Literal["input", "finiteness", "values", "weights", "gradients", "steps"]
-"""What rules are about: the input, NaN and infinity, what layers return, weights, gradients, a series."""
+Topic = Literal[
+    "input", "target", "training", "finiteness", "values", "weights", "gradients", "accuracy", "steps"
+]
+"""What rules are about: the input, the target, how parameters move, NaN and infinity, what layers return,
+weights, gradients, the output compared with the target, and a series."""
 
 TOPICS: tuple[Topic, ...] = get_args(Topic)
+
+Need = Literal["target", "gradients", "training", "baseline", "test"]
+"""What a rule cannot do without: a target, gradients, what only a training loop knows (updates, and how far
+parameters moved), and the records that users give as `baseline` and `test`."""
+
+NEEDS: tuple[Need, ...] = get_args(Need)
+
+_RECORDS = ("baseline", "test")  # keyword arguments of a rule that are no thresholds
 
 Evidence = Mapping[str, Value | str]
 """Name -> number or text; None is left out of the finding."""
 
-_SHOWN = (("message", str, "a text"), ("advice", str, "a text"), ("evidence", Mapping, "a mapping"))
+_SHOWN = (
+    ("message", str, "a text"),
+    ("advice", str, "a text"),
+    ("confirm", str, "a text"),
+    ("evidence", Mapping, "a mapping"),
+)
 
 Example = Callable[[], CaptureRecord | Sequence[CaptureRecord]]
 """Returns a record, or the records of a series for a rule over a series."""
@@ -65,7 +83,8 @@ class Consequences:
 class Symptom:
     """What a rule found at one place; no place means the whole model.
 
-    `message` says what was seen and what was expected, `advice` the likely cause first and then what to do.
+    `message` says what was seen and what was expected, `advice` the likely cause first and then what to do;
+    `confirm` says which number would show that this is the cause, and what it would be.
     `explains` covers the rules whose findings here and later in the forward would follow from this symptom.
     `record` is the record of the series in which a rule over a series found it; other rules leave it out.
     """
@@ -74,6 +93,7 @@ class Symptom:
     message: str
     evidence: Evidence
     advice: str
+    confirm: str = ""
     place: Place[Any] | None = None
     explains: Consequences = field(default_factory=Consequences)
     record: CaptureRecord | None = None
@@ -109,14 +129,19 @@ class Rule:
     about: Topic
     text: str
     thresholds: Mapping[str, float]
+    needs: tuple[Need, ...]
     takes_series: bool
     takes_baseline: bool
+    takes_test: bool
     fires_on: Example | None
     silent_on: Example | None
     function: Callable[..., Iterator[Symptom]]
 
     def __post_init__(self) -> None:
         _check_topic(self.about)
+        for need in self.needs:
+            if need not in NEEDS:
+                raise OptionError(f"{need!r} is not what a rule can need. {hint_at_names(str(need), NEEDS)}")
         for name, default in self.thresholds.items():
             if isinstance(default, bool) or not isinstance(default, int | float):
                 raise TypeError(f"rule {self.name}: the default of threshold {name} must be a number")
@@ -124,22 +149,27 @@ class Rule:
     def __call__(
         self, of: CaptureRecord | Sequence[CaptureRecord], **arguments: float | CaptureRecord | None
     ) -> Iterator[Symptom]:
-        """Yield the symptoms of a record or series; `arguments` are thresholds and `baseline`."""
+        """Yield the symptoms of a record or series; `arguments` are thresholds, `baseline` and `test`."""
         return self.function(of, **arguments)
 
 
 def rule(
-    *, about: Topic, fires_on: Example | None = None, silent_on: Example | None = None
+    *,
+    about: Topic,
+    needs: tuple[Need, ...] = (),
+    fires_on: Example | None = None,
+    silent_on: Example | None = None,
 ) -> Callable[[Callable[..., Iterator[Symptom]]], Rule]:
     """Make a `Rule` of a generator function, which gives it its name, docstring and thresholds.
 
     Args:
         about: The topic of the rule, by which a cause of another rule can explain its findings.
+        needs: What a record, or the user, must give for the rule to be applied at all.
         fires_on: Makes a record (or series) on which the rule yields a symptom.
         silent_on: Makes a record (or series) on which it yields none.
 
     Raises:
-        OptionError: an unknown topic.
+        OptionError: an unknown topic or need.
         TypeError: a threshold without a default that is a number.
     """
 
@@ -149,15 +179,17 @@ def rule(
             name=function.__name__,
             about=about,
             text=inspect.getdoc(function) or "",
+            needs=tuple(needs),
             thresholds=FrozenMapping(
                 {
                     parameter.name: parameter.default
                     for parameter in parameters.values()
-                    if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "baseline"
+                    if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _RECORDS
                 }
             ),
             takes_series=next(iter(parameters), None) == "series",
             takes_baseline="baseline" in parameters,
+            takes_test="test" in parameters,
             fires_on=fires_on,
             silent_on=silent_on,
             function=function,

@@ -10,6 +10,7 @@ from fno_telemetry.comparison.trends import sort_by_step
 from fno_telemetry.diagnosis.causes import sort_by_cause
 from fno_telemetry.diagnosis.contract import Rule, Symptom, Topic, check_symptom
 from fno_telemetry.diagnosis.installed_rules import load_rules
+from fno_telemetry.diagnosis.needs import applies
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
 from fno_telemetry.errors import ReportError
 from fno_telemetry.findings import SEVERITIES, Cause, Finding, group_by_cause
@@ -21,6 +22,7 @@ _Symptoms = dict[Rule, list[Symptom]]
 def diagnose(
     *records: CaptureRecord,
     baseline: CaptureRecord | None = None,
+    test: CaptureRecord | None = None,
     rules: Sequence[str] | None = None,
     thresholds: RuleThresholds | None = None,
     reports: Sequence[str] | None = None,
@@ -30,7 +32,10 @@ def diagnose(
     Args:
         records: One record, or several over the steps of one run, in any order.
         baseline: A capture of the same network when it was healthy, with which rules compare. From an
-            untrained one everything changes by learning: then only the inputs are compared.
+            untrained one everything changes by learning: then only the inputs, the targets and what is
+            known of the training are compared.
+        test: A capture of the same weights on samples that the network was not trained on. It is compared
+            with the record of its step, else with the last one.
         rules: Names of the rules to apply; all by default.
         thresholds: Rule -> threshold -> number; what is left out keeps its default.
         reports: The name of each record's report in its findings, in the order of the records.
@@ -44,7 +49,8 @@ def diagnose(
     """
     if not records:
         raise ReportError("`diagnose` needs at least one report")
-    require_records("diagnose", [*records, *([baseline] if baseline is not None else [])])
+    others = [other for other in (baseline, test) if other is not None]
+    require_records("diagnose", [*records, *others])
     report_of = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
     limits = check_thresholds(thresholds or {})
     loaded, failures = load_rules(rules)
@@ -55,17 +61,18 @@ def diagnose(
         raise ReportError(f"reports with steps of different kinds ({spelled}) cannot be one series")
     # A record without a step, such as that of a final file, has no place in the series: it comes last.
     series = sort_by_step(placed) + [record for record in records if record.step is None]
-    _refuse_other_networks([*series, *([baseline] if baseline is not None else [])])
+    _refuse_other_networks([*series, *others])
     findings: list[Finding] = []
     known: dict[tuple[str, str | None], Finding] = {}  # of the record before, by rule and layer
-    over_steps = _apply_to_series(sort_by_step(placed), loaded, limits)
+    over_steps = _apply_to_series(sort_by_step(placed), loaded, limits, baseline)
+    tested = None if test is None else _find_tested(series, test)
     used: set[str] = set()
     last_placed = sort_by_step(placed)[-1] if placed else series[-1]
     for record in series:
         symptoms = {
             rule: [symptom for symptom in over_steps[rule] if (symptom.record or last_placed) is record]
             if rule.takes_series
-            else _apply(rule, record, limits, baseline)
+            else _apply(rule, record, limits, baseline, test if record is tested else None)
             for rule in loaded
         }
         made = _make_findings(symptoms, record, report_of.get(id(record)), len(records) > 1, used)
@@ -109,22 +116,47 @@ def _refuse_other_networks(records: Sequence[CaptureRecord]) -> None:
             )
 
 
+def _find_tested(series: Sequence[CaptureRecord], test: CaptureRecord) -> CaptureRecord:
+    """Return the record of the test's step, else the last one."""
+    known = [record for record in series if record.step is not None and record.step == test.step]
+    return known[-1] if known else series[-1]
+
+
 def _apply_to_series(
-    series: Sequence[CaptureRecord], rules: Sequence[Rule], limits: RuleThresholds
+    series: Sequence[CaptureRecord],
+    rules: Sequence[Rule],
+    limits: RuleThresholds,
+    baseline: CaptureRecord | None,
 ) -> _Symptoms:
     """Return what the rules over a series find; nothing without two records or more."""
-    if len(series) < 2:
-        return {rule: [] for rule in rules if rule.takes_series}
-    return {rule: _call(rule, series, limits.get(rule.name, {})) for rule in rules if rule.takes_series}
+    found: _Symptoms = {}
+    for rule in rules:
+        if rule.takes_series:
+            is_judged = len(series) >= 2 and applies(rule, series, baseline, None)
+            arguments: dict[str, float | CaptureRecord | None] = dict(limits.get(rule.name, {}))
+            if rule.takes_baseline:
+                arguments["baseline"] = baseline
+            found[rule] = _call(rule, series, arguments) if is_judged else []
+    return found
 
 
 def _apply(
-    rule: Rule, record: CaptureRecord, limits: RuleThresholds, baseline: CaptureRecord | None
+    rule: Rule,
+    record: CaptureRecord,
+    limits: RuleThresholds,
+    baseline: CaptureRecord | None,
+    test: CaptureRecord | None,
 ) -> list[Symptom]:
+    if not applies(rule, [record], baseline, test):
+        return []
     arguments: dict[str, float | CaptureRecord | None] = dict(limits.get(rule.name, {}))
     if rule.takes_baseline:
-        is_comparable = baseline is None or rule.about == "input" or not has_learned_since(baseline, record)
+        is_comparable = (
+            baseline is None or rule.about in _KEPT_BY_LEARNING or not has_learned_since(baseline, record)
+        )
         arguments["baseline"] = baseline if is_comparable else None
+    if rule.takes_test:
+        arguments["test"] = test
     return _call(rule, record, arguments)
 
 
@@ -188,6 +220,7 @@ def _make_findings(
             message=symptom.message,
             evidence=FrozenMapping(evidence),
             advice=symptom.advice,
+            confirm=symptom.confirm,
             follows_from=None if cause is None else ids[id(cause)],
         )
 
@@ -257,6 +290,9 @@ def _as_notes(cause: Cause) -> Cause:
     notes = [replace(each, severity="note") for each in cause.consequences]
     return Cause(replace(cause.finding, severity="note"), notes)
 
+
+_KEPT_BY_LEARNING: frozenset[Topic] = frozenset({"input", "target", "training"})
+"""What rules are about that an untrained baseline can be compared in: learning does not change it."""
 
 OF_STARTS: frozenset[Topic] = frozenset({"values", "weights", "gradients"})
 """What rules are about whose findings may be a deliberate start, such as a branch that starts at zero."""

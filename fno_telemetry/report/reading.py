@@ -186,9 +186,14 @@ def _accuracy(entry: Mapping[str, Any]) -> AccuracyRecord:
 
 
 def _findings(entries: list[Mapping[str, Any]]) -> tuple[Finding, ...]:
-    names = [field.name for field in dataclasses.fields(Finding) if field.name != "evidence"]
+    # Reports of earlier versions do not say what would confirm a finding.
+    names = [each.name for each in dataclasses.fields(Finding) if each.name not in ("evidence", "confirm")]
     return tuple(
-        Finding(**{name: entry[name] for name in names}, evidence=freeze_mapping(entry["evidence"]))
+        Finding(
+            **{name: entry[name] for name in names},
+            evidence=freeze_mapping(entry["evidence"]),
+            confirm=entry.get("confirm", ""),
+        )
         for entry in entries
     )
 

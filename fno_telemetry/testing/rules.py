@@ -48,6 +48,8 @@ def check_rule(rule: Rule) -> None:
     _check_silence(rule, healthy, "a healthy record")
     if rule.takes_baseline:
         _check_silence(rule, healthy, "a healthy record with itself as baseline", baseline=healthy_record())
+    if rule.takes_test:
+        _check_silence(rule, healthy, "a healthy record with itself as test", test=healthy_record())
     _check_silence(rule, _change(healthy, remove_numbers), "a record whose statistics are all null")
     _check_silence(rule, _change(healthy, _remove_layers), "a record without layers, input and output")
     # What is read off names and shapes is there without numbers too, so this only has to end well.
@@ -114,6 +116,7 @@ def _check_symptom(rule: Rule, symptom: Symptom, of: _Of) -> None:
         text = getattr(symptom, name)
         plain = isinstance(text, str) and text != "" and text == to_one_line(text)
         _require(rule, plain, f"its {name} must be one line of text, is {text!r}")
+    _require(rule, symptom.confirm == to_one_line(symptom.confirm), "its `confirm` must be one line of text")
     evidence: object = symptom.evidence
     _require(rule, isinstance(evidence, Mapping), f"its evidence is {evidence!r}, not a mapping")
     numbers = [value for value in symptom.evidence.values() if isinstance(value, int | float)]

@@ -49,6 +49,7 @@ def redact_findings(findings: Iterable[ft.Finding], paths: Iterable[Path | None]
             finding,
             message=cleaned(finding.message),
             advice=cleaned(finding.advice),
+            confirm=cleaned(finding.confirm),
             evidence=type(finding.evidence)({name: cleaned(part) for name, part in finding.evidence.items()}),
         )
         for finding in findings

@@ -10,7 +10,7 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.comparison import has_learned_since
-from fno_telemetry.diagnosis import explain_rule, read_rule_thresholds
+from fno_telemetry.diagnosis import Skipped, explain_rule, find_skipped, read_rule_thresholds
 from fno_telemetry_cli.options.judging import DiagnosisOptions
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.options.signature import with_options
@@ -21,6 +21,8 @@ from fno_telemetry_cli.showing.findings_view import (
     findings_document,
     findings_view,
     is_at_or_above,
+    skipped_document,
+    skipped_view,
 )
 from fno_telemetry_cli.showing.tables import headline, shown
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, print_notes, print_results
@@ -57,7 +59,13 @@ class _Reports:
 
     found: dict[Path, ft.CaptureRecord]
     baseline: ft.CaptureRecord | None
+    test: ft.CaptureRecord | None
     notes: list[str]
+
+    @property
+    def others(self) -> dict[str, ft.CaptureRecord | None]:
+        """The records that the reports are compared with, as arguments of the library."""
+        return {"baseline": self.baseline, "test": self.test}
 
 
 @with_options(DiagnoseRequest)
@@ -77,13 +85,15 @@ def diagnose(request: DiagnoseRequest) -> None:
         title, findings = _judge(request, reports)
     if not request.printing.quiet:
         print_notes(reports.notes, style="yellow")
-    _show(findings, title, request.printing)
+    skipped = find_skipped(*reports.found.values(), **reports.others, rules=_rules(request))
+    _show(findings, skipped, title, request.printing)
     if is_at_or_above(findings, request.judging.fail_on):
         raise typer.Exit(EXIT_FOUND)
 
 
 def _read(request: DiagnoseRequest) -> _Reports:
     baseline = ft.load_report(request.judging.baseline) if request.judging.baseline else None
+    test = ft.load_report(request.judging.test) if request.judging.test else None
     found, notes = reports_in_all(request.paths or ())
     refuse_two_runs(found.items())
     without = [path.name for path, record in found.items() if record.step is None]
@@ -97,7 +107,9 @@ def _read(request: DiagnoseRequest) -> _Reports:
         notes.append(
             "the network learned most of what it knows after the baseline; only the inputs are compared"
         )
-    return _Reports(found, baseline, notes)
+    if test is not None and test.input_digest in {record.input_digest for record in found.values()}:
+        notes.append("the report of --test is of the same samples as the report itself")
+    return _Reports(found, baseline, test, notes)
 
 
 def _judge(request: DiagnoseRequest, reports: _Reports) -> tuple[Text, Sequence[ft.Finding]]:
@@ -107,8 +119,8 @@ def _judge(request: DiagnoseRequest, reports: _Reports) -> tuple[Text, Sequence[
     try:
         return _title(reports.found), ft.diagnose(
             *reports.found.values(),
-            baseline=reports.baseline,
-            rules=request.judging.rule or None,
+            **reports.others,
+            rules=_rules(request),
             thresholds=limits,
             reports=[str(path) for path in reports.found],
         )
@@ -117,13 +129,22 @@ def _judge(request: DiagnoseRequest, reports: _Reports) -> tuple[Text, Sequence[
         raise ft.ReportError(f"{names}: cannot be diagnosed: {error}") from error
 
 
-def _show(findings: Sequence[ft.Finding], title: Text, printing: PrintingOptions) -> None:
+def _rules(request: DiagnoseRequest) -> list[str] | None:
+    return request.judging.rule or None
+
+
+def _show(
+    findings: Sequence[ft.Finding], skipped: Sequence[Skipped], title: Text, printing: PrintingOptions
+) -> None:
     if printing.as_json:
-        print_json({"schema": "fno-telemetry-diagnose/1", "findings": findings_document(findings)})
+        documents = {"findings": findings_document(findings), "skipped": skipped_document(skipped)}
+        print_json({"schema": "fno-telemetry-diagnose/1"} | documents)
         return
     if not printing.quiet:
         print_results(title)
     print_results(*findings_view(findings, printing.quiet))
+    if not printing.quiet:
+        print_results(*skipped_view(skipped))
 
 
 def _title(found: dict[Path, ft.CaptureRecord]) -> Text:

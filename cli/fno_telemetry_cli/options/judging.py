@@ -61,6 +61,13 @@ class DiagnosisOptions:
         Path | None,
         typer.Option(metavar="REPORT", help="Earlier, healthy report of the same network."),
     ] = None
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPORT",
+            help="Report of the same weights on samples that the network was not trained on.",
+        ),
+    ] = None
     thresholds: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="TOML file with thresholds, in tables \\[diagnose.RULE]."),

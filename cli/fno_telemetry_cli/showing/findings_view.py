@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry.diagnosis import Skipped
 from fno_telemetry.findings import (
     SEVERITIES,
     Cause,
@@ -65,6 +66,17 @@ def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterat
         yield Text(describe_counts(findings), style="bold" if causes else "green")
 
 
+def skipped_view(skipped: Sequence[Skipped]) -> Iterator[RenderableType]:
+    """Yield a line for each thing that was not given, with what could not be judged without it."""
+    for each in skipped:
+        yield Text(spell_options(str(each)), style="dim")
+
+
+def skipped_document(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
+    """Return what could not be judged as JSON writes it."""
+    return [dataclasses.asdict(each) | {"give": spell_options(each.give)} for each in skipped]
+
+
 def _only_lasts(cause: Cause) -> bool:
     """Whether nothing follows but the same finding at later steps."""
     finding = cause.finding
@@ -84,7 +96,7 @@ def _line(finding: ft.Finding, more: str, several: bool) -> Text:
 def _details(cause: Cause) -> Iterator[RenderableType]:
     evidence = describe_evidence(cause.finding)
     lines = [Text(evidence, style="dim")] if evidence else []
-    lines.append(Text(f"→ {to_one_line(spell_options(cause.finding.advice))}"))
+    lines.append(Text(f"→ {to_one_line(spell_options(cause.finding.what_to_do))}"))
     lines += [Text(text, style="dim") for text in (cause.follows_from, cause.what_follows) if text]
     for line in lines:
         yield Padding(line, (0, 0, 0, 8), expand=False)

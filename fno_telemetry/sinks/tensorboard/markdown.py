@@ -59,7 +59,7 @@ def cause_lines(cause: findings.Cause, when: str = "") -> list[str]:
     found = cause.finding
     message = to_one_line(found.message, findings.LONGEST_TEXT)
     name = f"{escape(found.severity)}{when}: {escape(found.where)}"
-    advice = to_one_line(found.advice, findings.LONGEST_TEXT)
+    advice = to_one_line(found.what_to_do, findings.LONGEST_TEXT)
     below = (findings.describe_evidence(found), advice, cause.follows_from, cause.what_follows)
     return [
         f"- **{name}** {escape(f'{message} ({found.rule})')}",

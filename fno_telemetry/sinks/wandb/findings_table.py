@@ -77,6 +77,6 @@ def alert(record: CaptureRecord) -> Alert | None:
 def _row(record: CaptureRecord, found: findings.Finding, cause: str | None) -> list[Any]:
     step = record.step if found.step is None else found.step
     evidence = findings.describe_evidence(found)
-    texts = (found.severity, found.rule, found.layer, found.message, evidence, found.advice, cause)
+    texts = (found.severity, found.rule, found.layer, found.message, evidence, found.what_to_do, cause)
     shown = [None if text is None else to_one_line(text, findings.LONGEST_TEXT) for text in texts]
     return [step, *shown]
