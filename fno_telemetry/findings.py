@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from fno_telemetry import keys
-from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_step
+from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_place, spell_step
 from fno_telemetry.wording import format_number, to_one_line, to_printable
 
 Severity = Literal["note", "warning", "error"]
@@ -56,8 +56,8 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The layer, or "the model" for a finding about the whole model."""
-        return self.layer or MODEL
+        """The layer by the name that the user wrote, or "the model" for a finding about the whole model."""
+        return spell_place(self.layer) if self.layer else MODEL
 
     @property
     def when(self) -> str:

@@ -47,7 +47,7 @@ ARCHITECTURES = {
     "fno_vanilla": "fno_telemetry.architectures.fno_vanilla:FNO_VANILLA",
 }
 _RULE_NAMES = (
-    *("bad_input", "input_scale", "non_finite", "overflow_risk", "dead_layer"),
+    *("bad_input", "input_scale", "parameters_stand_still", "non_finite", "overflow_risk", "dead_layer"),
     *("constant_channels", "dead_channels", "saturated_activation", "exploding_activations"),
     *("vanishing_activations", "input_independent", "spectral_branch_dead", "local_branch_dead"),
     *("spectral_branch_weak", "branch_cancellation", "identity_block", "drifting_mean"),

@@ -86,6 +86,31 @@ def place_name(name: str, call: int, item: str | None = None) -> str:
     return (name or ROOT) + (f"@{call}" if call else "") + ("" if item is None else f"[{item}]")
 
 
+def spell_place(place: str) -> str:
+    """Return a place in words where it is more than a path that the user wrote.
+
+    "fno_blocks#gelu@1" is "the 2nd gelu of fno_blocks", "fno#1" is "block 1 of fno", and "lift@1" is
+    "lift (2nd call)". An output's name stays: "head[amp]".
+    """
+    path, bracket, item = place.partition("[")
+    path, _, call = path.partition("@")
+    owner, mark, function = path.partition("#")
+    owner = owner if owner not in ("", ROOT) else "the model"
+    number = int(call) if call.isdecimal() else 0
+    if mark and function.isdecimal():
+        words = f"block {function} of {owner}"
+    elif mark:
+        return f"the {f'{_ordinal(number + 1)} ' if number else ''}{function} of {owner}{bracket}{item}"
+    else:
+        words = path
+    return f"{words}{f' ({_ordinal(number + 1)} call)' if number else ''}{bracket}{item}"
+
+
+def _ordinal(number: int) -> str:
+    teens = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
 def step_label(step: int | None, step_kind: StepKind | None, checkpoint: str | None) -> str:
     """Return "step1000" or "epoch3" if the step is known, else the checkpoint's name, else "untrained"."""
     if step is not None:

@@ -6,7 +6,7 @@ import pytest
 
 import fno_telemetry as ft
 from fno_telemetry.findings import Finding
-from fno_telemetry.records import CaptureRecord, FrozenMapping, freeze_mapping
+from fno_telemetry.records import CaptureRecord, FrozenMapping, freeze_mapping, spell_place
 
 
 def deep(record: CaptureRecord, layers: int) -> CaptureRecord:
@@ -267,3 +267,22 @@ def test_a_provenance_of_other_values_leaves_step_and_digest_unknown(record, odd
     assert (bare.label, bare.input_digest, bare.facts_about("checkpoint")) == ("untrained", None, {})
     named = replace(bare, provenance=freeze_mapping({"checkpoint": {"name": odd}}))
     assert named.label == ("untrained" if odd is None else str(freeze_mapping({"x": odd})["x"]))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("fno_blocks.1.local", "fno_blocks.1.local"),
+        ("fno_blocks@1", "fno_blocks (2nd call)"),
+        ("lifting#gelu", "the gelu of lifting"),
+        ("#gelu@1", "the 2nd gelu of the model"),
+        ("fno_blocks#gelu@2", "the 3rd gelu of fno_blocks"),
+        ("net#relu@10", "the 11th relu of net"),
+        ("net#1", "block 1 of net"),
+        ("(model)", "(model)"),
+        ("head@1[amp]", "head (2nd call)[amp]"),
+        ("input", "input"),
+    ],
+)
+def test_a_place_that_is_more_than_a_path_is_spelled_in_words(place, words):
+    assert spell_place(place) == words

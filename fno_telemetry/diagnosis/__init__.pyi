@@ -10,6 +10,7 @@ from .contract import Rule as Rule
 from .contract import Symptom as Symptom
 from .contract import Topic as Topic
 from .contract import rule as rule
+from .example_records import add_training as add_training
 from .example_records import change_block as change_block
 from .example_records import change_input as change_input
 from .example_records import change_module as change_module
@@ -20,6 +21,7 @@ from .example_records import remove_numbers as remove_numbers
 from .example_records import set_step as set_step
 from .findings import assign_findings as assign_findings
 from .findings import diagnose as diagnose
+from .installed_rules import find_page as find_page
 from .needs import Skipped as Skipped
 from .needs import find_skipped as find_skipped
 from .places import Place as Place

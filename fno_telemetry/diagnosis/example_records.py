@@ -1,7 +1,7 @@
 """A healthy record made by hand, and changed copies of it: examples for rules and tests, without torch."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from fno_telemetry.records import (
     CaptureRecord,
     FrozenMapping,
     ModuleRecord,
+    ParameterRecord,
     Role,
     Spectrum,
     TensorRecord,
@@ -145,6 +146,31 @@ def change_block(record: CaptureRecord, index: int, **stats: Any) -> CaptureReco
     return replace(record, blocks=tuple(blocks))
 
 
+def add_training(
+    record: CaptureRecord,
+    parameters: Mapping[str, Mapping[str, float]] | None = None,
+    loss: float | None = None,
+    **facts: Any,
+) -> CaptureRecord:
+    """Return the record as one of a watched training step.
+
+    `parameters` holds statistics of parameters by their names, such as {"head.weight": {"moved": 0.1}}, with
+    moved 0.1 for the weight of every layer that has weights and is not named; `facts` are entries of
+    `training`, such as learning_rates=(1e-3,).
+    """
+    weighted = [module.name for module in record.modules if module.stats.get("weight_norm") is not None]
+    stats = {f"{name}.weight": {"moved": 0.1} for name in weighted} | dict(parameters or {})
+    return replace(
+        record,
+        summary=freeze_mapping({**record.summary, "loss": loss}),
+        parameters=tuple(
+            ParameterRecord(name=name, shape=(8,), dtype="float32", stats=FrozenMapping(values))
+            for name, values in stats.items()
+        ),
+        training=freeze_mapping({"stage": "train", **facts}),
+    )
+
+
 def remove_numbers(record: CaptureRecord) -> CaptureRecord:
     """Return the record with every statistic undefined, and no spectrum."""
 
@@ -161,6 +187,8 @@ def remove_numbers(record: CaptureRecord) -> CaptureRecord:
         input=emptied(record.input),
         output=emptied(record.output),
         outputs=tuple(map(emptied, record.outputs)),
+        parameters=tuple(map(emptied, record.parameters)),
+        accuracy=emptied(record.accuracy),
     )
 
 

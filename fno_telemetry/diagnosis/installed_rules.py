@@ -19,6 +19,11 @@ def load_rule(name: str) -> Rule:
     return loaded if loaded.name == name else replace(loaded, name=name)
 
 
+def find_page(name: str) -> str | None:
+    """Return where the documentation explains a rule; None for a rule of another package."""
+    return f"docs/rules.md#{name}" if name in plugins.RULES else None
+
+
 def load_rules(names: Sequence[str] | None) -> tuple[list[Rule], dict[str, PluginNotFound]]:
     """Return the named rules, or all of them, and why installed ones cannot be used; a named one raises.
 

@@ -28,6 +28,8 @@ from fno_telemetry_cli.showing.tables import headline, shown
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, print_notes, print_results
 
 EXIT_FOUND = 1
+MOST_SHOWN = 5
+"""Causes that are printed by default: they and what follows from them fit on a screen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ def diagnose(request: DiagnoseRequest) -> None:
     if not request.printing.quiet:
         print_notes(reports.notes, style="yellow")
     skipped = find_skipped(*reports.found.values(), **reports.others, rules=_rules(request))
-    _show(findings, skipped, title, request.printing)
+    _show(findings, skipped, title, request)
     if is_at_or_above(findings, request.judging.fail_on):
         raise typer.Exit(EXIT_FOUND)
 
@@ -134,15 +136,16 @@ def _rules(request: DiagnoseRequest) -> list[str] | None:
 
 
 def _show(
-    findings: Sequence[ft.Finding], skipped: Sequence[Skipped], title: Text, printing: PrintingOptions
+    findings: Sequence[ft.Finding], skipped: Sequence[Skipped], title: Text, request: DiagnoseRequest
 ) -> None:
+    printing = request.printing
     if printing.as_json:
         documents = {"findings": findings_document(findings), "skipped": skipped_document(skipped)}
         print_json({"schema": "fno-telemetry-diagnose/1"} | documents)
         return
     if not printing.quiet:
         print_results(title)
-    print_results(*findings_view(findings, printing.quiet))
+    print_results(*findings_view(findings, printing.quiet, None if request.judging.show_all else MOST_SHOWN))
     if not printing.quiet:
         print_results(*skipped_view(skipped))
 

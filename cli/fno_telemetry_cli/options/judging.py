@@ -80,6 +80,10 @@ class DiagnosisOptions:
             autocompletion=complete_names("rules"),
         ),
     ] = None
+    show_all: Annotated[
+        bool,
+        typer.Option("--all", metavar="", help="Print all findings. Default: the five worst causes."),
+    ] = False
     explain: Annotated[
         str | None,
         typer.Option(

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry.diagnosis import Skipped
+from fno_telemetry.diagnosis import Skipped, find_page
 from fno_telemetry.findings import (
     SEVERITIES,
     Cause,
@@ -41,28 +41,35 @@ def findings_document(findings: Sequence[ft.Finding]) -> list[dict[str, Any]]:
     """Return the findings as JSON writes them."""
     names = [field.name for field in dataclasses.fields(ft.Finding)]
     return [
-        {name: getattr(finding, name) for name in names} | {"evidence": dict(finding.evidence)}
+        {name: getattr(finding, name) for name in names}
+        | {"evidence": dict(finding.evidence), "page": find_page(finding.rule)}
         for finding in findings
     ]
 
 
-def findings_view(findings: Sequence[ft.Finding], quiet: bool = False) -> Iterator[RenderableType]:
+def findings_view(
+    findings: Sequence[ft.Finding], quiet: bool = False, most: int | None = None
+) -> Iterator[RenderableType]:
     """Yield each cause with its evidence, advice and what follows from it, then how many causes there are.
 
     Notes from which nothing follows but themselves at later steps are listed by rule. With `quiet`, yield one
-    line for each cause that is an error or a warning.
+    line for each cause that is an error or a warning. Of more than `most` causes, only the first are yielded,
+    which are the worst, and a line that says how many were left out.
     """
     causes = group_by_cause(findings)
+    shown = causes if most is None else causes[:most]
     several = len({finding.report for finding in findings}) > 1
     notes = [cause for cause in causes if cause.finding.severity == "note" and _only_lasts(cause)]
-    for cause in causes:
+    for cause in shown:
         if cause in notes or (quiet and cause.finding.severity == "note"):
             continue
         yield _line(cause.finding, "", several)
         if not quiet:
             yield from _details(cause)
     if not quiet:
-        yield from _notes([note.finding for note in notes])
+        yield from _notes([note.finding for note in notes if note in shown])
+        if len(shown) < len(causes):
+            yield Text(f"and {format_count(len(causes) - len(shown), 'more finding')}: --all")
         yield Text(describe_counts(findings), style="bold" if causes else "green")
 
 
