@@ -8,6 +8,7 @@ Dashboards group by the text before the first slash, so one group holds all laye
     gelu_share/fno_blocks#gelu         an activation function, which is no module, keeps its `#`
     abs_p95/input, abs_p95/output      the input of the model and its first output
     abs_p95/output[1]                  one of several outputs of the model
+    abs_p95/target                     the target, where one is known
     abs_p95/output@0                   a module whose name is `output`
     gain/(model)                       the model itself, whose path is empty
     moved/lifter/weight                a parameter, in a training run
@@ -31,7 +32,10 @@ ACCURACY = "accuracy"
 VALIDATION = "val"
 """The stage of a record of a validation, and what its keys begin with."""
 
-_SIDES = frozenset({"input", "output", ACCURACY})
+_SIDES = frozenset({"input", "output", "target", ACCURACY})
+Side = Literal["input", "output", "target"]
+"""What of a whole model is measured, beside its modules."""
+
 _RESERVED = frozenset("%/@()[]")  # characters with a meaning in keys
 
 
@@ -45,8 +49,8 @@ def record_key(statistic: str, record: ModuleRecord | BlockRecord) -> str:
     return at(statistic, record_place(record))
 
 
-def model_key(statistic: str, side: Literal["input", "output"], item: str | None = None) -> str:
-    """Return the key of one statistic of an input or output of the model."""
+def model_key(statistic: str, side: Side, item: str | None = None) -> str:
+    """Return the key of one statistic of an input or output of the model, or of its target."""
     return at(statistic, model_place(side, item))
 
 
@@ -74,8 +78,8 @@ def record_place(record: ModuleRecord | BlockRecord) -> str:
     return place(record.name, record.call, record.item if isinstance(record, ModuleRecord) else None)
 
 
-def model_place(side: Literal["input", "output"], item: str | None = None) -> str:
-    """Return the `place` of an input or output of the model."""
+def model_place(side: Side, item: str | None = None) -> str:
+    """Return the `place` of an input or output of the model, or of its target."""
     return side + _bracket(item)
 
 
@@ -88,7 +92,7 @@ def numbers(record: CaptureRecord) -> Iterator[tuple[str, int | float]]:
 
 
 def stats_by_place(record: CaptureRecord) -> Iterator[tuple[str, Mapping[str, Value]]]:
-    """Yield every place with its statistics: input, modules, outputs, blocks, parameters and accuracy."""
+    """Yield every place with its statistics: tensors, blocks, parameters and accuracy."""
     for where, entry in tensors_by_place(record):
         yield where, entry.stats
     for block in record.blocks:
@@ -100,7 +104,7 @@ def stats_by_place(record: CaptureRecord) -> Iterator[tuple[str, Mapping[str, Va
 
 
 def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
-    """Yield every tensor with its place: the input, the modules as they finished, the outputs."""
+    """Yield every tensor with its place: the input, the modules as they finished, the outputs, the target."""
     if record.input is not None:
         yield model_place("input"), record.input
     for module in modules_in_order(record):
@@ -111,6 +115,8 @@ def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]
         # A single output without a name of its own is the output.
         if output.item is not None:
             yield model_place("output", output.item), output
+    if record.target is not None:
+        yield model_place("target"), record.target
 
 
 def modules_in_order(record: CaptureRecord) -> list[ModuleRecord]:

@@ -320,6 +320,8 @@ class CaptureRecord:
     """All tensors of a batch, `input` the first of them; empty in reports of versions that kept only that."""
     parameters: tuple[ParameterRecord, ...] = ()
     """The parameters of a model that was watched in training."""
+    target: TensorRecord | None = None
+    """The target, as it was compared with the output; None where none is known."""
     accuracy: AccuracyRecord | None = None
     """None where no target is known."""
     training: FrozenMapping[Any] = field(default_factory=FrozenMapping)
@@ -439,7 +441,7 @@ class CaptureRecord:
             hint = f"recorded of this {kind}: {_some(of_name)}"
         elif place in unmeasured:
             hint = f"it was not measured: {unmeasured[place]}"
-        elif place in ("input", "output"):
+        elif place in ("input", "output", "target"):
             hint = f"the {place} of the model is `record.{place}`"
         elif not places:
             hint = f"it has no {kind}s"

@@ -23,15 +23,17 @@ from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.mapping.model_map import GivenRole, ModelMap
 from fno_telemetry.measuring.accumulators import MemoryBudget
 from fno_telemetry.measuring.awaited_gradients import Branches
+from fno_telemetry.measuring.batch_runs import BatchRun, Forward
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import GradientPass
 from fno_telemetry.measuring.losses import Loss
 from fno_telemetry.measuring.measured_forwards import MeasuredForwards
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import choose_statistics
+from fno_telemetry.measuring.target_collector import Prediction, TargetPairs
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sources.batch_parts import BatchParts, Part, Selection
 from fno_telemetry.sources.digests import InputsDigest
-from fno_telemetry.sources.loaders import BATCH_NOTE, describe_batch
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
@@ -46,29 +48,27 @@ BUDGETS = ("full", "light")
 _ONE_BATCH = (torch.Tensor, tuple, dict)  # a list holds batches
 _MOST_LISTED = 6  # attributes that a warning names
 
-_OTHER_FORWARD = (
-    "fno-telemetry: `forward` runs a batch in another way, such as forward=lambda batch: model(batch[0])"
-)
-
 
 def map_model(
     model: nn.Module,
     batches: object,
     *,
-    forward: Callable[[Any], object] | None = None,
+    inputs: Selection = None,
+    target: Part | None = None,
+    forward: Forward | None = None,
     given: Mapping[str, GivenRole] | None = None,
 ) -> ModelMap:
     """Return the map of a model, detected from one forward over the first sample; the model is unchanged.
 
-    `batches` and `forward` are the same as for `capture`; `given` holds roles or axes by canonical path. The
-    map's `warnings` name what could not be put back.
+    `batches`, `inputs`, `target` and `forward` are the same as for `capture`; `given` holds roles or axes by
+    canonical path. The map's `warnings` name what could not be put back.
 
     Raises:
         InputError: there is no batch.
         ModelError: a parameter or buffer has no values yet, or hooks cannot follow the model.
         MapError: `given` names a module or an axis that does not exist.
     """
-    return plan(model, batches, forward=forward, given=given).model_map
+    return plan(model, batches, inputs=inputs, target=target, forward=forward, given=given).model_map
 
 
 @keep_uncompiled
@@ -76,7 +76,9 @@ def plan(
     model: nn.Module,
     batches: object,
     *,
-    forward: Callable[[Any], object] | None = None,
+    inputs: Selection = None,
+    target: Part | None = None,
+    forward: Forward | None = None,
     given: Mapping[str, GivenRole] | None = None,
 ) -> MeasurementPlan:
     """Return how forwards of a model are measured, for `capture(..., plan=plan)`; the model is unchanged.
@@ -84,12 +86,14 @@ def plan(
     It holds for batches of other sizes and resolutions, and for other models of the same structure.
     Arguments and errors are those of `map_model`.
     """
+    parts = BatchParts.choose(inputs, target)
     first = next(iter(_batches(batches)), None)
     if first is None:
         raise InputError("there is no batch to run the model on")
     _require_values(model)
+    batch_run = BatchRun(model, parts, forward)
     with preserve(model) as preserved, torch.no_grad():
-        detected = detect(model, first, _runner(model, forward), given, preserved)
+        detected = detect(model, batch_run.select(first), batch_run.run, given, preserved)
     warnings = tuple(_describe_state(model, detected.built, preserved))
     return replace(detected.plan, model_map=replace(detected.plan.model_map, warnings=warnings))
 
@@ -99,8 +103,11 @@ def capture(
     model: nn.Module,
     batches: object,
     *,
+    inputs: Selection = None,
+    target: Part | None = None,
+    prediction: Prediction | None = None,
     step: SupportsIndex | None = None,
-    forward: Callable[[Any], object] | None = None,
+    forward: Forward | None = None,
     given: Mapping[str, GivenRole] | None = None,
     plan: MeasurementPlan | None = None,
     layers: Sequence[str] = (),
@@ -123,12 +130,22 @@ def capture(
     plain attributes, training flags and random states are bit-identical and no hook remains, also after an
     error. What cannot be put back, such as the position in a file, is named in a warning of the record.
 
+    `inputs=0, target=1` is for the usual loader of (x, y): x goes into the model, and what comes out is
+    compared with y in `record.accuracy`.
+
     Args:
         model: Any module, on the same device as the batches.
         batches: The batches to run, see above.
+        inputs: The parts of a batch that go into the model: a position, a key or the name of a field, or a
+            list of them; `1.mask` is `mask` in the part at 1. A key that the forward has by name is passed by
+            name, any other part by position, in the order given. Default: the whole batch, but of a tuple,
+            list or dict not the target.
+        target: The part of a batch that the output is compared with.
+        prediction: `prediction(output, batch)` returns (prediction, target), two tensors of one shape, where
+            these are not the model's first output and the target as they are.
         step: The number of training steps so far, an integer from 0; the x-axis of every dashboard. If it
             counts epochs, also give `summary={"step_kind": "epoch"}`.
-        forward: Called with each batch instead of the model.
+        forward: Called with each batch instead of the model; with `inputs`, with these parts.
         given: Roles and axes given by hand, by canonical path.
         plan: A plan of this model or of one of the same structure, which saves finding it out again.
         layers: fnmatch patterns on canonical paths; only matching modules are measured. Empty: by role.
@@ -148,11 +165,13 @@ def capture(
             gradients, and the record has the gradients of the mean loss over all samples.
 
     Raises:
-        InputError: there is no batch.
+        InputError: there is no batch, it does not have the chosen parts, or the target cannot be compared
+            with the output: nothing is broadcast.
         ModelError: a parameter or buffer has no values yet, or it cannot be run with gradients.
         MapError: a pattern matches nothing, the model was never called, or it does not have the modules of
             the plan.
-        OptionError: `step` is not an integer from 0, or `summary` has another `checkpoint_step`; the loss
+        OptionError: `step` is not an integer from 0, or `summary` has another `checkpoint_step`; `inputs`
+            or `target` names no part; `prediction` raises an error or does not return two tensors; the loss
             raises an error, is not a scalar or does not require a gradient; `statistics` holds an object that
             is not a statistic; there is no such `budget`.
     """
@@ -160,7 +179,8 @@ def capture(
     summary = _add_step(summary or {}, step)
     if budget not in BUDGETS:
         raise OptionError(f"unknown budget {budget!r}. {hint_at_names(str(budget), BUDGETS)}")
-    run = _runner(model, forward)
+    batch_run = BatchRun(model, BatchParts.choose(inputs, target), forward)
+    pairs = TargetPairs(batch_run.parts, prediction)
     queue = iter(_batches(batches))
     first = next(queue, None)
     if first is None:
@@ -168,7 +188,7 @@ def capture(
     chosen, problems = choose_statistics(statistics)
     _require_values(model)
     with preserve(model) as preserved, torch.no_grad():
-        detected = _use(plan, model, given) if plan else detect(model, first, run, given, preserved)
+        detected = _use(plan, model, given) if plan else _detect(batch_run, first, given, preserved)
         plan, model_map = detected.plan, detected.plan.model_map
         structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
@@ -189,8 +209,8 @@ def capture(
             for batch in chain([first], queue):
                 if gradient_pass is not None:
                     # Before the measured forward, so that both get the same batch and the same states.
-                    gradient_pass.add(batch, run, count_samples(batch))
-                counts = _run_batch(batch, run, forwards, collector, counts)
+                    gradient_pass.add(batch, batch_run, count_samples(batch_run.select(batch)))
+                counts = _run_batch(batch, batch_run, pairs, forwards, collector, counts)
                 if progress is not None:
                     progress(counts.samples)
         if collector.fired:
@@ -222,6 +242,12 @@ def capture(
             (*warnings, *problems, *model_map.warnings),
         )
     return replace(record, warnings=(*record.warnings, *_describe_state(model, detected.built, preserved)))
+
+
+def _detect(
+    batch_run: BatchRun, batch: Any, given: Mapping[str, GivenRole] | None, preserved: Preserved
+) -> Detected:
+    return detect(batch_run.model, batch_run.select(batch), batch_run.run, given, preserved)
 
 
 def _use(plan: MeasurementPlan, model: nn.Module, given: Mapping[str, GivenRole] | None) -> Detected:
@@ -301,20 +327,30 @@ class _Counts:
 
 def _run_batch(
     batch: Any,
-    run: Callable[[Any], object],
+    batch_run: BatchRun,
+    pairs: TargetPairs,
     forwards: MeasuredForwards,
     collector: Collector,
     counts: _Counts,
 ) -> _Counts:
     """Run and measure a batch; return the updated counts."""
-    size = count_samples(batch)
-    forwards.aside("input", lambda: counts.digest.update(list(tensors_in(batch))))
-    forwards.aside("input", lambda: collector.start_batch(batch, size))
+    selected, output = batch_run.select(batch), None
+
+    def run(selected: Any) -> None:
+        nonlocal output
+        output = batch_run.run(selected)
+
+    size = count_samples(selected)
+    forwards.aside("input", lambda: counts.digest.update(list(tensors_in(selected))))
+    forwards.aside("input", lambda: collector.start_batch(selected, size))
     started, measured = time.perf_counter(), forwards.seconds
-    with preserve_flags(tensors_in(batch)):
-        forwards.run(batch, run)
-    collector.end_batch()
+    with preserve_flags(tensors_in(selected)):
+        forwards.run(selected, run)
     seconds = time.perf_counter() - started - (forwards.seconds - measured)
+    if pairs.are_known:
+        compared = pairs.find(output, batch)
+        forwards.aside("target", lambda: collector.target.add(output, *compared))
+    collector.end_batch()
     return replace(
         counts,
         samples=counts.samples + (size or 1),
@@ -336,30 +372,6 @@ def _batches(batches: object) -> Iterable[Any]:
             f"`batches` is a {type(batches).__name__}; expected a tensor, or a list or iterator of batches"
         )
     return batches
-
-
-def _runner(model: nn.Module, forward: Callable[[Any], object] | None) -> Callable[[Any], object]:
-    if forward is not None:
-        return forward
-
-    def run(batch: Any) -> object:
-        try:
-            if isinstance(batch, tuple | list):
-                return model(*batch)
-            return model(**batch) if isinstance(batch, dict) else model(batch)
-        except (Exception, SystemExit) as error:
-            _add_notes(error, f"{BATCH_NOTE}{describe_batch(batch)}", _OTHER_FORWARD)
-            raise
-
-    return run
-
-
-def _add_notes(error: BaseException, *notes: str) -> None:
-    """Add the notes that the error does not have yet; one that takes none, such as a frozen one, stays."""
-    with contextlib.suppress(Exception):
-        for note in notes:
-            if note not in getattr(error, "__notes__", ()):
-                error.add_note(note)
 
 
 def _require_values(model: nn.Module) -> None:

@@ -32,7 +32,7 @@ def test_the_sides_of_the_model_have_plain_keys():
     assert keys.model_key("abs_p95", "output", "amp") == "abs_p95/output[amp]"
 
 
-@pytest.mark.parametrize("name", ["input", "output", "accuracy"])
+@pytest.mark.parametrize("name", ["input", "output", "target", "accuracy"])
 def test_a_module_called_like_a_side_of_the_model_has_another_key(name):
     assert keys.key("rms", name) == f"rms/{name}@0"
     assert keys.key("rms", name, 0, "0") == f"rms/{name}@0[0]"
@@ -55,7 +55,7 @@ def test_different_places_never_share_a_key(first, second):
     assert (first == second) == (keys.key("rms", *first) == keys.key("rms", *second))
 
 
-@given(places, st.sampled_from(["input", "output"]), st.none() | names)
+@given(places, st.sampled_from(["input", "output", "target"]), st.none() | names)
 def test_no_place_shares_a_key_with_a_side_of_the_model(place, side, item):
     assert keys.key("rms", *place) != keys.model_key("rms", side, item)
 
@@ -75,7 +75,7 @@ def test_a_key_holds_nothing_that_a_dashboard_cannot_store(place):
 
 def test_every_number_of_a_record_has_its_own_key(record: CaptureRecord, examples: SimpleNamespace):
     places = [keys.record_place(module) for module in record.modules]
-    places += [keys.model_place("input"), keys.model_place("output")]
+    places += [keys.model_place(side) for side in ("input", "output", "target")]
     places += [keys.model_place("output", output.item) for output in record.outputs]
     places += [keys.place(parameter.name) for parameter in record.parameters] + [keys.ACCURACY]
     assert sorted(set(places)) == sorted(places)
@@ -93,7 +93,7 @@ def test_the_numbers_of_a_record_are_those_that_are_defined(record: CaptureRecor
     assert (numbers["moved/lifter/weight"], numbers["relative_l2/accuracy"]) == (0.25, 0.125)
     assert not {"moved/gate", "output_to_target_rms/accuracy"} & set(numbers)
     everywhere = [*odd.modules, *odd.blocks, odd.input, odd.output, *odd.outputs]
-    everywhere += [*odd.parameters, odd.accuracy]
+    everywhere += [odd.target, *odd.parameters, odd.accuracy]
     defined = sum(keys.is_defined(value) for entry in everywhere for value in entry.stats.values())
     assert len(numbers) == defined
 

@@ -71,9 +71,9 @@ def test_what_only_a_training_knows_is_read_back_and_is_not_in_the_report_of_a_c
         record.training,
     )
     assert (read.stage, read.training["learning_rates"]) == ("train", (0.001,))
-    captured = replace(record, parameters=(), accuracy=None, training=FrozenMapping())
+    captured = replace(record, parameters=(), target=None, accuracy=None, training=FrozenMapping())
     report.write(captured, path)
-    assert not {"parameters", "accuracy", "training"} & strictly_read(path).keys()
+    assert not {"parameters", "target", "accuracy", "training"} & strictly_read(path).keys()
     assert report.load_report(path) == captured
     assert captured.stage is None
 
@@ -297,6 +297,10 @@ UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "an axis that the shape lacks": (
         lambda d: d["input"].update(spatial_axes=[9]),
         "spatial_axes of an input",
+    ),
+    "an axis that the target lacks": (
+        lambda d: d["target"].update(spatial_axes=[9]),
+        "spatial_axes of the target",
     ),
     "a histogram with an edge too many": (
         lambda d: d["modules"][0]["histogram"]["edges"].append(1e9),

@@ -123,8 +123,8 @@ def test_the_schema_is_of_the_number_that_is_written(validator):
 def test_the_schema_knows_every_key_that_is_written(validator, document):
     definitions = validator.schema["$defs"]
     # Findings are there when somebody looked for them; older reports have no list of inputs.
-    training = {"parameters", "accuracy", "training"}
-    assert set(document) == {*validator.schema["required"], "findings", "inputs", *training}
+    where_known = {"parameters", "target", "accuracy", "training"}
+    assert set(document) == {*validator.schema["required"], "findings", "inputs", *where_known}
     assert set(document["parameters"][0]) == set(definitions["parameter"]["properties"])
     assert set(document["accuracy"]) == set(definitions["accuracy"]["properties"])
     of_training = set(validator.schema["properties"]["training"]["properties"])

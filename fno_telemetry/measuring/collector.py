@@ -19,6 +19,7 @@ from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.measuring.batch_layouts import BatchLayouts
 from fno_telemetry.measuring.block_collector import BlockCollector
 from fno_telemetry.measuring.statistic_set import StatisticSet
+from fno_telemetry.measuring.target_collector import TargetCollector
 from fno_telemetry.records import place_name
 from fno_telemetry.statistics.activation import unmeasurable
 from fno_telemetry.statistics.subjects import (
@@ -75,6 +76,7 @@ class Collector:
         self._cache = ActivationCache(is_light, is_only_batch)
         self._layouts = BatchLayouts(model_map.axes)
         self._blocks = BlockCollector(model_map, statistics, budget, self._cache, self._layouts)
+        self.target = TargetCollector(statistics, budget, self._cache, self._layouts)
         self._order = 0
         # Paths whose weights were measured, which are the same in every call.
         self._weights_measured: set[str] = set()
@@ -159,6 +161,7 @@ class Collector:
         if not self._was_away:
             return
         tensors = [*self.inputs.values(), *self.outputs.values(), *self.modules.values()]
+        tensors += self.target.accumulators
         blocks = [*self.blocks.values()]
         all_states = [*(tensor.states for tensor in tensors), *(block.states for block in blocks)]
         rows, ratios = [tensor.rows for tensor in tensors], [block.legacy_ratios for block in blocks]
@@ -173,6 +176,7 @@ class Collector:
         places = [
             *(("input", entered.states) for entered in self.inputs.values()),
             *(("output", output.states) for output in self.outputs.values()),
+            *(("target", target.states) for target in self.target.accumulators),
         ]
         places += [(name, module.states) for (name, _, _), module in self.modules.items()]
         places += [(name, block.states) for (name, _), block in self.blocks.items()]

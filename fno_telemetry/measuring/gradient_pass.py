@@ -7,7 +7,7 @@ Backward hooks of others on parameters and modules do not run.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.measuring import losses
 from fno_telemetry.measuring.accumulators import MemoryBudget, States
 from fno_telemetry.measuring.awaited_gradients import AwaitedGradients, BlockKey, Branches, Gradients
+from fno_telemetry.measuring.batch_runs import BatchRun
 from fno_telemetry.measuring.collector import Key
 from fno_telemetry.measuring.losses import Loss
 from fno_telemetry.measuring.planned_forward import PlannedForward
@@ -57,7 +58,7 @@ class GradientPass:
         self._follows = plan.why_traced is not None  # every forward, function by function
         self._differentiating = False
 
-    def add(self, batch: Any, run: Callable[[Any], object], size: int | None) -> None:
+    def add(self, batch: Any, batch_run: BatchRun, size: int | None) -> None:
         """Run a batch of `size` samples and differentiate its loss; model and batch are unchanged.
 
         Raises the errors of `losses` and of the forward.
@@ -65,7 +66,7 @@ class GradientPass:
         started = time.perf_counter()
         self._size = size or 1
         self._awaited.start_batch(self._size)
-        loss = None if self._follows else self._run_planned(batch, run)
+        loss = None if self._follows else self._run_planned(batch, batch_run)
         if loss is None:
             self._follows = True
             trace = ForwardTrace(
@@ -73,20 +74,22 @@ class GradientPass:
             )
             with self._prepared(), trace:
                 own = copy_tensors(batch)
+                selected = batch_run.select(own)
                 with trace.batch():
-                    output = run(own)
+                    output = batch_run.run(selected)
                 loss = self._evaluate(output, own)
         self._values.append(loss.detach().to(_wide(loss)) * self._size)
         self._samples += self._size
         self._seconds += time.perf_counter() - started
 
-    def _run_planned(self, batch: Any, run: Callable[[Any], object]) -> torch.Tensor | None:
+    def _run_planned(self, batch: Any, batch_run: BatchRun) -> torch.Tensor | None:
         """Return the loss of a batch that was run as planned and differentiated; None if it was not."""
         planned = PlannedForward(self._model, self._plan, self._awaited, self._names, sums=False)
         with self._prepared(), planned:
             own = copy_tensors(batch)
-            with planned.run(own):
-                output = run(own)
+            selected = batch_run.select(own)
+            with planned.run(selected):
+                output = batch_run.run(selected)
             return None if planned.deviation is not None else self._evaluate(output, own)
 
     @contextlib.contextmanager

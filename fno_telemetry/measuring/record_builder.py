@@ -97,6 +97,8 @@ def build_record(
         inputs=inputs,
         output=outputs[0] if outputs else None,
         outputs=outputs,
+        target=collector.target.record(own),
+        accuracy=collector.target.accuracy(),
         quantities=quantities,
         not_fired=_with_reasons(not_fired),
         skipped=_with_reasons({**collector.unmeasured, **not_measured}),

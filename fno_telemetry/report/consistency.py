@@ -19,11 +19,12 @@ from fno_telemetry.records import (
 
 def check_consistency(record: CaptureRecord) -> None:
     """Raise ReportError where sizes do not fit together, or one place has two entries."""
-    sides = [side for side in (record.input, record.output) if side is not None]
+    sides = [side for side in (record.input, record.output, record.target) if side is not None]
     tensors: list[TensorRecord] = [*sides, *record.inputs, *record.outputs, *record.modules]
     for tensor in tensors:
         if (part := _find_misfit(tensor)) is not None:
             name = tensor.place if isinstance(tensor, ModuleRecord) else "an input or output"
+            name = "the target" if tensor is record.target else name
             raise ReportError(f"sizes in {part} of {name} do not fit together")
     for kind, places in (
         ("modules", Counter((module.name, module.call, module.item) for module in record.modules)),

@@ -11,19 +11,19 @@ from fno_telemetry.errors import ReportError
 from fno_telemetry.files import whole_file
 from fno_telemetry.records import CaptureRecord, ModuleRecord, TensorRecord
 
-_OF_TRAINING = ("parameters", "accuracy", "training")
+_WHERE_KNOWN = ("quantities", "parameters", "target", "accuracy", "training")
+"""Keys that a report has where there is something under them."""
 
 
 def as_document(record: CaptureRecord) -> dict[str, Any]:
     """Return the record as plain lists, dicts, strings and finite numbers, ready for any JSON writer."""
     document = {"schema": f"fno-telemetry/{record.schema}"}
     for field in dataclasses.fields(record):
-        # Findings are there when somebody looked for them, quantities when packages bring their own, and
-        # what only a training loop knows when one was watched.
+        # Findings are there when somebody looked for them, quantities when packages bring their own.
         left_out = {
             "schema": True,
             "findings": record.findings is None,
-            **{name: not getattr(record, name) for name in ("quantities", *_OF_TRAINING)},
+            **{name: not getattr(record, name) for name in _WHERE_KNOWN},
         }
         if not left_out.get(field.name):
             document[field.name] = as_plain(getattr(record, field.name))

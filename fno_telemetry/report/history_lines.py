@@ -57,6 +57,8 @@ def as_line(record: CaptureRecord) -> bytes:
         document[key] = [tables.pack_entry(entry) for entry in document.get(key, ())]
     if document.get("accuracy") is not None:
         document["accuracy"] = tables.pack_entry(document["accuracy"])
+    if document.get("target") is not None:
+        document["target"] = tables.pack_tensor(document["target"])
     for side, every in _SIDES.items():
         if document[side] is not None:
             packed = tables.pack_tensor(document[side])
@@ -209,6 +211,8 @@ def _unpack(packed: dict[str, Any]) -> dict[str, Any]:
         document[key] = [unpacking.unpack_entry(entry) for entry in packed[key]]
     if packed.get("accuracy") is not None:
         document["accuracy"] = unpacking.unpack_entry(packed["accuracy"])
+    if packed.get("target") is not None:
+        document["target"] = unpacking.unpack_tensor(packed["target"])
     for side, every in _SIDES.items():
         value = packed[side]
         if isinstance(value, int):

@@ -64,6 +64,7 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             outputs=tuple(_tensor(entry) for entry in document.get("outputs", ())),
             inputs=tuple(_tensor(entry) for entry in document.get("inputs", ())),
             parameters=tuple(_parameter(entry) for entry in document.get("parameters", ())),
+            target=_optional(_tensor, document.get("target")),
             accuracy=_optional(_accuracy, document.get("accuracy")),
             training=freeze_mapping(document.get("training", {})),
             quantities=tuple(_quantity(entry) for entry in document.get("quantities", ())),

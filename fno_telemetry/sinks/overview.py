@@ -100,6 +100,7 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
         input=sides.get(keys.model_place("input")),
         output=sides.get(keys.model_place("output")),
         outputs=(),
+        target=sides.get(keys.model_place("target")),
         parameters=tuple(spread(shown, MOST_LAYERS)),
         accuracy=None if record.accuracy is None else reduce(record.accuracy, keys.ACCURACY),
     )
@@ -154,11 +155,13 @@ def spread(items: Sequence[Item], most: int) -> list[Item]:
 
 
 def _sides(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
-    """Yield the input and the first output of the model, with their places."""
+    """Yield the input, the first output and the target of the model, with their places."""
     if record.input is not None:
         yield keys.model_place("input"), record.input
     if record.output is not None:
         yield keys.model_place("output"), record.output
+    if record.target is not None:
+        yield keys.model_place("target"), record.target
 
 
 def _layers(record: CaptureRecord) -> list[ModuleRecord]:

@@ -14,7 +14,7 @@ from .factories import parse_setting as parse_setting
 from .factories import parse_settings as parse_settings
 from .loaders import BATCH_NOTE as BATCH_NOTE
 from .loaders import count_samples as count_samples
-from .loaders import describe_batch as describe_batch
+from .loaders import describe_call as describe_call
 from .loaders import first_tensor as first_tensor
 from .loaders import move_batch as move_batch
 from .loaders import read_batches as read_batches

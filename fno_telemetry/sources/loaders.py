@@ -1,6 +1,6 @@
 """Batches from a function that the user names, cut to the samples that are wanted."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from fno_telemetry.tracing.nested_tensors import list_parts, map_tensors, tensor
 from fno_telemetry.wording import describe_error
 
 BATCH_NOTE = "fno-telemetry: a batch was taken to be "
-"""How the note begins that a capture adds to an error of the model's forward; `describe_batch` follows."""
+"""How the note begins that a capture adds to an error of the model's forward; `describe_call` follows."""
 
 _MOST_PARTS = 6  # of a batch that a description names
 
@@ -54,27 +54,26 @@ def move_batch(batch: Any, device: torch.device) -> Any:
     return map_tensors(batch, lambda tensor: tensor.to(device))
 
 
-def describe_batch(batch: Any) -> str:
+def describe_call(args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
     """Return what a model gets of a batch: `2 positional arguments: (4, 1, 64, 64) float32, (4,) int64`."""
-    if isinstance(batch, dict):
-        return _counted(len(batch), "keyword", [f"{key}={_describe(part)}" for key, part in batch.items()])
-    if isinstance(batch, tuple | list):
-        return _counted(len(batch), "positional", [_describe(part) for part in batch])
-    return f"one argument: {_describe(batch)}"
+    by_name = [f"{key}={describe_value(part)}" for key, part in keywords.items()]
+    if len(args) == 1 and not by_name:
+        return f"one argument: {describe_value(args[0])}"
+    kinds = (("positional", list(map(describe_value, args))), ("keyword", by_name))
+    return " and ".join(_counted(kind, parts) for kind, parts in kinds if parts) or "no argument"
 
 
-def _counted(count: int, kind: str, parts: list[str]) -> str:
-    if not parts:
-        return "no argument"
-    return f"{count} {kind} argument{'' if count == 1 else 's'}: {_joined(parts)}"
+def _counted(kind: str, parts: list[str]) -> str:
+    return f"{len(parts)} {kind} argument{'' if len(parts) == 1 else 's'}: {_joined(parts)}"
 
 
-def _describe(value: Any, depth: int = 2) -> str:
+def describe_value(value: Any, depth: int = 2) -> str:
     """Return shape and type of a tensor or array; the parts of a container, others by their type."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
     name = type(value).__name__
-    parts = [f"{item}: {_describe(part, depth - 1)}" for item, part in list_parts(value)] if depth else []
+    inner = list_parts(value) if depth else ()
+    parts = [f"{item}: {describe_value(part, depth - 1)}" for item, part in inner]
     return f"{name} of ({_joined(parts)})" if parts else name
 
 

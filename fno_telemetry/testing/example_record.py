@@ -96,6 +96,7 @@ def example() -> CaptureRecord:
             _parameter("lifter.bias", (2,), moved=0.0),
             _parameter("gate", (), weight_norm=1.5, update_to_weight=0.001, grad_norm=0.0625, moved=None),
         ),
+        target=_tensor(field(1.5)),
         accuracy=AccuracyRecord(
             stats=FrozenMapping({"relative_l2": 0.125, "output_to_target_rms": None}),
             reasons=FrozenMapping({"output_to_target_rms": "the target is zero"}),

@@ -198,7 +198,8 @@ def _series() -> list[CaptureRecord]:
     The record without a step comes first, because a sink may refuse it later.
     """
     record = example_record.example()
-    alone = replace(record, input=None, output=None, outputs=(), blocks=(), parameters=(), accuracy=None)
+    alone = replace(record, input=None, output=None, outputs=(), target=None, blocks=())
+    alone = replace(alone, parameters=(), accuracy=None)
     return [
         example_record.at_step(example_record.with_stats(record, "lifter", rms=0.25), None),
         record,

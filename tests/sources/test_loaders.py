@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fno_telemetry.errors import InputError
-from fno_telemetry.sources import count_samples, describe_batch, first_tensor, move_batch, read_batches
+from fno_telemetry.sources import count_samples, describe_call, first_tensor, move_batch, read_batches
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,26 @@ def test_one_batch_needs_no_list(batches, made):
 @pytest.mark.parametrize(
     ("batch", "words"),
     [
-        (torch.ones(3, 1), "one argument: (3, 1) float32"),
-        ((torch.ones(3, 1),), "1 positional argument: (3, 1) float32"),
+        ((torch.ones(3, 1),), "one argument: (3, 1) float32"),
         ([torch.ones(3), "a", None], "3 positional arguments: (3,) float32, str, NoneType"),
         ({"x": torch.ones(3).cfloat()}, "1 keyword argument: x=(3,) complex64"),
-        ((np.ones((2, 3)),), "1 positional argument: (2, 3) float64"),
-        (Batch("a", torch.ones(3, 1)), "one argument: Batch of (name: str, x: (3, 1) float32)"),
-        (([torch.ones(3)] * 9,), f"1 positional argument: list of ({NINE} and 3 more)"),
+        ((np.ones((2, 3)),), "one argument: (2, 3) float64"),
+        ((Batch("a", torch.ones(3, 1)),), "one argument: Batch of (name: str, x: (3, 1) float32)"),
+        (([torch.ones(3)] * 9,), f"one argument: list of ({NINE} and 3 more)"),
         ((), "no argument"),
-        (3, "one argument: int"),
+        ((3,), "one argument: int"),
     ],
 )
 def test_a_batch_is_described_as_the_model_gets_it(batch, words):
-    assert describe_batch(batch) == words
+    args, keywords = ((), batch) if isinstance(batch, dict) else (batch, {})
+    assert describe_call(args, keywords) == words
+
+
+def test_positional_and_keyword_arguments_are_described_together():
+    described = describe_call((torch.ones(3), None), {"mask": torch.ones(2).bool()})
+    assert (
+        described == "2 positional arguments: (3,) float32, NoneType and 1 keyword argument: mask=(2,) bool"
+    )
 
 
 def test_every_tensor_of_a_batch_moves_and_the_batch_itself_stays():

@@ -131,6 +131,7 @@ def config(record: CaptureRecord, of_experiment: bool) -> dict[str, Any]:
         output=None,
         inputs=(),
         outputs=(),
+        target=None,
         parameters=(),
     )
     document = report.as_document(small)

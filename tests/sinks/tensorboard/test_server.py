@@ -86,7 +86,7 @@ def test_the_server_shows_one_run_for_each_experiment_and_nothing_else(get: Get)
 def test_with_full_detail_curves_are_all_of_the_reports_numbers_in_float32(get: Get, saved):
     tags = get("plugin/scalars/tags")["full"]
     entries = [(keys.record_place(entry), entry) for entry in (*saved.modules, *saved.blocks)]
-    entries += [("input", saved.input), ("output", saved.output)]
+    entries += [("input", saved.input), ("output", saved.output), ("target", saved.target)]
     entries += [(keys.model_place("output", output.item), output) for output in saved.outputs]
     entries += [(keys.place(parameter.name), parameter) for parameter in saved.parameters]
     entries += [("accuracy", saved.accuracy)]
@@ -105,7 +105,7 @@ def test_with_full_detail_curves_are_all_of_the_reports_numbers_in_float32(get: 
 
 def test_by_default_curves_are_those_of_the_layers_with_a_role(get: Get, saved):
     places = ["input", "lifter", "fno_blocks/0/spectral", "fno_blocks/0/local_conv", "fno_blocks/0", "output"]
-    places += ["fno_blocks/1", "fno_blocks/10", "heads[0]", "heads[1]", "output@0"]
+    places += ["fno_blocks/1", "fno_blocks/10", "heads[0]", "heads[1]", "output@0", "target"]
     tensor = ("rms", "abs_p50", "abs_p99", "low_frequency_fraction", "sample_variation")
     expected = {f"{name}/{place}" for place in places for name in (*tensor, "dead_channel_fraction")}
     blocks = ("fno_blocks/0", "fno_blocks/1", "fno_blocks/10", "spec_encoder#0")

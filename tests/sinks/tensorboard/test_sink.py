@@ -39,7 +39,7 @@ def files(folder: Path) -> list[str]:
 
 def test_every_defined_number_is_a_curve_at_the_records_step(events, record):
     named = [(keys.record_place(entry), entry.stats) for entry in (*record.modules, *record.blocks)]
-    named += [("input", record.input.stats), ("output", record.output.stats)]
+    named += [("input", record.input.stats), ("output", record.output.stats), ("target", record.target.stats)]
     named += [(f"output[{output.item}]", output.stats) for output in record.outputs]
     expected = {
         f"{statistic}/{place}": [(1000, np.float32(value))]
@@ -196,7 +196,7 @@ def test_a_chart_has_a_line_for_every_layer_in_order_of_depth(record):
     layout = lay_out(record)
     places = ["lifter", "fno_blocks/0/spectral", "fno_blocks/0/local_conv", "fno_blocks/0", "fno_blocks/1"]
     places += ["fno_blocks/10", "heads[0]", "heads[1]", "output@0"]
-    assert lines(layout, "low_frequency_fraction") == ["input", *places, "output"]
+    assert lines(layout, "low_frequency_fraction") == ["input", *places, "output", "target"]
     assert lines(layout, "spectral_share") == ["fno_blocks/0", "fno_blocks/1", "fno_blocks/10"]
     assert lay_out(record, detail="overview").keys() == {LAYERS_TITLE}
 

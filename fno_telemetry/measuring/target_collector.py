@@ -1,0 +1,131 @@
+"""Compares what a model returned with the target of each batch, and measures the target."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fno_telemetry.errors import InputError, OptionError
+from fno_telemetry.mapping.layouts import Place
+from fno_telemetry.measuring.accumulators import MemoryBudget, States, TensorAccumulator
+from fno_telemetry.measuring.activation_cache import ActivationCache
+from fno_telemetry.measuring.batch_layouts import BatchLayouts
+from fno_telemetry.measuring.statistic_set import StatisticSet
+from fno_telemetry.records import AccuracyRecord, FrozenMapping, TensorRecord
+from fno_telemetry.sources.batch_parts import BatchParts, describe_parts
+from fno_telemetry.sources.loaders import describe_value
+from fno_telemetry.statistics.accuracy import AccuracyState, measure_accuracy, summarize_accuracy
+from fno_telemetry.statistics.activation import dtype_name, unmeasurable
+from fno_telemetry.statistics.contract import Known, Undefined, merge_states
+from fno_telemetry.tracing.nested_tensors import items, tensors_in
+from fno_telemetry.wording import describe_error
+
+Prediction = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
+"""`prediction(output, batch)` returns what is compared: (prediction, target)."""
+
+_PREDICTION = "`prediction` is a function (output, batch) -> (prediction, target)"
+
+
+@dataclass(frozen=True)
+class TargetPairs:
+    """Finds what is compared: an output and the target, or what a function makes of both."""
+
+    parts: BatchParts
+    prediction: Prediction | None = None
+
+    @property
+    def are_known(self) -> bool:
+        """Whether there is a target to compare with."""
+        return self.prediction is not None or self.parts.target is not None
+
+    def find(self, output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (prediction, target), two tensors of one shape; nothing is broadcast or converted.
+
+        InputError, one line, for tensors that cannot be compared; OptionError for a function that raises.
+        """
+        if self.prediction is None:
+            prediction, target = next(tensors_in(output), None), self.parts.select_target(batch)
+            if prediction is None:
+                raise InputError(
+                    f"the model returned {describe_value(output)}, which holds no tensor to compare with the "
+                    f"target; {_PREDICTION} that takes it from the output"
+                )
+            named = "output of the model", "target"
+        else:
+            prediction, target = _call(self.prediction, output, batch)
+            named = "prediction", "target that `prediction` returned"
+        if (why := _explain_misfit(prediction, target, named)) is not None:
+            advice = "" if self.prediction else f"; {_PREDICTION} that are alike"
+            raise InputError(f"{why}{advice}. {describe_parts(batch)}")
+        return prediction, target
+
+
+class TargetCollector:
+    """Merges the states of the target, and of the output compared with it, over the batches."""
+
+    def __init__(
+        self, statistics: StatisticSet, budget: MemoryBudget, cache: ActivationCache, layouts: BatchLayouts
+    ) -> None:
+        self._cache = cache
+        self._layouts = layouts
+        self._target = TensorAccumulator(States(statistics, budget))
+        self._accuracy: AccuracyState | Undefined | None = None
+
+    @property
+    def accumulators(self) -> list[TensorAccumulator]:
+        """What is measured of the target; empty without one."""
+        return [] if self._accuracy is None else [self._target]
+
+    def add(self, output: Any, prediction: torch.Tensor, target: torch.Tensor) -> None:
+        """Measure what one batch compares; `output` is what the model returned."""
+        state = measure_accuracy(prediction, target)
+        self._accuracy = state if self._accuracy is None else merge_states(self._accuracy, state)
+        place = _find_place(output, target)
+        cached = self._cache.cached(target, self._layouts.of("", None, target, place), Place("target", ""))
+        self._target.add(target, cached)
+
+    def record(self, known: Known) -> TensorRecord | None:
+        """Return the merged record of the target; None without one."""
+        return None if self._accuracy is None else self._target.record(None, known)
+
+    def accuracy(self) -> AccuracyRecord | None:
+        """Return how the output compares with the target; None without one."""
+        if self._accuracy is None:
+            return None
+        found = summarize_accuracy(self._accuracy)
+        return AccuracyRecord(stats=FrozenMapping(found.stats), reasons=FrozenMapping(found.reasons))
+
+
+def _call(prediction: Prediction, output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    try:
+        made = prediction(output, batch)
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise OptionError(f"`prediction` raised {describe_error(error)}") from error
+    if not isinstance(made, tuple | list) or len(made) != 2:
+        raise OptionError(f"`prediction` returned {describe_value(made)}; expected (prediction, target)")
+    if not all(isinstance(each, torch.Tensor) for each in made):
+        raise OptionError(f"`prediction` returned {describe_value(made)}; expected two tensors")
+    return made[0], made[1]
+
+
+def _explain_misfit(prediction: torch.Tensor, target: torch.Tensor, named: tuple[str, str]) -> str | None:
+    """Return why two tensors cannot be compared; None if they can."""
+    for each, name in zip((prediction, target), named, strict=True):
+        if (reason := unmeasurable(each)) is not None:
+            return f"the {name} cannot be compared: {reason}"
+    if prediction.shape == target.shape and prediction.is_complex() == target.is_complex():
+        return None
+    found = (
+        f"the {name} is {tuple(each.shape)} {dtype_name(each.dtype)}"
+        for each, name in zip((prediction, target), named, strict=True)
+    )
+    return " and ".join(found)
+
+
+def _find_place(output: Any, target: torch.Tensor) -> Place:
+    """Return the place whose axes are those of the target: of an output of the same shape, else its own."""
+    for item, tensor in items(output):
+        if tensor.shape == target.shape:
+            return Place("output", "", 0, item)
+    return Place("target", "")
