@@ -1,0 +1,1 @@
+"""Kinds of failures: each changes a training as the accident would."""

@@ -1,0 +1,79 @@
+"""Which trainings there are: those that serve for choosing thresholds, and those that judge.
+
+Choosing and judging share no seed, and one task serves for judging only. Nobody who mends rules looks at
+findings of the judging ones; their reports are written, and `judge` prints their tables without examples.
+"""
+
+import random
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.natural_failures.controls import CONTROLS, Control
+from benchmarks.natural_failures.kinds.contract import Kind
+from benchmarks.natural_failures.kinds.known import KINDS
+from benchmarks.natural_failures.networks.families import FAMILIES
+from benchmarks.natural_failures.tasks.known import TASKS
+
+SEEDS = {"choose": (0, 1, 2), "judge": (7, 8, 9)}
+FAILING, HEALTHY = 3, 3  # runs of each kind, and of each control
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a kind of failure or a control, for a task, family and seed."""
+
+    what: str
+    task: str
+    family: str
+    seed: int
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is a failure, not a control."""
+        return self.what in KINDS
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        slug = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
+        return f"{slug}.{self.task}.{self.family}.{self.seed}"
+
+    @property
+    def plain(self) -> "Run":
+        """The healthy training that it is compared with."""
+        return Run(PLAIN, self.task, self.family, self.seed)
+
+
+def list_runs(which: str) -> list[Run]:
+    """Return the runs of "choose" or "judge": the plain ones, then one of everything, then the next ones."""
+    things = [*KINDS.values(), *(control for control in CONTROLS.values() if control.name != PLAIN)]
+    chosen = [list(_choose(thing, which)) for thing in things]
+    rounds = [
+        run for turn in range(max(FAILING, HEALTHY)) for runs in chosen for run in runs[turn : turn + 1]
+    ]
+    plain = dict.fromkeys(run.plain for run in rounds)
+    return [*plain, *rounds]
+
+
+def _choose(thing: Kind | Control, which: str) -> Iterator[Run]:
+    tasks = [task for task in TASKS.values() if which == "judge" or not task.set_aside]
+    pairs = [(task, family) for task in tasks for family in FAMILIES if thing.fits(task, family)]
+    random.Random(zlib.crc32(f"{which} {thing.name}".encode())).shuffle(pairs)
+    # In the judging set the task that is set aside comes first, then each further one before any twice.
+    order: list[tuple[int, int]] = []
+    seen: list[str] = []
+    for index, (task, _) in enumerate(pairs):
+        order.append((seen.count(task.name) - (task.set_aside and task.name not in seen), index))
+        seen.append(task.name)
+    number = FAILING if isinstance(thing, Kind) else HEALTHY
+    for turn, (_, index) in enumerate(sorted(order)[:number]):
+        task, family = pairs[index]
+        yield Run(thing.name, task.name, family, SEEDS[which][turn % len(SEEDS[which])])
+
+
+def count_combinations(runs: Sequence[Run]) -> int:
+    """Return how many tasks, families and seeds the runs have."""
+    return len({run.plain for run in runs})

@@ -1,0 +1,1 @@
+"""What is learned: pairs of fields made by code, in physical units, the same for a seed on every machine."""
