@@ -16,7 +16,12 @@ def memory_blocks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
         # One that is spread over processes would be gathered to be cut.
         yield tensor
         return
-    yield from _split(tensor, HOST_BLOCK if reading.is_free(tensor) else DEVICE_BLOCK)
+    yield from _split(tensor, block_size(tensor))
+
+
+def block_size(tensor: torch.Tensor) -> int:
+    """Return the elements of a block of this tensor."""
+    return HOST_BLOCK if reading.is_free(tensor) else DEVICE_BLOCK
 
 
 def _split(tensor: torch.Tensor, elements: int) -> Iterator[torch.Tensor]:

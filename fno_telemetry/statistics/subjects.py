@@ -15,11 +15,14 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
 
 from fno_telemetry.statistics.activation import Activation
+from fno_telemetry.statistics.mode_energies import find_modes, measure_energies
+from fno_telemetry.statistics.own_weights import own_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,18 @@ class Weights:
     module: nn.Module
     is_spectral: bool = False
     modes: "ModeSizes | None" = None
+
+    @cached_property
+    def energies(self) -> tuple[tuple[torch.Tensor, torch.Tensor | None], ...]:
+        """Each of the module's own weights, with its energy by mode; None where it has no known modes."""
+        return tuple((weight, self._measure(weight)) for weight in own_weights(self.module))
+
+    def _measure(self, weight: torch.Tensor) -> torch.Tensor | None:
+        if not self.is_spectral or self.modes is None:
+            return None
+        axes = len(self.modes.available)
+        pairs = find_modes(weight, self.modes.channels, axes)
+        return None if pairs is None else measure_energies(pairs, axes)
 
 
 @dataclass(frozen=True)

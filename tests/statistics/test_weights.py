@@ -1,16 +1,20 @@
 """The size of weights, and how those of spectral layers are spread over modes."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 import fno_telemetry as ft
 from fno_telemetry import plugins
 from fno_telemetry.statistics.contract import Known, Undefined, summarize_state
 from fno_telemetry.statistics.host_transfer import on_host
+from fno_telemetry.statistics.memory_blocks import HOST_BLOCK
+from fno_telemetry.statistics.mode_energies import find_modes, measure_energies
 from fno_telemetry.statistics.subjects import ModeSizes, Weights
 from fno_telemetry.statistics.weights import Modes, WeightNorm, compute_mode_energy
 
@@ -113,6 +117,53 @@ class Factorised(nn.Module):
 
     def to_tensor(self) -> torch.Tensor:
         return (self.left @ self.right).reshape(self.size)
+
+
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize("form", ["contiguous", "transposed", "every second"])
+@pytest.mark.parametrize("dtype", [*PRECISIONS, torch.complex32])
+def test_energies_are_right_in_every_precision_without_a_large_copy(dtype, form):
+    generator = torch.Generator().manual_seed(0)
+    step = 2 if form == "every second" else 1
+    pairs = torch.randn(40, 24 * step, 12, 8, 2, generator=generator)
+    if dtype.is_complex:
+        held = torch.view_as_complex(pairs).to(dtype)
+        exact = torch.view_as_real(held).double()
+    else:
+        held = pairs.to(dtype)
+        exact = held.double()
+    if form == "transposed":
+        held, exact = held.transpose(0, 1), exact.transpose(0, 1)
+    held, exact = held[:, ::step], exact[:, ::step]
+    subject = Weights(holding(held), True, ModeSizes((40, 24), (30, 20)))
+    found = []
+
+    def measure():
+        found.append(measure_energies(find_modes(held, (40, 24), 2), 2))
+
+    with torch.no_grad():
+        # Two blocks: one that is widened, and one for results of each of its rows.
+        assert largest_allocation(measure) <= 2 * 8 * HOST_BLOCK < exact.numel() * 8
+        assert np.allclose(found[0], exact.square().sum((0, 1, 4)), rtol=1e-6)
+        assert float(WeightNorm().measure(subject).norm) == pytest.approx(float(exact.norm()), rel=1e-6)
+        assert np.allclose(Modes().measure(subject).energies[0], found[0], rtol=1e-12)
+
+
+def largest_allocation(function):
+    """Return the largest number of bytes that torch allocates at once, or NumPy in all, in a second call."""
+    function()
+    tracemalloc.start()
+    try:
+        function()
+        numpys = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        function()
+    return max([numpys, *(event.self_cpu_memory_usage for event in profiled.events())])
 
 
 def test_layers_without_mixing_have_modes_too():

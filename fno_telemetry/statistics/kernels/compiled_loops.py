@@ -196,3 +196,13 @@ def energy_of_change(before: Any, after: Any) -> Any:
         change = np.float64(after[i]) - np.float64(before[i])
         energy += change * change
     return energy
+
+
+@_compile
+def column_energies(rows: Any, energies: Any) -> None:
+    """Add the square of each float32 number to the place of its column."""
+    for row in range(rows.shape[0]):
+        values = rows[row]
+        for j in range(values.size):
+            x = np.float64(values[j])
+            energies[j] += x * x

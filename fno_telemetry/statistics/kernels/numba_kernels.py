@@ -87,6 +87,14 @@ class NumbaKernels:
         energy: float = loops.energy_of_change(before.reshape(-1), after.reshape(-1))
         return energy
 
+    def column_energies(self, rows: Array) -> Floats:
+        """Return the sum of squares of each column."""
+        if (loops := self._loops(rows)) is None:
+            return self._others.column_energies(rows)
+        energies = np.zeros(rows.shape[1])
+        loops.column_energies(rows, energies)
+        return energies
+
     def _count_raw(self, loops: ModuleType, values: Array, shift: int, start: int) -> Array:
         patterns = values.view(np.uint32)
         table = np.zeros((1 << (32 - shift)) + 32, np.uint32)

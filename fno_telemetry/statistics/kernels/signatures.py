@@ -78,3 +78,10 @@ class Kernels(Protocol):
     def energy_of_change(self, before: Array, after: Array) -> float:
         """Return the sum of (after - before)^2 of two arrays (rows, values), however small a change is."""
         ...
+
+    def column_energies(self, rows: Array) -> Floats:
+        """Return the sum of squares of each column of float32 rows, (columns,), to six digits.
+
+        Columns with at most 1e-12 of the largest sum may be less exact.
+        """
+        ...
