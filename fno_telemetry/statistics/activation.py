@@ -19,6 +19,7 @@ from fno_telemetry.statistics.field_energy import (
     compute_field_energy,
     compute_host_energy,
 )
+from fno_telemetry.statistics.memory_blocks import HOST_BLOCK
 from fno_telemetry.statistics.shares import WHOLE, Shares, spread
 from fno_telemetry.statistics.sums import ValueSums, compute_host_sums, compute_value_sums
 
@@ -73,11 +74,12 @@ def dtype_name(dtype: torch.dtype) -> str:
 class Activation:
     """One real or complex floating point tensor of any shape, arranged as samples x channels x extra x space.
 
-    `field` has the shape (B, C, E, *S): B is 1 without a sample axis, C is 1 without a channel axis, E holds
-    all other axes. Non-finite elements are 0 in it; `finite` marks the finite ones, and may be None if all
-    are. `field` may share memory with the tensor and must not be written to. Percentiles
-    and spectra may be those of a share, see `statistics.shares`. A state of the only batch of a capture is
-    merged with no other one.
+    `field` has the `shape` (B, C, E, *S): B is 1 without a sample axis, C is 1 without a channel axis, E
+    holds all other axes. Non-finite elements are 0 in it; `finite` marks the finite ones, and may be None if
+    all are. `field` may share memory with the tensor and must not be written to. `stored` is the same without
+    a copy: on the host, many values of half precision are widened block by block, as long as nobody asks for
+    `field`. Percentiles and spectra may be those of a share, see `statistics.shares`. A state of the only
+    batch of a capture is merged with no other one.
     """
 
     def __init__(
@@ -98,22 +100,32 @@ class Activation:
             self.row_sums = row_sums
         self.accumulator = torch.float32 if source.device.type == "mps" else torch.float64
         self.complex = source.is_complex()
-        raw = self._arrange(source)
+        self.stored = raw = self._arrange(source)
+        self.shape = tuple(raw.shape)
         self.count = raw.numel()
-        self.sizes = tuple(raw.shape[3:])
-        self.field = raw
+        self.sizes = self.shape[3:]
         self.finite: torch.Tensor | None = None
         self._nan_count: torch.Tensor | None = None
         if self.on_host and type(raw) is not torch.Tensor:
             # Every function costs less of a plain tensor than of a subclass.
-            self.field = torch.from_numpy(reading.read(raw))
+            self.stored = torch.from_numpy(reading.read(raw))
         if not (self.on_host and self._all_finite()):
             self._mask_non_finite()
 
     @property
     def samples(self) -> int:
         """Size of the sample axis; 1 without one."""
-        return self.field.shape[0]
+        return self.shape[0]
+
+    @cached_property
+    def field(self) -> torch.Tensor:
+        """All values in float32 or wider."""
+        return self.stored.to(self.precision)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The type of `field`."""
+        return torch.float32 if self.stored.dtype.itemsize < 4 else self.stored.dtype
 
     @cached_property
     def values(self) -> torch.Tensor:
@@ -134,17 +146,20 @@ class Activation:
     @cached_property
     def on_host(self) -> bool:
         """Whether reading a value is free, also by NumPy: true for most tensors on the CPU."""
-        return reading.as_array(self.field) is not None
+        if self.stored.dtype.itemsize < 4:
+            return reading.is_readable(self.stored)
+        return reading.as_array(self.stored) is not None
 
     @cached_property
-    def rows(self) -> kernels.Array:
+    def rows(self) -> kernels.Values:
         """The values on the host as (rows, values): a row is a field or, without space, a channel."""
-        axes = self.field.shape
+        axes = self.shape
         rows = axes[0] * axes[1] * (axes[2] if self.sizes else 1)
-        return reading.read(self.values).reshape(rows, self.count // max(rows, 1))
+        values = self.values if self.complex else self.stored
+        return reading.read_values(values).reshape(rows, self.count // max(rows, 1))
 
     @cached_property
-    def flat_array(self) -> kernels.Array:
+    def flat_array(self) -> kernels.Values:
         """`flat` of an activation on the host."""
         return self.rows.reshape(-1) if self.finite is None else self.flat.numpy()
 
@@ -167,7 +182,8 @@ class Activation:
     @cached_property
     def flat(self) -> torch.Tensor:
         """The values in one dimension; on the host only finite ones, on other devices see `flat_finite`."""
-        flat = self.values.reshape(-1)
+        values = self.values if self.complex else self.stored
+        flat = values.reshape(-1)
         return flat[self.finite.reshape(-1)] if self.on_host and self.finite is not None else flat
 
     @cached_property
@@ -195,7 +211,7 @@ class Activation:
     @property
     def number_of_fields(self) -> int:
         """The number of fields over space, or of other elements without space."""
-        return math.prod(self.field.shape[:3])
+        return math.prod(self.shape[:3])
 
     @property
     def transformed(self) -> "Activation":
@@ -209,7 +225,7 @@ class Activation:
         if places is None:
             return None
         shape = (self.number_of_fields, 1, *self.sizes)
-        fields = self.field.reshape(shape)[places]
+        fields = self.stored.reshape(shape)[places]
         layout = Layout(sample=0, channel=1, space=tuple(range(2, len(shape))))
         if self.finite is not None:
             fields = torch.where(self.finite.reshape(shape)[places], fields, torch.nan)
@@ -237,7 +253,8 @@ class Activation:
     def extremes(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The smallest and largest finite value; (inf, -inf) if there is none."""
         if self.on_host:
-            low, high = torch.tensor(self.ends, dtype=self.values.dtype, device=self.device)
+            precision = self.values.dtype if self.complex else self.precision
+            low, high = torch.tensor(self.ends, dtype=precision, device=self.device)
             return low, high
         flat, finite = self.flat, self.flat_finite
         if flat.numel() == 0:
@@ -260,7 +277,7 @@ class Activation:
         peak = torch.maximum(low.abs(), high.abs()).to(self.accumulator)
         extreme = torch.isfinite(peak) & (peak > 0) & ((peak >= _SAFE) | (peak <= 1 / _SAFE))
         # With a larger exponent than this, the inverse would underflow.
-        exponent = 1022 if self.field.dtype in (torch.float64, torch.complex128) else 126
+        exponent = 1022 if self.precision in (torch.float64, torch.complex128) else 126
         return torch.exp2(torch.where(extreme, torch.log2(peak), 0.0).floor().clamp(-exponent, exponent))
 
     @cached_property
@@ -319,7 +336,7 @@ class Activation:
     def field_blocks(self, elements: int | None = None) -> Iterator[tuple[slice, slice]]:
         """Yield slices of samples and channels that cover all fields in blocks of whole fields."""
         limit = elements or self.block_elements
-        batch, channels = self.field.shape[:2]
+        batch, channels = self.shape[:2]
         per_sample = max(self.count // max(batch, 1), 1)
         if per_sample <= limit:
             step = limit // per_sample
@@ -351,7 +368,9 @@ class Activation:
         for axis, (before, after) in enumerate(self.layout.padding, first):
             arranged = arranged.narrow(axis, before, arranged.shape[axis] - before - after)
         # Statistics run several times as fast on contiguous memory, so one copy is worth its cost.
-        dtype = torch.float32 if source.dtype.itemsize == 1 else _WIDER.get(source.dtype, source.dtype)
+        dtype = source.dtype
+        if not self._stays_narrow(source):
+            dtype = torch.float32 if source.dtype.itemsize == 1 else _WIDER.get(source.dtype, source.dtype)
         arranged = arranged.to(dtype, memory_format=torch.contiguous_format).contiguous()
         return arranged.resolve_conj().resolve_neg().reshape(batch, channels, rest, *arranged.shape[first:])
 
@@ -363,15 +382,24 @@ class Activation:
             and layout.channel == 1
             and layout.space == tuple(range(2, source.ndim))
             and not (layout.unflattened or layout.padding or source.is_conj() or source.is_neg())
-            and source.dtype.itemsize > 1
-            and source.dtype not in _WIDER
+            and (source.dtype.itemsize > 2 or self._stays_narrow(source))
+            and source.dtype is not torch.complex32
             and source.is_contiguous()
+        )
+
+    def _stays_narrow(self, source: torch.Tensor) -> bool:
+        """Return whether values are widened block by block, not all at once."""
+        return (
+            source.dtype.itemsize < 4
+            and source.numel() > HOST_BLOCK
+            and type(source) is torch.Tensor
+            and reading.is_free(source)
         )
 
     def _mask_non_finite(self) -> None:
         raw = self.field
         self.finite = finite = torch.isfinite(raw)
-        self.field = torch.where(finite, raw, 0)
+        self.stored = self.field = torch.where(finite, raw, 0)
         self._nan_count = torch.count_nonzero(torch.isnan(raw))
 
     def _all_finite(self) -> bool:
@@ -379,9 +407,9 @@ class Activation:
         if self.count == 0:
             return True
         if self.complex:
-            low, high = torch.aminmax(torch.view_as_real(self.field))
+            low, high = torch.aminmax(torch.view_as_real(self.stored))
             return bool(torch.isfinite(low) & torch.isfinite(high))
         if all(math.isfinite(end) for end in self.ends):
             return True
-        del self.values, self.rows, self.row_sums, self.ends
+        del self.rows, self.row_sums, self.ends
         return False

@@ -47,7 +47,7 @@ class Branches:
         spectral, local = subject.spectral, subject.local
         if not spectral.sizes:
             return Undefined("no spatial axes are known for the branch sum")
-        if spectral.field.shape != local.field.shape:
+        if spectral.shape != local.shape:
             return Undefined("the branches have different shapes")
         if spectral.count == 0:
             return Empty()
@@ -99,7 +99,7 @@ class Updates:
     def measure(self, subject: ResidualUpdate) -> UpdateState | Undefined | Empty:
         """Measure the input and the result of a residual sum, over elements that are finite in both."""
         before, after = subject.before, subject.after
-        if before.field.shape != after.field.shape:
+        if before.shape != after.shape:
             return Undefined("the residual sum changed the shape")
         if before.count == 0:
             return Empty()

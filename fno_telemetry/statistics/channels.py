@@ -55,9 +55,10 @@ class Channels:
             return Undefined("the tensor has no channel axis")
         if activation.count == 0:
             return Empty()
-        field, finite = activation.field, activation.finite
+        finite = activation.finite
         if activation.on_host and finite is None and not activation.complex:
             return _from_rows(activation)
+        field = activation.field
         if activation.complex:
             parts = torch.view_as_real(field)
             low, high = _channel_extremes(parts, _with_last(finite))
@@ -94,7 +95,7 @@ class Channels:
 
 
 def _from_rows(activation: Activation) -> ChannelState:
-    batch, channels = activation.field.shape[:2]
+    batch, channels = activation.shape[:2]
     sums = activation.row_sums
     ends = np.empty((channels, 3))
     np.negative(np.minimum.reduce(sums.low.reshape(batch, channels, -1), (0, 2)), out=ends[:, 0])

@@ -109,7 +109,7 @@ def compute_host_energy(activation: "Activation") -> HostEnergy:
         counts = int(found.fields), int(found.fields_left_out)
         return HostEnergy(grid, found.grid.numpy().reshape(-1), float(found.dc), *counts)
     points = math.prod(activation.sizes)
-    fields = activation.field.view(-1, *activation.sizes)
+    fields = activation.stored.view(-1, *activation.sizes)
     if activation.complex:
         totals = fields.flatten(1).sum(1).to(torch.complex128).numpy()
     else:
@@ -124,7 +124,7 @@ def compute_host_energy(activation: "Activation") -> HostEnergy:
     is_scaled = max(map(abs, activation.ends)) * points > _LARGEST
     number = fields.shape[0]
     for at in range(0, number, step):
-        block = fields[at : at + step]
+        block = fields[at : at + step].to(activation.precision)
         if remove:
             means = torch.from_numpy(totals[at : at + step] / points).to(block.dtype)
             block = block - means.reshape(-1, *(1 for _ in space))

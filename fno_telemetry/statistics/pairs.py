@@ -21,7 +21,7 @@ def sum_operands(first: Activation, second: Activation) -> tuple[torch.Tensor, t
     if _are_plain(first, second):
         energies = _sum_rows(first, second) if first.count > FEW else _sum_exactly(first, second)
         return torch.from_numpy(np.array(len(first.rows))), torch.from_numpy(energies)
-    space = tuple(range(3, first.field.ndim))
+    space = tuple(range(3, len(first.shape)))
     points = math.prod(first.sizes)
     finite = _both(first.finite, second.finite)
     whole_ones = None if finite is None else whole_fields(finite)
@@ -33,7 +33,7 @@ def sum_operands(first: Activation, second: Activation) -> tuple[torch.Tensor, t
         product = s.reshape(-1).dot(t.reshape(-1))
         means = _energy(s_mean) * points, _energy(t_mean) * points
         sums.append(torch.stack((_energy(s), _energy(t), _energy(s + t), product, *means)))
-    number = math.prod(first.field.shape[:3])
+    number = math.prod(first.shape[:3])
     fields = torch.full((), number, dtype=torch.int64, device=first.device)
     if whole_ones is not None:
         fields = torch.count_nonzero(whole_ones)
@@ -59,7 +59,7 @@ def sum_change(before: Activation, after: Activation) -> tuple[torch.Tensor, tor
 
 def _are_plain(first: Activation, second: Activation) -> bool:
     """Return whether both are on the host, real and finite, with squares that are safe without scaling."""
-    return first.field.dtype == second.field.dtype and all(
+    return first.precision == second.precision and all(
         side.on_host and side.finite is None and not side.complex and side.scale is None
         for side in (first, second)
     )
@@ -99,8 +99,8 @@ def _parts(activation: Activation, other: Activation, samples: slice, channels: 
 
     Float64 holds the squares of all float32 values, so nothing is scaled.
     """
-    block = activation.field[samples, channels]
-    wide = block.to(torch.promote_types(block.dtype, activation.accumulator))
+    block = activation.stored[samples, channels]
+    wide = block.to(torch.promote_types(activation.precision, activation.accumulator))
     if other.complex and not activation.complex:
         wide = torch.complex(wide, torch.zeros_like(wide))
     return torch.view_as_real(wide) if wide.is_complex() else wide.unsqueeze(-1)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from fno_telemetry.isolation.function_transforms import is_wrapped
-from fno_telemetry.statistics.kernels import Array
+from fno_telemetry.statistics.kernels import Array, NarrowValues, Values
 
 _TYPES = {
     torch.float32: np.dtype(np.float32).str,
@@ -12,6 +12,7 @@ _TYPES = {
     torch.complex64: np.dtype(np.complex64).str,
     torch.complex128: np.dtype(np.complex128).str,
 }
+_UNSIGNED = {1: np.dtype(np.uint8).str, 2: np.dtype(np.uint16).str}
 
 
 def is_free(tensor: torch.Tensor) -> bool:
@@ -25,28 +26,36 @@ class _Memory:
     `Tensor.numpy` would forbid for ever to resize that memory, which sharded models do with their tensors.
     """
 
-    def __init__(self, tensor: torch.Tensor, address: int) -> None:
+    def __init__(self, tensor: torch.Tensor, typestr: str) -> None:
         self._tensor = tensor
         self.__array_interface__ = {
-            "data": (address, False),
+            "data": (tensor.data_ptr(), False),
             "shape": tuple(tensor.shape),
-            "typestr": _TYPES[tensor.dtype],
+            "typestr": typestr,
             "version": 3,
         }
 
 
 def as_array(tensor: torch.Tensor) -> Array | None:
     """Return the memory of a contiguous tensor, not to be written to; None if NumPy cannot read it."""
-    if not is_free(tensor) or tensor.dtype not in _TYPES:
+    if tensor.dtype not in _TYPES or not is_readable(tensor):
         return None
     if tensor.numel() == 0:
         return np.empty(tuple(tensor.shape), _TYPES[tensor.dtype])
+    return np.asarray(_Memory(tensor, _TYPES[tensor.dtype]))
+
+
+def is_readable(tensor: torch.Tensor) -> bool:
+    """Return whether the values lie in host memory one after the other, or there are none."""
+    if not is_free(tensor):
+        return False
+    if tensor.numel() == 0:
+        return True
     try:
-        address = tensor.data_ptr()
+        # A tensor made of others has no memory of its own.
+        return bool(tensor.data_ptr()) and tensor.is_contiguous()
     except RuntimeError:
-        return None
-    # A tensor made of others has no memory of its own.
-    return np.asarray(_Memory(tensor, address)) if address and tensor.is_contiguous() else None
+        return False
 
 
 def read(tensor: torch.Tensor) -> Array:
@@ -55,3 +64,10 @@ def read(tensor: torch.Tensor) -> Array:
     if array is None:
         raise TypeError(f"NumPy cannot read this tensor of {tensor.dtype} on {tensor.device}")
     return array
+
+
+def read_values(tensor: torch.Tensor) -> Values:
+    """Return the same, also of a readable tensor of half precision, which is widened where it is used."""
+    if tensor.dtype.itemsize >= 4:
+        return read(tensor)
+    return NarrowValues(tensor, np.asarray(_Memory(tensor, _UNSIGNED[tensor.dtype.itemsize])))

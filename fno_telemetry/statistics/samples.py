@@ -98,9 +98,10 @@ class Samples:
             return Undefined("the tensor has no sample axis")
         if activation.count == 0:
             return Empty()
-        field, finite = activation.field, activation.finite
+        finite = activation.finite
         if activation.on_host and finite is None and activation.scale is None:
             return _measure_on_host(activation)
+        field = activation.field
         # Real and imaginary parts are separate positions; their variances add up to the variance of z.
         parts = torch.view_as_real(field) if activation.complex else field
         if finite is not None:
@@ -147,9 +148,9 @@ class Samples:
 
 
 def _measure_on_host(activation: Activation) -> SampleState:
-    field = activation.field
+    field = activation.stored
     parts = torch.view_as_real(field) if activation.complex else field
-    rows = reading.read(parts).reshape(activation.samples, -1)
+    rows = reading.read_values(parts).reshape(activation.samples, -1)
     measured = kernels.active().mean_and_energies(rows, keeps_mean=not activation.is_only_batch)
     return _make(*measured, activation.samples, tuple(parts.shape[1:]))
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from fno_telemetry.statistics import kernels, reading
-from fno_telemetry.statistics.kernels.signatures import Array, Floats, Integers
+from fno_telemetry.statistics.kernels import Floats, Integers, Values
 from fno_telemetry.statistics.sums import split_blocks
 
 BINS = 1 << 16
@@ -151,9 +151,11 @@ def sketch(
         flat = flat[finite.reshape(-1)]
     if flat.numel() == 0:
         return _empty(spare)
-    if ends is None or flat.dtype != torch.float32 or _subnormals_are_flushed():
+    if ends is None or flat.dtype.itemsize > 4 or _subnormals_are_flushed():
         return _sketch_any(flat, spare)
-    return _sketch_on_host(reading.read(flat), _ordered_pattern(ends[0]), _ordered_pattern(ends[1]), spare)
+    return _sketch_on_host(
+        reading.read_values(flat), _ordered_pattern(ends[0]), _ordered_pattern(ends[1]), spare
+    )
 
 
 def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tensor:
@@ -219,7 +221,9 @@ def _patterns(flat: torch.Tensor) -> torch.Tensor:
     return (narrow + 0.0).view(torch.int32)
 
 
-def _sketch_on_host(values: Array, low: int, high: int, spare: int, below: int = 0, above: int = 0) -> Sketch:
+def _sketch_on_host(
+    values: Values, low: int, high: int, spare: int, below: int = 0, above: int = 0
+) -> Sketch:
     """Return the sketch of float32 values between the ordered patterns `low` and `high`."""
     shift, start = _window_on_host(low, high)
     filled, counts = kernels.active().count_bins(values, shift, start)

@@ -178,7 +178,7 @@ def test_compiled_kernels_are_the_first_choice_where_numba_is_installed(monkeypa
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
     assert choice._chosen.__wrapped__().name.startswith("torch ")
     monkeypatch.setattr(choice, "find_spec", lambda name: "there")
-    assert isinstance(choice._chosen.__wrapped__(), choice.NumbaKernels)
+    assert isinstance(choice._chosen.__wrapped__().own, choice.NumbaKernels)
     monkeypatch.setenv(choice.VARIABLE, "torch")
     assert choice._chosen.__wrapped__().name.startswith("torch ")
 

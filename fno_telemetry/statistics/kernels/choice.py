@@ -8,8 +8,8 @@ from functools import cache
 from importlib.util import find_spec
 
 from fno_telemetry.errors import MissingExtra, OptionError
+from fno_telemetry.statistics.kernels.narrow_values import WideningKernels
 from fno_telemetry.statistics.kernels.numba_kernels import NumbaKernels
-from fno_telemetry.statistics.kernels.signatures import Kernels
 from fno_telemetry.statistics.kernels.torch_kernels import TorchKernels
 
 VARIABLE = "FNO_TELEMETRY_KERNELS"
@@ -18,10 +18,10 @@ KINDS = ("torch", "numba")
 _WORTH_COMPILING = 1 << 16
 """Elements of a tensor for which loading compiled loops is worth a second."""
 
-_insisted: ContextVar[Kernels | None] = ContextVar("insisted", default=None)
+_insisted: ContextVar[WideningKernels | None] = ContextVar("insisted", default=None)
 
 
-def active() -> Kernels:
+def active() -> WideningKernels:
     """Return the kernels that statistics use."""
     return _insisted.get() or _chosen()
 
@@ -32,7 +32,7 @@ def kernels_in_use() -> str:
 
 
 @contextmanager
-def using(kind: str) -> Iterator[Kernels]:
+def using(kind: str) -> Iterator[WideningKernels]:
     """Use the kernels of this kind, "torch" or "numba", within a block: for tensors of any size.
 
     Raises OptionError for another kind, and MissingExtra if numba is not installed.
@@ -45,18 +45,18 @@ def using(kind: str) -> Iterator[Kernels]:
 
 
 @cache
-def _chosen() -> Kernels:
+def _chosen() -> WideningKernels:
     if kind := os.environ.get(VARIABLE, ""):
         return _load(kind)
-    return TorchKernels() if find_spec("numba") is None else NumbaKernels(_WORTH_COMPILING)
+    return WideningKernels(TorchKernels() if find_spec("numba") is None else NumbaKernels(_WORTH_COMPILING))
 
 
 @cache
-def _load(kind: str) -> Kernels:
+def _load(kind: str) -> WideningKernels:
     if kind not in KINDS:
         raise OptionError(f"No kernels are called {kind!r}. Known: {', '.join(KINDS)}. See {VARIABLE}.")
     if kind == "torch":
-        return TorchKernels()
+        return WideningKernels(TorchKernels())
     if find_spec("numba") is None:
         raise MissingExtra("Compiled kernels need numba: pip install 'fno-telemetry[fast]'.")
-    return NumbaKernels(least=1)
+    return WideningKernels(NumbaKernels(least=1))

@@ -76,7 +76,7 @@ def sum_rows(rows: Any, low: Any, high: Any, total: Any, squares: Any) -> Any:
 
 @_compile
 def count_raw(patterns: Any, shift: Any, table: Any) -> None:
-    """Add 1 to the place of each pattern (uint32), without its last bits, in a table (uint32)."""
+    """Add 1 to the place of each unsigned pattern, without its last bits, in a table (uint32)."""
     for i in range(patterns.size):
         table[patterns[i] >> shift] += np.uint32(1)
 

@@ -52,6 +52,15 @@ class NumbaKernels:
         filled = loops.take_filled(table, bins, counts)
         return bins[:filled].copy(), counts[:filled].copy()
 
+    def count_patterns(self, patterns: Array) -> Integers:
+        """Return how often each whole number occurs."""
+        loops = self._load() if self._least <= patterns.size < _MOST_COUNTED else None
+        if loops is None:
+            return self._others.count_patterns(patterns)
+        table = np.zeros(_BINS, np.uint32)
+        loops.count_raw(patterns, patterns.dtype.type(0), table)
+        return table.astype(np.int64)
+
     def count_signs(self, values: Array) -> tuple[int, int]:
         """Return the number of values below zero, and of zeros of either sign."""
         if (loops := self._loops(values)) is None:
@@ -115,6 +124,9 @@ class NumbaKernels:
         """Return the compiled loops if they can measure this array."""
         if array.size < self._least or array.dtype != np.float32:
             return None
+        return self._load()
+
+    def _load(self) -> ModuleType:
         if self._loaded is None:
             import fno_telemetry.statistics.kernels.compiled_loops as compiled_loops
 

@@ -50,6 +50,10 @@ class Kernels(Protocol):
         """
         ...
 
+    def count_patterns(self, patterns: Array) -> Integers:
+        """Return how often each whole number occurs in an array of uint8 or uint16, (2^16,)."""
+        ...
+
     def count_signs(self, values: Array) -> tuple[int, int]:
         """Return the number of values below zero, and of those equal to zero."""
         ...

@@ -1,17 +1,15 @@
 """The kernels with torch and NumPy alone: float64 copies of blocks, each small enough for the cache."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from fno_telemetry.statistics.kernels.blocks import AT_A_TIME, cut_rows
 from fno_telemetry.statistics.kernels.signatures import Array, Floats, Integers, RowSums
 
 SMALL = 1 << 14
 """Up to so many elements float64 copies cost less than the further steps that they save."""
 
-_AT_A_TIME = 1 << 16  # float64 copies of so many elements fit in the cache
 _COUNTED_AT_A_TIME = 1 << 17
 _SORTED = 1 << 12  # counting fewer values by sorting them is faster than by a table
 _BINS = 1 << 16
@@ -38,7 +36,7 @@ class TorchKernels:
         total, squares = np.zeros((2, len(rows)))
         absolute = 0.0
         with np.errstate(all="ignore"):
-            for part in _parts(rows):
+            for part in cut_rows(rows.shape):
                 wide = rows[part].astype(np.float64)
                 total[part[0]] += np.add.reduce(wide, 1)
                 squares[part[0]] += np.einsum("ij,ij->i", wide, wide)
@@ -58,6 +56,16 @@ class TorchKernels:
         filled = np.flatnonzero(table != 0)
         return filled, table[filled]
 
+    def count_patterns(self, patterns: Array) -> Integers:
+        """Return how often each whole number occurs."""
+        table = np.zeros(_BINS, np.int64)
+        keys = np.empty(min(_COUNTED_AT_A_TIME, patterns.size), np.int64)
+        for at in range(0, patterns.size, _COUNTED_AT_A_TIME):
+            block = patterns[at : at + _COUNTED_AT_A_TIME]
+            keys[: block.size] = block
+            table += np.bincount(keys[: block.size], minlength=_BINS)
+        return table
+
     def count_signs(self, values: Array) -> tuple[int, int]:
         """Return the number of values below zero, and of zeros of either sign."""
         return _count_where(np.less, values), _count_where(np.equal, values)
@@ -65,7 +73,7 @@ class TorchKernels:
     def mean_and_energies(self, samples: Array, keeps_mean: bool) -> tuple[Floats, float, float]:
         """Return the mean field, the energy around it and that of all."""
         number, positions = samples.shape
-        width = max(2 * _AT_A_TIME // number, 64)
+        width = max(2 * AT_A_TIME // number, 64)
         mean = np.empty(positions if keeps_mean else 0, np.float64)
         around = energy = 0.0
         for at in range(0, positions, width):
@@ -93,7 +101,7 @@ class TorchKernels:
     def sum_operands(self, first: Array, second: Array, means: Floats) -> Floats:
         """Return the energies of two operands around their means."""
         sums = np.zeros(4)
-        for part in _parts(first):
+        for part in cut_rows(first.shape):
             s_mean, t_mean = means[:, part[0], None]
             s, t = (first[part] - s_mean).reshape(-1), (second[part] - t_mean).reshape(-1)
             both = s + t
@@ -103,7 +111,7 @@ class TorchKernels:
     def energy_of_change(self, before: Array, after: Array) -> float:
         """Return the energy of the difference."""
         energy = 0.0
-        for part in _parts(before):
+        for part in cut_rows(before.shape):
             change = np.subtract(after[part], before[part], dtype=np.float64).reshape(-1)
             energy += float(change.dot(change))
         return energy
@@ -117,19 +125,10 @@ class TorchKernels:
                 energies += np.einsum("ij,ij->j", narrow, narrow)
         if not _LEAST < energies.max() < _MOST:
             energies[:] = 0
-            for part in _parts(rows):
+            for part in cut_rows(rows.shape):
                 wide = rows[part].astype(np.float64)
                 energies[part[1]] += np.einsum("ij,ij->j", wide, wide)
         return energies
-
-
-def _parts(rows: Array) -> Iterator[tuple[slice, slice]]:
-    """Yield slices of rows and of columns that cover them in blocks: whole rows where these are short."""
-    number, points = rows.shape
-    height, width = max(_AT_A_TIME // max(points, 1), 1), min(_AT_A_TIME, points)
-    for top in range(0, number, height):
-        for left in range(0, points, width):
-            yield slice(top, top + height), slice(left, left + width)
 
 
 def order_patterns(patterns: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
