@@ -1,13 +1,19 @@
 """One digest for the numbers fed to a model, however they were split into batches."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from fno_telemetry.statistics.host_transfer import Arriving
+
 _PIECE = 1 << 20  # values converted at once: 4 MiB
+
+MOST_WAITING = 1 << 26
+"""Bytes from a device that wait in host memory, beside the tensor that came last."""
 
 
 class InputDigest:
@@ -54,26 +60,51 @@ class InputDigest:
 
 
 class InputsDigest:
-    """The digest of all that goes into a model: of one tensor, or of several, each position on its own."""
+    """The digest of all that goes into a model: of one tensor, or of several, each position on its own.
+
+    Values on a device are copied to the host and digested later, so that nothing waits for the device.
+    """
 
     def __init__(self) -> None:
         self._digests: list[InputDigest] = []
         self._is_whole = True
+        self._waiting: deque[tuple[InputDigest, Arriving]] = deque()
 
     def update(self, tensors: Sequence[torch.Tensor]) -> None:
         """Add the tensors of one batch; what this raises leaves the digest unknown."""
         before, self._is_whole = self._is_whole, False
         self._digests += [InputDigest() for _ in tensors[len(self._digests) :]]
         for digest, tensor in zip(self._digests, tensors, strict=False):
+            if _is_away(tensor):
+                self._waiting.append((digest, Arriving(tensor)))
+                continue
+            if any(waiting is digest for waiting, _ in self._waiting):
+                # The tensors of one position are digested in their order.
+                self._digest_all()
             digest.update(tensor)
+        while len(self._waiting) > 1 and sum(arriving.nbytes for _, arriving in self._waiting) > MOST_WAITING:
+            self._digest_oldest()
         self._is_whole = before
+
+    def _digest_all(self) -> None:
+        while self._waiting:
+            self._digest_oldest()
+
+    def _digest_oldest(self) -> None:
+        digest, arriving = self._waiting.popleft()
+        digest.update(arriving.wait())
 
     def hexdigest(self) -> str | None:
         """Return the digest; with several inputs, the SHA-256 over their digests. None where one failed."""
         if not self._is_whole:
             return None
+        self._digest_all()
         digests = [digest.hexdigest() for digest in self._digests]
         return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def _is_away(tensor: torch.Tensor) -> bool:
+    return tensor.device.type != "cpu"
 
 
 def _pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -49,6 +49,34 @@ def transfer(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return unpack(host, tensors)
 
 
+class Arriving:
+    """A copy in host memory of a tensor on a device, which is as it is now when its values arrive.
+
+    On CUDA nothing waits until `wait`; other devices give their values at once.
+    """
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        on_cuda = tensor.device.type == "cuda"
+        source = tensor.detach().resolve_conj().resolve_neg().contiguous()
+        self._host = torch.empty(source.shape, dtype=source.dtype, device="cpu", pin_memory=on_cuda)
+        self._host.copy_(source, non_blocking=on_cuda)
+        self._arrival = None
+        if on_cuda:
+            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrival.record(torch.cuda.current_stream(tensor.device))
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the copy."""
+        return self._host.nbytes
+
+    def wait(self) -> torch.Tensor:
+        """Return the copy as soon as its values are there."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return self._host
+
+
 def pack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the bytes of all tensors, one after the other."""
     parts = []

@@ -10,6 +10,7 @@ import fno_telemetry as ft
 from fno_telemetry.architectures.layers import SpectralConvolution
 from fno_telemetry.measuring.accumulators import States
 from fno_telemetry.measuring.collector import Collector
+from fno_telemetry.sources import digests
 from fno_telemetry.statistics import reading
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.tracing.followed_calls import FollowedCalls
@@ -51,16 +52,28 @@ class Waits(TorchDispatchMode):
 def far_away(monkeypatch):
     """Let tensors on the CPU be measured as if they were on a device; return what would wait there."""
     waits = Waits()
-    aside = FollowedCalls.aside
+    aside, read_input = FollowedCalls.aside, digests._little_endian
+    measuring = []
 
     def watched(self, where, body):
         def run():
-            with waits:
-                body()
+            measuring.append(where)
+            try:
+                with waits:
+                    body()
+            finally:
+                measuring.pop()
 
         aside(self, where, run)
 
+    def read(piece):
+        if measuring:
+            waits.seen.append(f"the digest in {measuring[-1]}")
+        return read_input(piece)
+
     monkeypatch.setattr(FollowedCalls, "aside", watched)
+    monkeypatch.setattr(digests, "_little_endian", read)
+    monkeypatch.setattr(digests, "_is_away", lambda tensor: True)
     monkeypatch.setattr(Activation, "on_host", False)
     monkeypatch.setattr(reading, "is_free", lambda tensor: False)
     return waits
@@ -76,6 +89,8 @@ def test_a_planned_forward_waits_for_nothing(dtype, far_away):
     record = ft.capture(model, [fields, fields], plan=plan)
     assert far_away.seen == []
     assert record.errors == ()
+    whole = torch.cat([fields, fields])
+    assert record.input_digest == ft.capture(nn.Identity(), whole).input_digest
     assert record.modules[0].stats["rms"] > 0
 
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fno_telemetry.sources.digests import InputDigest
+from fno_telemetry.sources import digests
+from fno_telemetry.sources.digests import InputDigest, InputsDigest
 
 
 def digest(*batches: torch.Tensor) -> str:
@@ -87,6 +88,37 @@ def test_a_digest_may_be_read_in_between() -> None:
 
 def test_a_tensor_without_axes_counts_as_one_value() -> None:
     assert digest(torch.tensor(3.0)) == digest(torch.tensor([3.0]))
+
+
+def test_tensors_on_a_device_are_copied_at_once_and_digested_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = torch.rand(6, 3, dtype=torch.float64)
+    expected = InputsDigest()
+    expected.update([values.clone(), values[0].clone()])
+    monkeypatch.setattr(digests, "_is_away", lambda tensor: tensor.dtype == torch.float64)
+    monkeypatch.setattr(digests, "MOST_WAITING", 2 * 3 * 3 * 8)
+    digested: list[int] = []
+    update = InputDigest.update
+    monkeypatch.setattr(
+        InputDigest, "update", lambda self, one: (digested.append(len(one)), update(self, one))
+    )
+    running = InputsDigest()
+    running.update([values[:3], values[0]])
+    assert digested == []
+    kept = values.clone()
+    values.zero_()  # as a forward might
+    found = running.hexdigest()
+    assert digested == [3, 3]
+    alone, host = InputsDigest(), kept.float()
+    # One more than may wait, then one in host memory, which comes after those that wait.
+    for part in (kept[:3], kept[3:5], kept[5:], kept[:1], host[1:2]):
+        alone.update([part])
+    assert digested[2:] == [3, 2, 1, 1, 1]
+    assert alone.hexdigest() == digest(host, host[:2])
+    whole = InputsDigest()
+    whole.update([kept[:3], kept[0]])
+    assert found == whole.hexdigest() != expected.hexdigest()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
