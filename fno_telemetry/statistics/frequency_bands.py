@@ -53,7 +53,7 @@ def _table(sizes: tuple[int, ...]) -> torch.Tensor:
     near = (scaled - edge).abs() < _ROUNDING
     # The root of a frequency on an edge may be rounded across it. Whole numbers are not.
     multiple = math.lcm(*sizes)
-    whole = near.nonzero().numpy().astype(object) * np.array([multiple // size for size in sizes], object)
+    whole = np.argwhere(near.numpy()).astype(object) * np.array([multiple // size for size in sizes], object)
     edges = edge[near].to(torch.int64)
     is_above = (whole * whole).sum(1) * BANDS_PER_CYCLE**2 > (edges.numpy().astype(object) * multiple) ** 2
     below = edges - 1 + torch.from_numpy(is_above.astype(np.int64))
