@@ -23,6 +23,7 @@ from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.mapping.model_map import GivenRole, ModelMap
 from fno_telemetry.measuring.accumulators import MemoryBudget
 from fno_telemetry.measuring.awaited_gradients import Branches
+from fno_telemetry.measuring.batch_devices import follow_model
 from fno_telemetry.measuring.batch_runs import BatchRun, Forward
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import GradientPass
@@ -32,8 +33,9 @@ from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.measuring.target_collector import Prediction, TargetPairs
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.sources.batch_parts import BatchParts, Part, Selection
+from fno_telemetry.sources.batch_parts import BatchParts, Selection
 from fno_telemetry.sources.digests import InputsDigest
+from fno_telemetry.sources.loaders import explain_no_batches
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
@@ -54,7 +56,7 @@ def map_model(
     batches: object,
     *,
     inputs: Selection = None,
-    target: Part | None = None,
+    target: Selection = None,
     forward: Forward | None = None,
     given: Mapping[str, GivenRole] | None = None,
 ) -> ModelMap:
@@ -77,7 +79,7 @@ def plan(
     batches: object,
     *,
     inputs: Selection = None,
-    target: Part | None = None,
+    target: Selection = None,
     forward: Forward | None = None,
     given: Mapping[str, GivenRole] | None = None,
 ) -> MeasurementPlan:
@@ -86,14 +88,13 @@ def plan(
     It holds for batches of other sizes and resolutions, and for other models of the same structure.
     Arguments and errors are those of `map_model`.
     """
-    parts = BatchParts.choose(inputs, target)
-    first = next(iter(_batches(batches)), None)
+    batch_run = BatchRun(model, BatchParts.choose(inputs, target), forward)
+    first = next(follow_model(_batches(batches), model), None)
     if first is None:
         raise InputError("there is no batch to run the model on")
     _require_values(model)
-    batch_run = BatchRun(model, parts, forward)
     with preserve(model) as preserved, torch.no_grad():
-        detected = detect(model, batch_run.select(first), batch_run.run, given, preserved)
+        detected = _detect(batch_run.suit(first), first, given, preserved)
     warnings = tuple(_describe_state(model, detected.built, preserved))
     return replace(detected.plan, model_map=replace(detected.plan.model_map, warnings=warnings))
 
@@ -104,7 +105,7 @@ def capture(
     batches: object,
     *,
     inputs: Selection = None,
-    target: Part | None = None,
+    target: Selection = None,
     prediction: Prediction | None = None,
     step: SupportsIndex | None = None,
     forward: Forward | None = None,
@@ -119,7 +120,7 @@ def capture(
     provenance: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
-    loss: Loss | None = None,
+    loss: Loss | str | None = None,
 ) -> CaptureRecord:
     """Run `model` over `batches` in eval mode and record what its modules returned.
 
@@ -134,13 +135,15 @@ def capture(
     compared with y in `record.accuracy`.
 
     Args:
-        model: Any module, on the same device as the batches.
+        model: Any module. Batches on the CPU are moved to its device, if it is on one.
         batches: The batches to run, see above.
         inputs: The parts of a batch that go into the model: a position, a key or the name of a field, or a
             list of them; `1.mask` is `mask` in the part at 1. A key that the forward has by name is passed by
             name, any other part by position, in the order given. Default: the whole batch, but of a tuple,
-            list or dict not the target.
-        target: The part of a batch that the output is compared with.
+            list or dict not the target. Of {"x", "y"}, as neuraloperator's loaders give, `x` alone goes in
+            and `y` is the target, unless the forward has an argument `y`; a warning says so.
+        target: The part of a batch that the output is compared with; a list where `prediction` makes one
+            target of several parts.
         prediction: `prediction(output, batch)` returns (prediction, target), two tensors of one shape, where
             these are not the model's first output and the target as they are.
         step: The number of training steps so far, an integer from 0; the x-axis of every dashboard. If it
@@ -161,8 +164,9 @@ def capture(
         provenance: Entries of the record's provenance, which replace those found here.
         warnings: Warnings that come first in the record.
         progress: Called with the number of samples done so far, after each batch.
-        loss: `loss(output, batch)` returns a scalar tensor. If given, a copy of each batch is also run with
-            gradients, and the record has the gradients of the mean loss over all samples.
+        loss: `loss(output, batch)` returns a scalar tensor; or "mse", or "relative_l2" (the mean over samples
+            of ‖output - target‖ / ‖target‖), which need a target. If given, a copy of each batch is also run
+            with gradients, and the record has the gradients of the mean loss over all samples.
 
     Raises:
         InputError: there is no batch, it does not have the chosen parts, or the target cannot be compared
@@ -180,11 +184,13 @@ def capture(
     if budget not in BUDGETS:
         raise OptionError(f"unknown budget {budget!r}. {hint_at_names(str(budget), BUDGETS)}")
     batch_run = BatchRun(model, BatchParts.choose(inputs, target), forward)
-    pairs = TargetPairs(batch_run.parts, prediction)
-    queue = iter(_batches(batches))
+    queue = follow_model(_batches(batches), model)
     first = next(queue, None)
     if first is None:
         raise InputError("there is no batch to run the model on")
+    batch_run = batch_run.suit(first)
+    pairs = TargetPairs(batch_run.parts, prediction)
+    loss_function = pairs.make_loss(loss) if isinstance(loss, str) else loss
     chosen, problems = choose_statistics(statistics)
     _require_values(model)
     with preserve(model) as preserved, torch.no_grad():
@@ -201,7 +207,9 @@ def capture(
             is_light=budget == "light",
             is_only_batch=_is_one_batch(batches),
         )
-        gradient_pass = None if loss is None else GradientPass(model, plan, chosen, names, loss, memory)
+        gradient_pass = None
+        if loss_function is not None:
+            gradient_pass = GradientPass(model, plan, chosen, names, loss_function, memory)
         counts = _Counts()
         mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
         of_modes = bool(chosen.of("spectral_input"))
@@ -234,12 +242,13 @@ def capture(
                 called_outside=forwards.outside,
                 deviations=tuple(forwards.deviations),
                 budget=budget,
+                parts=batch_run.parts.as_names(),
             ),
             gradients,
             chosen.foreign_quantities,
             summary,
             provenance or {},
-            (*warnings, *problems, *model_map.warnings),
+            (*warnings, *problems, *batch_run.notes, *model_map.warnings),
         )
     return replace(record, warnings=(*record.warnings, *_describe_state(model, detected.built, preserved)))
 
@@ -247,7 +256,10 @@ def capture(
 def _detect(
     batch_run: BatchRun, batch: Any, given: Mapping[str, GivenRole] | None, preserved: Preserved
 ) -> Detected:
-    return detect(batch_run.model, batch_run.select(batch), batch_run.run, given, preserved)
+    def run(selected: Any) -> object:
+        return batch_run.run(selected, batch)
+
+    return detect(batch_run.model, batch_run.select(batch), run, given, preserved)
 
 
 def _use(plan: MeasurementPlan, model: nn.Module, given: Mapping[str, GivenRole] | None) -> Detected:
@@ -338,7 +350,7 @@ def _run_batch(
 
     def run(selected: Any) -> None:
         nonlocal output
-        output = batch_run.run(selected)
+        output = batch_run.run(selected, batch)
 
     size = count_samples(selected)
     forwards.aside("input", lambda: counts.digest.update(list(tensors_in(selected))))
@@ -368,9 +380,7 @@ def _batches(batches: object) -> Iterable[Any]:
     if isinstance(batches, _ONE_BATCH):
         return [batches]
     if not isinstance(batches, Iterable) or isinstance(batches, np.ndarray | str):
-        raise InputError(
-            f"`batches` is a {type(batches).__name__}; expected a tensor, or a list or iterator of batches"
-        )
+        raise InputError(f"`batches` is {explain_no_batches(batches)}")
     return batches
 
 

@@ -153,7 +153,7 @@ def test_an_error_of_a_forward_has_a_note_of_what_its_batch_was_taken_to_be():
         note, advice = caught.value.__notes__
         taken = "a batch was taken to be 2 positional arguments: (4, 3) float32, (4, 1) float32"
         assert note == f"fno-telemetry: {taken}"
-        assert "forward=lambda batch: model(batch[0])" in advice
+        assert "`inputs=0, target=1` would give part 0 to the model" in advice
     model = nn.Sequential(nn.Linear(3, 1))
     record = ft.capture(model, [pair], forward=lambda batch: model(batch[0]))
     assert record.module("0").shape == (4, 1)

@@ -76,7 +76,7 @@ class GradientPass:
                 own = copy_tensors(batch)
                 selected = batch_run.select(own)
                 with trace.batch():
-                    output = batch_run.run(selected)
+                    output = batch_run.run(selected, own)
                 loss = self._evaluate(output, own)
         self._values.append(loss.detach().to(_wide(loss)) * self._size)
         self._samples += self._size
@@ -89,7 +89,7 @@ class GradientPass:
             own = copy_tensors(batch)
             selected = batch_run.select(own)
             with planned.run(selected):
-                output = batch_run.run(selected)
+                output = batch_run.run(selected, own)
             return None if planned.deviation is not None else self._evaluate(output, own)
 
     @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fno_telemetry.errors import ModelError, OptionError
+from fno_telemetry.errors import ModelError, OptionError, TelemetryError
 from fno_telemetry.isolation.backward_hooks import without_tensor_hooks
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.wording import describe_error
@@ -41,6 +41,8 @@ def evaluate(loss: Loss, output: Any, batch: Any, must_take_gradients: bool) -> 
     """Return the loss of a batch; OptionError if it raises, is not a scalar, or lacks a required gradient."""
     try:
         value = loss(output, batch)
+    except TelemetryError:  # of a loss by name, whose output and target are not alike
+        raise
     except (Exception, SystemExit) as error:  # a user's loss may raise anything
         raise OptionError(f"the loss raised {describe_error(error)}") from error
     if not isinstance(value, torch.Tensor):

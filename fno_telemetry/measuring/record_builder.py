@@ -3,7 +3,7 @@
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class Run:
     called_outside: frozenset[str]  # paths called outside the model's own forward
     deviations: tuple[str, ...] = ()  # where forwards were not as planned
     budget: str = "full"
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a batch, as they were chosen
 
 
 def build_record(
@@ -140,6 +141,7 @@ def _summary(model: nn.Module, run: Run, gradients: Gradients | None) -> dict[st
 def _provenance(
     collector: Collector, run: Run, gradients: Gradients | None, inputs: Sequence[TensorRecord]
 ) -> dict[str, Any]:
+    parts = {"parts": dict(run.parts)} if run.parts else {}
     return {
         "versions": {
             "fno_telemetry": __version__,
@@ -147,7 +149,7 @@ def _provenance(
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "input": {"shape": inputs[0].shape if inputs else None, "digest": run.digest},
+        "input": {"shape": inputs[0].shape if inputs else None, "digest": run.digest} | parts,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_seconds": run.seconds.wall,
         "budget": run.budget,

@@ -11,15 +11,18 @@ from fno_telemetry.mapping.layouts import Place
 from fno_telemetry.measuring.accumulators import MemoryBudget, States, TensorAccumulator
 from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.measuring.batch_layouts import BatchLayouts
+from fno_telemetry.measuring.losses import Loss
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.records import AccuracyRecord, FrozenMapping, TensorRecord
-from fno_telemetry.sources.batch_parts import BatchParts, describe_parts
-from fno_telemetry.sources.loaders import describe_value
+from fno_telemetry.sources.batch_advice import suggest_prediction, suggest_target
+from fno_telemetry.sources.batch_parts import BatchParts
+from fno_telemetry.sources.batch_words import describe_parts, describe_value
 from fno_telemetry.statistics.accuracy import AccuracyState, measure_accuracy, summarize_accuracy
 from fno_telemetry.statistics.activation import dtype_name, unmeasurable
 from fno_telemetry.statistics.contract import Known, Undefined, merge_states
+from fno_telemetry.statistics.named_losses import NAMED_LOSSES
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
-from fno_telemetry.wording import describe_error
+from fno_telemetry.wording import describe_error, hint_at_names
 
 Prediction = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
 """`prediction(output, batch)` returns what is compared: (prediction, target)."""
@@ -37,7 +40,7 @@ class TargetPairs:
     @property
     def are_known(self) -> bool:
         """Whether there is a target to compare with."""
-        return self.prediction is not None or self.parts.target is not None
+        return self.prediction is not None or bool(self.parts.target)
 
     def find(self, output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (prediction, target), two tensors of one shape; nothing is broadcast or converted.
@@ -56,9 +59,33 @@ class TargetPairs:
             prediction, target = _call(self.prediction, output, batch)
             named = "prediction", "target that `prediction` returned"
         if (why := _explain_misfit(prediction, target, named)) is not None:
-            advice = "" if self.prediction else f"; {_PREDICTION} that are alike"
+            advice = "" if self.prediction else f". {self._advise(output, target, batch)}"
             raise InputError(f"{why}{advice}. {describe_parts(batch)}")
         return prediction, target
+
+    def _advise(self, output: Any, target: torch.Tensor, batch: Any) -> str:
+        """Return what would make the output and the target alike."""
+        chosen = {str(part) for part in (*(self.parts.inputs or ()), *self.parts.target)}
+        other = suggest_target(batch, next(tensors_in(output)), chosen)
+        if other is not None and self.parts.inputs is not None:
+            return f"Part {other!r} of the batch has the shape of the output: that is `target={other!r}`"
+        found = suggest_prediction(output, target)
+        return f"{_PREDICTION} that are alike" + (f", such as ({found}, target)" if found else "")
+
+    def make_loss(self, name: str) -> Loss:
+        """Return the loss of this name, between what is compared; OptionError if there is none."""
+        if name not in NAMED_LOSSES:
+            known = hint_at_names(name, NAMED_LOSSES)
+            raise OptionError(
+                f"`loss` {name!r} is not known. {known} Or give a function (output, batch) -> scalar"
+            )
+        if not self.are_known:
+            raise OptionError(
+                f"`loss` {name!r} compares the output with a target, and none is given; for batches of "
+                "(x, y) that is `inputs=0, target=1`"
+            )
+        compare = NAMED_LOSSES[name]
+        return lambda output, batch: compare(*self.find(output, batch))
 
 
 class TargetCollector:

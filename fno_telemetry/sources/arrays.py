@@ -37,12 +37,22 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class ArrayUse:
+    """What an array is read for, as warnings call it, and the option that names it, as errors do."""
+
+    name: str = "input"
+    option: str = "key"
+
+
+@dataclass(frozen=True)
 class _Request:
     path: str
     key: str | None
     axes: str | None
     max_samples: int
     allow_complex: bool
+    use: ArrayUse
+    like: str | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,8 @@ def read_samples(
     axes: str | None = None,
     max_samples: int = 8,
     allow_complex: bool = False,
+    use: ArrayUse = ArrayUse(),
+    like: str | None = None,
 ) -> Samples:
     """Read the first samples of an array, at the cost of memory of those samples.
 
@@ -72,7 +84,7 @@ def read_samples(
     channel axis of size 1 is added, and T counts as space. Arrays of up to 256 MB in archives are read to
     their end for their checksum; of larger ones that are not compressed, only the samples. A file with fewer
     samples gives those it has. Integers and other floats become float32; complex numbers become complex64, if
-    allowed.
+    allowed. `like` is the order of another array, which an array of as many axes has too.
 
     Raises InputError for a file, and OptionError for an option, that cannot be used: one line each.
     """
@@ -82,7 +94,7 @@ def read_samples(
     if max_samples < 1:
         raise OptionError(f"`max_samples` {max_samples} for {name} reads nothing; give 1 or more.")
     order = None if axes is None else axis_orders.check_order(axes, name)
-    request = _Request(name, key, order, max_samples, allow_complex)
+    request = _Request(name, key, order, max_samples, allow_complex, use, like)
     try:
         kind, size = file_kinds.recognise(name)
         if kind == "pickle":
@@ -106,7 +118,9 @@ def split_batches(values: torch.Tensor, batch_size: int) -> Iterator[torch.Tenso
 def _from_npy(request: _Request, file: IO[bytes], size: int) -> Samples:
     path = request.path
     if request.key is not None:
-        raise InputError(f"{path}: holds one array without a name; leave `key` {request.key!a} out.")
+        raise InputError(
+            f"{path}: holds one array without a name; leave `{request.use.option}` {request.key!a} out."
+        )
     header = npy_header.read_header(file, size, path)
     order, axis, count = _plan(request, header.shape, header.dtype.kind == "c", path)
     source = first_samples.ValueBytes(file, header.data_bytes, jumps=True)
@@ -129,7 +143,8 @@ def _from_zip(request: _Request, file: IO[bytes], size: int) -> Samples:
         if (store := other_formats.recognise_members(archive.namelist())) is not None:
             raise InputError(f"{path}: is {store.name}; {store.describe_reading(path)}.")
         known = checksums.use_checksums(archive)
-        key = zip_members.choose_key(zip_members.array_keys(archive), request.key, path)
+        keys, option = zip_members.array_keys(archive), request.use.option
+        key = zip_members.choose_key(keys, request.key, path, option)
         where = _label(path, key)
         member = archive.getinfo(f"{key}.npy")
         zip_members.check_member(member, size, where)
@@ -146,7 +161,9 @@ def _from_zip(request: _Request, file: IO[bytes], size: int) -> Samples:
 
 
 def _from_tensors(request: _Request, *, mapped: bool) -> Samples:
-    tensor, key, known = tensor_files.load_tensor(request.path, request.key, mapped=mapped)
+    tensor, key, known = tensor_files.load_tensor(
+        request.path, request.key, mapped=mapped, option=request.use.option
+    )
     where = _label(request.path, key)
     tensor_files.check_tensor(tensor, where)
     shape = tuple(tensor.shape)
@@ -169,7 +186,8 @@ def _plan(
             f"{where}: holds complex numbers, but a model of real fields is run; "
             f"save what it takes, for example the amplitude numpy.abs(array)."
         )
-    order = axis_orders.choose_order(shape, request.axes, where)
+    like = request.like if len(request.like or "") == len(shape) else None
+    order = axis_orders.choose_order(shape, request.axes or like, where)
     axis = axis_orders.sample_axis(order)
     return order, axis, 1 if axis is None else min(request.max_samples, shape[axis])
 
@@ -183,22 +201,27 @@ def _finish(request: _Request, stored: _Stored, values: torch.Tensor, order: str
         stored.shape,
         stored.dtype,
         order,
-        (*stored.marks, *_doubts(arranged)),
+        (*_name_marks(stored.marks, request.use), *_doubts(arranged, request.use.name)),
         stored.checksums,
     )
 
 
-def _doubts(values: torch.Tensor) -> Iterator[str]:
+def _name_marks(marks: tuple[str, ...], use: ArrayUse) -> Iterator[str]:
+    """Say of which array the marks are, unless it is the only one."""
+    yield from (mark if use == ArrayUse() else f"the {use.name}: {mark}" for mark in marks)
+
+
+def _doubts(values: torch.Tensor, name: str) -> Iterator[str]:
     """What is likely not meant in the samples that were read; paths stay out, for reports are shared."""
     nans, infinities = int(torch.isnan(values).sum()), int(torch.isinf(values).sum())
     if nans or infinities:
         held = " and ".join(
             f"{count} {what}" for count, what in ((nans, "NaN"), (infinities, "infinite")) if count
         )
-        yield f"the input holds {held} among the {values.numel()} values read"
+        yield f"the {name} holds {held} among the {values.numel()} values read"
         return
     first = values.flatten()[0]
     if not bool(values.any()):
-        yield f"all {values.numel()} input values read are zero"
+        yield f"all {values.numel()} {name} values read are zero"
     elif values.numel() > 1 and bool((values == first).all()):
-        yield f"all {values.numel()} input values read are equal ({format_number(first.item(), digits=6)})"
+        yield f"all {values.numel()} {name} values read are equal ({format_number(first.item(), digits=6)})"

@@ -29,17 +29,20 @@ def check_archive(archive: zipfile.ZipFile, path: str) -> None:
         )
 
 
-def load_tensor(path: str, key: str | None, *, mapped: bool) -> tuple[torch.Tensor, str | None, str]:
+def load_tensor(
+    path: str, key: str | None, *, mapped: bool, option: str = "key"
+) -> tuple[torch.Tensor, str | None, str]:
     """The tensor of this key, its key (None for a bare tensor), and what the file's checksum says of it.
 
     A key `a.b` leads into dicts and lists. Objects next to the tensor are stand-ins. A mapped tensor costs no
-    memory until its values are read; files from before torch 1.6 cannot be mapped and are read whole.
+    memory until its values are read; files from before torch 1.6 cannot be mapped and are read whole. An
+    error about the key names the option that gave it.
     """
     try:
         if not mapped:
-            return *_choose(read_older_file(path), key, path), NOT_STORED
+            return *_choose(read_older_file(path), key, path, option), NOT_STORED
         with open_archive(path) as archive:
-            tensor, chosen = _choose(archive.read(mapped=True), key, path)
+            tensor, chosen = _choose(archive.read(mapped=True), key, path, option)
             return tensor, chosen, archive.check(tensor)
     except (OSError, InputError):
         raise
@@ -52,11 +55,11 @@ def load_tensor(path: str, key: str | None, *, mapped: bool) -> tuple[torch.Tens
         ) from cause
 
 
-def _choose(held: object, key: str | None, path: str) -> tuple[torch.Tensor, str | None]:
+def _choose(held: object, key: str | None, path: str, option: str) -> tuple[torch.Tensor, str | None]:
     """The asked tensor of what a file holds, and its key."""
     if isinstance(held, torch.Tensor):
         if key is not None:
-            raise InputError(f"{path}: holds one tensor without a name; leave `key` {key!a} out.")
+            raise InputError(f"{path}: holds one tensor without a name; leave `{option}` {key!a} out.")
         return held, None
     if not isinstance(held, Mapping | list | tuple) or (isinstance(held, StandIn) and not held):
         raise InputError(f"{path}: holds a {_kind(held)}, not a tensor or a dict of tensors; {_CURE}.")
@@ -69,7 +72,7 @@ def _choose(held: object, key: str | None, path: str) -> tuple[torch.Tensor, str
             raise InputError(f"{path}: {wanted!a} is a {_kind(found[wanted])}, not a tensor; {_CURE}.")
     if not tensors:
         raise InputError(f"{path}: holds a {_kind(held)} without tensors; {_CURE}.")
-    chosen = choose_key(tensors, key, path)
+    chosen = choose_key(tensors, key, path, option)
     return tensors[chosen], chosen
 
 

@@ -56,8 +56,8 @@ def is_torch_archive(archive: zipfile.ZipFile) -> bool:
     return not has_arrays and any(name == "data.pkl" or name.endswith("/data.pkl") for name in names)
 
 
-def choose_key(known: Iterable[str], key: str | None, path: str) -> str:
-    """The asked key, else the first default that is there; an error lists the keys there are."""
+def choose_key(known: Iterable[str], key: str | None, path: str, option: str = "key") -> str:
+    """The asked key, else the first default that is there; an error lists the keys, and names the option."""
     known = list(known)
     if not known:
         raise InputError(f"{path}: holds no array; save one with numpy.savez(path, diffraction=array).")
@@ -67,7 +67,7 @@ def choose_key(known: Iterable[str], key: str | None, path: str) -> str:
             return name
     asked = "neither diffraction nor diff3d" if key is None else f"no array called {key!a}"
     hint = hint_at_names(key or "", known, _LISTED)
-    raise InputError(f"{path}: holds {asked}; name one of its arrays with `key`. {hint}")
+    raise InputError(f"{path}: holds {asked}; name one of its arrays with `{option}`. {hint}")
 
 
 def array_keys(archive: zipfile.ZipFile) -> list[str]:

@@ -13,6 +13,7 @@ from .contract import SummedState as SummedState
 from .contract import Undefined as Undefined
 from .contract import keys_of as keys_of
 from .kernels.choice import kernels_in_use as kernels_in_use
+from .named_losses import NAMED_LOSSES as NAMED_LOSSES
 from .subjects import BlockCall as BlockCall
 from .subjects import BranchGradients as BranchGradients
 from .subjects import BranchSum as BranchSum

@@ -44,19 +44,24 @@ def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
     Looks into the containers of `items` at any depth, frozen dataclasses included, and into those registered
     with torch's pytree. A container without a changed tensor is returned as the same object.
     """
-    return _changed(value, change, frozenset())
+    return _changed(value, torch.Tensor, change, frozenset())
 
 
-def _changed(value: Any, change: Callable[[torch.Tensor], torch.Tensor], around: frozenset[int]) -> Any:
-    """Apply `map_tensors` inside the containers of these ids; one that holds itself is not changed."""
-    if isinstance(value, torch.Tensor):
+def map_objects(value: Any, kind: type[Any], change: Callable[[Any], Any]) -> Any:
+    """Return `value` with `change` applied to every object of a kind in it, as `map_tensors` does."""
+    return _changed(value, kind, change, frozenset())
+
+
+def _changed(value: Any, kind: type[Any], change: Callable[[Any], Any], around: frozenset[int]) -> Any:
+    """Apply `map_objects` inside the containers of these ids; one that holds itself is not changed."""
+    if isinstance(value, kind):
         return change(value)
     if isinstance(value, _HOLD_NO_TENSOR) or id(value) in around:
         return value
     parts = dict(_attributes(value))
     if not parts:
-        return tree_map_only(torch.Tensor, change, value)
-    changed = {name: _changed(part, change, around | {id(value)}) for name, part in parts.items()}
+        return tree_map_only(kind, change, value)
+    changed = {name: _changed(part, kind, change, around | {id(value)}) for name, part in parts.items()}
     if all(changed[name] is parts[name] for name in parts):
         return value
     return _rebuild(value, changed)

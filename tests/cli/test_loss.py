@@ -114,7 +114,7 @@ def test_a_dry_run_checks_the_name_and_takes_no_gradient(run, folder):
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
-        ("cli_networks", "expected package.module:attribute"),
+        ("cli_networks", "expected mse, relative_l2 or package.module:function"),
         ("nowhere.at_all:loss", "there is no module 'nowhere'"),
         ("cli_networks:sqare", "Did you mean square"),
         ("cli_networks:NOT_BATCHES", "is of type int; a function (output, batch) -> scalar was expected"),

@@ -40,6 +40,9 @@ def test_every_argument_is_spelled_as_the_option_that_gives_it(command, argument
         ("`fno-telemetry map` shows it", "`fno-telemetry map` shows it"),
         ("`forward=` must call it", "`forward=` must call it"),
         ("a `nn.Module` or `None`", "a `nn.Module` or `None`"),
+        ("give `inputs=0, target=1`", "give --inputs 0 --target 1"),
+        ("`inputs=['x', 'm'], target='y'` fits", "--inputs x,m --target y fits"),
+        ("`inputs=0, unknown=1`", "`inputs=0, unknown=1`"),
         ("no backticks", "no backticks"),
     ],
 )

@@ -155,7 +155,7 @@ def test_every_entry_of_the_provenance_has_a_row_and_every_row_is_an_entry(
     torch.save({"model": weights, "ema": weights}, "sets.ckpt")
     sources = (
         "--input train.npz --checkpoint sets.ckpt --loss networks:mean_square",
-        "--batches networks:fields --set hidden_channels=4 --set modes=3",
+        "--batches networks:fields --prediction networks:itself --set hidden_channels=4 --set modes=3",
     )
     entries: dict[str, set[str]] = {}
     for number, source in enumerate(sources):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import fno_telemetry as ft
+from fno_telemetry.measuring.batch_devices import follow_model
 
 GENERATOR = torch.Generator().manual_seed(0)
 X, Y = (torch.randn(5, 1, 6, 6, generator=GENERATOR) for _ in range(2))
@@ -160,20 +161,29 @@ def test_without_a_target_there_is_no_accuracy(model):
 @pytest.mark.parametrize(
     ("batch", "options", "words"),
     [
-        ((X, Y[:, 0]), {"target": 1}, ["(5, 1, 6, 6) float32", "(5, 6, 6) float32", "`prediction`"]),
+        (
+            (X, Y[:, 0]),
+            {"target": 1},
+            ["(5, 1, 6, 6) float32", "(5, 6, 6) float32", "`prediction`", "(output.squeeze(1), target)"],
+        ),
+        ((X, Y[:, 0], Y), {"target": 1}, ["Part 2 of the batch has the shape", "`target=2`"]),
         ((X, Y[:1]), {"target": 1}, ["(5, 1, 6, 6)", "(1, 1, 6, 6)"]),
         ((X, Y.cfloat()), {"target": 1}, ["float32", "complex64"]),
         ((X, Y.long()), {"target": 1}, ["int64 values"]),
-        ((X, None), {"target": 1}, ["NoneType; expected one tensor", "0: (5, 1, 6, 6) float32"]),
+        ((X, None), {"target": 1}, ["NoneType; one tensor was expected", "0: (5, 1, 6, 6) float32"]),
         (
             (X, Y),
             {"target": 2},
-            ["`target`: a batch has no part 2", "6) float32, 1: (5, 1, 6"],
+            ["`target` 2: a batch has no such part", "6) float32, 1: (5, 1, 6"],
         ),
-        ((X, Y), {"inputs": "x", "target": 1}, ["`inputs`: a batch has no part 'x'"]),
-        ({"a": X}, {"inputs": 0}, ["`inputs`: a batch has no part 0", "a: (5, 1, 6, 6) float32"]),
-        (X, {"inputs": 0, "target": 1}, ["`inputs`: a batch has no part 0", "(5, 1, 6, 6) float32"]),
-        ((X, {"y": Y}), {"inputs": None, "target": "1.y"}, ["`inputs` must say"]),
+        ((X, Y), {"inputs": "x", "target": 1}, ["`inputs` 'x': a batch has no such part"]),
+        ({"a": X}, {"inputs": 0}, ["`inputs` 0: a batch has no such part", "a: (5, 1, 6, 6) float32"]),
+        (
+            X,
+            {"inputs": 0, "target": 1},
+            ["a batch is one tensor, (5, 1, 6, 6) float32", "is a tuple"],
+        ),
+        ((X, {"y": Y}), {"inputs": None, "target": "1.y"}, ["say by `inputs` what goes"]),
         ((X, Y), {"prediction": lambda o, b: (o, b[1][:, 0])}, ["prediction is (5, 1, 6, 6)", "(5, 6, 6)"]),
     ],
 )
@@ -188,7 +198,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(model, batch, options, w
     [
         ({"inputs": []}, "`inputs` is []; expected a position or key"),
         ({"inputs": 0.5}, "`inputs` is 0.5"),
-        ({"inputs": 0, "target": [1]}, "`target` is [1]; expected a position or a key"),
+        ({"inputs": 0, "target": 1.5}, "`target` is 1.5; expected a position or key"),
+        ({"inputs": 0, "target": [0, 1]}, "`target` has several parts, 0, 1; `prediction` is a function"),
         ({"inputs": 0, "target": True}, "`target` is True"),
         ({"inputs": 0, "prediction": lambda output: output}, "`prediction` raised TypeError"),
         ({"inputs": 0, "prediction": lambda output, batch: output}, "expected (prediction, target)"),
@@ -207,3 +218,140 @@ def test_an_error_leaves_the_model_as_it_was(model, hooks_of):
         ft.capture(model.train(), [(X, Y[:1])], inputs=0, target=1)
     assert model.training and not any(hooks_of(model))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        ([X, Y], ["`inputs=0, target=1` would give part 0 to the model", "A batch is a list of 0: (5"]),
+        ({"y": Y, "image": X}, ["`inputs='image', target='y'`", "image: (5, 1, 6, 6) float32"]),
+        ((X, None), ["forward=lambda batch: model(batch[0])"]),
+    ],
+)
+def test_a_batch_that_the_forward_does_not_take_is_answered_with_a_choice_that_fits(model, batch, words):
+    for run in (ft.capture, ft.plan):
+        with pytest.raises(TypeError) as error:
+            run(model, [batch])
+        taken, advice = error.value.__notes__
+        assert taken.startswith("fno-telemetry: a batch was taken to be 2 ")
+        assert all(word in advice for word in words), advice
+
+
+def test_a_choice_of_inputs_that_the_forward_does_not_take_shows_the_batch(model):
+    with pytest.raises(RuntimeError) as error:
+        ft.capture(model, [(torch.arange(5.0), X, Y)], inputs=0, target=2)
+    taken, advice = error.value.__notes__
+    assert "one argument: (5,) float32" in taken
+    assert "A batch is a tuple of 0: (5,) float32, 1: (5, 1, 6, 6) float32, 2: (5, 1, 6, 6)" in advice
+
+
+class OfX(nn.Module):
+    """Ignores other keywords, as the networks of neuraloperator do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x, output_shape=None, **kwargs):
+        return self.layer(x)
+
+
+class OfBoth(OfX):
+    def forward(self, x, y):
+        return self.layer(x + y)
+
+
+def test_batches_of_x_and_y_are_recognised_and_the_record_says_so():
+    model = OfX()
+    record = ft.capture(model, [{"y": Y, "x": X}])
+    assert dict(record.accuracy.stats) == numbers_of(model.layer(X), Y)
+    [warning] = record.warnings
+    assert "x goes into the model, and y is the target" in warning
+    assert record.provenance["input"]["parts"] == {"inputs": ("x",), "target": ("y",)}
+    chosen = ft.capture(model, [{"y": Y, "x": X}], inputs="x", target="y")
+    assert (chosen.warnings, chosen.accuracy, chosen.modules) == ((), record.accuracy, record.modules)
+    assert ft.plan(model, [{"x": X, "y": Y}]).model_map.modules == ft.map_model(model, X).modules
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "options"),
+    [
+        (OfBoth(), {"x": X, "y": Y}, {}),
+        (OfX(), {"x": X, "y": Y, "mask": MASK}, {}),
+        (OfX(), (X, Y), {"inputs": 0}),
+    ],
+)
+def test_other_batches_are_not_recognised(model, batch, options):
+    record = ft.capture(model, [batch], **options)
+    assert (record.accuracy, record.warnings) == (None, ())
+
+
+def test_with_a_forward_of_the_users_nothing_is_recognised():
+    model = OfX()
+    record = ft.capture(model, [{"x": X, "y": Y}], forward=lambda batch: model(batch["x"]))
+    assert (record.accuracy, record.warnings) == (None, ())
+
+
+def mean_square(output, batch):
+    return (output - batch[1]).square().mean()
+
+
+def mean_relative(output, batch):
+    error = (output - batch[1]).flatten(1).norm(dim=1)
+    return (error / batch[1].flatten(1).norm(dim=1)).mean()
+
+
+@pytest.mark.parametrize(("name", "same"), [("mse", mean_square), ("relative_l2", mean_relative)])
+@pytest.mark.parametrize("size", [2, 5])
+def test_a_loss_by_name_is_that_of_its_definition_with_its_gradients(model, name, same, size):
+    loader = DataLoader(TensorDataset(X, Y), batch_size=size)
+    record = ft.capture(model, loader, inputs=0, target=1, loss=name)
+    expected = ft.capture(model, loader, inputs=0, target=1, loss=same)
+    assert record.summary["loss"] == pytest.approx(expected.summary["loss"], rel=1e-6)
+    found, other = (each.module("0").stats for each in (record, expected))
+    assert found["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5) and found["grad_norm"] > 0
+
+
+def test_a_loss_by_name_is_of_what_a_prediction_returns_also_of_complex_fields():
+    target = torch.complex(X, Y)
+
+    def as_complex(output, batch):
+        return torch.complex(output, 2 * output), batch[1]
+
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1))
+    with torch.no_grad():
+        error = np.abs(np.asarray(torch.complex(model(X), 2 * model(X)) - target)) ** 2
+    size = np.abs(np.asarray(target)) ** 2
+    relative = np.sqrt(error.sum((1, 2, 3)) / size.sum((1, 2, 3))).mean()
+    for name, value in {"mse": error.mean(), "relative_l2": relative}.items():
+        record = ft.capture(model, [(X, target)], inputs=0, prediction=as_complex, loss=name)
+        assert record.summary["loss"] == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss": "mae", "target": 1}, "`loss` 'mae' is not known"),
+        ({"loss": "mse"}, "`loss` 'mse' compares the output with a target, and none is given"),
+        ({"loss": "relative_l2", "target": 1}, "which is zero in 1 of 5 samples of a batch"),
+        ({"loss": "mse", "target": 2}, "the target is (5,) float32"),
+    ],
+)
+def test_a_loss_by_name_that_cannot_be_computed_is_refused(model, options, words):
+    zero = Y.clone()
+    zero[3] = 0
+    with pytest.raises(ft.TelemetryError) as error:
+        ft.capture(model, [(X, zero, torch.ones(5))], inputs=0, **options)
+    assert words in str(error.value)
+
+
+def test_batches_on_the_cpu_are_moved_to_the_device_of_the_model_and_no_others():
+    meta = nn.Linear(2, 2, device="meta")
+    [moved] = follow_model([(X, None, {"y": Y})], meta)
+    assert (moved[0].device.type, moved[2]["y"].device.type) == ("meta", "meta")
+    there = (X.to("meta"), X)
+    [kept] = follow_model([there], meta)
+    assert kept is there
+    pair = (X, Y)
+    for model in (nn.Linear(2, 2), nn.Identity(), nn.Sequential(meta, nn.Linear(2, 2))):
+        assert [*follow_model([pair], model)] == [pair]

@@ -2,23 +2,21 @@
 
 import sys
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 from fno_telemetry.errors import InputError
-from fno_telemetry.sources import count_samples, describe_call, first_tensor, move_batch, read_batches
+from fno_telemetry.sources import count_samples, find_first, move_batch, read_batches
 
 
 @dataclass(frozen=True)
 class Batch:
     name: str
     x: torch.Tensor
-
-
-NINE = ", ".join(f"{index}: (3,) float32" for index in range(6))
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def test_other_batches_stay_whole_and_count_by_their_first_tensor(batches, batch
     [kept, _] = read_batches(batches(lambda: iter([batch, batch, batch])), 4)
     assert kept is batch
     assert count_samples(batch) == 3
-    assert torch.equal(first_tensor([batch]), torch.ones(3, 1))
+    assert torch.equal(find_first(batch), torch.ones(3, 1))
 
 
 @pytest.mark.parametrize("made", [torch.ones(2, 1), (torch.ones(2, 1), 3.0), {"x": torch.ones(2, 1)}])
@@ -59,29 +57,18 @@ def test_one_batch_needs_no_list(batches, made):
     assert batch is made or torch.equal(batch, made)
 
 
-@pytest.mark.parametrize(
-    ("batch", "words"),
-    [
-        ((torch.ones(3, 1),), "one argument: (3, 1) float32"),
-        ([torch.ones(3), "a", None], "3 positional arguments: (3,) float32, str, NoneType"),
-        ({"x": torch.ones(3).cfloat()}, "1 keyword argument: x=(3,) complex64"),
-        ((np.ones((2, 3)),), "one argument: (2, 3) float64"),
-        ((Batch("a", torch.ones(3, 1)),), "one argument: Batch of (name: str, x: (3, 1) float32)"),
-        (([torch.ones(3)] * 9,), f"one argument: list of ({NINE} and 3 more)"),
-        ((), "no argument"),
-        ((3,), "one argument: int"),
-    ],
-)
-def test_a_batch_is_described_as_the_model_gets_it(batch, words):
-    args, keywords = ((), batch) if isinstance(batch, dict) else (batch, {})
-    assert describe_call(args, keywords) == words
+def test_arrays_become_tensors_and_other_objects_are_asked_for_theirs(batches):
+    class Graph(SimpleNamespace):
+        def to(self, device):
+            return Graph(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
-
-def test_positional_and_keyword_arguments_are_described_together():
-    described = describe_call((torch.ones(3), None), {"mask": torch.ones(2).bool()})
-    assert (
-        described == "2 positional arguments: (3,) float32, NoneType and 1 keyword argument: mask=(2,) bool"
+    array = np.arange(6.0).reshape(3, 2)[:, ::-1]
+    [[x, names], graph] = read_batches(
+        batches([(array, np.array(["a", "b", "c"])), Graph(x=torch.ones(3, 1))]), 4
     )
+    assert torch.equal(x, torch.tensor(array.copy())) and names.tolist() == ["a", "b", "c"]
+    assert count_samples(graph) == 3
+    assert move_batch(graph, torch.device("meta")).x.device.type == "meta"
 
 
 def test_every_tensor_of_a_batch_moves_and_the_batch_itself_stays():
@@ -98,7 +85,11 @@ def fail():
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (7, "gave a int; a list or generator"),
+        (7, "gave a int; expected a tensor, or a list or iterator of batches"),
+        (
+            TensorDataset(torch.ones(3)),
+            "torch.utils.data.DataLoader(dataset, batch_size=4) makes batches of a dataset",
+        ),
         (list, "gave no batch"),
         (lambda: [[1, 2]], "a batch of type list without a tensor"),
         (lambda: [Batch("a", "text")], "a batch of type Batch without a tensor"),

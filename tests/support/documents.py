@@ -41,6 +41,9 @@ def sphere():
 
 def mean_square(output, batch):
     return output.square().mean()
+
+def itself(output, batch):
+    return output, output
 """
 
 

@@ -131,7 +131,7 @@ class Captures:
         """Return the plan of the checkpoints before, or a new one where it does not fit."""
         if self._plan is None or self._plan.explain_misfit(prepared.model) is not None:
             with errors_in_one_line(prepared):
-                self._plan = ft.plan(prepared.model, prepared.batches, given=prepared.given)
+                self._plan = prepared.make_plan()
         return self._plan
 
 

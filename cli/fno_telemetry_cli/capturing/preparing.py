@@ -26,12 +26,28 @@ class Prepared:
 
     model: nn.Module
     batches: list[Any]
+    parts: sources.BatchParts
     samples: int
     given: Mapping[str, ft.GivenRole]
     summary: dict[str, Any]
     provenance: dict[str, Any]
     warnings: tuple[str, ...] = ()
-    loss: Callable[[Any, Any], Any] | None = None
+    loss: Callable[[Any, Any], Any] | str | None = None
+    prediction: Callable[[Any, Any], Any] | None = None
+
+    def map_model(self) -> ft.ModelMap:
+        """Return the map of the model on these batches."""
+        return self.make_plan().model_map
+
+    def make_plan(self) -> ft.MeasurementPlan:
+        """Return how forwards on these batches are measured."""
+        return ft.plan(
+            self.model,
+            self.batches,
+            inputs=self.parts.inputs,
+            target=self.parts.target or None,
+            given=self.given,
+        )
 
 
 def prepare(source: Source, given: InputBatches) -> Prepared:
@@ -49,16 +65,18 @@ def prepare(source: Source, given: InputBatches) -> Prepared:
     else:
         network = _build_by_name(source, settings, checkpoint, given.first)
     model, batches = _move(network.model, given.batches, given.device)
-    warnings = (*(given.samples.warnings if given.samples else ()), *network.warnings)
+    warnings = (*(each for array in given.arrays for each in array.warnings), *network.warnings)
     return Prepared(
         model,
         batches,
+        given.parts,
         given.count,
         roles,
         _summary(network, checkpoint if source.counts else None, given.first),
-        _provenance(source, network, given.samples, checkpoint),
+        _provenance(source, network, given.arrays, checkpoint),
         tuple(map(spell_options, warnings)),
         given.loss,
+        given.prediction,
     )
 
 
@@ -125,18 +143,18 @@ def _summary(
 def _provenance(
     source: Source,
     network: sources.Network,
-    samples: sources.Samples | None,
+    arrays: tuple[sources.Samples, ...],
     checkpoint: sources.Checkpoint | None,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"seed": source.weights.seed, "arguments": _plain(network.arguments)}
-    if samples is None:
-        found["input"] = {"batches": source.data.batches}
+    if arrays:
+        found["input"] = {"path": arrays[0].path, **_describe_array(arrays[0])}
+        if len(arrays) > 1:
+            found["input"]["other_arrays"] = list(map(_describe_array, arrays[1:]))
     else:
-        stored = {"shape": list(samples.stored_shape), "dtype": samples.stored_dtype}
-        named = {"path": samples.path, "key": samples.key, "axes": samples.axes}
-        found["input"] = named | {"stored": stored, "checksums": samples.checksums}
-    if source.loss is not None:
-        found["loss"] = source.loss
+        found["input"] = {"batches": source.data.batches}
+    given = {"loss": source.loss, "prediction": source.prediction}
+    found |= {name: spec for name, spec in given.items() if spec is not None}
     if checkpoint is not None:
         name = source.checkpoint_name or Path(checkpoint.path).stem
         found["checkpoint"] = {
@@ -149,6 +167,11 @@ def _provenance(
             sets = {"weights": network.match.weights, "other_weights": list(network.match.other_weights)}
             found["checkpoint"] |= sets
     return found
+
+
+def _describe_array(array: sources.Samples) -> dict[str, Any]:
+    stored = {"shape": list(array.stored_shape), "dtype": array.stored_dtype}
+    return {"key": array.key, "axes": array.axes, "stored": stored, "checksums": array.checksums}
 
 
 def _plain(value: Any, key: str = "") -> Any:

@@ -22,8 +22,7 @@ def errors_in_one_line(prepared: Prepared) -> Iterator[None]:
     try:
         yield
     except ft.TelemetryError as error:
-        # While a model runs, only a loss can be wrong of all that options name.
-        if isinstance(error, ft.OptionError) and prepared.loss is not None:
+        if isinstance(error, ft.OptionError) and str(error).startswith("the loss "):
             raise ft.OptionError(f"--loss {prepared.provenance['loss']}: {error}") from error
         raise
     except (Exception, SystemExit) as error:  # a user's forward may raise anything
@@ -37,10 +36,11 @@ def errors_in_one_line(prepared: Prepared) -> Iterator[None]:
 def _advice(error: BaseException, prepared: Prepared) -> str:
     """Return what the batch was taken to be and the option that changes it; "" for an error elsewhere."""
     # The last: of an error that a model raises again and again, the first is of another batch.
-    notes_on_batches = [
-        note for note in getattr(error, "__notes__", ()) if note.startswith(sources.BATCH_NOTE)
-    ]
+    found = getattr(error, "__notes__", ())
+    notes_on_batches = [note for note in found if note.startswith(sources.BATCH_NOTE)]
     batch = notes_on_batches[-1].removeprefix(sources.BATCH_NOTE) if notes_on_batches else ""
+    choices = [note for note in found if note.startswith(sources.CHOICE_NOTE)]
+    choice = f" {choices[-1].removeprefix(sources.CHOICE_NOTE)}" if choices else ""
     axes = prepared.provenance["input"].get("axes")
     order = f" ({sources.describe_axes(axes)}, from axes {axes})" if axes else ""
     taken = f" A batch was taken to be {batch}{order}." if batch else ""
@@ -50,11 +50,14 @@ def _advice(error: BaseException, prepared: Prepared) -> str:
     if not batch:
         return ""
     if axes is None:
-        return (
-            f"{taken} The function of --batches must yield what the forward takes: "
+        return taken + (
+            choice
+            or " The function of --batches must yield what the forward takes: "
             "a tuple of its positional or a dict of its keyword arguments."
         )
-    return f"{taken} --axes gives another order; --batches is for a forward that takes something else."
+    return (
+        f"{taken}{choice} --axes gives another order; --batches is for a forward that takes something else."
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -87,6 +90,9 @@ def capture_record(
             layers=layers,
             exclude=exclude,
             budget=budget,
+            inputs=prepared.parts.inputs,
+            target=prepared.parts.target or None,
+            prediction=prepared.prediction,
             loss=prepared.loss,
         )
     if not record.modules:

@@ -24,7 +24,14 @@ from fno_telemetry_cli.interrupts import finish_first
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.options.config_file import apply_config
 from fno_telemetry_cli.options.measuring import MeasuringOptions
-from fno_telemetry_cli.options.model import MODEL, InputOptions, NetworkOptions, Source, WeightOptions
+from fno_telemetry_cli.options.model import (
+    MODEL,
+    InputOptions,
+    NetworkOptions,
+    PredictionOptions,
+    Source,
+    WeightOptions,
+)
 from fno_telemetry_cli.options.output import OutputOptions, PrintingOptions, WandbCaptureOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.showing.captured_reports import CapturedReports, show_captured_reports
@@ -41,6 +48,7 @@ class CaptureRequest:
     """What `capture` was asked for."""
 
     data: InputOptions
+    compared: PredictionOptions
     network: NetworkOptions
     checkpoint: Annotated[
         list[Path] | None,
@@ -99,7 +107,14 @@ class CaptureRequest:
     def find_source(self) -> Source:
         """Return the model and its input; OptionError for a glob that matches nothing."""
         checkpoints = expand_globs(self.checkpoint or ())
-        return Source(self.data, self.network, self.weights, checkpoints, self.measuring.loss)
+        return Source(
+            self.data,
+            self.network,
+            self.weights,
+            checkpoints,
+            self.measuring.loss,
+            self.compared.prediction,
+        )
 
     def find_target(self) -> Target:
         """Return where the reports go; OptionError when they cannot be written there."""
@@ -170,7 +185,7 @@ def _list_jobs(source: Source, several: bool) -> tuple[list[Job], CheckpointSeri
 def _plan(measuring: MeasuringOptions, job: Job, given: InputBatches, series: CheckpointSeries) -> Plan:
     prepared = prepare(job.source, given)
     with errors_in_one_line(prepared):
-        model_map = ft.map_model(prepared.model, prepared.batches, given=prepared.given)
+        model_map = prepared.map_model()
     labels = tuple(listed.label for listed in series.listed)
     chosen = measuring.layers or (), measuring.exclude or ()
     return Plan.of(model_map, prepared.samples, len(prepared.batches), *chosen, labels)

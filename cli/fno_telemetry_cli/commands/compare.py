@@ -17,7 +17,13 @@ from fno_telemetry_cli.capturing.checkpoint_series import is_checkpoint, names_o
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.options.config_file import list_typed_options
 from fno_telemetry_cli.options.judging import ComparisonOptions
-from fno_telemetry_cli.options.model import InputOptions, NetworkOptions, Source, WeightOptions
+from fno_telemetry_cli.options.model import (
+    InputOptions,
+    NetworkOptions,
+    PredictionOptions,
+    Source,
+    WeightOptions,
+)
 from fno_telemetry_cli.options.output import DashboardOptions, PrintingOptions, WandbOptions
 from fno_telemetry_cli.options.signature import list_parameters, with_options
 from fno_telemetry_cli.reports_in import find_history, refuse_two_runs, reports_in_all
@@ -56,6 +62,7 @@ class CompareRequest:
     ]
     judging: ComparisonOptions
     data: InputOptions
+    compared: PredictionOptions
     network: NetworkOptions
     weights: WeightOptions
     dashboards: DashboardOptions
@@ -100,7 +107,8 @@ class CompareRequest:
             raise ft.OptionError(
                 f"{self.checkpoints[0]} is not a report; to capture it as a checkpoint, add --input FILE"
             )
-        return Source(self.data, self.network, self.weights, self.checkpoints)
+        prediction = self.compared.prediction
+        return Source(self.data, self.network, self.weights, self.checkpoints, prediction=prediction)
 
 
 @with_options(CompareRequest)
@@ -135,7 +143,7 @@ def compare(context: typer.Context, request: CompareRequest) -> None:
 
 def _refuse_idle_options(context: typer.Context, request: CompareRequest) -> None:
     """Raise OptionError for an option about models that was typed when no checkpoint was given."""
-    groups = (InputOptions, NetworkOptions, WeightOptions)
+    groups = (InputOptions, PredictionOptions, NetworkOptions, WeightOptions)
     names = [parameter.name for group in groups for parameter in list_parameters(group)]
     typed = list_typed_options(context, names)
     if typed and not request.checkpoints:

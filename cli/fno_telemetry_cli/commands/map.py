@@ -81,7 +81,7 @@ def map_model(request: MapRequest) -> None:
     with keep_stdout_clean():
         prepared = prepare(request.source, read_input(request.source))
         with errors_in_one_line(prepared):
-            model_map = ft.map_model(prepared.model, prepared.batches, given=prepared.given)
+            model_map = prepared.map_model()
         if request.output is not None:
             ft.write_map(model_map, request.output)
     if request.printing.as_json:

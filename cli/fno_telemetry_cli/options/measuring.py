@@ -16,8 +16,9 @@ class MeasuringOptions:
         str | None,
         typer.Option(
             "--loss",
-            metavar="PKG.MOD:FUNCTION",
-            help="Function (output, batch) -> scalar. Also record the gradients of this loss.",
+            metavar="NAME|PKG.MOD:FUNCTION",
+            help="mse or relative_l2, which need --target, or a function (output, batch) -> scalar. Also "
+            "record the gradients of this loss.",
             rich_help_panel=_MEASURED,
         ),
     ] = None

@@ -48,6 +48,24 @@ class InputOptions:
             rich_help_panel=_INPUT,
         ),
     ] = None
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARTS",
+            help="Parts of a batch that go into the model: positions (0 or 0,2) or keys (x or x,mask). With "
+            "--input: arrays of the file. Default: all parts but the target.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PART",
+            help="Part of a batch, or array of the --input file, that the output is compared with. For a "
+            "loader of (x, y): --inputs 0 --target 1. With --prediction also several.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None
     batch_size: Annotated[
         int | None,
         typer.Option(metavar="N", help="Samples per forward pass. Default: 1.", rich_help_panel=_INPUT),
@@ -61,6 +79,21 @@ class InputOptions:
             rich_help_panel=_INPUT,
         ),
     ] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """How an output and a target become alike."""
+
+    prediction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PKG.MOD:FUNCTION",
+            help="Function (output, batch) -> (prediction, target), where the output and the target are not "
+            "compared as they are.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +193,14 @@ class WeightOptions:
     ] = None
 
 
+def split_parts(option: str, text: str | None) -> list[str]:
+    """Return the parts that an option names, separated by commas; OptionError where one is empty."""
+    parts = [] if text is None else [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ft.OptionError(f"{option} {text!r}: expected positions or keys of a batch, such as 0 or x,mask")
+    return parts
+
+
 @dataclass(frozen=True)
 class Source:
     """What the user said about the model and its input."""
@@ -169,6 +210,7 @@ class Source:
     weights: WeightOptions
     checkpoints: tuple[Path, ...] = ()
     loss: str | None = None
+    prediction: str | None = None
     checkpoint_name: str | None = None  # where the file's name does not distinguish it from the others
     counts: bool = True  # whether the checkpoint's step is its place in the series
 
@@ -185,7 +227,11 @@ class Source:
         """Raise OptionError where options exclude each other, or have values that cannot be meant."""
         data, network, weights = self.data, self.network, self.weights
         if (data.input is None) == (data.batches is None):
-            raise ft.OptionError("give either --input FILE or --batches package.module:function")
+            said = "; --inputs names parts of the batches, --input a file"
+            said = said if data.inputs is not None or data.batches is not None else ""
+            raise ft.OptionError(f"give either --input FILE or --batches package.module:function{said}")
+        if data.key is not None and data.inputs is not None:
+            raise ft.OptionError("--key and --inputs both name arrays of --input; give one of them")
         if network.model is not None and network.architecture is not None:
             raise ft.OptionError("give --architecture or --model, not both")
         for option, value in (("--batch-size", data.batch_size), ("--max-samples", data.max_samples)):

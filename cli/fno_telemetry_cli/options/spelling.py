@@ -9,12 +9,25 @@ import typer
 
 from fno_telemetry_cli.options.judging import ComparisonOptions, DiagnosisOptions
 from fno_telemetry_cli.options.measuring import MeasuringOptions
-from fno_telemetry_cli.options.model import InputOptions, NetworkOptions, WeightOptions
+from fno_telemetry_cli.options.model import (
+    InputOptions,
+    NetworkOptions,
+    PredictionOptions,
+    WeightOptions,
+)
 from fno_telemetry_cli.options.output import DashboardOptions, OutputOptions, WandbCaptureOptions
 from fno_telemetry_cli.options.signature import list_parameters
 
 _GROUPS = (
-    *(InputOptions, NetworkOptions, WeightOptions, MeasuringOptions, OutputOptions, DashboardOptions),
+    *(
+        InputOptions,
+        PredictionOptions,
+        NetworkOptions,
+        WeightOptions,
+        MeasuringOptions,
+        OutputOptions,
+        DashboardOptions,
+    ),
     *(WandbCaptureOptions, ComparisonOptions, DiagnosisOptions),
 )
 _OTHER_NAMES = {"trust": "--trust-checkpoint", "given": "--map", "checkpoint": "--checkpoint"}
@@ -22,21 +35,28 @@ _OTHER_NAMES |= {"weights": "--weights"}
 """Arguments of the library that are called differently here, or are no option of a group."""
 
 _ARGUMENT = re.compile(r"`([a-z_]+)(?:=([^`]+))?`")
+_NEXT = re.compile(r", (?=[a-z_]+=)")
 
 
 def spell_options(message: str) -> str:
     """Return a message of the library with its `argument`, and `argument=value`, as they are typed here.
 
-    Anything else in backticks stays: it is no option.
+    Several are in one pair of backticks: `inputs=0, target=1`. Anything else in backticks stays: it is no
+    option.
     """
     return _ARGUMENT.sub(_spell, message)
 
 
 def _spell(found: re.Match[str]) -> str:
-    option = _options().get(found[1])
-    if option is None:
-        return found[0]
-    return option if found[2] is None else _spell_value(option, found[2])
+    if found[2] is None:
+        return _options().get(found[1], found[0])
+    typed = []
+    for argument in _NEXT.split(found[0].strip("`")):
+        name, _, value = argument.partition("=")
+        if name not in _options():
+            return found[0]
+        typed.append(_spell_value(_options()[name], value))
+    return " ".join(typed)
 
 
 def _spell_value(option: str, literal: str) -> str:
@@ -49,6 +69,8 @@ def _spell_value(option: str, literal: str) -> str:
         return option
     if isinstance(value, dict):
         return " ".join(f"{option} {key}={part}" for key, part in value.items())
+    if isinstance(value, list):
+        return f"{option} {','.join(map(str, value))}"
     return f"{option} {value}"
 
 

@@ -13,7 +13,7 @@ from fno_telemetry.sinks import Outcome
 from fno_telemetry_cli.failures import Failure
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.showing.findings_view import findings_document, findings_view
-from fno_telemetry_cli.showing.tables import format_count, headline, notes
+from fno_telemetry_cli.showing.tables import accuracy_line, format_count, headline, notes
 from fno_telemetry_cli.showing.terminal import print_error, print_json, print_notes, print_results
 
 
@@ -78,6 +78,7 @@ def _lines(reports: Mapping[Path, ft.CaptureRecord]) -> Iterator[Text | str]:
         modules = format_count(len(record.modules), "module")
         blocks = format_count(len(record.blocks), "block")
         yield headline(record)
+        yield from accuracy_line(record)
         yield f"{path}: {modules}, {blocks}"
 
 

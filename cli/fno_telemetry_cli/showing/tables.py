@@ -32,7 +32,7 @@ ROLE_STYLES = {
 
 def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
     """Return what `view` shows of a record: headline, modules in order, blocks, notes."""
-    parts: list[RenderableType] = [headline(record), *_accuracy(record)]
+    parts: list[RenderableType] = [headline(record), *accuracy_line(record)]
     parts += [Text(), *_fitting(_modules(record), width)]
     if record.blocks:
         parts += [Text(), *_fitting(_blocks(record), width)]
@@ -79,7 +79,7 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
         yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
 
 
-def _accuracy(record: ft.CaptureRecord) -> Iterator[Text]:
+def accuracy_line(record: ft.CaptureRecord) -> Iterator[Text]:
     """Yield a line that says how the output compares with the target, where one was given."""
     if record.accuracy is None:
         return
