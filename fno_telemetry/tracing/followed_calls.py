@@ -139,8 +139,10 @@ class FollowedCalls(ABC):
                     return path
         return paths[0]
 
-    def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._running():
+    # A hook that is removed while its module is called is still called by torch, with one argument less.
+
+    def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        if kwargs is None or not self._running():
             return
         path = self._path(module)
         if self._within and path and len(self._stack) == 1:
@@ -151,7 +153,10 @@ class FollowedCalls(ABC):
         self._stack.append(call)
         self.aside(path, lambda: self._started(call, (args, kwargs)))
 
-    def _end(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _end(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
+    ) -> None:
+        # After its removal, nothing is on the stack.
         if not self._running() or all(call.module is not module for call in self._stack):
             return
         while (call := self._stack.pop()).module is not module:
