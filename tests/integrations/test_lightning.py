@@ -281,7 +281,7 @@ def test_validations_are_records_of_their_own_and_the_sanity_check_is_none(sink,
     fit(module, Watch([sink], every=1, validation_batches=2), **options)
     assert [record.step for record in validated(sink)] == steps
     assert [record.step for record in trained(sink)] == list(range(12))
-    captured = ft.capture(module.net, list(loader(8, seed=1)), inputs=0)
+    captured = ft.capture(module.net, [x for x, _ in loader(8, seed=1)])
     last = validated(sink)[-1]
     assert last.training["forwards"] == 2 and last.summary["n_samples"] == 8
     for one, other in zip(captured.modules, last.modules, strict=True):
