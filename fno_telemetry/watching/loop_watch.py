@@ -87,6 +87,8 @@ class Watch:
         self._validates = False  # whether forwards in eval mode are measured
         self._delivery = delivery
         self._last: int | None = None  # the last step that the loop named
+        self._next = 0  # the one that is expected
+        self._says_repetitions = True
         self._gap = 1
         self._recorded = 0
         self._lost = 0  # due steps that could not be recorded
@@ -160,10 +162,13 @@ class Watch:
                 self._validates = self._most_of_validation > 0
         if self._last is not None and step > self._last:
             self._gap = step - self._last
+        elif self._last is not None:
+            self._note_repetition(step, self._last)
         self._last = step
+        self._next = step + self._gap
         # Where steps jump, one after the last step seen is due at the next one that there is.
         with self._noting("the schedule cannot be read"):
-            self._is_armed = self._is_armed or self._schedule.is_due_between(step, step + self._gap)
+            self._is_armed = self._is_armed or self._schedule.is_due_between(step, self._next)
 
     def validation(self, *, loss: object = None, output: object = None, target: object = None) -> None:
         """Say that a validation has ended; its record has these numbers, and the step that was named last.
@@ -183,8 +188,11 @@ class Watch:
         self._end_validation(loss, output, target)
 
     def resume(self, step: SupportsIndex) -> None:
-        """Say before the first step that it is this one, as after a checkpoint; by default it is 0."""
-        self._is_armed = self._schedule.is_due(check_step(step))
+        """Say that the next step is this one, as after a checkpoint; the first one is 0 by default."""
+        self._next = check_step(step)
+        self._end_validation()
+        self._is_armed = self._schedule.is_due(self._next)
+        self._last = None
 
     def begin_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Measure a forward of the model that had begun when the watch was made, if the step is due."""
@@ -362,7 +370,7 @@ class Watch:
 
     @keep_uncompiled
     def _measure_again(self, state: ForwardState, dump: Dump) -> None:
-        step = 0 if self._last is None else self._last + self._gap
+        step = self._next
         if not state.is_input_unchanged():
             self._delivery.problems.note(
                 f"the output of step {step} is not finite; its input was overwritten since"
@@ -384,6 +392,15 @@ class Watch:
                 self._delivery.problems.note(
                     f"the loss of step {step} is not finite, while the outputs of the model are"
                 )
+
+    def _note_repetition(self, step: int, last: int) -> None:
+        """Say once that steps do not go on."""
+        if self._says_repetitions:
+            self._says_repetitions = False
+            self._delivery.problems.note(
+                f"step {step} comes after step {last}: of two records of one step only the later one counts; "
+                f"let steps go on over epochs, or call `resume({step})` after a restart"
+            )
 
     def _find_scale(self) -> float | None:
         if self._scaler is not None:

@@ -19,6 +19,7 @@ from fno_telemetry_cli.options.config_file import list_typed_options
 from fno_telemetry_cli.options.judging import ComparisonOptions
 from fno_telemetry_cli.options.model import InputOptions, NetworkOptions, Source, WeightOptions
 from fno_telemetry_cli.options.output import DashboardOptions, PrintingOptions, WandbOptions
+from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import list_parameters, with_options
 from fno_telemetry_cli.reports_in import find_history, refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.comparison_view import comparison_document, comparison_view
@@ -55,6 +56,7 @@ class CompareRequest:
         ),
     ]
     judging: ComparisonOptions
+    reading: ReadingOptions
     data: InputOptions
     network: NetworkOptions
     weights: WeightOptions
@@ -156,7 +158,7 @@ def _read_records(request: CompareRequest, command: str) -> tuple[Found, list[st
             source = request.source.at(path, names[path])
             found.append((path, _capture(source, given, command, request.printing.quiet)))
         else:
-            reports, left_out = reports_in_all([path])
+            reports, left_out = reports_in_all([path], request.reading.stage)
             found += reports.items()
             notes += left_out
     return found, notes

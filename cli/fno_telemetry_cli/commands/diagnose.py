@@ -13,6 +13,7 @@ from fno_telemetry.comparison import has_learned_since
 from fno_telemetry.diagnosis import Skipped, explain_rule, find_skipped, read_rule_thresholds
 from fno_telemetry_cli.options.judging import DiagnosisOptions
 from fno_telemetry_cli.options.output import PrintingOptions
+from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.reports_in import refuse_two_runs, reports_in_all
@@ -43,6 +44,7 @@ class DiagnoseRequest:
         ),
     ] = None
     judging: DiagnosisOptions
+    reading: ReadingOptions
     printing: PrintingOptions
 
     def __post_init__(self) -> None:
@@ -96,7 +98,7 @@ def diagnose(request: DiagnoseRequest) -> None:
 def _read(request: DiagnoseRequest) -> _Reports:
     baseline = ft.load_report(request.judging.baseline) if request.judging.baseline else None
     test = ft.load_report(request.judging.test) if request.judging.test else None
-    found, notes = reports_in_all(request.paths or ())
+    found, notes = reports_in_all(request.paths or (), request.reading.stage)
     refuse_two_runs(found.items())
     without = [path.name for path, record in found.items() if record.step is None]
     if len(without) == len(found) > 1:
