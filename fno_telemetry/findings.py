@@ -99,13 +99,13 @@ class Cause:
 
     @property
     def what_follows(self) -> str:
-        """How many later layers follow from this and the names of the first ones; "" where none does."""
+        """How many more layers follow from this and the names of the first ones; "" where none does."""
         own = self.finding.layer
         layers = list(dict.fromkeys(each.where for each in self.consequences if each.layer != own))
         in_this_layer = sum(each.layer == own for each in self.consequences)
         parts = []
         if layers:
-            count = "1 later layer follows" if len(layers) == 1 else f"{len(layers)} later layers follow"
+            count = "1 more layer follows" if len(layers) == 1 else f"{len(layers)} more layers follow"
             more = f" and {len(layers) - MOST_NAMED} more" if len(layers) > MOST_NAMED else ""
             parts.append(f"{count} from this: {', '.join(layers[:MOST_NAMED])}{more}")
         if in_this_layer:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, SupportsIndex
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from fno_telemetry.isolation.compilation import keep_uncompiled
@@ -18,6 +19,7 @@ from fno_telemetry.keys import VALIDATION
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.session import check_step
+from fno_telemetry.tracing.followed_calls import unfollowed
 from fno_telemetry.tracing.module_calls import count_running, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.watching.delivery import Delivery
@@ -25,6 +27,7 @@ from fno_telemetry.watching.forward_state import ForwardState, is_finite
 from fno_telemetry.watching.nonfinite_dump import Dump, describe_origin
 from fno_telemetry.watching.own_forwards import OwnForwards, runs_own_forward
 from fno_telemetry.watching.parameter_movement import ParameterMovement
+from fno_telemetry.watching.pending_checks import PendingChecks
 from fno_telemetry.watching.schedule import Schedule
 from fno_telemetry.watching.stages import Stage, Watched
 from fno_telemetry.watching.step_measurement import (
@@ -102,6 +105,8 @@ class Watch:
         self._dump = dump
         self._state: ForwardState | None = None  # of the forward that runs, if it may be dumped
         self._has_dumped = False
+        self._pending = PendingChecks()
+        self._before_updates: RemovableHandle | None = None
         self._ends: list[RemovableHandle] = []
         self._raised_before: BaseException | None = None  # the error that is handled around a forward
         # Hooks inside what is compiled would become a part of it.
@@ -143,6 +148,8 @@ class Watch:
         self._thread = threading.get_ident()
         self._remove_hooks()
         self._end_validation()
+        self._pending.release_states()
+        self._ask_device()
         self._look_at_loss(step, loss)
         self._delivery.catch_up()
         measured = self._training.take()
@@ -215,6 +222,10 @@ class Watch:
         self._remove_ends()
         for handle in self._handles:
             handle.remove()
+        if self._before_updates is not None:
+            self._before_updates.remove()
+        self._pending.release_states()
+        self._ask_device()
         if not self._recorded and self._last is not None and not self.problems and was_armed:
             self._delivery.problems.note(
                 "no step was recorded: the forward of the model was never called in training mode; watch the "
@@ -247,6 +258,7 @@ class Watch:
         if self._validation.measuring is not None:
             # The step ends with its record.
             self._measure_no_more(self._validation.measuring)
+        self._ask_device()
         if self._dump is not None and not self._has_dumped and self._state is None:
             self._state = ForwardState(self._root, args, kwargs)
 
@@ -362,15 +374,55 @@ class Watch:
         if self._is_elsewhere():
             return
         state, self._state = self._state, None
-        if state is None or self._dump is None or is_finite(output):
+        if state is None or self._dump is None:
             return
         with self._apart(self._training):
+            if not is_finite(output):
+                self._has_dumped = True
+                self._measure_again(state, self._dump, self._next)
+            elif self._pending.add("output", self._next, output, state):
+                self._look_before_updates()
+
+    def _ask_device(self) -> None:
+        """Report what a GPU has answered so far about earlier outputs and losses."""
+        if self._dump is None or self._has_dumped or not self._pending:
+            return
+        with self._apart(self._training):
+            found = self._pending.find_nonfinite()
+            if found is None:
+                return
             self._has_dumped = True
-            self._measure_again(state, self._dump)
+            self._pending.clear()
+            if found.what == "loss":
+                self._report_loss(found.step)
+            elif found.state is not None:
+                self._measure_again(found.state, self._dump, found.step)
+            else:
+                path = self._dump.write_kept(found.step)
+                kept = "" if path is None else f"; see {path} for the last records"
+                self._delivery.problems.note(
+                    f"the output of the model at step {found.step} is not finite; the device said so only "
+                    f"after the update, so the module is not known{kept}"
+                )
+
+    def _look_before_updates(self) -> None:
+        """Ask once more before an optimizer changes the parameters, when a forward cannot be run again."""
+        if self._before_updates is None:
+            alive = weakref.ref(self)
+
+            def before_update(optimizer: torch.optim.Optimizer, *_: object) -> None:
+                watch = alive()
+                if watch is not None and watch._pending and not watch._is_elsewhere():
+                    own = {id(parameter) for parameter in watch._root.parameters()}
+                    if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+                        watch._ask_device()
+                        watch._pending.release_states()
+
+            self._before_updates = register_optimizer_step_pre_hook(Hook(before_update))
+            weakref.finalize(self, self._before_updates.remove)
 
     @keep_uncompiled
-    def _measure_again(self, state: ForwardState, dump: Dump) -> None:
-        step = self._next
+    def _measure_again(self, state: ForwardState, dump: Dump, step: int) -> None:
         if not state.is_input_unchanged():
             self._delivery.problems.note(
                 f"the output of step {step} is not finite; its input was overwritten since"
@@ -387,11 +439,16 @@ class Watch:
         if self._dump is None or self._has_dumped or loss is None:
             return
         with self._apart(self._training):
-            if is_scalar(loss) and read_number(loss) is None:
+            if not is_scalar(loss) or self._pending.add("loss", step, loss, None):
+                return
+            if read_number(loss) is None:
                 self._has_dumped = True
-                self._delivery.problems.note(
-                    f"the loss of step {step} is not finite, while the outputs of the model are"
-                )
+                self._report_loss(step)
+
+    def _report_loss(self, step: int) -> None:
+        self._delivery.problems.note(
+            f"the loss of step {step} is not finite, while the outputs of the model are"
+        )
 
     def _note_repetition(self, step: int, last: int) -> None:
         """Say once that steps do not go on."""
@@ -447,9 +504,13 @@ class Watch:
 
     @contextlib.contextmanager
     def _apart(self, stage: Stage) -> Iterator[None]:
-        """Note an error of the block instead of raising it into the loop, and give up this step."""
+        """Note an error of the block instead of raising it into the loop, and give up this step.
+
+        A watch of a model around this one does not take the block for a part of that model.
+        """
         try:
-            yield
+            with unfollowed():
+                yield
         except (Exception, SystemExit) as error:  # noqa: BLE001 - nothing reaches the loop
             if stage is self._training:
                 self._is_armed = False

@@ -92,7 +92,8 @@ def watch(
         on_nonfinite: "dump": when an output of the model is no longer finite, that very forward is measured
             again at once, before the backward, and its record and the last `keep` ones are written into
             `folder` as nonfinite.step<N>.jsonl; a loss that is not finite is told in `problems`. Every
-            forward then keeps random states and buffers. On a GPU only the loss is looked at.
+            forward then keeps random states and buffers. A GPU is not waited for: if its answer comes after
+            the update, the module is not known. On other devices only the loss is looked at.
         keep: How many records of due steps are kept for that.
         diagnose: Whether each record is judged against the run so far, on a thread: what is found goes into
             the record, and a new warning or error into the log. A run or writer of the caller's then has the

@@ -63,7 +63,8 @@ def test_validations_are_read_where_they_are_asked_for_and_never_mixed_with_the_
     assert ", step 300 in validation;" in shown.out
     assert f"left out: {path}: 4 records of training steps, which are a series of their own" in shown.err
     result = run("diagnose", path)
-    assert result.out.splitlines()[0] == "4 reports, steps 0 to 300"
+    counted = "4 records" if kind == "history" else "4 reports"
+    assert result.out.splitlines()[0] == f"{counted}, steps 0 to 300"
     assert "--stage val" in result.err
     document = run("compare", path, "--json").document
     assert document["series"]["steps"] == [0, 100, 200, 300]
@@ -122,7 +123,7 @@ def test_diagnose_takes_a_history_as_a_series(run, history):
     assert result.code == 1
     reports = {finding["report"] for finding in result.document["findings"]}
     assert reports <= {f"run/history.jsonl/step{step}" for step in (0, 100, 200, 300)}
-    assert run("diagnose", history).out.splitlines()[0] == "4 reports, steps 0 to 300"
+    assert run("diagnose", history).out.splitlines()[0] == "4 records, steps 0 to 300"
 
 
 def test_what_is_no_history_is_an_error_in_one_line(run, folder):
