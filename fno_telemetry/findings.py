@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from fno_telemetry import keys
-from fno_telemetry.records import CaptureRecord, FrozenMapping, spell_place, spell_step
+from fno_telemetry.records import IN_VALIDATION, CaptureRecord, FrozenMapping, spell_place, spell_step
 from fno_telemetry.wording import format_number, to_one_line, to_printable
 
 Severity = Literal["note", "warning", "error"]
@@ -65,7 +65,9 @@ class Finding:
         if self.step is None:
             return str(self.report)
         # In a series an id begins with the label of its record.
-        return spell_step(self.step, "epoch" if self.id.startswith(f"epoch{self.step}:") else None)
+        label, _, _ = self.id.partition(":")
+        step = spell_step(self.step, "epoch" if label.startswith(f"epoch{self.step}") else None)
+        return f"{step} {IN_VALIDATION}" if label.endswith(".val") else step
 
     @property
     def what_to_do(self) -> str:
@@ -97,13 +99,13 @@ class Cause:
 
     @property
     def what_follows(self) -> str:
-        """How many later layers follow from this and the names of the first ones; "" where none does."""
+        """How many more layers follow from this and the names of the first ones; "" where none does."""
         own = self.finding.layer
         layers = list(dict.fromkeys(each.where for each in self.consequences if each.layer != own))
         in_this_layer = sum(each.layer == own for each in self.consequences)
         parts = []
         if layers:
-            count = "1 later layer follows" if len(layers) == 1 else f"{len(layers)} later layers follow"
+            count = "1 more layer follows" if len(layers) == 1 else f"{len(layers)} more layers follow"
             more = f" and {len(layers) - MOST_NAMED} more" if len(layers) > MOST_NAMED else ""
             parts.append(f"{count} from this: {', '.join(layers[:MOST_NAMED])}{more}")
         if in_this_layer:

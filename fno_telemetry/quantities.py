@@ -48,6 +48,11 @@ class Quantity:
     gives_way: int = 1
 
     @property
+    def keeps_one(self) -> bool:
+        """Whether 1 means "all" or "none are different", so that 0.99999 must not be shown as 1."""
+        return self.unit == SHARE
+
+    @property
     def column(self) -> str:
         """The heading of its column; it can be wrapped at its line breaks."""
         return self.heading or self.title
@@ -308,12 +313,16 @@ _BLOCKS = (
     ),
 )
 _GRADIENTS = (
-    _plain(
-        "grad_norm",
-        "norm of the gradient of the weights",
-        "gradients",
-        "loss per weight",
+    Quantity(
+        name="grad_norm",
+        title="norm of the gradient of the weights",
+        group="gradients",
+        unit="loss per weight",
         rank=14,
+        compared=False,
+        followed=False,
+        heading="grad.\nnorm",
+        gives_way=2,
         in_overview=True,
     ),
     _plain("grad_abs_mean", "mean magnitude of the gradient of the weights", "gradients", "loss per weight"),
@@ -323,7 +332,17 @@ _GRADIENTS = (
     _plain("spectral_local_gradient_ratio", "spectral over local gradient norm", "gradients"),
 )
 _TRAINING = (
-    _plain("update_to_weight", "update over weight norm", "training", in_overview=True, rank=15),
+    Quantity(
+        name="update_to_weight",
+        title="update over weight norm",
+        group="training",
+        rank=15,
+        compared=False,
+        followed=False,
+        heading="update\n/ weight",
+        gives_way=1,
+        in_overview=True,
+    ),
     _plain("moved", "moved since the first record", "training", rank=16),
 )
 _ACCURACY = (

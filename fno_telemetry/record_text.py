@@ -79,7 +79,8 @@ def _facts(record: "CaptureRecord") -> Iterator[str]:
     summary = record.summary
     about = (
         _count(summary.get("n_parameters"), "parameter"),
-        _weights(summary.get("weights")),
+        # In a training the step says which weights these are.
+        "" if record.stage and not summary.get("weights") else _weights(summary.get("weights")),
         record.spelled_step or "step unknown",
     )
     yield f"CaptureRecord of {summary.get('architecture') or 'a model'}: {_joined(about)}"

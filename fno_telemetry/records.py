@@ -24,6 +24,12 @@ Role = Literal["lifting", "spectral", "local", "block", "activation", "norm", "p
 StepKind = Literal["step", "epoch"]
 """The unit in which the number of a checkpoint counts."""
 
+STAGES = ("train", "val")
+"""The stages of a training loop whose records are series of their own."""
+
+IN_VALIDATION = "in validation"
+"""What readable texts add to the step of a validation."""
+
 ROOT = "(model)"
 """The name of the model itself, whose path is empty, in readable texts."""
 
@@ -361,8 +367,14 @@ class CaptureRecord:
 
     @property
     def spelled_step(self) -> str | None:
-        """The step as readable text, "step 1000" or "epoch 3"; None if it is unknown."""
-        return None if self.step is None else spell_step(self.step, self.summary.get("step_kind"))
+        """The step as readable text, "step 1000" or "epoch 3"; None if it is unknown.
+
+        That of a validation during training is "step 1000 in validation".
+        """
+        if self.step is None:
+            return None
+        step = spell_step(self.step, self.summary.get("step_kind"))
+        return f"{step} {IN_VALIDATION}" if self.stage == "val" else step
 
     @property
     def input_digest(self) -> str | None:

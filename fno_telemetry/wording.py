@@ -56,13 +56,16 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def format_number(value: float, digits: int = _DIGITS) -> str:
+def format_number(value: float, digits: int = _DIGITS, keeps_one: bool = True) -> str:
     """Return that many significant digits, integers as they are; never "1" for a number that is not 1.
 
     Numbers that would be rounded to 1 get as many digits as show the difference, six at most: 0.99999,
     1.0004. What is even nearer to 1 is 0.999999 or 1.000001, unless it is a rounding error (1e-10) away.
+    Without `keeps_one`, as for a ratio whose value 1 means nothing in particular, they are 1.
     """
-    return str(value) if isinstance(value, int) else _format(value, 1, digits)
+    if isinstance(value, int):
+        return str(value)
+    return _format(value, 1, digits) if keeps_one else f"{value or 0.0:.{digits}g}"
 
 
 def format_percent(share: float) -> str:

@@ -75,7 +75,7 @@ def test_a_cause_names_a_bounded_number_of_the_other_layers_each_once():
     [cause] = group_by_cause(found)
     named = ", ".join(f"layer {index}" for index in range(MOST_NAMED))
     assert cause.what_follows == (
-        f"{MOST_NAMED + 4} later layers follow from this: {named} and 4 more; "
+        f"{MOST_NAMED + 4} more layers follow from this: {named} and 4 more; "
         "1 more finding follows from this in the same layer"
     )
 
@@ -83,7 +83,7 @@ def test_a_cause_names_a_bounded_number_of_the_other_layers_each_once():
 def test_what_follows_is_said_in_the_singular_and_not_at_all():
     single = (finding("one"), finding("two", "b", "one"), finding("alone", "c"))
     said = [cause.what_follows for cause in group_by_cause(single)]
-    assert said == ["1 later layer follows from this: b", ""]
+    assert said == ["1 more layer follows from this: b", ""]
 
 
 def test_evidence_is_one_line_of_names_and_numbers():
@@ -100,7 +100,7 @@ def test_text_is_what_any_dashboard_can_store():
     assert FrozenMapping({}) == finding("f").evidence
 
 
-FOLLOWS = re.compile(r"^\d+ later layers? follows? from this: (.+)$")
+FOLLOWS = re.compile(r"^\d+ more layers? follows? from this: (.+)$")
 
 
 def in_terminal(findings: tuple[Finding, ...]) -> list[str]:
@@ -139,7 +139,7 @@ def test_an_orphan_and_a_chain_of_three_read_the_same_in_every_view(record):
     terminal, dashboard = in_terminal(findings), in_tensorboard(findings, record)
     assert grouped(terminal) == expected
     assert grouped(dashboard) == expected
-    sentence = "2 later layers follow from this: second, third"
+    sentence = "2 more layers follow from this: second, third"
     assert f"        {sentence}" in terminal
     assert f"    - {sentence}" in dashboard
 

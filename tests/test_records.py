@@ -70,7 +70,7 @@ def test_a_record_says_what_was_captured_and_the_most_telling_numbers(record) ->
     assert table["spectral_share"] == ["0.125", "fno_blocks.1", "0.75", "fno_blocks.10"]
     assert table["nan_count"] == ["1", "1", "1", "everywhere"]
     epoch = replace(record, summary=freeze_mapping({**record.summary, "weights": None, "step_kind": "epoch"}))
-    assert repr(epoch).split("\n")[0].endswith(": 656,002 parameters, weights as given, epoch 1000")
+    assert repr(epoch).split("\n")[0].endswith(": 656,002 parameters, epoch 1000")
 
 
 def test_counts_of_non_finite_values_are_told_only_where_there_are_some(record, examples) -> None:
@@ -110,7 +110,7 @@ def test_an_odd_record_is_shown_as_far_as_it_goes(record) -> None:
         outputs=(),
         warnings=(),
     )
-    assert repr(empty).split("\n")[0] == "CaptureRecord of a model: weights as given, step unknown"
+    assert repr(empty).split("\n")[0] == "CaptureRecord of a model: step unknown"
     odd = {
         "n_parameters": "many",
         "n_samples": 3,

@@ -115,3 +115,10 @@ def test_an_error_is_told_with_the_line_of_the_users_code_not_of_a_library():
         line = error.__traceback__.tb_lineno
         assert describe_error(error).endswith(f"(test_wording.py, line {line})")
     assert describe_error(KeyError("a")) == "KeyError: 'a'"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.99996, "1"), (1.0004, "1"), (-0.9999, "-1"), (0.995, "0.995"), (-0.0, "0")]
+)
+def test_where_one_means_nothing_in_particular_a_number_close_to_it_is_one(value, text):
+    assert format_number(value, keeps_one=False) == text

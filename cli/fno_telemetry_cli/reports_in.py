@@ -6,8 +6,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import fno_telemetry as ft
 from fno_telemetry import report
@@ -16,18 +17,24 @@ from fno_telemetry.keys import VALIDATION
 
 _REPORT, _HEAD = b'"fno-telemetry/', 256  # what the first bytes of a report hold
 _HISTORY = "history.jsonl"
+Entry = TypeVar("Entry")
+
+EVERY_STAGE = "every stage"
+"""Instead of a stage: the records of all, which are no series."""
+
 _NAMED = 3  # folders, or steps, in a message
 
 
-def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+def reports_in(path: Path, stage: str | None = None) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
     """Return the report at `path`, or those in that folder, and why other JSON files in it are not reports.
 
-    Of a history, also of one in a folder without reports, the records by `<history>/<label>`, and that those
-    of validations are left out, if any are.
+    Of a history, also of one in a folder without reports, the records by `<history>/<label>`. Of a training
+    and its validations, which are series of their own, those of the `stage`, by default the training, and a
+    line about the others.
     ReportError when there is none.
     """
     if (history := find_history(path)) is not None:
-        return _records_of(history)
+        return _records_of(history, stage)
     if not path.is_dir():
         return {path: ft.load_report(path)}, []
     found: dict[Path, ft.CaptureRecord] = {}
@@ -40,7 +47,8 @@ def reports_in(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
                 refused.append(error)
     if not found:
         raise refused[0] if refused else ft.ReportError(_nothing_in(path))
-    return found, [str(error) for error in refused]
+    chosen, others = _choose_stage(path, list(found.items()), stage, lambda item: item[1].stage)
+    return dict(chosen), [*(str(error) for error in refused), *others]
 
 
 def find_history(path: Path) -> Path | None:
@@ -51,12 +59,14 @@ def find_history(path: Path) -> Path | None:
     return inside if inside.is_file() and not any(path.glob("*.json")) else None
 
 
-def record_at(history: Path, step: int | None) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+def record_at(
+    history: Path, step: int | None, stage: str | None = None
+) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
     """Return the records of a step in a history, or the last record, as `reports_in` returns all of them.
 
     ReportError names the steps nearest to one that is not there.
     """
-    entries, left_out = _choose(history)
+    entries, left_out = _list_entries(history, stage)
     if step is None:
         chosen = [entries[-1]]
     elif not (chosen := [entry for entry in entries if entry.step == step]):
@@ -67,20 +77,36 @@ def record_at(history: Path, step: int | None) -> tuple[dict[Path, ft.CaptureRec
     return {history / entry.label: entry.load() for entry in chosen}, left_out
 
 
-def _records_of(history: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
-    entries, left_out = _choose(history)
+def _records_of(history: Path, stage: str | None) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+    entries, left_out = _list_entries(history, stage)
     with _without_collector():
         records = report.load_entries(entries)
     return {history / entry.label: record for entry, record in zip(entries, records, strict=True)}, left_out
 
 
-def _choose(history: Path) -> tuple[list[report.HistoryEntry], list[str]]:
-    """Return the entries that are one series: those of the training, or of validations if these are all."""
-    entries = report.list_history(history)
-    series = [entry for entry in entries if entry.stage != VALIDATION] or list(entries)
-    others = len(entries) - len(series)
-    records = f"{others} record{'' if others == 1 else 's'} of validations"
-    return series, [f"{history}: {records}, which are a series of their own"] if others else []
+def _list_entries(history: Path, stage: str | None) -> tuple[list[report.HistoryEntry], list[str]]:
+    return _choose_stage(history, report.list_history(history), stage, lambda entry: entry.stage)
+
+
+def _choose_stage(
+    path: Path, entries: Sequence[Entry], stage: str | None, stage_of: Callable[[Entry], str | None]
+) -> tuple[list[Entry], list[str]]:
+    """Return the entries of one stage, by default the training if it has any, and a line about the others."""
+    if stage == EVERY_STAGE:
+        return list(entries), []
+    validations = [entry for entry in entries if stage_of(entry) == VALIDATION]
+    others = [entry for entry in entries if stage_of(entry) != VALIDATION]
+    if stage == VALIDATION or (stage is None and not others):
+        chosen, left_out, what, option = validations, others, "training steps", "train"
+    else:
+        chosen, left_out, what, option = others, validations, "validations", "val"
+    if not chosen:
+        missing = "validations" if stage == VALIDATION else "training steps"
+        raise ft.ReportError(f"{path}: no record of {missing}; leave out --stage {stage}")
+    if not left_out:
+        return chosen, []
+    records = f"{len(left_out)} record{'' if len(left_out) == 1 else 's'} of {what}"
+    return chosen, [f"{path}: {records}, which are a series of their own: --stage {option}"]
 
 
 @contextlib.contextmanager
@@ -101,18 +127,18 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def reports_below(path: Path) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+def reports_below(path: Path, stage: str | None = None) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
     """Return what `reports_in` returns or, of a folder without reports, those in the folders in it."""
     found: dict[Path, ft.CaptureRecord] = {}
     refused: list[str] = []
     for folder in captures_below(path):
         try:
-            reports, reasons = reports_in(folder)
+            reports, reasons = reports_in(folder, stage)
         except ft.ReportError as error:
             reports, reasons = {}, [str(error)]
         found |= reports
         refused += reasons
-    return (found, refused) if found else reports_in(path)
+    return (found, refused) if found else reports_in(path, stage)
 
 
 def captures_below(path: Path) -> list[Path]:
@@ -122,12 +148,14 @@ def captures_below(path: Path) -> list[Path]:
     return [folder for folder in sorted(path.iterdir(), key=_by_numbers) if _holds_a_report(folder)]
 
 
-def reports_in_all(paths: Iterable[Path]) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+def reports_in_all(
+    paths: Iterable[Path], stage: str | None = None
+) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
     """Return the reports at all these paths, and a line for each file that is left out."""
     found: dict[Path, ft.CaptureRecord] = {}
     notes: list[str] = []
     for path in paths:
-        reports, refused = reports_in(path)
+        reports, refused = reports_in(path, stage)
         found |= reports
         notes += [f"left out: {reason}" for reason in refused]
     return found, notes

@@ -35,14 +35,14 @@ def compare_series(records: Sequence[CaptureRecord], limits: Thresholds) -> Comp
     if broke is not None:
         index, pair = broke
         at = ordered[index].spelled_step or f"report {index + 1}"
-        verdict = f"broke at {at}: {pair.verdict}"
+        verdict = f"broke at {at}: {pair.verdict.removeprefix('worse: ')}"
         return replace(pair, verdict=verdict, break_step=ordered[index].step, series=series)
-    if whole.severity == "warning":
-        # Training may change a lot from start to end; only a break, or non-finite values, is worse.
-        change = whole.verdict.removeprefix("worse: ")
-        verdict = f"no break over {len(ordered)} steps; from first to last, {change}"
-        whole = replace(whole, verdict=verdict, severity="note")
-    return replace(whole, series=series)
+    change = whole.verdict.removeprefix("worse: ")
+    # Training may change a lot from start to end; only a break, or non-finite values, is worse.
+    severity = "note" if whole.severity == "warning" else whole.severity
+    if whole.severity != "error" and (whole.modules or whole.blocks):
+        whole = replace(whole, verdict=f"no break over {len(ordered)} steps; from first to last, {change}")
+    return replace(whole, severity=severity, series=series)
 
 
 def find_break(records: Sequence[CaptureRecord], limits: Thresholds) -> tuple[int, Comparison] | None:

@@ -10,6 +10,7 @@ from fno_telemetry.comparison.results import Comparison
 from fno_telemetry.comparison.run_groups import compare_runs
 from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
+from fno_telemetry.keys import VALIDATION
 from fno_telemetry.records import CaptureRecord, require_records
 from fno_telemetry.wording import format_number
 
@@ -21,6 +22,9 @@ LEARNED = (
     "or far out of range are worse"
 )
 """The note of a comparison that judges changes as learning."""
+
+TWO_STAGES = "a training is compared with a validation, which runs in another mode and on other batches"
+"""The note of a comparison of records of both stages."""
 
 
 def compare(
@@ -39,14 +43,18 @@ def compare(
     Raises:
         OptionError: an argument that is no record.
         ReportError: there is no second record; inputs or numbers of samples differ without
-            `allow_different_input`; a series mixes different kinds of steps.
+            `allow_different_input`; a series mixes different kinds of steps, or a training and its
+            validations.
     """
     require_records("compare", (first, *others))
     if not others:
         raise ReportError("compare needs at least two reports")
     limits = thresholds or Thresholds()
     notes = _notes(first, others, allow_different_input)
+    if len({record.stage == VALIDATION for record in (first, *others)}) > 1:
+        notes = (*notes, TWO_STAGES)
     if len(others) > 1 and not group:
+        _refuse_two_stages((first, *others))
         return replace(compare_series([first, *others], limits), notes=notes)
     if any(has_learned_since(first, other) for other in others):
         notes = (*notes, LEARNED)
@@ -55,6 +63,16 @@ def compare(
     else:
         found = compare_pair(first, others[0], limits, has_learned_since(first, others[0]))
     return replace(found, notes=notes)
+
+
+def _refuse_two_stages(records: Sequence[CaptureRecord]) -> None:
+    """Raise ReportError where a series has records of a training and of its validations."""
+    validations = sum(record.stage == VALIDATION for record in records)
+    if 0 < validations < len(records):
+        raise ReportError(
+            f"{validations} of {len(records)} records are of validations, which are a series of their own; "
+            "compare one of the two, such as `ft.load_history(path, stage='val')`"
+        )
 
 
 def _notes(

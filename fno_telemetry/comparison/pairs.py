@@ -122,5 +122,10 @@ def _verdict(
         )
     first = worse[0]
     message = next(change.message for change in first.changes if change.severity != "note")
-    more = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
-    return f"worse: in {first.place}, {message}{more}; first diverging {diverging.place}{structure}"
+    more = f"; {_count_more(len(worse) - 1)} worse" if len(worse) > 1 else ""
+    earlier = "" if diverging is first else f"; the first layer that differs is {diverging.place}"
+    return f"worse: in {first.place}, {message}{more}{earlier}{structure}"
+
+
+def _count_more(layers: int) -> str:
+    return f"{layers} more layer{' is' if layers == 1 else 's are'}"

@@ -32,7 +32,7 @@ def compare_runs(baseline: CaptureRecord, runs: Sequence[CaptureRecord], limits:
     often = ""
     if firsts:
         place, count = firsts.most_common(1)[0]
-        often = f"; first diverging at {place} in {count} of {len(runs)}"
+        often = f"; {place} is the first layer that differs in {count} of {len(runs)}"
     verdict = f"{worse} of {len(runs)} runs are worse than the baseline{often}"
     findings.sort(key=lambda finding: -finding.runs)
     return replace(worst, verdict=verdict, group=tuple(findings))

@@ -1,7 +1,7 @@
 """From records to findings: applies the rules, sorts the symptoms by cause and groups findings over time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 
 from fno_telemetry import plugins
@@ -14,6 +14,7 @@ from fno_telemetry.diagnosis.needs import applies
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
 from fno_telemetry.errors import ReportError
 from fno_telemetry.findings import SEVERITIES, Cause, Finding, group_by_cause
+from fno_telemetry.keys import VALIDATION
 from fno_telemetry.records import CaptureRecord, FrozenMapping, Value, require_records, spell_step
 
 _Symptoms = dict[Rule, list[Symptom]]
@@ -30,7 +31,8 @@ def diagnose(
     """Return what is wrong in a record, or in the records of one run over its steps, causes first.
 
     Args:
-        records: One record, or several over the steps of one run, in any order.
+        records: One record, or several over the steps of one run, in any order. Those of a training and of
+            its validations are two series, judged apart.
         baseline: A capture of the same network when it was healthy, with which rules compare. From an
             untrained one everything changes by learning: then only the inputs, the targets and what is
             known of the training are compared.
@@ -54,35 +56,68 @@ def diagnose(
     report_of = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
     limits = check_thresholds(thresholds or {})
     loaded, failures = load_rules(rules)
+    judging = _Judging(loaded, limits, baseline, report_of, several=len(records) > 1)
+    causes: list[Cause] = []
+    for in_validation in (False, True):
+        series = _as_series([each for each in records if (each.stage == VALIDATION) is in_validation])
+        if not series:
+            continue
+        _refuse_other_networks([*series, *others])
+        # A test is one of the training, unless there are only validations.
+        is_tested = not in_validation or len(series) == len(records)
+        causes += _diagnose_series(series, test if is_tested else None, judging)
+    causes += group_by_cause(_describe_failure(name, error) for name, error in failures.items())
+    return tuple(_sort_causes(causes))
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """How each of several series is judged."""
+
+    rules: Sequence[Rule]
+    limits: RuleThresholds
+    baseline: CaptureRecord | None
+    report_of: Mapping[int, str]  # by id of a record
+    several: bool  # records in all
+    used: set[str] = field(default_factory=set)  # ids of findings
+
+
+def _as_series(records: Sequence[CaptureRecord]) -> list[CaptureRecord]:
+    """Return the records by their steps; ReportError where these are of different kinds."""
     placed = [record for record in records if record.step is not None]
     kinds = {str(record.summary.get("step_kind")) for record in placed}
     if len(kinds) > 1:
         spelled = ", ".join(sorted(kinds))
         raise ReportError(f"reports with steps of different kinds ({spelled}) cannot be one series")
     # A record without a step, such as that of a final file, has no place in the series: it comes last.
-    series = sort_by_step(placed) + [record for record in records if record.step is None]
-    _refuse_other_networks([*series, *others])
+    return sort_by_step(placed) + [record for record in records if record.step is None]
+
+
+def _diagnose_series(
+    series: Sequence[CaptureRecord], test: CaptureRecord | None, judging: _Judging
+) -> Iterator[Cause]:
+    """Yield the causes in the records of one stage, in the order of their steps."""
+    rules, limits, baseline = judging.rules, judging.limits, judging.baseline
+    placed = [record for record in series if record.step is not None]
     findings: list[Finding] = []
     known: dict[tuple[str, str | None], Finding] = {}  # of the record before, by rule and layer
-    over_steps = _apply_to_series(sort_by_step(placed), loaded, limits, baseline)
+    over_steps = _apply_to_series(placed, rules, limits, baseline)
     tested = None if test is None else _find_tested(series, test)
-    used: set[str] = set()
-    last_placed = sort_by_step(placed)[-1] if placed else series[-1]
+    last_placed = placed[-1] if placed else series[-1]
     for record in series:
         symptoms = {
             rule: [symptom for symptom in over_steps[rule] if (symptom.record or last_placed) is record]
             if rule.takes_series
             else _apply(rule, record, limits, baseline, test if record is tested else None)
-            for rule in loaded
+            for rule in rules
         }
-        made = _make_findings(symptoms, record, report_of.get(id(record)), len(records) > 1, used)
+        report = judging.report_of.get(id(record))
+        made = _make_findings(symptoms, record, report, judging.several, judging.used)
         of_record = list(_follow_earlier(list(made), known))
         known = {(finding.rule, finding.layer): finding for finding in of_record}
         findings += of_record
-    findings += [_describe_failure(name, error) for name, error in failures.items()]
-    about = {rule.name: rule.about for rule in loaded}
-    causes = _judge_over_steps(group_by_cause(findings), sort_by_step(placed) or series, about)
-    return tuple(_sort_causes(causes))
+    about = {rule.name: rule.about for rule in rules}
+    yield from _judge_over_steps(group_by_cause(findings), placed or series, about)
 
 
 def assign_findings(

@@ -110,6 +110,10 @@ class AcceleratedWatch:
         self.watch.step(self._step, loss=loss, output=output, target=target)
         self._step += 1
 
+    def validation(self, *, loss: object = None, output: object = None, target: object = None) -> None:
+        """Say that a validation has ended; the same as `fno_telemetry.Watch.validation`."""
+        self.watch.validation(loss=loss, output=output, target=target)
+
     def close(self) -> None:
         """Remove all hooks, and wait until the sinks have what was recorded."""
         self.watch.close()

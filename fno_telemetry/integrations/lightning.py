@@ -44,8 +44,10 @@ class Watch(Callback):
     A step is one of the optimizer, whatever number of batches it accumulates; its number is
     `trainer.global_step` while it runs. Its loss is the one whose gradient is applied, from what
     `training_step` returns; where that is a dict with `output` and `target`, these two are compared. Learning
-    rates are those of the step. The sanity check, validation and tests are not recorded. Only the process of
-    global rank 0 writes. Nothing is added to checkpoints.
+    rates are those of the step. The first validation after a recorded step makes a record, too; its loss is
+    the mean of those that `validation_step` returns, and `output` and `target` are those of the first batch.
+    The sanity check and tests are not recorded. Only the process of global rank 0 writes. Nothing is added to
+    checkpoints.
 
     Without `sinks`, records go to the TensorBoardLogger and the WandbLogger of the trainer. `module` names
     the submodule to watch; without it, that is the LightningModule if `training_step` calls its forward,
@@ -72,6 +74,7 @@ class Watch(Callback):
         self._rates = UsedLearningRates()
         self._waiting: list[RemovableHandle] = []  # hooks that tell which module is called
         self._losses: list[torch.Tensor | None] = []  # of the batches of this step so far
+        self._validated = _Validated()
         self._step = 0
         self._in_batch = False
 
@@ -140,9 +143,8 @@ class Watch(Callback):
     ) -> None:
         """End the step if the optimizer has made one."""
         self._in_batch = False
-        said = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
-        loss = said.get("loss")
-        self._losses.append(loss.detach() if isinstance(loss, torch.Tensor) else None)
+        said = _as_mapping(outputs)
+        self._losses.append(_loss_in(said))
         if trainer.global_step == self._step:
             return
         losses, self._losses = self._losses, []
@@ -160,6 +162,29 @@ class Watch(Callback):
                 "name the network that it calls: Watch(module=...)",
                 named,
             )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the validation before."""
+        self._validated = _Validated()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note what `validation_step` returned."""
+        if self._watch is not None:
+            self._validated.add(outputs)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the validation."""
+        validated, self._validated = self._validated, _Validated()
+        if self._watch is not None:
+            self._watch.validation(loss=validated.mean_loss, output=validated.output, target=validated.target)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove all hooks, and wait until the sinks have what was recorded."""
@@ -234,3 +259,40 @@ class Watch(Callback):
         self._losses.clear()
         if self._watch is not None:
             self._watch.close()
+
+
+class _Validated:
+    """What `validation_step` returned for the batches of a validation."""
+
+    def __init__(self) -> None:
+        self.output: object = None
+        self.target: object = None
+        self._total: torch.Tensor | None = None
+        self._batches = self._without_loss = 0
+
+    @property
+    def mean_loss(self) -> torch.Tensor | None:
+        """The mean over the batches; None if one of them had no loss."""
+        return None if self._total is None or self._without_loss else self._total / self._batches
+
+    def add(self, outputs: Any) -> None:
+        """Add a batch."""
+        said = _as_mapping(outputs)
+        loss = _loss_in(said)
+        if not self._batches:
+            self.output, self.target = said.get("output"), said.get("target")
+        self._batches += 1
+        if loss is None:
+            self._without_loss += 1
+        else:
+            self._total = loss if self._total is None else self._total + loss
+
+
+def _as_mapping(outputs: Any) -> Mapping[str, Any]:
+    """Return what a step of a LightningModule has returned: a dict, or the loss alone."""
+    return outputs if isinstance(outputs, Mapping) else {"loss": outputs}
+
+
+def _loss_in(said: Mapping[str, Any]) -> torch.Tensor | None:
+    loss = said.get("loss")
+    return loss.detach() if isinstance(loss, torch.Tensor) else None

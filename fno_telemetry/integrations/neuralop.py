@@ -28,7 +28,8 @@ def watch(trainer: Trainer, sinks: Iterable[Sink] = (), **options: Any) -> "Trai
 
     A step is a training batch, counted over all epochs, also after `resume_from_dir`. Its loss is the one of
     the batch, with the regularizer; the output is compared with `y` as the training loss gets them, after the
-    data processor. Evaluation is not recorded. With `use_distributed`, only the process of rank 0 writes.
+    data processor. The first evaluation after a recorded step makes a record, too, of its first batches; it
+    has a loss if there is one loader with one loss. With `use_distributed`, only rank 0 writes.
 
     The trainer logs a W&B row for each epoch, and keeps all of them. With `ft.WandbRun(wandb.run)`, W&B has
     the last record of each epoch; other sinks have all of them.
@@ -71,6 +72,8 @@ class TrainerWatch:
             _Replacement(trainer, "train_one_epoch", self._train_one_epoch),
             _Replacement(trainer, "train_one_batch", self._train_one_batch),
         ]
+        if callable(getattr(trainer, "evaluate_all", None)):
+            self._own.append(_Replacement(trainer, "evaluate_all", self._evaluate_all))
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +108,12 @@ class TrainerWatch:
         loss = method(idx, sample, _NotedLoss(training_loss, self._seen))
         self._seen["loss"] = loss
         return loss
+
+    def _evaluate_all(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        metrics = method(*args, **kwargs)
+        losses = list(metrics.values()) if isinstance(metrics, dict) else []
+        self.watch.validation(loss=losses[0] if len(losses) == 1 else None)
+        return metrics
 
     def _follow_optimizer(self) -> None:
         optimizer = self._trainer.optimizer

@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 
 from fno_telemetry import locks
-from fno_telemetry.errors import ReportError
+from fno_telemetry.errors import OptionError, ReportError
 from fno_telemetry.files import why_no_file
-from fno_telemetry.records import CaptureRecord, StepKind, step_label
+from fno_telemetry.records import STAGES, CaptureRecord, StepKind, step_label
 from fno_telemetry.report.history_lines import BEGINNING, as_line, check_schema, read_line
 from fno_telemetry.report.strict_json import MOST_BYTES, decode
+from fno_telemetry.wording import hint_at_names
 
 _MOST_BYTES_IN_ALL = 2**29  # of the records that are read at once: 10,000 of a network of 20 layers
 _SECONDS = 10.0  # to wait for another process that appends
@@ -75,14 +76,17 @@ class HistoryEntry:
             raise ReportError(f"{self.file}, line {self.line}: {error}") from error
 
 
-def load_history(path: str | Path) -> tuple[CaptureRecord, ...]:
+def load_history(path: str | Path, stage: str | None = None) -> tuple[CaptureRecord, ...]:
     """Read all records of a history by ascending step, those without a step first.
 
+    With `stage`, "train" or "val", only those of training steps, or of validations.
     Of a step that is there twice the later line counts; a line without its end is left out. `path` is the
     first file; those that were begun since, such as `history.1.jsonl`, are read too. ReportError says in a
     line what is wrong.
     """
-    return load_entries(list_history(path))
+    if stage is not None and stage not in STAGES:
+        raise OptionError(f"unknown stage {stage!r}. {hint_at_names(str(stage), STAGES)}")
+    return load_entries(entry for entry in list_history(path) if stage in (None, entry.stage))
 
 
 def load_entries(entries: Iterable[HistoryEntry]) -> tuple[CaptureRecord, ...]:

@@ -27,7 +27,7 @@ class FollowedCalls(ABC):
     elsewhere.
     """
 
-    _following = threading.local()  # .innermost: what follows this thread
+    _following = threading.local()  # .all: what follows this thread
 
     def __init__(self, model: nn.Module, listener: Listener, within: bool) -> None:
         self.calls: list[Call] = []
@@ -40,6 +40,9 @@ class FollowedCalls(ABC):
         self._handles: list[RemovableHandle] = []
         self._stack: list[Call] = []
         self._numbers: dict[str, int] = {}
+        self.joins = False
+        """Whether what follows this thread already goes on to do so during a batch of this one."""
+        self._in_batch = False
 
     def __enter__(self) -> Self:
         try:
@@ -66,14 +69,16 @@ class FollowedCalls(ABC):
         self._forget()
         batch = Call(0, "", 0, None, None)
         self.calls, self._stack = [batch], [batch]
-        outer = getattr(self._following, "innermost", None)
-        self._following.innermost = self
+        outer = _following_now()
+        self._following.all = (*outer, self) if self.joins else (self,)
+        self._in_batch = True
         try:
             with eager(), self._around_batch():
                 yield
             self.aside("", self._batch_ended)
         finally:
-            self._following.innermost = outer
+            self._in_batch = False
+            self._following.all = tuple(one for one in outer if one._in_batch)
             self._forget()
 
     def start_late(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -122,8 +127,7 @@ class FollowedCalls(ABC):
 
     def _running(self) -> bool:
         # A backward pass recomputes checkpointed modules, or differentiates what was followed before.
-        innermost = getattr(self._following, "innermost", None) is self
-        return innermost and bool(self._stack) and torch._C._current_graph_task_id() == -1
+        return self in _following_now() and bool(self._stack) and torch._C._current_graph_task_id() == -1
 
     def _number(self, path: str) -> int:
         number = self._numbers.get(path, 0)
@@ -139,8 +143,10 @@ class FollowedCalls(ABC):
                     return path
         return paths[0]
 
-    def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._running():
+    # A hook that is removed while its module is called is still called by torch, with one argument less.
+
+    def _start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        if kwargs is None or not self._running():
             return
         path = self._path(module)
         if self._within and path and len(self._stack) == 1:
@@ -151,9 +157,28 @@ class FollowedCalls(ABC):
         self._stack.append(call)
         self.aside(path, lambda: self._started(call, (args, kwargs)))
 
-    def _end(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _end(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
+    ) -> None:
+        # After its removal, nothing is on the stack.
         if not self._running() or all(call.module is not module for call in self._stack):
             return
         while (call := self._stack.pop()).module is not module:
             pass
         self.aside(call.path, lambda: self._ended(call, (args, kwargs), output))
+
+
+@contextmanager
+def unfollowed() -> Iterator[None]:
+    """Hide what runs in this block from what follows this thread already; batches may begin and end in it."""
+    following = FollowedCalls._following
+    before = _following_now()
+    following.all = ()
+    try:
+        yield
+    finally:
+        following.all = tuple(one for one in (*before, *_following_now()) if one._in_batch)
+
+
+def _following_now() -> tuple[FollowedCalls, ...]:
+    return getattr(FollowedCalls._following, "all", ())

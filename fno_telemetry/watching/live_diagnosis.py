@@ -37,6 +37,7 @@ class LiveDiagnosis:
         """Return the record with its findings; the errors are those of `diagnose`."""
         rules, _ = load_rules(None)
         stage = self._stages.setdefault(record.stage, _Stage())
+        stage.go_back_to(record.step)
         earlier = stage.earlier
         found = diagnose(record, baseline=stage.first)
         stage.add(record)
@@ -60,6 +61,12 @@ class _Stage:
     @property
     def earlier(self) -> list[CaptureRecord]:
         return [] if self.first is None else [self.first, *self.latest]
+
+    def go_back_to(self, step: int | None) -> None:
+        """Forget the records of this step and of later ones, which a restart from an earlier one repeats."""
+        kept = [each for each in self.earlier if step is None or each.step is None or each.step < step]
+        self.first = kept[0] if kept else None
+        self.latest = deque(kept[1:], maxlen=MOST_KEPT)
 
     def add(self, record: CaptureRecord) -> None:
         if self.first is None:

@@ -80,6 +80,8 @@ class LiveForwards:
             self._followed.__enter__()
             self._is_attached = True
         followed = self._followed
+        # A model inside of this one may be watched as well, or one around it.
+        followed.joins = True
         self._running = followed.run(batch) if isinstance(followed, PlannedForward) else followed.batch()
         self._running.__enter__()
         if is_late:
@@ -95,6 +97,7 @@ class LiveForwards:
     def run(self, batch: Any, run: Callable[[Any], object]) -> None:
         """Measure a forward that `run` makes itself."""
         followed = self._followed
+        followed.joins = False
         with (
             followed,
             followed.run(batch) if isinstance(followed, PlannedForward) else followed.batch(),

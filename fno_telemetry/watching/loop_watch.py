@@ -10,14 +10,16 @@ from typing import Any, Protocol, Self, SupportsIndex
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from fno_telemetry.isolation.compilation import keep_uncompiled
 from fno_telemetry.isolation.hooks import Hook
-from fno_telemetry.mapping.layer_filters import select_names
+from fno_telemetry.keys import VALIDATION
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.session import check_step
+from fno_telemetry.tracing.followed_calls import unfollowed
 from fno_telemetry.tracing.module_calls import count_running, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.watching.delivery import Delivery
@@ -25,7 +27,9 @@ from fno_telemetry.watching.forward_state import ForwardState, is_finite
 from fno_telemetry.watching.nonfinite_dump import Dump, describe_origin
 from fno_telemetry.watching.own_forwards import OwnForwards, runs_own_forward
 from fno_telemetry.watching.parameter_movement import ParameterMovement
+from fno_telemetry.watching.pending_checks import PendingChecks
 from fno_telemetry.watching.schedule import Schedule
+from fno_telemetry.watching.stages import Stage, Watched
 from fno_telemetry.watching.step_measurement import (
     LoopFacts,
     Settings,
@@ -49,7 +53,8 @@ class Scaler(Protocol):
 class Watch:
     """Measures the forwards, the backward and the update of the due steps of a training loop.
 
-    `fno_telemetry.watch` makes it. Between due steps its hook on the model looks at a flag.
+    The first validation after such a step, which is forwards in eval mode, makes a record of its own. Between
+    due steps the hook on the model looks at a flag. `fno_telemetry.watch` makes it.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Watch:
         plan: MeasurementPlan | None = None,
         layers: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        validation_batches: int = 0,
         dump: Dump | None = None,
     ) -> None:
         self.problems = delivery.problems.lines
@@ -72,28 +78,35 @@ class Watch:
         self._schedule = schedule
         self._optimizer = optimizer
         self._scaler = scaler
-        self._plan = plan
-        self._layers, self._exclude = layers, exclude
         self._settings = settings
         self._own = OwnForwards(model)
-        self._movement = ParameterMovement(model)
+        watched = Watched(
+            model, self._own, ParameterMovement(model), self._find_scale, tuple(layers), tuple(exclude)
+        )
+        self._training = Stage(TRAINING, watched, settings, plan)
+        in_validation = replace(settings, gradients=False, updates=False, parameters=False)
+        self._validation = Stage(VALIDATION, watched, in_validation, plan)
+        self._most_of_validation = validation_batches
+        self._validates = False  # whether forwards in eval mode are measured
         self._delivery = delivery
         self._last: int | None = None  # the last step that the loop named
+        self._next = 0  # the one that is expected
+        self._says_repetitions = True
         self._gap = 1
-        self._forwards = 0  # of the last due step
         self._recorded = 0
         self._lost = 0  # due steps that could not be recorded
         self._is_armed = self._schedule.is_due(0)
-        self._abandoned: list[StepMeasurement] = []  # whose hooks are still to be removed
+        self._ended: list[StepMeasurement] = []  # whose hooks are still to be removed
         self._is_asked = False  # for the step after the one that is measured
         self._thread = threading.get_ident()  # the one of the loop
         self._is_closed = False
-        self._follows = False
-        self._measuring: StepMeasurement | None = None
+        self._running: Stage | None = None  # the one of the forward that is measured
         self._seen_float16 = False
         self._dump = dump
         self._state: ForwardState | None = None  # of the forward that runs, if it may be dumped
         self._has_dumped = False
+        self._pending = PendingChecks()
+        self._before_updates: RemovableHandle | None = None
         self._ends: list[RemovableHandle] = []
         self._raised_before: BaseException | None = None  # the error that is handled around a forward
         # Hooks inside what is compiled would become a part of it.
@@ -108,7 +121,7 @@ class Watch:
     @property
     def plan(self) -> MeasurementPlan | None:
         """How the model is measured; None before the first due step, unless it was given."""
-        return self._plan
+        return self._training.plan
 
     @property
     def recorded(self) -> int:
@@ -133,11 +146,16 @@ class Watch:
         if self._is_closed:
             return
         self._thread = threading.get_ident()
-        self._remove_abandoned()
+        self._remove_hooks()
+        self._end_validation()
+        self._pending.release_states()
+        self._ask_device()
         self._look_at_loss(step, loss)
         self._delivery.catch_up()
-        measured, self._measuring = self._measuring, None
+        measured = self._training.take()
         if measured is not None and measured.forwards:
+            # The running step is already measured.
+            self._is_armed, self._is_asked = self._is_asked, False
             facts = LoopFacts(
                 step=step,
                 stage=TRAINING,
@@ -147,17 +165,41 @@ class Watch:
                 learning_rates=self._read_learning_rates(),
                 dropped=self._delivery.dropped + self._lost,
             )
-            self._finish(measured, facts)
+            if self._finish(self._training, measured, facts):
+                self._validates = self._most_of_validation > 0
         if self._last is not None and step > self._last:
             self._gap = step - self._last
+        elif self._last is not None:
+            self._note_repetition(step, self._last)
         self._last = step
+        self._next = step + self._gap
         # Where steps jump, one after the last step seen is due at the next one that there is.
         with self._noting("the schedule cannot be read"):
-            self._is_armed = self._is_armed or self._schedule.is_due_between(step, step + self._gap)
+            self._is_armed = self._is_armed or self._schedule.is_due_between(step, self._next)
+
+    def validation(self, *, loss: object = None, output: object = None, target: object = None) -> None:
+        """Say that a validation has ended; its record has these numbers, and the step that was named last.
+
+        Without this call, a validation ends with the next forward in training mode, and its record has no
+        loss. Where the validation is not one of those that are recorded, this does nothing.
+        """
+        if self._is_closed:
+            return
+        self._thread = threading.get_ident()
+        self._remove_hooks()
+        if self._validates and self._validation.measuring is None:
+            self._delivery.problems.note(
+                f"the validation after step {self._last} is not recorded: the forward of the model was not "
+                "called in eval mode"
+            )
+        self._end_validation(loss, output, target)
 
     def resume(self, step: SupportsIndex) -> None:
-        """Say before the first step that it is this one, as after a checkpoint; by default it is 0."""
-        self._is_armed = self._schedule.is_due(check_step(step))
+        """Say that the next step is this one, as after a checkpoint; the first one is 0 by default."""
+        self._next = check_step(step)
+        self._end_validation()
+        self._is_armed = self._schedule.is_due(self._next)
+        self._last = None
 
     def begin_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Measure a forward of the model that had begun when the watch was made, if the step is due."""
@@ -166,19 +208,24 @@ class Watch:
     def capture_now(self) -> None:
         """Measure the next step, whatever the schedule says."""
         self._is_armed = True
-        self._is_asked = self._measuring is not None
+        self._is_asked = self._training.measuring is not None
 
     def close(self) -> None:
         """Remove all hooks, and wait until the sinks have what was recorded."""
         if self._is_closed:
             return
+        self._end_validation()
         self._is_closed = True
-        self._give_up()
-        self._remove_abandoned()
+        self._give_up(self._training)
+        self._remove_hooks()
         was_armed, self._is_armed = self._is_armed, False
         self._remove_ends()
         for handle in self._handles:
             handle.remove()
+        if self._before_updates is not None:
+            self._before_updates.remove()
+        self._pending.release_states()
+        self._ask_device()
         if not self._recorded and self._last is not None and not self.problems and was_armed:
             self._delivery.problems.note(
                 "no step was recorded: the forward of the model was never called in training mode; watch the "
@@ -190,46 +237,80 @@ class Watch:
         self._delivery.close()
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not (self._is_armed or self._dump) or not module.training:
-            return
+        if module.training:
+            stage, is_due = self._training, self._is_armed
+            if not (is_due or self._dump or self._ended or self._validation.measuring):
+                return
+        else:
+            stage, is_due = self._validation, self._validates
+            if not (is_due or self._ended):
+                return
         if self._is_elsewhere() or _recomputes():
             return
-        with self._apart():
-            if self._dump is not None and not self._has_dumped and self._state is None:
-                self._state = ForwardState(self._root, args, kwargs)
-            if self._is_armed:
-                self._begin(module, args, kwargs)
+        with self._apart(stage):
+            self._remove_hooks()
+            if module.training:
+                self._training_begins(args, kwargs)
+            if is_due:
+                self._begin(stage, module, args, kwargs)
+
+    def _training_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._validation.measuring is not None:
+            # The step ends with its record.
+            self._measure_no_more(self._validation.measuring)
+        self._ask_device()
+        if self._dump is not None and not self._has_dumped and self._state is None:
+            self._state = ForwardState(self._root, args, kwargs)
+
+    def _measure_no_more(self, validated: StepMeasurement) -> None:
+        """Keep what was measured of a validation for its record, and measure no further forward."""
+        if self._validates:
+            self._validates = False
+            self._ended.append(validated)
 
     @keep_uncompiled
-    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._measuring is None:
-            self._measuring = self._prepare(args, kwargs)
-        measuring = self._measuring
+    def _begin(self, stage: Stage, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if stage is self._training and self._is_aside(stage.measuring):
+            return
+        measuring = stage.measuring or stage.start(args, kwargs)
         if measuring.is_running:
             if count_running(module) > 1:
                 # The model calls itself: the outer call is measured.
                 return
             # An interrupt ended the last forward without a word to hooks.
             self._remove_ends()
-            self._give_up()
-            self._measuring = measuring = self._prepare(args, kwargs)
+            self._give_up(stage)
+            measuring = stage.start(args, kwargs)
         self._seen_float16 |= _runs_in_float16((args, kwargs))
         self._raised_before = sys.exc_info()[1]
         if self._settings.is_compiled:
             self._own.measure(measuring, ForwardState(self._root, args, kwargs))
         else:
             measuring.start_forward(module, args, kwargs)
+        self._running = stage
         # After the hooks of what follows the forward, so that it sees the end of this call as well.
         self._ends.append(module.register_forward_hook(Hook(self._forward_ends), always_call=True))
+
+    def _is_aside(self, measuring: StepMeasurement | None) -> bool:
+        """Return whether a forward that begins has no gradients, unlike others of this step.
+
+        Such as that of a teacher, or of a recalibration of a norm. What was measured of those is given up.
+        """
+        if measuring is None or measuring.is_running or measuring.learns == torch.is_grad_enabled():
+            return False
+        if not measuring.learns:
+            self._give_up(self._training)
+        return measuring.learns
 
     def _forward_ends(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         if self._is_elsewhere():
             return
         self._remove_ends()
-        measuring = self._measuring
-        if measuring is None:
+        stage, self._running = self._running, None
+        if stage is None or stage.measuring is None:
             return
-        with self._apart():
+        measuring = stage.measuring
+        with self._apart(stage):
             if self._settings.is_compiled:
                 measuring.watch_output(output)
             else:
@@ -237,53 +318,55 @@ class Watch:
             self._seen_float16 |= measuring.saw_float16
             if sys.exc_info()[1] is not self._raised_before:
                 # The forward raised an error: the next one starts afresh.
-                self._give_up()
+                self._give_up(stage)
+            elif stage is self._validation and measuring.forwards >= self._most_of_validation:
+                self._measure_no_more(measuring)
         self._raised_before = None
 
-    def _prepare(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], is_repeated: bool = False
-    ) -> StepMeasurement:
-        """Return what measures a step, or with `is_repeated` a forward of it once more."""
-        if self._plan is None:
-            self._plan = self._own.make_plan(args, kwargs)
-        names = select_names(self._plan.model_map, self._layers, self._exclude)
-        self._movement.keep_first()
-        own = self._settings
-        return StepMeasurement(
-            self._model,
-            self._plan,
-            names,
-            replace(own, gradients=False, updates=False) if is_repeated else own,
-            self._movement,
-            self._find_scale,
-            self._follows or is_repeated,
-            is_only_forward=self._forwards == 1 or is_repeated,
-        )
+    def _end_validation(self, loss: object = None, output: object = None, target: object = None) -> None:
+        """Deliver the record of a validation that was measured, if there is one."""
+        validated = self._validation.measuring
+        if validated is None or self._last is None:
+            return
+        if validated.is_running:
+            # An interrupt ended its last forward.
+            self._give_up(self._validation)
+            return
+        self._validates = False
+        self._validation.take()
+        dropped = self._delivery.dropped + self._lost
+        facts = LoopFacts(self._last, VALIDATION, loss, output, target, dropped=dropped)
+        if not self._finish(self._validation, validated, facts):
+            self._validates = True
 
-    def _finish(self, measured: StepMeasurement, facts: LoopFacts) -> None:
-        # The running step is already measured.
-        self._is_armed = self._is_asked
-        self._is_asked = False
-        self._forwards = measured.forwards
-        with self._apart(), torch.no_grad():
-            if measured.deviation is not None:
+    def _finish(self, stage: Stage, measured: StepMeasurement, facts: LoopFacts) -> bool:
+        """Deliver the record of what was measured; return whether it is as planned, so that there is one."""
+        is_whole = measured.deviation is None
+        with self._apart(stage), torch.no_grad():
+            if is_whole:
+                self._deliver(measured.make_record(facts))
+            else:
                 # The forward has run already: the next one is followed, which needs no plan.
-                self._follows = self._is_armed = True
+                stage.follows = True
+                self._is_armed |= stage is self._training
                 self._lost += 1
+                what = (
+                    f"step {facts.step}"
+                    if stage is self._training
+                    else f"the validation after step {facts.step}"
+                )
                 self._delivery.problems.note(
-                    f"step {facts.step} is not recorded: a forward was not as planned: {measured.deviation}; "
+                    f"{what} is not recorded: a forward was not as planned: {measured.deviation}; "
                     "later ones are followed function by function"
                 )
-            else:
-                record = measured.make_record(facts)
-                self._deliver(record)
         with self._noting("a step could not be ended"):
             measured.stop()
+        return is_whole
 
     def _deliver(self, record: CaptureRecord) -> None:
         self._delivery.deliver(record)
         self._recorded += 1
-        if self._dump is not None:
+        if self._dump is not None and record.stage == TRAINING:
             self._dump.keep(record)
 
     def _look_at_output(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
@@ -291,21 +374,61 @@ class Watch:
         if self._is_elsewhere():
             return
         state, self._state = self._state, None
-        if state is None or self._dump is None or is_finite(output):
+        if state is None or self._dump is None:
             return
-        with self._apart():
+        with self._apart(self._training):
+            if not is_finite(output):
+                self._has_dumped = True
+                self._measure_again(state, self._dump, self._next)
+            elif self._pending.add("output", self._next, output, state):
+                self._look_before_updates()
+
+    def _ask_device(self) -> None:
+        """Report what a GPU has answered so far about earlier outputs and losses."""
+        if self._dump is None or self._has_dumped or not self._pending:
+            return
+        with self._apart(self._training):
+            found = self._pending.find_nonfinite()
+            if found is None:
+                return
             self._has_dumped = True
-            self._measure_again(state, self._dump)
+            self._pending.clear()
+            if found.what == "loss":
+                self._report_loss(found.step)
+            elif found.state is not None:
+                self._measure_again(found.state, self._dump, found.step)
+            else:
+                path = self._dump.write_kept(found.step)
+                kept = "" if path is None else f"; see {path} for the last records"
+                self._delivery.problems.note(
+                    f"the output of the model at step {found.step} is not finite; the device said so only "
+                    f"after the update, so the module is not known{kept}"
+                )
+
+    def _look_before_updates(self) -> None:
+        """Ask once more before an optimizer changes the parameters, when a forward cannot be run again."""
+        if self._before_updates is None:
+            alive = weakref.ref(self)
+
+            def before_update(optimizer: torch.optim.Optimizer, *_: object) -> None:
+                watch = alive()
+                if watch is not None and watch._pending and not watch._is_elsewhere():
+                    own = {id(parameter) for parameter in watch._root.parameters()}
+                    if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+                        watch._ask_device()
+                        watch._pending.release_states()
+
+            self._before_updates = register_optimizer_step_pre_hook(Hook(before_update))
+            weakref.finalize(self, self._before_updates.remove)
 
     @keep_uncompiled
-    def _measure_again(self, state: ForwardState, dump: Dump) -> None:
-        step = 0 if self._last is None else self._last + self._gap
+    def _measure_again(self, state: ForwardState, dump: Dump, step: int) -> None:
         if not state.is_input_unchanged():
             self._delivery.problems.note(
                 f"the output of step {step} is not finite; its input was overwritten since"
             )
             return
-        measured = self._prepare(state.args, state.kwargs, is_repeated=True)
+        measured = self._training.prepare_again(state.args, state.kwargs)
         self._own.measure(measured, state)
         record = measured.make_record(LoopFacts(step, TRAINING, nonfinite="output"))
         measured.stop()
@@ -315,12 +438,26 @@ class Watch:
     def _look_at_loss(self, step: int, loss: object) -> None:
         if self._dump is None or self._has_dumped or loss is None:
             return
-        with self._apart():
-            if is_scalar(loss) and read_number(loss) is None:
+        with self._apart(self._training):
+            if not is_scalar(loss) or self._pending.add("loss", step, loss, None):
+                return
+            if read_number(loss) is None:
                 self._has_dumped = True
-                self._delivery.problems.note(
-                    f"the loss of step {step} is not finite, while the outputs of the model are"
-                )
+                self._report_loss(step)
+
+    def _report_loss(self, step: int) -> None:
+        self._delivery.problems.note(
+            f"the loss of step {step} is not finite, while the outputs of the model are"
+        )
+
+    def _note_repetition(self, step: int, last: int) -> None:
+        """Say once that steps do not go on."""
+        if self._says_repetitions:
+            self._says_repetitions = False
+            self._delivery.problems.note(
+                f"step {step} comes after step {last}: of two records of one step only the later one counts; "
+                f"let steps go on over epochs, or call `resume({step})` after a restart"
+            )
 
     def _find_scale(self) -> float | None:
         if self._scaler is not None:
@@ -350,30 +487,37 @@ class Watch:
             handle.remove()
         self._ends.clear()
 
-    def _give_up(self) -> None:
-        """Abandon the measurement that runs, if any."""
-        measured, self._measuring = self._measuring, None
+    def _give_up(self, stage: Stage) -> None:
+        """Abandon the measurement of a stage that runs, if any."""
+        measured = stage.take()
         if measured is not None:
-            self._abandoned.append(measured)
+            self._ended.append(measured)
             with self._noting("a step could not be ended"):
                 measured.abandon()
 
-    def _remove_abandoned(self) -> None:
-        """Remove the hooks of what was abandoned; not to be called in a hook."""
-        abandoned, self._abandoned = self._abandoned, []
-        for measured in abandoned:
+    def _remove_hooks(self) -> None:
+        """Remove the hooks of what has ended; not to be called while a hook after a forward runs."""
+        ended, self._ended = self._ended, []
+        for measured in ended:
             with self._noting("a step could not be ended"):
                 measured.stop()
 
     @contextlib.contextmanager
-    def _apart(self) -> Iterator[None]:
-        """Note an error of the block instead of raising it into the loop, and give up this step."""
+    def _apart(self, stage: Stage) -> Iterator[None]:
+        """Note an error of the block instead of raising it into the loop, and give up this step.
+
+        A watch of a model around this one does not take the block for a part of that model.
+        """
         try:
-            yield
+            with unfollowed():
+                yield
         except (Exception, SystemExit) as error:  # noqa: BLE001 - nothing reaches the loop
-            self._is_armed = False
+            if stage is self._training:
+                self._is_armed = False
+            else:
+                self._validates = False
             self._delivery.problems.note(f"a step could not be measured: {describe_error(error)}")
-            self._give_up()
+            self._give_up(stage)
 
 
 _watching: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[Watch]]" = weakref.WeakKeyDictionary()

@@ -20,11 +20,18 @@ class Dump:
 
     def write(self, record: CaptureRecord) -> Path:
         """Write the kept records and this one into a file of their own, and return its path."""
-        path = self._folder / f"nonfinite.step{record.step}.jsonl"
+        return self._write([*(kept for kept in self._kept if kept.step != record.step), record], record.step)
+
+    def write_kept(self, step: int) -> Path | None:
+        """Write the kept records alone, named after this step, and return the path; None without any."""
+        return self._write(list(self._kept), step) if self._kept else None
+
+    def _write(self, records: list[CaptureRecord], step: int | None) -> Path:
+        path = self._folder / f"nonfinite.step{step}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         sink = HistoryFile(path)
-        for one in (*(kept for kept in self._kept if kept.step != record.step), record):
-            sink.write(one)
+        for record in records:
+            sink.write(record)
         sink.close(ok=True)
         return path
 

@@ -56,6 +56,7 @@ class Settings:
     gradients: bool
     updates: bool
     is_compiled: bool = False  # forwards of our own are measured, not those of the loop
+    parameters: bool = True  # how far each one moved, and what modules learn
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class StepMeasurement:
         is_only_forward: bool = False,
     ) -> None:
         self.forwards = 0
+        self.learns = torch.is_grad_enabled()
         self._model = model
         self._plan = plan
         self._settings = settings
@@ -120,6 +122,7 @@ class StepMeasurement:
         of_modes = bool(settings.statistics.of("spectral_input"))
         self._live = LiveForwards(model, plan, Listeners(listeners), names, follows, of_modes)
         self._samples = self._batch_size = 0
+        self._last_ended = self._started
         self._updates_copied = False
         self.deviation: str | None = None
 
@@ -169,6 +172,7 @@ class StepMeasurement:
     def _end_batch(self) -> None:
         self.deviation = self.deviation or self._live.deviation
         self._collector.end_batch()
+        self._last_ended = time.perf_counter()
         if self._gradients is not None:
             blocks = {key: Branches(b.spectral, b.local) for key, b in self._collector.blocks.items()}
             self._gradients.expect(self._collector.modules, blocks)
@@ -180,6 +184,8 @@ class StepMeasurement:
         """
         with contextlib.ExitStack() as stack:
             if self._updates_copied:
+                # Once: another measurement may have made copies since.
+                self._updates_copied = False
                 stack.callback(self._movement.forget_step)
             if self._gradients is not None:
                 stack.callback(self._gradients.forget)
@@ -194,15 +200,14 @@ class StepMeasurement:
             self._live.detach()
 
     def make_record(self, facts: LoopFacts) -> CaptureRecord:
-        """Return the record of the step, after its update."""
+        """Return the record of the step, after its update, or of a validation."""
         loss = read_number(facts.loss)
-        updates = self._movement.measure_updates() if self._updates_copied else {}
-        moves = self._movement.measure_moves()
         accuracy = _compare(facts)
         gradients = None if self._gradients is None else self._gradients.finish(loss)
         self._collector.fired |= self._live.unasked
         settings = self._settings
-        wall = time.perf_counter() - self._started
+        # The training goes on after a validation before its record is made.
+        wall = (time.perf_counter() if settings.parameters else self._last_ended) - self._started
         record = build_record(
             self._model,
             self._plan,
@@ -226,12 +231,14 @@ class StepMeasurement:
             training["nonfinite"] = facts.nonfinite
         if facts.learning_rates is not None:
             training["learning_rates"] = facts.learning_rates
+        record = replace(record, accuracy=accuracy, training=freeze_mapping(training))
+        if not settings.parameters:
+            return record
+        updates = self._movement.measure_updates() if self._updates_copied else {}
         return replace(
             record,
             modules=self._with_updates(record.modules, updates),
-            parameters=self._list_parameters(updates, moves),
-            accuracy=accuracy,
-            training=freeze_mapping(training),
+            parameters=self._list_parameters(updates, self._movement.measure_moves()),
         )
 
     def _find_alone(self, names: frozenset[str]) -> dict[str, nn.Parameter]:

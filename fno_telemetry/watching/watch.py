@@ -45,6 +45,7 @@ def watch(
     updates: bool = True,
     budget: str = "full",
     memory_limit: int = MEMORY_LIMIT,
+    validation_batches: int = 4,
     on_nonfinite: str | None = None,
     keep: int = 5,
     diagnose: bool = False,
@@ -59,9 +60,12 @@ def watch(
                 watch.step(step, loss=loss, output=output, target=y)
 
     All forwards of a due step in training mode make one record; gradients are those of the loop's own
-    backward, before clipping. Between due steps one hook on the model looks at a flag. Outputs, gradients,
-    buffers and random numbers are the same as without. An error of telemetry or of a sink is logged, kept in
-    `watch.problems`, and never raised into the loop. A second watch of the same model replaces the first one.
+    backward, before clipping. The first validation after a due step, which is forwards in eval mode, makes
+    another one, whose `stage` is "val". Between due steps one hook on the model looks at a flag.
+
+    Outputs, gradients, buffers and random numbers are the same as without. An error of telemetry or of a sink
+    is logged, kept in `watch.problems`, and never raised into the loop. A second watch of the same model
+    replaces the first one.
 
     Args:
         model: The object that the loop calls.
@@ -84,10 +88,12 @@ def watch(
         updates: Whether `update_to_weight` is recorded, for which due steps copy all parameters.
         budget: "full" or "light", see `fno_telemetry.capture`.
         memory_limit: Maximum number of bytes of the mean fields of `sample_variation` together.
+        validation_batches: So many forwards of a validation, its first ones, are measured; 0 for none.
         on_nonfinite: "dump": when an output of the model is no longer finite, that very forward is measured
             again at once, before the backward, and its record and the last `keep` ones are written into
             `folder` as nonfinite.step<N>.jsonl; a loss that is not finite is told in `problems`. Every
-            forward then keeps random states and buffers. On a GPU only the loss is looked at.
+            forward then keeps random states and buffers. A GPU is not waited for: if its answer comes after
+            the update, the module is not known. On other devices only the loss is looked at.
         keep: How many records of due steps are kept for that.
         diagnose: Whether each record is judged against the run so far, on a thread: what is found goes into
             the record, and a new warning or error into the log. A run or writer of the caller's then has the
@@ -102,8 +108,9 @@ def watch(
         raise OptionError(f"`model` is a {type(model).__name__}; expected an nn.Module")
     if on_nonfinite not in (None, "dump"):
         raise OptionError(f"`on_nonfinite` is {on_nonfinite!r}; expected 'dump' or None")
-    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
-        raise OptionError(f"`keep` is {keep!r}; expected a whole number, 0 or more")
+    for name, number in (("keep", keep), ("validation_batches", validation_batches)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise OptionError(f"`{name}` is {number!r}; expected a whole number, 0 or more")
     root = unwrap(model)
     if not takes_hooks(root):
         raise OptionError("TorchScript runs without hooks; watch the model that it was made from")
@@ -128,6 +135,7 @@ def watch(
         plan=plan,
         layers=layers,
         exclude=exclude,
+        validation_batches=validation_batches,
         dump=None if on_nonfinite is None else Dump(Path(folder), keep),
     )
 

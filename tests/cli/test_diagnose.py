@@ -79,7 +79,7 @@ def test_the_cause_comes_first_with_its_evidence_and_advice_and_the_rest_is_fold
     assert lines[2].startswith("rms = 0")
     assert lines[3].startswith("→ ")
     assert " ".join(lines[4:6]) == (
-        "10 later layers follow from this: lifter, blocks.0.spectral, blocks.0.local, blocks.0, "
+        "10 more layers follow from this: lifter, blocks.0.spectral, blocks.0.local, blocks.0, "
         "blocks.1.spectral, blocks.1.local, blocks.1, blocks.2.spectral and 2 more"
     )
     assert lines[6].startswith("note    blocks.1.spectral never uses 50 % of its weights")
@@ -154,7 +154,7 @@ def test_thresholds_come_from_a_file(run, healthy, tmp_path):
     result = run("diagnose", healthy, "--thresholds", limits, "--rule", "heavy_tail")
     assert result.code == 1
     assert "1 warning" in result.out.splitlines()
-    assert "7 later layers follow from this" in result.out
+    assert "7 more layers follow from this" in result.out
 
 
 def test_a_series_says_since_when_and_says_it_once(run, tmp_path):

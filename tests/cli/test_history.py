@@ -28,7 +28,8 @@ def test_view_shows_the_last_record_or_that_of_a_step(run, history):
         assert lines[0] == "run/history.jsonl/step300"
         assert "weights from the checkpoint, step 300;" in lines[1]
         assert result.err == (
-            "left out: run/history.jsonl: 1 record of validations, which are a series of their own\n"
+            "left out: run/history.jsonl: 1 record of validations, which are a series of their own: "
+            "--stage val\n"
         )
         shown = run("view", path, "--step", 100, "--quiet")
         assert "step 100;" in shown.out.splitlines()[0]
@@ -43,6 +44,47 @@ def test_json_is_the_report_that_the_line_stands_for(run, history):
     assert document["summary"]["checkpoint_step"] == 200
     [lifter] = [module for module in document["modules"] if module["name"] == "lifter"]
     assert lifter["stats"]["rms"] == 1e-6
+
+
+@pytest.mark.parametrize("kind", ["history", "folder"])
+def test_validations_are_read_where_they_are_asked_for_and_never_mixed_with_the_training(
+    run, history, record, kind
+):
+    path = history
+    if kind == "folder":
+        path = Path("reports")
+        sink = ft.JsonFile()
+        sink.open(ft.RunContext(path, series=True))
+        for each in ft.load_history(history):
+            sink.write(each)
+        sink.close(ok=True)
+        assert len(list(path.iterdir())) == 5
+    shown = run("view", path, "--stage", "val")
+    assert ", step 300 in validation;" in shown.out
+    assert f"left out: {path}: 4 records of training steps, which are a series of their own" in shown.err
+    result = run("diagnose", path)
+    counted = "4 records" if kind == "history" else "4 reports"
+    assert result.out.splitlines()[0] == f"{counted}, steps 0 to 300"
+    assert "--stage val" in result.err
+    document = run("compare", path, "--json").document
+    assert document["series"]["steps"] == [0, 100, 200, 300]
+    alone = run("compare", path, "--stage", "val")
+    assert alone.code == 2 and "1 report; compare needs at least two" in alone.err
+
+
+def test_a_stage_that_is_none_or_is_not_there_is_refused(run, history, record):
+    ft.HistoryFile("other/history.jsonl").write(record)
+    for options, message in (
+        ((history, "--stage", "test"), "--stage 'test': no such stage. Known: train, val."),
+        (
+            ("other/history.jsonl", "--stage", "val"),
+            "other/history.jsonl: no record of validations; leave out",
+        ),
+        ((history, "--stage", "val", "--tensorboard"), "--stage val is for tables"),
+    ):
+        refused = run("view", *options)
+        assert refused.code == 2
+        assert message in refused.err
 
 
 def test_a_step_is_for_histories_and_tables_alone(run, history, captured):
@@ -81,7 +123,7 @@ def test_diagnose_takes_a_history_as_a_series(run, history):
     assert result.code == 1
     reports = {finding["report"] for finding in result.document["findings"]}
     assert reports <= {f"run/history.jsonl/step{step}" for step in (0, 100, 200, 300)}
-    assert run("diagnose", history).out.splitlines()[0] == "4 reports, steps 0 to 300"
+    assert run("diagnose", history).out.splitlines()[0] == "4 records, steps 0 to 300"
 
 
 def test_what_is_no_history_is_an_error_in_one_line(run, folder):

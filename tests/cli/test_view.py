@@ -197,14 +197,24 @@ def test_what_a_reader_must_know_stands_below_the_tables(run, captured):
     ]
 
 
+def test_a_record_of_a_training_shows_gradients_and_updates(run, folder, record, examples, monkeypatch):
+    learned = examples.with_stats(record, "lifter", grad_norm=0.25, update_to_weight=0.0125)
+    ft.JsonFile("training.json").write(learned)
+    monkeypatch.setenv("COLUMNS", "120")
+    result = run("view", "training.json")
+    [row] = [line.split() for line in result.out.splitlines() if line.split()[:1] == ["lifter"]]
+    assert row[-2:] == ["0.25", "0.0125"]
+
+
 def test_a_record_of_a_training_says_how_accurate_it_is_and_what_does_not_move(run, folder, record, examples):
     def lines(shown):
         ft.JsonFile("training.json").write(shown)
         return run("view", "training.json").out.splitlines()
 
     found = lines(record)
+    assert found[1] == "training: learning rate 0.001, 2 forwards"
     assert (
-        found[1] == "accuracy: relative L2 error 0.125, output over target rms undefined (the target is zero)"
+        found[2] == "accuracy: relative L2 error 0.125, output over target rms undefined (the target is zero)"
     )
     assert "not moved since the first record: lifter.bias" in found
     still = replace(record.parameters[1], stats=FrozenMapping({"moved": 0.0}))

@@ -443,3 +443,18 @@ def test_kendalls_tau_is_the_mean_sign_of_all_pairs(seed: int) -> None:
     expected = float(np.mean(pairs))
     found = [trend.kendall_tau for trend in find_trends({"rms/a": values.tolist()}, 0.0)]
     assert found == ([expected] if abs(expected) >= 0.9 else [])
+
+
+def test_a_series_is_of_one_stage_and_a_pair_may_be_of_two(make_record: MakeRecord) -> None:
+    trained = [
+        replace(make_record(step=step), training=FrozenMapping({"stage": "train"})) for step in (1, 2, 3)
+    ]
+    validated = replace(trained[-1], training=FrozenMapping({"stage": "val"}))
+    with pytest.raises(
+        ReportError, match="1 of 4 records are of validations, which are a series of their own"
+    ):
+        compare(*trained, validated)
+    assert compare(*trained).notes == ()
+    assert compare(trained[-1], validated).notes == (
+        "a training is compared with a validation, which runs in another mode and on other batches",
+    )

@@ -369,6 +369,22 @@ def test_a_finding_of_an_epoch_is_at_an_epoch(record):
     assert [finding.when for finding in diagnose(*epochs)] == ["epoch 1"]
 
 
+def test_a_training_and_its_validations_are_judged_apart(record):
+    series = [example_records.set_step(record, step) for step in (0, 10, 20)]
+    validations = [
+        replace(
+            example_records.set_step(example_records.change_module(record, "blocks.1.local", rms=4e3), step),
+            training=freeze_mapping({"stage": "val"}),
+        )
+        for step in (5, 15)
+    ]
+    apart = {(each.rule, each.layer, each.when) for each in diagnose(*validations)}
+    together = diagnose(*series, *validations)
+    assert apart == {(each.rule, each.layer, each.when) for each in together}
+    assert not any(each.rule == "collapse_at_step" for each in together)
+    assert {each.when for each in together} == {"step 5 in validation", "step 15 in validation"}
+
+
 def test_records_get_the_findings_about_them_in_the_same_words(record):
     broken = example_records.change_module(record, "blocks.1.local", rms=40.0, dead_channel_fraction=0.5)
     series = example_records.make_series(record, record, broken, broken)

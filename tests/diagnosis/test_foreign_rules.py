@@ -79,8 +79,8 @@ def test_every_view_groups_it(findings, capsys):
     Console(width=1000).print(*findings_view(findings), sep="\n")
     printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
     written = [html.unescape(line).strip() for line in (findings_list(record) or "").splitlines()]
-    assert "1 later layer follows from this: blocks.1.local" in printed
-    assert "- 1 later layer follows from this: blocks.1.local" in written
+    assert "1 more layer follows from this: blocks.1.local" in printed
+    assert "- 1 more layer follows from this: blocks.1.local" in written
     assert not [line for line in (*printed, *written) if "narrow_values" in line]
     rows = {row["rule"]: row for row in (dict(zip(COLUMNS, row, strict=True)) for row in table_rows(record))}
     assert rows["narrow_values"]["follows_from"] == "dead_layer:lifter.conv"

@@ -48,7 +48,10 @@ class Darcy(LightningModule):
 
     def validation_step(self, batch, batch_idx):
         x, y = batch
-        self.log("val_loss", self.criterion(self.predict(x), y))
+        output = self.predict(x)
+        loss = self.criterion(output, y)
+        self.log("val_loss", loss)
+        return {"loss": loss, "output": output, "target": y}
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=1e-2)
@@ -121,6 +124,14 @@ class TwoOptimizers(Darcy):
         ]
 
 
+def trained(sink) -> list[ft.CaptureRecord]:
+    return [record for record in sink.records if record.stage == "train"]
+
+
+def validated(sink) -> list[ft.CaptureRecord]:
+    return [record for record in sink.records if record.stage == "val"]
+
+
 def loader(samples: int = SAMPLES, seed: int = 0) -> DataLoader:
     return DataLoader(make_dataset(samples, size=8, seed=seed), batch_size=BATCH, shuffle=seed == 0)
 
@@ -177,8 +188,9 @@ def test_a_watched_fit_is_bit_identical(sink, hooks_of, kind, options, steps) ->
     found = state_of(watched, fit(watched, watch, **options))
     assert watched.losses == plain.losses
     assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
-    assert [record.step for record in sink.records] == steps
-    assert all(record.stage == "train" and record.errors == () for record in sink.records)
+    assert [record.step for record in trained(sink)] == steps
+    assert validated(sink)
+    assert all(record.errors == () for record in sink.records)
     assert watch.problems == []
     assert hooks_of(watched) == before
 
@@ -196,7 +208,7 @@ def test_a_watched_fit_is_bit_identical(sink, hooks_of, kind, options, steps) ->
 )
 def test_what_training_step_calls_is_watched(sink, kind, options, name) -> None:
     fit(build(kind), Watch([sink], every=4, **options), max_steps=2)
-    assert [record.summary["architecture"] for record in sink.records] == [name]
+    assert [record.summary["architecture"] for record in trained(sink)] == [name]
 
 
 @pytest.mark.parametrize("kind", [Darcy, Unused])
@@ -204,8 +216,8 @@ def test_a_wrapped_child_is_watched_inside(sink, kind) -> None:
     module = build(kind)
     module.net = nn.DataParallel(module.net)
     fit(module, Watch([sink], every=1), max_steps=2)
-    assert [record.summary["architecture"] for record in sink.records] == ["Sequential"] * 2
-    assert [record.training["forwards"] for record in sink.records] == [1, 1]
+    assert [record.summary["architecture"] for record in trained(sink)] == ["Sequential"] * 2
+    assert [record.training["forwards"] for record in trained(sink)] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +240,7 @@ def test_a_forward_that_is_never_called_is_logged_once(sink, caplog) -> None:
     fit(module, Watch([sink], module="extra"))
     told = [line for line in caplog.messages if "did not call the forward of 'extra'" in line]
     assert len(told) == 1
-    assert sink.records == []
+    assert trained(sink) == []
 
 
 def test_an_unknown_option_is_refused_at_once() -> None:
@@ -239,44 +251,83 @@ def test_an_unknown_option_is_refused_at_once() -> None:
 def test_loss_accuracy_and_learning_rate_are_those_of_the_step(sink) -> None:
     module = build()
     fit(module, Watch([sink], every=1), max_steps=3)
-    assert [record.summary["loss"] for record in sink.records] == pytest.approx(module.losses)
-    assert [record.training["learning_rates"] for record in sink.records] == [(0.01,), (0.005,), (0.0025,)]
-    assert all(record.accuracy.stats["relative_l2"] > 0 for record in sink.records)
+    assert [record.summary["loss"] for record in trained(sink)] == pytest.approx(module.losses)
+    assert [record.training["learning_rates"] for record in trained(sink)] == [(0.01,), (0.005,), (0.0025,)]
+    assert all(record.accuracy.stats["relative_l2"] > 0 for record in trained(sink))
 
 
 def test_the_loss_of_an_accumulated_step_is_the_mean_of_its_batches(sink) -> None:
     module = build()
     fit(module, Watch([sink], every=1), accumulate_grad_batches=3, max_epochs=1)
     means = [sum(module.losses[:3]) / 3, sum(module.losses[3:]) / 3]
-    assert [record.summary["loss"] for record in sink.records] == pytest.approx(means)
-    assert [record.training["forwards"] for record in sink.records] == [3, 3]
+    assert [record.summary["loss"] for record in trained(sink)] == pytest.approx(means)
+    assert [record.training["forwards"] for record in trained(sink)] == [3, 3]
 
 
 def test_gradients_are_those_before_the_trainer_clips_them(sink) -> None:
     for value in (None, 1e-4):
         fit(build(), Watch([sink]), max_steps=1, gradient_clip_val=value)
-    free, clipped = (record.module("0.projection").stats for record in sink.records)
+    free, clipped = (record.module("0.projection").stats for record in trained(sink))
     assert clipped["grad_norm"] == free["grad_norm"] > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [({}, [5, 11]), ({"val_check_interval": 2}, [1, 3, 5, 7, 9, 11]), ({"num_sanity_val_steps": 0}, [5, 11])],
+    ids=["epochs", "validation in between", "no sanity check"],
+)
+def test_validations_are_records_of_their_own_and_the_sanity_check_is_none(sink, options, steps) -> None:
+    module = build()
+    fit(module, Watch([sink], every=1, validation_batches=2), **options)
+    assert [record.step for record in validated(sink)] == steps
+    assert [record.step for record in trained(sink)] == list(range(12))
+    captured = ft.capture(module.net, [x for x, _ in loader(8, seed=1)])
+    last = validated(sink)[-1]
+    assert last.training["forwards"] == 2 and last.summary["n_samples"] == 8
+    for one, other in zip(captured.modules, last.modules, strict=True):
+        assert one.stats["rms"] == pytest.approx(other.stats["rms"], rel=1e-6)
+    assert last.parameters == () and "update_to_weight" not in last.modules[0].stats
+
+
+def test_the_loss_of_a_validation_is_the_mean_of_its_batches(sink) -> None:
+    module = build()
+    trainer = fit(module, Watch([sink], every=6))
+    [first, second] = validated(sink)
+    assert (first.step, second.step) == (5, 11)
+    assert second.summary["loss"] == pytest.approx(float(trainer.callback_metrics["val_loss"]))
+    x, y = next(iter(loader(8, seed=1)))
+    with torch.no_grad():
+        output = module.eval().net(x)
+    error = float((output - y).norm() / y.norm())
+    assert second.accuracy.stats["relative_l2"] == pytest.approx(error, rel=1e-5)
+
+
+def test_of_validations_only_those_after_a_recorded_step_are_recorded(sink) -> None:
+    watch = Watch([sink], every=7)
+    fit(build(), watch, val_check_interval=2)
+    assert [record.step for record in trained(sink)] == [0, 7]
+    assert [record.step for record in validated(sink)] == [1, 7]
+    assert watch.problems == []
 
 
 def test_steps_of_several_optimizers_are_those_of_the_trainer(sink) -> None:
     module = build(TwoOptimizers)
     fit(module, Watch([sink], every=4), max_epochs=1)
-    assert [record.step for record in sink.records] == [0, 4, 8]
-    assert [record.summary["loss"] for record in sink.records] == pytest.approx(module.losses[::2])
-    assert sink.records[0].training["learning_rates"] == (1e-2, 1e-3)
+    assert [record.step for record in trained(sink)] == [0, 4, 8]
+    assert [record.summary["loss"] for record in trained(sink)] == pytest.approx(module.losses[::2])
+    assert trained(sink)[0].training["learning_rates"] == (1e-2, 1e-3)
 
 
 def test_a_resumed_fit_goes_on_at_the_step_of_the_checkpoint(sink, tmp_path: Path) -> None:
     saved = ModelCheckpoint(tmp_path, every_n_train_steps=5, save_top_k=-1, filename="{step}")
     options = {"enable_checkpointing": True, "default_root_dir": tmp_path}
     fit(build(), Watch([sink], every=4), saved, max_steps=5, **options)
-    assert [record.step for record in sink.records] == [0, 4]
+    assert [record.step for record in trained(sink)] == [0, 4]
     checkpoint = torch.load(tmp_path / "step=5.ckpt", weights_only=False)
     assert not [key for key in checkpoint["callbacks"] if "Watch" in key]
     assert checkpoint["state_dict"].keys() == build().state_dict().keys()
     fit(build(), Watch([sink], every=4), max_epochs=2, ckpt_path=tmp_path / "step=5.ckpt")
-    assert [record.step for record in sink.records] == [0, 4, 8]
+    assert [record.step for record in trained(sink)] == [0, 4, 8]
     alone = build()
     fit(alone, max_epochs=2, ckpt_path=tmp_path / "step=5.ckpt")
     assert len(alone.losses) == 7
@@ -294,7 +345,7 @@ def test_nothing_is_left_after_an_exception(sink, hooks_of, error) -> None:
     with pytest.raises((error, SystemExit)):
         fit(module, Watch([sink], every=1), Stop())
     assert hooks_of(module) == before
-    assert [record.step for record in sink.records] == [0, 1, 2, 3]
+    assert [record.step for record in trained(sink)] == [0, 1, 2, 3]
     assert sink.run is None  # closed
 
 
@@ -304,7 +355,7 @@ def test_an_error_of_training_step_leaves_nothing_behind(sink, hooks_of) -> None
     with pytest.raises(RuntimeError, match="the training failed"):
         fit(module, Watch([sink], every=1))
     assert hooks_of(module) == before
-    assert [record.step for record in sink.records] == [0, 1]
+    assert [record.step for record in trained(sink)] == [0, 1]
 
 
 def test_module_and_callback_can_be_copied_and_pickled_during_a_fit(sink, hooks_of) -> None:
@@ -319,7 +370,7 @@ def test_module_and_callback_can_be_copied_and_pickled_during_a_fit(sink, hooks_
 
     copies = Copies()
     fit(build(), Watch([sink], every=1), copies, max_steps=2)
-    assert [record.step for record in sink.records] == [0, 1]
+    assert [record.step for record in trained(sink)] == [0, 1]
     assert copies.watch.problems == []
 
 
@@ -327,7 +378,7 @@ def test_one_callback_serves_several_fits(sink) -> None:
     watch = Watch([sink], every=3)
     for _ in range(2):
         fit(build(), watch, max_epochs=1)
-    assert [record.step for record in sink.records] == [0, 3, 0, 3]
+    assert [record.step for record in trained(sink)] == [0, 3, 0, 3]
 
 
 def test_a_trainer_of_pytorch_lightning_takes_the_callback(sink) -> None:
@@ -346,7 +397,7 @@ def test_a_trainer_of_pytorch_lightning_takes_the_callback(sink) -> None:
         stop_at = None
 
     fit(Other(), Watch([sink], every=3), trainer_class=pytorch_lightning.Trainer, max_epochs=1)
-    assert [record.step for record in sink.records] == [0, 3]
+    assert [record.step for record in trained(sink)] == [0, 3]
 
 
 def test_records_go_to_the_trainers_tensorboard_by_default(tmp_path: Path, read_events) -> None:
@@ -384,7 +435,8 @@ def test_of_several_processes_the_first_one_writes(tmp_path: Path) -> None:
     module = build(Unused)
     fit(module, watch, devices=2, strategy="ddp_fork", max_epochs=1, use_distributed_sampler=True)
     reports = sorted(path.name for path in tmp_path.iterdir())
-    assert reports == ["activation_report.step0.json", "activation_report.step2.json"]
+    names = ["activation_report.step0", "activation_report.step2", "activation_report.step2.val"]
+    assert reports == [f"{name}.json" for name in names]
     report = ft.load_report(tmp_path / reports[0])
     assert report.summary["architecture"] == "Sequential"
     assert report.module("0.projection").stats["grad_norm"] > 0

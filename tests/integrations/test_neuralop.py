@@ -42,6 +42,14 @@ class Named(Dataset):
         return dict(zip(("x", "y"), self.pairs[index], strict=True))
 
 
+def trained(sink) -> list[ft.CaptureRecord]:
+    return [record for record in sink.records if record.stage == "train"]
+
+
+def validated(sink) -> list[ft.CaptureRecord]:
+    return [record for record in sink.records if record.stage == "val"]
+
+
 def build(kind: type = Trainer, epochs: int = 3, **options):
     torch.manual_seed(1)
     model = FNO(n_modes=(3, 3), in_channels=1, out_channels=1, hidden_channels=4, n_layers=2)
@@ -104,28 +112,30 @@ def test_a_watched_training_is_bit_identical(sink, hooks_of, options) -> None:
     assert watched_losses == plain
     assert watched_metrics == metrics
     assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
-    assert [record.step for record in sink.records] == [0, 1, 3, 6, 9]
-    assert all(record.stage == "train" and record.errors == () for record in sink.records)
-    assert all(record.module("projection.fcs.1").stats["grad_norm"] > 0 for record in sink.records)
+    assert [record.step for record in trained(sink)] == [0, 1, 3, 6, 9]
+    assert [record.step for record in validated(sink)] == [3, 7, 11]
+    assert all(record.training["forwards"] == 2 for record in validated(sink))
+    assert all(record.errors == () for record in sink.records)
+    assert all(record.module("projection.fcs.1").stats["grad_norm"] > 0 for record in trained(sink))
 
 
 def test_loss_accuracy_and_learning_rate_are_those_of_the_batch(sink) -> None:
     trainer, losses = build(data_processor=processor()), []
     with watch(trainer, [sink], every=1):
         train(trainer, losses)
-    assert [record.step for record in sink.records] == list(range(3 * BATCHES))
-    assert [record.summary["loss"] for record in sink.records] == pytest.approx(losses)
-    rates = [rate for record in sink.records for rate in record.training["learning_rates"]]
+    assert [record.step for record in trained(sink)] == list(range(3 * BATCHES))
+    assert [record.summary["loss"] for record in trained(sink)] == pytest.approx(losses)
+    rates = [rate for record in trained(sink) for rate in record.training["learning_rates"]]
     assert rates == [1e-2] * BATCHES + [5e-3] * BATCHES + [2.5e-3] * BATCHES
     # LpLoss sums relative errors over the samples.
-    assert sink.records[5].accuracy.stats["relative_l2"] == pytest.approx(losses[5] / 4, rel=0.5)
+    assert trained(sink)[5].accuracy.stats["relative_l2"] == pytest.approx(losses[5] / 4, rel=0.5)
 
 
 def test_a_resumed_training_goes_on_at_its_step(sink, tmp_path: Path) -> None:
     trainer = build(epochs=2)
     with watch(trainer, [sink], every=3):
         train(trainer, save_every=1, save_dir=tmp_path)
-    assert [record.step for record in sink.records] == [0, 3, 6]
+    assert [record.step for record in trained(sink)] == [0, 3, 6]
     # The library loads files with functions and classes in them by torch's safe loader.
     with torch.serialization.safe_globals([torch.nn.functional.gelu, SpectralConv]):
         train(build(epochs=3), resume_from_dir=tmp_path)  # without telemetry
@@ -134,7 +144,7 @@ def test_a_resumed_training_goes_on_at_its_step(sink, tmp_path: Path) -> None:
             train(resumed, resume_from_dir=tmp_path)
     first = resumed.start_epoch * BATCHES
     assert first > 0
-    assert [record.step for record in sink.records[3:]] == [
+    assert [record.step for record in trained(sink)[3:]] == [
         step for step in range(first, 12) if step % 3 == 0
     ]
 
@@ -143,7 +153,7 @@ def test_a_subclass_that_grows_its_model_is_recorded(sink) -> None:
     trainer = build(IncrementalFNOTrainer, incremental_grad=False, incremental_loss_gap=True)
     with watch(trainer, [sink], every=4):
         train(trainer)
-    assert [record.step for record in sink.records] == [0, 4, 8]
+    assert [record.step for record in trained(sink)] == [0, 4, 8]
 
 
 def test_nothing_is_left_after_an_exception(sink, hooks_of) -> None:
@@ -158,7 +168,7 @@ def test_nothing_is_left_after_an_exception(sink, hooks_of) -> None:
     assert hooks_of(trainer.model) == before
     assert not {"train_one_batch", "train_one_epoch"} & set(vars(trainer))
     assert not optimizer._optimizer_step_post_hooks
-    assert [record.step for record in sink.records] == [0, 1]
+    assert [record.step for record in trained(sink)] == [0, 1]
 
 
 def test_a_watched_trainer_can_be_copied_and_pickled(sink) -> None:
@@ -167,7 +177,7 @@ def test_a_watched_trainer_can_be_copied_and_pickled(sink) -> None:
         copies = [copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))]
     for copied in copies:
         train(copied)
-    assert sink.records == []
+    assert trained(sink) == []
 
 
 def test_other_replacements_of_a_method_are_kept(sink) -> None:
@@ -177,7 +187,7 @@ def test_other_replacements_of_a_method_are_kept(sink) -> None:
     with watch(trainer, [sink], every=2):
         train(trainer)
     assert vars(trainer)["train_one_batch"] == own
-    assert [record.step for record in sink.records] == [0, 2]
+    assert [record.step for record in trained(sink)] == [0, 2]
 
 
 def test_the_trainers_own_wandb_rows_are_all_kept(alone: Path) -> None:

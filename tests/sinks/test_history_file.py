@@ -285,3 +285,13 @@ def test_edges_of_histograms_are_exact(path, record, edges):
     ft.HistoryFile(path).write(replace(record, modules=(module,)))
     [read] = ft.load_history(path)
     assert read.modules[0].histogram == found
+
+
+def test_one_stage_can_be_read_alone(path, small, examples):
+    history = ft.HistoryFile(path)
+    for step, stage in ((0, "train"), (0, "val"), (5, "train")):
+        history.write(replace(examples.at_step(small, step), training=freeze_mapping({"stage": stage})))
+    for stage, steps in ((None, [0, 0, 5]), ("train", [0, 5]), ("val", [0])):
+        assert [record.step for record in ft.load_history(path, stage)] == steps
+    with pytest.raises(ft.OptionError, match="unknown stage 'vall'"):
+        ft.load_history(path, "vall")

@@ -158,3 +158,14 @@ def test_an_error_of_the_diagnosis_is_noted_and_the_record_is_written(network, m
     [problem] = watch.problems
     assert problem.startswith("a record could not be diagnosed: RuntimeError: broken")
     assert [record.findings for record in sink.records] == [None] * 3
+
+
+def test_after_a_restart_from_an_earlier_step_what_came_later_is_not_compared_with():
+    judge = LiveDiagnosis().judge
+    healthy = healthy_record()
+    broken = change_module(healthy, "blocks.1.local", rms=40.0)
+    for step in (0, 10):
+        judge(set_step(healthy, step))
+    assert "collapse_at_step" in {each.rule for each in judge(set_step(broken, 20)).findings}
+    for step in (10, 20, 30):
+        assert judge(set_step(healthy, step)).findings == ()

@@ -15,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 import fno_telemetry as ft
 from fno_telemetry.testing.in_memory_sink import InMemorySink
 
-SECONDS = 120
+SECONDS = 300
+STEPS, EVERY = 200, 50
 
 
 def make() -> nn.Module:
@@ -30,7 +31,7 @@ def batch(rank: int, step: int) -> torch.Tensor:
 def train(called: nn.Module, network: nn.Module, rank: int, watch: ft.Watch | None) -> list[float]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     losses = []
-    for step in range(5):
+    for step in range(STEPS):
         x = batch(rank, step)
         loss = (called(x) - 2 * x).square().mean()
         loss.backward()
@@ -59,10 +60,10 @@ def run(rank: int, port: int, kind: str, folder: str) -> None:
             called = fully_shard(network)
         sink = InMemorySink()
         if watched:
-            with ft.watch(called, [sink], every=2) as watch:
+            with ft.watch(called, [sink], every=EVERY) as watch:
                 losses = train(called, network, rank, watch)
             assert watch.problems == [], watch.problems
-            assert [record.step for record in sink.records] == ([] if rank else [0, 2, 4])
+            assert [record.step for record in sink.records] == ([] if rank else [*range(0, STEPS, EVERY)])
         else:
             losses = train(called, network, rank, None)
         local = [getattr(p, "to_local", lambda p=p: p)().detach().clone() for p in network.parameters()]
@@ -85,13 +86,13 @@ def reference() -> list[float]:
     network = make()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     norms = []
-    for step in range(5):
+    for step in range(STEPS):
         losses = []
         for rank in range(2):
             x = batch(rank, step)
             losses.append((network(x) - 2 * x).square().mean())
         (sum(losses) / 2).backward()
-        if step % 2 == 0:
+        if step % EVERY == 0:
             norms.append(float(torch.stack([p.grad.norm() for p in network[2].parameters()]).norm()))
         nn.utils.clip_grad_norm_(network.parameters(), 0.01)
         optimizer.step()

@@ -41,3 +41,25 @@ def test_a_forward_that_has_begun_is_measured_as_any_other() -> None:
     assert one.training["forwards"] == other.training["forwards"] == 1
     assert one.module("0").stats == other.module("0").stats
     assert not model._forward_pre_hooks and not model._forward_hooks
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_steps_that_do_not_go_on_are_told_once_unless_the_loop_resumes(tmp_path, resumes: bool) -> None:
+    model, path = nn.Sequential(nn.Conv2d(1, 1, 1)), tmp_path / "history.jsonl"
+    losses = iter(range(100))
+    with ft.watch(model, [ft.HistoryFile(path)], every=2) as watch:
+        for _ in range(3):
+            for step in range(5):
+                model(torch.rand(2, 1, 4, 4)).sum().backward()
+                watch.step(step, loss=next(losses))
+            if resumes:
+                watch.resume(0)
+    told = (
+        "step 0 comes after step 4: of two records of one step only the later one counts; let steps go on "
+        "over epochs, or call `resume(0)` after a restart"
+    )
+    assert watch.problems == ([] if resumes else [told])
+    # Each step once, as it was when it was recorded last; without `resume`, step 5 was expected after 4.
+    records = ft.load_history(path)
+    last = [(0, 10.0 if resumes else 0.0), (2, 12.0), (4, 14.0)]
+    assert [(record.step, record.summary["loss"]) for record in records] == last

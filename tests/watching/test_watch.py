@@ -101,36 +101,6 @@ def state_of(network, optimizer) -> list[torch.Tensor]:
     return [*tensors, torch.get_rng_state()]
 
 
-@pytest.mark.parametrize(
-    ("build", "loop"),
-    [
-        ({}, {}),
-        ({}, {"accumulate": 3}),
-        ({}, {"autocast": torch.bfloat16}),
-        ({}, {"clip": 0.1}),
-        ({"checkpoints": True}, {}),
-        ({"checkpoints": False}, {}),
-    ],
-    ids=["plain", "accumulation", "bfloat16", "clipped", "reentrant checkpoints", "checkpoints"],
-)
-def test_a_watched_loop_is_bit_identical(sink, build, loop):
-    results = []
-    for watched in (False, True):
-        network, optimizer = make(**build)
-        if watched:
-            with ft.watch(network, [sink], every=3, first=2, optimizer=optimizer) as watch:
-                losses = train(network, optimizer, 20, watch, **loop)
-            assert watch.problems == []
-        else:
-            losses = train(network, optimizer, 20, **loop)
-        results.append((losses, state_of(network, optimizer)))
-    (plain, expected), (watched_losses, found) = results
-    assert plain == watched_losses
-    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
-    assert [record.step for record in sink.records] == [0, 1, 3, 6, 9, 12, 15, 18]
-    assert all(record.errors == () for record in sink.records)
-
-
 def reference(number: int, **options) -> dict[str, list[dict[str, np.ndarray]]]:
     """Return the gradients and the parameters before and after each step of a loop that nobody watches."""
     network, optimizer = make(**options.pop("build", {}))
@@ -201,6 +171,69 @@ def test_gradients_and_updates_equal_those_kept_by_hand(sink, loop):
                 assert stats["moved"] is None and change > 0
             else:
                 assert stats["moved"] == pytest.approx(change / size, rel=1e-5), name
+
+
+class Tied(nn.Module):
+    """Two layers with the same weight and biases of their own, the second one called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+def step_in_numpy(w, b1, b2, x, y):
+    """Return the gradients of the mean square error in the weight and both biases, by the chain rule."""
+    one = np.tanh(x @ w.T + b1)
+    two = np.tanh(one @ w.T + b2)
+    last = 2 * (two @ w.T + b2 - y) / y.size
+    second = (last @ w) * (1 - two**2)
+    first = (second @ w) * (1 - one**2)
+    of_w = last.T @ two + second.T @ one + first.T @ x
+    return of_w, first.sum(0), last.sum(0) + second.sum(0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_and_updates_of_shared_weights_equal_numpy(sink, accumulate):
+    torch.manual_seed(0)
+    network, rate, clip = Tied(), 0.1, 0.05
+    optimizer = torch.optim.SGD(network.parameters(), lr=rate)
+    names = ("first.weight", "first.bias", "second.bias")
+    own = [network.get_parameter(name).detach().double().numpy().copy() for name in names]
+    start = [each.copy() for each in own]
+    kept = []
+    with ft.watch(network, [sink], every=1) as watch:
+        for step in range(3):
+            gradients = [np.zeros_like(each) for each in own]
+            for part in range(accumulate):
+                x, y = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(9 * step + part))
+                (nn.functional.mse_loss(network(x), y) / accumulate).backward()
+                found = step_in_numpy(*own, x.double().numpy(), y.double().numpy())
+                gradients = [sofar + one / accumulate for sofar, one in zip(gradients, found, strict=True)]
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            watch.step(step)
+            norms = [np.linalg.norm(each) for each in gradients]
+            factor = rate * min(1.0, clip / (np.linalg.norm(norms) + 1e-6))
+            before = own
+            own = [each - factor * gradient for each, gradient in zip(own, gradients, strict=True)]
+            kept.append((norms, factor, [np.linalg.norm(each) for each in before], own))
+    assert [record.step for record in sink.records] == [0, 1, 2]
+    for record, (norms, factor, sizes, after) in zip(sink.records, kept, strict=True):
+        for layer, bias in (("first", 1), ("second", 2)):
+            stats = record.module(layer).stats
+            norm, size = np.hypot(norms[0], norms[bias]), np.hypot(sizes[0], sizes[bias])
+            assert stats["grad_norm"] == pytest.approx(norm, rel=1e-5)
+            assert stats["update_to_weight"] == pytest.approx(factor * norm / size, rel=1e-4)
+        moved = {parameter.name: parameter.stats["moved"] for parameter in record.parameters}
+        assert moved.keys() == set(names)
+        for name, now, first in zip(names, after, start, strict=True):
+            expected = np.linalg.norm(now - first) / np.linalg.norm(first)
+            assert moved[name] == pytest.approx(expected, rel=1e-4)
 
 
 def test_gradients_of_outputs_are_those_of_the_loops_loss(sink):

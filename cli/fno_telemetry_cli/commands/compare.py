@@ -25,6 +25,7 @@ from fno_telemetry_cli.options.model import (
     WeightOptions,
 )
 from fno_telemetry_cli.options.output import DashboardOptions, PrintingOptions, WandbOptions
+from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import list_parameters, with_options
 from fno_telemetry_cli.reports_in import find_history, refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.comparison_view import comparison_document, comparison_view
@@ -61,6 +62,7 @@ class CompareRequest:
         ),
     ]
     judging: ComparisonOptions
+    reading: ReadingOptions
     data: InputOptions
     compared: PredictionOptions
     network: NetworkOptions
@@ -164,7 +166,7 @@ def _read_records(request: CompareRequest, command: str) -> tuple[Found, list[st
             source = request.source.at(path, names[path])
             found.append((path, _capture(source, given, command, request.printing.quiet)))
         else:
-            reports, left_out = reports_in_all([path])
+            reports, left_out = reports_in_all([path], request.reading.stage)
             found += reports.items()
             notes += left_out
     return found, notes

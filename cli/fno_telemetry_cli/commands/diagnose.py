@@ -9,10 +9,12 @@ import typer
 from rich.text import Text
 
 import fno_telemetry as ft
+from fno_telemetry import report
 from fno_telemetry.comparison import has_learned_since
 from fno_telemetry.diagnosis import Skipped, explain_rule, find_skipped, read_rule_thresholds
 from fno_telemetry_cli.options.judging import DiagnosisOptions
 from fno_telemetry_cli.options.output import PrintingOptions
+from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.reports_in import refuse_two_runs, reports_in_all
@@ -43,6 +45,7 @@ class DiagnoseRequest:
         ),
     ] = None
     judging: DiagnosisOptions
+    reading: ReadingOptions
     printing: PrintingOptions
 
     def __post_init__(self) -> None:
@@ -96,7 +99,7 @@ def diagnose(request: DiagnoseRequest) -> None:
 def _read(request: DiagnoseRequest) -> _Reports:
     baseline = ft.load_report(request.judging.baseline) if request.judging.baseline else None
     test = ft.load_report(request.judging.test) if request.judging.test else None
-    found, notes = reports_in_all(request.paths or ())
+    found, notes = reports_in_all(request.paths or (), request.reading.stage)
     refuse_two_runs(found.items())
     without = [path.name for path, record in found.items() if record.step is None]
     if len(without) == len(found) > 1:
@@ -154,12 +157,14 @@ def _title(found: dict[Path, ft.CaptureRecord]) -> Text:
     records = list(found.values())
     if len(records) == 1:
         return headline(records[0])
+    in_histories = all(report.is_history(path.parent) for path in found)
+    counted = f"{len(records)} {'records' if in_histories else 'reports'}"
     steps = sorted(record.step for record in records if record.step is not None)
     if len(steps) == len(records):
         kind = records[0].summary.get("step_kind") or "step"
-        return shown(f"{len(records)} reports, {kind}s {steps[0]} to {steps[-1]}", "bold")
+        return shown(f"{counted}, {kind}s {steps[0]} to {steps[-1]}", "bold")
     names = list(found)
-    return shown(f"{len(records)} reports, from {names[0]} to {names[-1]}", "bold")
+    return shown(f"{counted}, from {names[0]} to {names[-1]}", "bold")
 
 
 def _explain(name: str, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 import fno_telemetry as ft
 from fno_telemetry import report
 from fno_telemetry_cli.options.output import PrintingOptions
+from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.reports_in import find_history, record_at, reports_below
 from fno_telemetry_cli.showing.tables import headline, record_view, shown
@@ -52,6 +53,7 @@ class ViewRequest:
             help="With --wandb: save a W&B workspace with one section per statistic, in the online project.",
         ),
     ] = False
+    reading: ReadingOptions
     printing: PrintingOptions
 
     def __post_init__(self) -> None:
@@ -62,6 +64,10 @@ class ViewRequest:
         for other, is_given in (("--json", self.printing.as_json), ("--wandb", self.wandb)):
             if is_given and self.tensorboard:
                 raise ft.OptionError(f"give {other} or --tensorboard, not both")
+        if self.reading.stage is not None and (self.tensorboard or self.wandb):
+            raise ft.OptionError(
+                f"--stage {self.reading.stage} is for tables; leave out --tensorboard and --wandb"
+            )
         if self.save_workspace and not self.wandb:
             raise ft.OptionError("--save-workspace is for --wandb; add that, or leave it out")
         if self.port is not None and not self.tensorboard:
@@ -88,7 +94,10 @@ def view(request: ViewRequest) -> None:
 
 def _show_reports(request: ViewRequest) -> None:
     history = find_history(request.path)
-    reports, refused = reports_below(request.path) if history is None else record_at(history, request.step)
+    stage = request.reading.stage
+    reports, refused = (
+        reports_below(request.path, stage) if history is None else record_at(history, request.step, stage)
+    )
     if not request.printing.quiet:
         print_notes((f"left out: {reason}" for reason in refused), style="yellow")
     if request.printing.as_json:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_new
+from fno_telemetry.keys import VALIDATION
 from fno_telemetry.quantities import columns, look_up
 from fno_telemetry.records import place_name
 from fno_telemetry.wording import format_number, to_printable
@@ -32,7 +33,7 @@ ROLE_STYLES = {
 
 def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
     """Return what `view` shows of a record: headline, modules in order, blocks, notes."""
-    parts: list[RenderableType] = [headline(record), *accuracy_line(record)]
+    parts: list[RenderableType] = [headline(record), *_training(record), *accuracy_line(record)]
     parts += [Text(), *_fitting(_modules(record), width)]
     if record.blocks:
         parts += [Text(), *_fitting(_blocks(record), width)]
@@ -51,17 +52,18 @@ def headline(record: ft.CaptureRecord) -> Text:
     """Return one line about the model, its weights and the samples of a record."""
     summary = record.summary
     parameters, samples = summary.get("n_parameters"), summary.get("n_samples")
-    size = "" if parameters is None else f" {format_count(parameters, 'parameter')},"
+    about = (
+        "" if parameters is None else format_count(parameters, "parameter"),
+        # In a training the step says which weights these are.
+        "" if record.stage and not summary.get("weights") else _weights(summary.get("weights")),
+        record.spelled_step or "",
+    )
     size_of_batches = summary.get("batch_size")
     batches = "" if size_of_batches is None else f" in batches of {size_of_batches}"
     run = "" if samples is None else f"; {format_count(samples, 'sample')}{batches}"
-    step = "" if record.spelled_step is None else f", {record.spelled_step}"
     loss = "" if summary.get("loss") is None else f"; loss {format_number(summary['loss'], digits=4)}"
     light = "; light budget" if record.provenance.get("budget") == "light" else ""
-    text = (
-        f"{summary.get('architecture', 'model')}:{size} {_weights(summary.get('weights'))}{step}{run}{loss}"
-        f"{light}"
-    )
+    text = f"{summary.get('architecture', 'model')}: {', '.join(filter(None, about))}{run}{loss}{light}"
     return shown(text, "bold")
 
 
@@ -77,6 +79,20 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
         for entry in entries:
             places.setdefault(entry["reason"], []).append(entry["name"])
         yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
+
+
+def _training(record: ft.CaptureRecord) -> Iterator[Text]:
+    """Yield a line of what only a training knows of its step."""
+    training = record.training
+    if not training:
+        return
+    rates = training.get("learning_rates") or ()
+    parts = [f"learning rate {', '.join(map(format_number, rates))}"] if rates else []
+    if (forwards := training.get("forwards")) is not None:
+        parts.append(format_count(forwards, "forward"))
+    if dropped := training.get("dropped"):
+        parts.append(f"{format_count(dropped, 'record')} before it dropped")
+    yield shown(f"{'validation' if record.stage == VALIDATION else 'training'}: {', '.join(parts)}")
 
 
 def accuracy_line(record: ft.CaptureRecord) -> Iterator[Text]:
@@ -115,9 +131,9 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def number(value: float | None) -> str:
-    """Return a number as messages show it; a dash for what is undefined."""
-    return "–" if value is None else format_number(value)
+def number(value: float | None, keeps_one: bool = True) -> str:
+    """Return a number as `format_number` shows it; a dash for what is undefined."""
+    return "–" if value is None else format_number(value, keeps_one=keeps_one)
 
 
 def folded(name: Text, width: int) -> Text:
@@ -178,7 +194,7 @@ def _numbers(
     entries: Sequence[ft.TensorRecord | ft.BlockRecord], record: ft.CaptureRecord
 ) -> Iterator[_Column]:
     for quantity in columns([entry.stats for entry in entries], record.quantities):
-        cells = [Text(number(entry.stats.get(quantity.name))) for entry in entries]
+        cells = [Text(number(entry.stats.get(quantity.name), quantity.keeps_one)) for entry in entries]
         yield _Column(quantity.column, cells, True, quantity.gives_way)
 
 

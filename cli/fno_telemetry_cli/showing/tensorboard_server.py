@@ -16,7 +16,7 @@ from types import FrameType
 
 import fno_telemetry as ft
 from fno_telemetry.sinks.tensorboard import start_page
-from fno_telemetry_cli.reports_in import captures_below, reports_below
+from fno_telemetry_cli.reports_in import EVERY_STAGE, captures_below, reports_below
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_notes, print_results
 
 _ADDRESS = re.compile(r"http://\S+?/(?=\s|$)")
@@ -65,7 +65,7 @@ def log_dir(path: Path) -> Iterator[Path]:
         if has_events(folder):
             yield folder
             return
-    reports, _ = reports_below(path)
+    reports, _ = reports_below(path, EVERY_STAGE)
     with tempfile.TemporaryDirectory(prefix="fno-telemetry-") as made:
         with keep_stdout_clean():
             for file, record in reports.items():

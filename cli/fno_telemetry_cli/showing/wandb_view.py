@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fno_telemetry.sinks import wandb
-from fno_telemetry_cli.reports_in import reports_below
+from fno_telemetry_cli.reports_in import EVERY_STAGE, reports_below
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, print_lines, print_notes
 
 
@@ -38,7 +38,7 @@ def show_wandb(path: Path, save_workspace: bool, as_json: bool, quiet: bool) -> 
 
 def _save_workspace(path: Path, runs: list[wandb.KnownRun]) -> tuple[str, ...]:
     """Save a workspace and return what it has no room for; W&B's own output is dropped."""
-    reports, _ = reports_below(path)
+    reports, _ = reports_below(path, EVERY_STAGE)
     with keep_stdout_clean(), contextlib.redirect_stderr(io.StringIO()):
         return wandb.save_workspace(runs, reports.values()).left_out
 

@@ -84,13 +84,12 @@ def _heading(quantity: Quantity) -> str:
 
 
 def _numbers(stats: Mapping[str, Value], shown: Iterable[Quantity]) -> list[str]:
-    values = [stats.get(quantity.name) for quantity in shown]
-    return [format_value(value) for value in values]
+    return [format_value(stats.get(quantity.name), quantity.keeps_one) for quantity in shown]
 
 
-def format_value(value: Value) -> str:
+def format_value(value: Value, keeps_one: bool = True) -> str:
     """Return a number as the tables show it; a dash for what is undefined."""
-    return format_number(value) if keys.is_defined(value) else "-"
+    return format_number(value, keeps_one=keeps_one) if keys.is_defined(value) else "-"
 
 
 def _rows(header: list[str], rows: Iterable[list[str]]) -> str:

@@ -35,7 +35,7 @@ class CallersRun:
         self._commit = commit
         self._feed = Feed(run, detail, alerts=alert, most_reports=1)
         self._latest: CaptureRecord | None = None
-        self._joined: tuple[int, int | None] | None = None  # the row, and the step that is drawn for it
+        self._joined: int | None = None  # the row to which the last record was added
         self._stages: set[str | None] = set()  # of the records in that row
         self._replaced = 0
         self._steps = CallersSteps("W&B")
@@ -57,16 +57,15 @@ class CallersRun:
             return
         self._steps.add(record)
         current = _count_rows(self._run)
-        shares = not self._commit and self._joined is not None and self._joined[0] == current
-        if not shares:
+        if self._commit or self._joined != current:
             self._stages.clear()
-        # A validation has keys of its own, but one step is drawn for the whole row.
-        elif self._joined != (current, record.step) or record.stage in self._stages:
+        # A validation has keys and a step of its own.
+        if record.stage in self._stages:
             self._replaced += 1
             if not self.problems:
                 self.problems.append(f"W&B: a later record replaces an earlier one{_WHY_REPLACED}")
         self._feed.write_row(record, commit=self._commit)
-        self._joined = (current, record.step)
+        self._joined = current
         self._stages.add(record.stage)
         if not self._configured:
             configuration: Any = self._run.config  # its methods declare no types

@@ -14,7 +14,7 @@ from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import findings_table, rows
 from fno_telemetry.sinks.wandb.layers_table import LayersTable
-from fno_telemetry.sinks.wandb.rows import DEPTH, STEP
+from fno_telemetry.sinks.wandb.rows import DEPTH, STEP, STEP_OF_VALIDATION
 from fno_telemetry.sinks.wandb.session import LONGEST_REASON, stage_in
 from fno_telemetry.sinks.wandb.tables import MOST_ROWS, Table
 from fno_telemetry.wording import to_one_line
@@ -69,7 +69,8 @@ class Feed:
 
         made = rows.row(record, self._detail)
         self.left_out = made.left_out
-        self._define([*made.scalars, *made.histograms], STEP if record.step is not None else None)
+        step_metric = None if record.step is None else rows.step_key(record)
+        self._define([*made.scalars, *made.histograms], step_metric)
         values: dict[str, Any] = dict(made.scalars)
         for key, bins in made.histograms.items():
             counts_and_edges: Any = bins  # lists serve as well as the arrays that are declared
@@ -179,7 +180,7 @@ class Feed:
         with the first that has one.
         """
         globs = {_glob_of(name) for name in names}
-        new = {(glob, step_metric) for glob in globs - {STEP}} - self._defined
+        new = {(glob, step_metric) for glob in globs - {STEP, STEP_OF_VALIDATION}} - self._defined
         self._defined |= new
         for glob in sorted(glob for glob, _ in new):
             statistic = glob.removesuffix("/*")

@@ -9,7 +9,7 @@ runs table can be sorted:
     largest_dead_channel_fraction, layers_with_nan_or_inf                    over all modules
     captured_loss                      where a loss was given
 
-Those of a validation during training begin with `val/`, as all its keys do.
+Those of a validation during training begin with `val/`, as all its keys do, the step included.
 
 A row of the detail "full" holds at most MOST_KEYS keys. A model with too many layers loses whole statistics,
 the least telling first and the same at every checkpoint. Measured with 200 layers of 32 statistics and two
@@ -29,7 +29,10 @@ from fno_telemetry.sinks.overview import Detail, at_detail, loss_by_key
 from fno_telemetry.wording import to_printable
 
 STEP = "checkpoint_step"
-"""The x-axis of all curves; W&B's own step only counts rows."""
+"""The x-axis of all curves but those of a validation; W&B's own step only counts rows."""
+
+STEP_OF_VALIDATION = f"{keys.VALIDATION}/{STEP}"
+"""The x-axis of the curves of a validation, which may share a row with a later step of the training."""
 
 DEPTH = "depth"
 """The x-axis of a depth profile: the index of a layer in the order in which the layers finished."""
@@ -65,7 +68,7 @@ def row(record: CaptureRecord, detail: Detail = "overview", most_keys: int = MOS
     """Return the curves and histograms of the record; an undefined value has no key."""
     scalars: dict[str, int | float] = model_scalars(record)
     if record.step is not None:
-        scalars[STEP] = record.step
+        scalars[step_key(record)] = record.step
     scalars |= findings.count_causes_by_key(record)
     histograms: dict[str, Bins] = {}
     left_out = []
@@ -84,6 +87,11 @@ def row(record: CaptureRecord, detail: Detail = "overview", most_keys: int = MOS
             elif keys.is_defined(value):
                 scalars[keys.of_stage(keys.at(statistic, place), record)] = value
     return Row(scalars, histograms, tuple(left_out))
+
+
+def step_key(record: CaptureRecord) -> str:
+    """Return the key of the step over which the curves of a record are drawn."""
+    return keys.of_stage(STEP, record)
 
 
 def depth_rows(record: CaptureRecord, detail: Detail = "overview") -> Iterator[dict[str, int | float | str]]:

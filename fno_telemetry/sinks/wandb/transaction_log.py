@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from fno_telemetry.sinks.wandb.rows import DEPTH, STEP
+from fno_telemetry.keys import VALIDATION
+from fno_telemetry.sinks.wandb.rows import DEPTH, STEP, STEP_OF_VALIDATION
 from fno_telemetry.sinks.wandb.starting import require_wandb
 
 # The format is that of LevelDB's logs.
@@ -23,9 +24,13 @@ def read_numbers(run_folder: Path) -> dict[int | None, dict[str, int | float]]:
     for row in _history(run_folder):
         plain = {parts[0]: value for parts, value in row.items() if len(parts) == 1}
         # What has no slash is no statistic of a place, and the rows of a depth profile are none of a record.
-        numbers = {key: value for key, value in plain.items() if "/" in key and _is_number(value)}
-        if numbers and DEPTH not in plain:
-            found.setdefault(plain.get(STEP), {}).update(numbers)
+        if DEPTH in plain:
+            continue
+        step, step_of_validation = plain.get(STEP), plain.pop(STEP_OF_VALIDATION, None)
+        for key, value in plain.items():
+            if "/" in key and _is_number(value):
+                is_of_validation = key.startswith(f"{VALIDATION}/") and step_of_validation is not None
+                found.setdefault(step_of_validation if is_of_validation else step, {})[key] = value
     return found
 
 

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 
 from fno_telemetry.errors import MissingExtra, OptionError, ReportError, SinkUnavailable
 from fno_telemetry.findings import STATISTIC
+from fno_telemetry.keys import VALIDATION
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import FIRST, Detail, rank_among_first
 from fno_telemetry.sinks.wandb import rows, run_notes
@@ -79,7 +80,9 @@ def sections_of(
             found.setdefault(section, {})[key] = None
     if not found:
         raise OptionError("no report here has a step, and a workspace draws curves over steps")
-    found[MODEL_SECTION].pop(rows.STEP)
+    for section in (MODEL_SECTION, VALIDATION):
+        for key in (rows.STEP, rows.STEP_OF_VALIDATION):
+            found.get(section, {}).pop(key, None)
     sections, left_out, room = {}, [], most_panels
     for section, names in sorted(found.items(), key=lambda item: _place(item[0])):
         if len(names) > room:
@@ -93,6 +96,10 @@ def sections_of(
 def _place(section: str) -> tuple[bool, int, bool]:
     """Return the place of a section; those with the same place are in the order of rank."""
     return section != MODEL_SECTION, rank_among_first(section), section != STATISTIC
+
+
+def _x_axis(section: str) -> str:
+    return rows.STEP_OF_VALIDATION if section == VALIDATION else rows.STEP
 
 
 def _latest_online(runs: Sequence[KnownRun]) -> KnownRun:
@@ -140,8 +147,10 @@ def _save(run: KnownRun, sections: dict[str, list[str]]) -> str:
             workspaces.Section(
                 name=section,
                 is_open=index < OPEN_SECTIONS,
-                panel_settings=workspaces.SectionPanelSettings(x_axis=rows.STEP),
-                panels=[LinePlot(title=key.partition("/")[2] or key, x=rows.STEP, y=[key]) for key in keys],
+                panel_settings=workspaces.SectionPanelSettings(x_axis=_x_axis(section)),
+                panels=[
+                    LinePlot(title=key.partition("/")[2] or key, x=_x_axis(section), y=[key]) for key in keys
+                ],
             )
             for index, (section, keys) in enumerate(sections.items())
         ],

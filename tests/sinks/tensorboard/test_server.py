@@ -247,7 +247,7 @@ def test_findings_are_a_list_of_causes_that_shows_every_character_as_it_is(get: 
         f"error: {examples.AWKWARD} dead_layer | <b> of `dead` (dead_layer)",
         "rms = 0, count = 3, where = x",
         "Look at it.",
-        "1 later layer follows from this: heads[0]",
+        "1 more layer follows from this: heads[0]",
         "note: the model unused_modes | <b> of `None` (unused_modes)",
         "rms = 0, count = 3, where = x",
         "Look at it.",

@@ -85,7 +85,7 @@ def test_steps_that_are_epochs_lose_no_row_and_the_sink_says_which_record_it_kep
     assert [each["_step"] for each in rows if "loss" in each] == [0, 1, 2]
 
 
-def test_a_validation_shares_the_row_of_a_training_step_but_not_that_of_another_step(mine, record, examples):
+def test_a_validation_shares_the_row_of_any_training_step_and_has_a_step_of_its_own(mine, record, examples):
     sink = WandbRun(mine)
 
     def at(step, stage):
@@ -96,8 +96,10 @@ def test_a_validation_shares_the_row_of_a_training_step_but_not_that_of_another_
     sink.write(at(10, "val"))
     assert list(sink.problems) == []
     mine.log({"val/mine": 0.25}, step=1)
-    sink.write(at(20, "train"))
-    sink.write(at(21, "val"))
+    sink.write(at(20, "val"))
+    sink.write(at(21, "train"))
+    assert list(sink.problems) == []
+    sink.write(at(22, "val"))
     [problem] = sink.problems
     assert problem.startswith("W&B: a later record replaces an earlier one, because the run logged no row ")
     sink.close(ok=True)
@@ -105,9 +107,10 @@ def test_a_validation_shares_the_row_of_a_training_step_but_not_that_of_another_
     [first, second] = [each for each in log.read_rows(run) if "val/mine" in each]
     assert {"rms/lifter", "val/rms/lifter"} <= first.keys()
     assert (first["checkpoint_step"], second["checkpoint_step"]) == (10, 21)
-    # The caller's own metrics of a validation are not drawn over `checkpoint_step`.
+    assert (first["val/checkpoint_step"], second["val/checkpoint_step"]) == (10, 22)
+    # The caller's own metrics of a validation are not drawn over that step.
     assert "val/*" not in log.read_metrics(run)
-    assert log.read_metrics(run)["val/rms/*"] == ("checkpoint_step", True)
+    assert log.read_metrics(run)["val/rms/*"] == ("val/checkpoint_step", True)
     assert log.read_summary(run)["val/mine"] == 0.25
 
 
