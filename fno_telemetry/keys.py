@@ -7,7 +7,7 @@ Dashboards group by the text before the first slash, so one group holds all laye
     abs_p95/head[0], abs_p95/head[amp] one of several outputs
     gelu_share/fno_blocks#gelu         an activation function, which is no module, keeps its `#`
     abs_p95/input, abs_p95/output      the input of the model and its first output
-    abs_p95/output[1]                  one of several outputs of the model
+    abs_p95/input[0], abs_p95/output[1]  one of several inputs or outputs of the model
     abs_p95/target                     the target, where one is known
     abs_p95/output@0                   a module whose name is `output`
     gain/(model)                       the model itself, whose path is empty
@@ -104,9 +104,12 @@ def stats_by_place(record: CaptureRecord) -> Iterator[tuple[str, Mapping[str, Va
 
 
 def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
-    """Yield every tensor with its place: the input, the modules as they finished, the outputs, the target."""
+    """Yield every tensor with its place: inputs, the modules as they finished, outputs, target."""
     if record.input is not None:
         yield model_place("input"), record.input
+    for entered in record.inputs:
+        if entered.item is not None:
+            yield model_place("input", entered.item), entered
     for module in modules_in_order(record):
         yield record_place(module), module
     if record.output is not None:

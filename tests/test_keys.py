@@ -98,6 +98,18 @@ def test_the_numbers_of_a_record_are_those_that_are_defined(record: CaptureRecor
     assert len(numbers) == defined
 
 
+def test_each_of_several_inputs_has_keys_as_each_of_several_outputs(record: CaptureRecord):
+    both = tuple(replace(record.input, item=item) for item in ("x", "grid"))
+    numbers = dict(keys.numbers(replace(record, inputs=both)))
+    assert {"rms/input", "rms/input[x]", "rms/input[grid]", "rms/target"} <= set(numbers)
+    assert numbers == dict(keys.numbers(record)) | {
+        f"{name}/input[{item}]": value
+        for item in ("x", "grid")
+        for name, value in record.input.stats.items()
+        if value is not None
+    }
+
+
 def test_every_key_of_a_validation_begins_with_val_and_no_other_key_does(record: CaptureRecord):
     validation = replace(record, training=freeze_mapping({"stage": "val"}))
     assert dict(keys.numbers(validation)) == {f"val/{key}": value for key, value in keys.numbers(record)}

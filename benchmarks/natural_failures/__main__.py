@@ -51,7 +51,7 @@ def main() -> None:
         corpus.make_missing(runs, folder, given.processes, again=given.again)
     made = corpus.read(runs, folder)
     if given.separate:
-        print("\n".join(separation.table(made)))
+        print("\n".join([*separation.main_table(made), "", *separation.table(made)]))
         return
     if given.show:
         print("\n".join(judge.describe(made, given.show)))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from benchmarks.natural_failures.kinds.construction import replace_activations
-from benchmarks.natural_failures.kinds.targets import WithActivation
+from benchmarks.natural_failures.kinds.construction import drop_inputs, replace_activations
+from benchmarks.natural_failures.kinds.targets import activate_output
 from benchmarks.natural_failures.networks.families import FAMILIES
 from benchmarks.natural_failures.setup import Samples, Setup
 from benchmarks.natural_failures.tasks.contract import Task
@@ -72,7 +72,7 @@ def _high_rate(setup: Setup) -> None:
 
 def _dropout(setup: Setup) -> None:
     """A dropout of 0.1 on the input."""
-    setup.rework.append(lambda network: nn.Sequential(nn.Dropout(0.1), network))
+    drop_inputs(setup, 0.1)
 
 
 def _bfloat16(setup: Setup) -> None:
@@ -132,7 +132,7 @@ def _positive_output(setup: Setup) -> None:
     setup.train = Samples(setup.train.x, setup.raw_train.y / largest)
     setup.test = Samples(setup.test.x, setup.raw_test.y / largest)
     setup.decode = lambda prediction: prediction * largest
-    setup.rework.append(lambda network: WithActivation(network, nn.Softplus()))
+    activate_output(setup, nn.Softplus())
 
 
 def _relu(setup: Setup) -> None:

@@ -17,14 +17,14 @@ class Cause:
     """What a reader would call the cause, as what its findings are recognised by."""
 
     rules: frozenset[str]
-    words: str  # regular expression in the message of a finding of any other rule
+    words: str  # regular expression in "place: message" of a finding of any other rule
     advice: str  # regular expression in the advice of the finding that names it
 
     def is_named_by(self, finding: Finding) -> bool:
         """Return whether this finding tells the cause, whatever its place."""
         if finding.severity == "note":
             return False
-        return finding.rule in self.rules or bool(self.words and _find(self.words, finding.message))
+        return finding.rule in self.rules or _find(self.words, f"{finding.where}: {finding.message}")
 
     def is_served_by(self, finding: Finding) -> bool:
         """Return whether the advice of this finding leads to the cause."""
@@ -57,7 +57,9 @@ CAUSES: Mapping[str, Cause] = {
         "blank_samples zero_samples", r"(samples?).*(zero|blank|empty)", r"sample|loader|file|data"
     ),
     "non-finite input": _cause(
-        "", r"(input|sample).*(nan|not finite|non-finite|infinit)", r"input|sample|data|file|loader"
+        "non_finite_input",
+        r"(input|sample).*(nan|not finite|non-finite|infinit)",
+        r"input|sample|data|file|loader",
     ),
     "test normalised otherwise": _cause(
         "test_input test_input_scale",

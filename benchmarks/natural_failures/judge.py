@@ -1,5 +1,6 @@
 """Asks `diagnose` about every run, with what a user may give it, and says whether it was right."""
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -9,15 +10,16 @@ from functools import partial
 import torch
 
 import fno_telemetry as ft
-from benchmarks.natural_failures.corpus import HARM, Made, harm_of
+from benchmarks.natural_failures.corpus import HARM, Made, harm_of, set_up
 from benchmarks.natural_failures.expectations import CAUSES
+from benchmarks.natural_failures.kinds.contract import Kind
+from benchmarks.natural_failures.kinds.known import KINDS
 from benchmarks.natural_failures.spikes import SpikeVerdict, judge_spike
 from benchmarks.natural_failures.training import HISTORY
 
 SETTINGS = ("report", "baseline", "history", "test")
 """One report with its target; with the healthy one as baseline; the history; with a report of the test."""
 
-WRAPPER = re.compile(r"^(network|\d+)\.")
 OUTER = ("input", "output", "target")
 
 
@@ -27,7 +29,7 @@ class Verdict:
 
     named: bool  # a warning or error that is a cause names what is wrong
     advised: bool  # and its advice leads there
-    placed: bool  # the first finding is where the failure is
+    placed: bool | None  # the first finding is where the failure is; None where no place is wrong
     silent: bool  # not one warning or error
 
 
@@ -85,26 +87,34 @@ def _columns(pairs: Sequence[tuple[Made, Made]], fails: bool) -> tuple[list[Made
 
 def judge_failure(made: Made, plain: Made) -> Outcome:
     """Return what `diagnose` makes of a failure in each setting."""
-    cause = made.facts["cause"]
+    kind = KINDS[made.run.what]
+    _, places = set_up(made.run, made.folder.parent)
     found = dict(diagnose_in_settings(made, plain))
     return Outcome(
-        made.run.what,
-        cause,
+        kind.name,
+        kind.cause,
         made.run.name,
         harm_of(made, plain),
-        made.facts["needs_test"],
-        {setting: _judge(findings, cause, made.facts["places"]) for setting, findings in found.items()},
-        judge_spike(made.folder / HISTORY, made.facts["losses"], made.facts["spike"], cause)
-        if made.facts["spike"] is not None
-        else None,
+        kind.needs_test,
+        {setting: _judge(findings, kind.cause, places) for setting, findings in found.items()},
+        None if kind.spike is None else _judge_spike(made, kind),
     )
 
 
+def _judge_spike(made: Made, kind: Kind) -> SpikeVerdict:
+    assert kind.spike is not None
+    return judge_spike(made.folder / HISTORY, made.facts["losses"], kind.spike, kind.cause)
+
+
 def diagnose_in_settings(made: Made, plain: Made) -> Iterator[tuple[str, tuple[ft.Finding, ...]]]:
-    """Yield each setting with its findings; "history" only where something was trained."""
+    """Yield each setting with its findings; "history" only where something was trained.
+
+    A failure that changes the layers has no healthy network of the same layers: then "baseline" is left out.
+    """
     trained = _load(made, "trained")
     yield "report", ft.diagnose(trained)
-    yield "baseline", ft.diagnose(trained, baseline=_load(plain, "trained"))
+    with contextlib.suppress(ft.ReportError):
+        yield "baseline", ft.diagnose(trained, baseline=_load(plain, "trained"))
     if (made.folder / HISTORY).exists():
         yield "history", ft.diagnose(*ft.load_history(made.folder / HISTORY))
     yield "test", ft.diagnose(trained, test=_load(made, "test"))
@@ -125,7 +135,7 @@ def _judge(findings: Sequence[ft.Finding], cause: str, places: Sequence[str]) ->
     return Verdict(
         named=bool(naming),
         advised=any(CAUSES[cause].is_served_by(finding) for finding in naming),
-        placed=bool(loud) and is_at(loud[0].layer, places),
+        placed=is_at(loud[0].layer, places) if loud and places else None,
         silent=not loud,
     )
 
@@ -136,8 +146,7 @@ def is_at(layer: str | None, places: Sequence[str]) -> bool:
         return "model" in places
     if layer in OUTER:
         return layer in places
-    inner = WRAPPER.sub("", layer)
-    return any(re.search(place, inner) for place in places if place not in (*OUTER, "model"))
+    return any(re.search(place, layer) for place in places if place not in (*OUTER, "model"))
 
 
 def look_at_healthy(made: Made, plain: Made) -> list[Look]:
@@ -179,20 +188,21 @@ def describe(made: Sequence[Made], kind: str) -> Iterator[str]:
                 f"  {look.given}: {look.finding}" for look in look_at_healthy(each, healthy) if look.finding
             )
             continue
-        cause = CAUSES[each.facts["cause"]]
-        yield f"  cause: {each.facts['cause']}; places: {', '.join(each.facts['places'])}"
+        kind_of = KINDS[kind]
+        cause = CAUSES[kind_of.cause]
+        _, places = set_up(each.run, each.folder.parent)
+        yield f"  cause: {kind_of.cause}; places: {', '.join(places) or 'any'}"
         for setting, findings in diagnose_in_settings(each, healthy):
             loud = loud_causes(findings)
             yield f"  {setting}: {'silent' if not loud else ''}"
             for number, finding in enumerate(loud[:5]):
                 marks = ["names" if cause.is_named_by(finding) else "-"]
                 marks.append("advice fits" if cause.is_served_by(finding) else "-")
-                if number == 0:
-                    marks.append("at place" if is_at(finding.layer, each.facts["places"]) else "elsewhere")
+                if number == 0 and places:
+                    marks.append("at place" if is_at(finding.layer, places) else "elsewhere")
                 yield f"    [{', '.join(marks)}] {finding}"
-        if each.facts["spike"] is not None:
-            losses = each.facts["losses"]
-            yield f"  {judge_spike(each.folder / HISTORY, losses, each.facts['spike'], each.facts['cause'])}"
+        if kind_of.spike is not None:
+            yield f"  {_judge_spike(each, kind_of)}"
 
 
 def describe_alarms(judgement: Judgement) -> Iterator[str]:

@@ -11,16 +11,27 @@ from benchmarks.natural_failures.training import HISTORY
 
 Numbers = dict[str, float | None]
 
+MAIN = (
+    "input_rms",
+    "input_mean_over_std",
+    "input_channel_rms_ratio",
+    "zero_sample_fraction",
+    "moved_share_zero",
+    "moved_share_below_1e-4",
+    "update_to_weight_median_middle",
+    "output_to_target_rms",
+    "error_to_mean_predictor",
+    "spectrum_ratio_2",
+    "output_zero_fraction",
+    "loss_last_over_first",
+    "test_over_train_error_to_mean_predictor",
+)
+"""What is shown of every kind."""
+
 
 def table(made: Sequence[Made]) -> Iterator[str]:
     """Yield Markdown: for each number its quantiles over healthy runs, and the kinds that leave them."""
-    by_run = {each.run: each for each in made}
-    healthy = [numbers_of(each) for each in made if not each.run.fails]
-    kinds: dict[str, list[Numbers]] = {}
-    for each in made:
-        plain = by_run.get(each.run.plain)
-        if each.run.fails and plain is not None and harm_of(each, plain) >= HARM:
-            kinds.setdefault(each.run.what, []).append(numbers_of(each))
+    healthy, kinds = _sort(made)
     names = sorted({name for numbers in healthy for name in numbers})
     harmful = sum(map(len, kinds.values()))
     yield f"{len(healthy)} healthy runs; {harmful} harmful ones of {len(kinds)} kinds.\n"
@@ -43,6 +54,34 @@ def table(made: Sequence[Made]) -> Iterator[str]:
     yield "|---|---|"
     for kind, members in kinds.items():
         yield f"| {kind} ({len(members)}) | {'; '.join(_telling(members, healthy, names)[:9])} |"
+
+
+def main_table(made: Sequence[Made]) -> Iterator[str]:
+    """Yield Markdown: for each kind the least, the median and the largest of the main numbers."""
+    healthy, kinds = _sort(made)
+    yield f"| kind (runs) | {' | '.join(MAIN)} |"
+    yield "|---" * (len(MAIN) + 1) + "|"
+    for title, members in (("**healthy**", healthy), *kinds.items()):
+        cells = []
+        for name in MAIN:
+            values = _known(members, name)
+            few = sorted({_show(min(values)), _show(max(values))}) if values else []
+            middle = _show(float(np.median(values))) if values else "–"
+            cells.append(
+                middle if len(few) < 2 else f"{middle} ({_show(min(values))} to {_show(max(values))})"
+            )
+        yield f"| {title} ({len(members)}) | {' | '.join(cells)} |"
+
+
+def _sort(made: Sequence[Made]) -> tuple[list[Numbers], dict[str, list[Numbers]]]:
+    """Return the numbers of healthy runs, and those of harmful ones by kind."""
+    by_run = {each.run: each for each in made}
+    kinds: dict[str, list[Numbers]] = {}
+    for each in made:
+        plain = by_run.get(each.run.plain)
+        if each.run.fails and plain is not None and harm_of(each, plain) >= HARM:
+            kinds.setdefault(each.run.what, []).append(numbers_of(each))
+    return [numbers_of(each) for each in made if not each.run.fails], kinds
 
 
 def _telling(members: Sequence[Numbers], healthy: Sequence[Numbers], names: Iterable[str]) -> list[str]:

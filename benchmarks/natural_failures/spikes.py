@@ -13,6 +13,7 @@ from fno_telemetry.watching.live_diagnosis import LiveDiagnosis
 
 RISE = 1.5  # of the loss, over its median before
 BEFORE = 10  # steps whose median loss is the one before
+IN_A_ROW = 3  # steps whose median has to be that high
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,20 @@ def judge_spike(history: Path, losses: Sequence[float], spike: int, cause: str) 
 
 
 def find_rise(losses: Sequence[float], spike: int) -> int | None:
-    """Return the first step from the accident on whose loss is 1.5 times that before, or not finite."""
+    """Return the first step from the accident on from which the loss is 1.5 times that before, or not finite.
+
+    One batch alone may have a larger loss: of three in a row the median counts.
+    """
     before = median(losses[max(0, spike - BEFORE) : spike])
-    after = enumerate(losses[spike:], spike)
-    return next((step for step, loss in after if not math.isfinite(loss) or loss >= RISE * before), None)
+    for step in range(spike, len(losses)):
+        loss, with_next = losses[step], losses[step : step + IN_A_ROW]
+        if not math.isfinite(loss) or min(loss, _median(with_next)) >= RISE * before:
+            return step
+    return None
+
+
+def _median(losses: Sequence[float]) -> float:
+    return median(loss if math.isfinite(loss) else math.inf for loss in losses)
 
 
 def find_warning(records: Sequence[ft.CaptureRecord], spike: int) -> int | None:

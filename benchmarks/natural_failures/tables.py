@@ -40,7 +40,7 @@ def _row(name: str, members: Sequence[Outcome]) -> str:
     harmful = [each for each in members if each.counts]
     cells = [_named_in(harmful, setting) for setting in SETTINGS]
     named = [each for each in harmful if is_named(each)]
-    told = [each for each in harmful if not is_silent(each)]
+    told = [each for each in harmful if has_place(each)]
     cells += [
         _share(harmful, is_named),
         _share(named, is_advised),
@@ -63,8 +63,13 @@ def is_advised(outcome: Outcome) -> bool:
 def is_placed(outcome: Outcome) -> bool:
     """Return whether the first finding is at the right place: where the cause is named, else anywhere."""
     verdicts = outcome.verdicts.values()
-    speaking = [verdict for verdict in verdicts if verdict.named] or [v for v in verdicts if not v.silent]
+    speaking = [verdict for verdict in verdicts if verdict.named] or list(verdicts)
     return any(verdict.placed for verdict in speaking)
+
+
+def has_place(outcome: Outcome) -> bool:
+    """Return whether there is a finding, and a place where it should be."""
+    return any(verdict.placed is not None for verdict in outcome.verdicts.values())
 
 
 def is_silent(outcome: Outcome) -> bool:
@@ -91,16 +96,16 @@ def sums(outcomes: Sequence[Outcome]) -> Iterator[str]:
     ):
         verdicts = [each.verdicts[setting] for each in harmful if setting in each.verdicts]
         named = [verdict for verdict in verdicts if verdict.named]
-        loud = [verdict for verdict in verdicts if not verdict.silent]
+        loud = [verdict for verdict in verdicts if verdict.placed is not None]
         cells = [
             _share(verdicts, lambda v: v.named),
             _share(named, lambda v: v.advised),
-            _share(loud, lambda v: v.placed),
+            _share(loud, lambda v: bool(v.placed)),
             _share(verdicts, lambda v: v.silent),
         ]
         yield f"| {title} | {' | '.join(cells)} |"
     named_runs = [each for each in harmful if is_named(each)]
-    told = [each for each in harmful if not is_silent(each)]
+    told = [each for each in harmful if has_place(each)]
     cells = [
         _share(harmful, is_named),
         _share(named_runs, is_advised),

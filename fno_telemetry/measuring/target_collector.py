@@ -70,7 +70,7 @@ class TargetPairs:
         if other is not None and self.parts.inputs is not None:
             return f"Part {other!r} of the batch has the shape of the output: that is `target={other!r}`"
         found = suggest_prediction(output, target)
-        return f"{_PREDICTION} that are alike" + (f", such as ({found}, target)" if found else "")
+        return f"{_PREDICTION} that are alike" + (f", such as {found}" if found else "")
 
     def make_loss(self, name: str) -> Loss:
         """Return the loss of this name, between what is compared; OptionError if there is none."""

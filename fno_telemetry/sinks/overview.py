@@ -98,6 +98,7 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
         modules=tuple(reduce(module, keys.record_place(module)) for module in modules),
         blocks=tuple(reduce(block, keys.record_place(block)) for block in blocks),
         input=sides.get(keys.model_place("input")),
+        inputs=(),
         output=sides.get(keys.model_place("output")),
         outputs=(),
         target=sides.get(keys.model_place("target")),

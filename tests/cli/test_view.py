@@ -206,6 +206,16 @@ def test_a_record_of_a_training_shows_gradients_and_updates(run, folder, record,
     assert row[-2:] == ["0.25", "0.0125"]
 
 
+def test_all_inputs_and_the_target_have_a_row(run, folder, record):
+    both = tuple(replace(record.input, item=item) for item in ("x", "grid"))
+    ft.JsonFile("pairs.json").write(replace(record, inputs=both))
+    rows = [line.split()[0] for line in run("view", "pairs.json").out.splitlines() if line[:1].isalpha()]
+    assert {"input[x]", "input[grid]", "target"} < {*rows} and "input" not in rows
+    ft.JsonFile("single.json").write(replace(record, inputs=(record.input,), target=None))
+    rows = [line.split()[0] for line in run("view", "single.json").out.splitlines() if line[:1].isalpha()]
+    assert "input" in rows and "target" not in rows
+
+
 def test_a_record_of_a_training_says_how_accurate_it_is_and_what_does_not_move(run, folder, record, examples):
     def lines(shown):
         ft.JsonFile("training.json").write(shown)

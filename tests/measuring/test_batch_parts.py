@@ -169,7 +169,7 @@ def test_without_a_target_there_is_no_accuracy(model):
         ((X, Y[:, 0], Y), {"target": 1}, ["Part 2 of the batch has the shape", "`target=2`"]),
         ((X, Y[:1]), {"target": 1}, ["(5, 1, 6, 6)", "(1, 1, 6, 6)"]),
         ((X, Y.cfloat()), {"target": 1}, ["float32", "complex64"]),
-        ((X, Y.long()), {"target": 1}, ["int64 values"]),
+        ((X, Y.long()), {"target": 1}, ["int64 values", "such as (output, target.float())"]),
         ((X, None), {"target": 1}, ["NoneType; one tensor was expected", "0: (5, 1, 6, 6) float32"]),
         (
             (X, Y),
@@ -243,6 +243,12 @@ def test_a_choice_of_inputs_that_the_forward_does_not_take_shows_the_batch(model
     taken, advice = error.value.__notes__
     assert "one argument: (5,) float32" in taken
     assert "A batch is a tuple of 0: (5,) float32, 1: (5, 1, 6, 6) float32, 2: (5, 1, 6, 6)" in advice
+
+
+def test_an_input_of_another_type_than_the_weights_is_told(model):
+    with pytest.raises(RuntimeError) as error:
+        ft.capture(model, [(X.double(), Y)], inputs=0, target=1)
+    assert "The input is float64 and the weights are float32: convert it by x.to" in error.value.__notes__[1]
 
 
 class OfX(nn.Module):

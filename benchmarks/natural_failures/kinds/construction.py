@@ -7,11 +7,10 @@ from torch import nn
 
 from benchmarks.natural_failures.kinds.contract import OUTCOME, Kind, Places
 from benchmarks.natural_failures.networks.families import FAMILIES
-from benchmarks.natural_failures.networks.fourier_unet import FourierUNet
 from benchmarks.natural_failures.networks.written_fno import SpectralConv, WrittenFNO
 from benchmarks.natural_failures.setup import Setup
 
-SHARP_TASKS = ("burgers", "holography", "deblurring", "weather")
+SHARP_TASKS = ("burgers", "holography", "deblurring")
 
 
 class Identity(nn.Module):
@@ -37,7 +36,7 @@ def replace_activations(network: nn.Module, activation: nn.Module) -> nn.Module:
 def no_activation(setup: Setup) -> Places:
     """All activations are the identity."""
     setup.rework.append(lambda network: replace_activations(network, Identity()))
-    return ("model", "output", ".*")
+    return ("model", "output", "act|gelu|identity|non_linearity")
 
 
 def dead_relus(setup: Setup) -> Places:
@@ -57,55 +56,43 @@ def dead_relus(setup: Setup) -> Places:
         return network
 
     setup.rework.append(change)
-    return ("model", ".*")
+    return ("model", rf"{blocks}|relu|act|^w|fc1|lift")
 
 
 def too_few_modes(setup: Setup) -> Places:
-    """Two modes, with a decoder that can only follow them: the local branch is smoothed out."""
+    """One or two modes, from an example for another problem, where the target has far more."""
     setup.design.modes = 1 if setup.seed % 2 else 2
-    local = re.compile(r"^w\d$|fno_skips|local_conv$|\.local$")
-
-    def change(network: nn.Module) -> nn.Module:
-        for name, module in network.named_modules():
-            if local.search(name):
-                _remove_local(module)
-        return network
-
-    setup.rework.append(change)
     return (*OUTCOME, FAMILIES[setup.family].spectral, FAMILIES[setup.family].blocks)
 
 
-def _remove_local(module: nn.Module) -> None:
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.mul_(0.01).requires_grad_(False)
-
-
 class Smoothed(nn.Module):
-    """A network whose output is pooled and brought back to size by interpolation, as in a cheap decoder."""
+    """Pools (B, C, *S) and brings it back to size by interpolation, as a cheap decoder does."""
 
-    def __init__(self, network: nn.Module, factor: int) -> None:
+    def __init__(self, factor: int, channels_last: bool) -> None:
         super().__init__()
-        self.network, self.factor = network, factor
+        self.factor, self.channels_last = factor, channels_last
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the smoothed output, in the layout of the network."""
-        output = self.network(x)
-        first = output if output.ndim != 5 else output[:, :, :, 0].permute(0, 3, 1, 2)
-        is_last = output.ndim < 5 and output.shape[-1] <= 4
-        first = first.movedim(-1, 1) if is_last else first
-        pool = nn.functional.avg_pool1d if first.ndim == 3 else nn.functional.avg_pool2d
-        mode = "linear" if first.ndim == 3 else "bilinear"
-        smooth = nn.functional.interpolate(pool(first, self.factor), size=first.shape[2:], mode=mode)
-        if output.ndim == 5:
-            return smooth.permute(0, 2, 3, 1).unsqueeze(3)
-        return smooth.movedim(1, -1) if is_last else smooth
+        """Return the smoothed fields in the layout in which they came."""
+        fields = x.movedim(-1, 1) if self.channels_last else x
+        pool = nn.functional.avg_pool1d if fields.ndim == 3 else nn.functional.avg_pool2d
+        mode = "linear" if fields.ndim == 3 else "bilinear"
+        smooth = nn.functional.interpolate(pool(fields, self.factor), size=fields.shape[2:], mode=mode)
+        return smooth.movedim(1, -1) if self.channels_last else smooth
 
 
 def output_smoothed(setup: Setup) -> Places:
     """The last upsampling starts from a grid that is several times coarser."""
-    setup.rework.append(lambda network: Smoothed(network, 4 if setup.task.dimension == 2 else 8))
-    return (*OUTCOME, ".*")
+    family = FAMILIES[setup.family]
+
+    def change(network: nn.Module) -> nn.Module:
+        last = network.get_submodule(family.projection)
+        smoothed = Smoothed(4 if setup.task.dimension == 2 else 8, family.channels_last)
+        setattr(network, family.projection, nn.Sequential(last, smoothed))
+        return network
+
+    setup.rework.append(change)
+    return (*OUTCOME, family.projection)
 
 
 def crop_at_the_wrong_end(setup: Setup) -> Places:
@@ -114,13 +101,10 @@ def crop_at_the_wrong_end(setup: Setup) -> Places:
     def change(network: nn.Module) -> nn.Module:
         assert isinstance(network, WrittenFNO)
         network.padding, network.crop_at_start = 6, True
-        for module in network.modules():
-            if isinstance(module, nn.Conv1d | nn.Conv2d):
-                _remove_local(module)
         return network
 
     setup.rework.append(change)
-    return (*OUTCOME, ".*")
+    return OUTCOME
 
 
 def residual_drift(setup: Setup) -> Places:
@@ -167,20 +151,24 @@ def half_overflows(setup: Setup) -> Places:
         return network
 
     setup.rework.append(change)
-    return ("model", "input", ".*")
+    return ("input", FAMILIES[setup.family].spectral, FAMILIES[setup.family].blocks)
+
+
+def drop_inputs(setup: Setup, share: float) -> None:
+    """Put a dropout in front of the lifting."""
+    lifting = FAMILIES[setup.family].lifting
+
+    def change(network: nn.Module) -> nn.Module:
+        setattr(network, lifting, nn.Sequential(nn.Dropout(share), network.get_submodule(lifting)))
+        return network
+
+    setup.rework.append(change)
 
 
 def too_much_dropout(setup: Setup) -> Places:
     """A dropout of 0.9, which was meant as the share that is kept."""
-
-    def change(network: nn.Module) -> nn.Module:
-        if isinstance(network, FourierUNet):
-            network.dropout.p = 0.9
-            return nn.Sequential(nn.Dropout(0.9), network)
-        return nn.Sequential(nn.Dropout(0.9), network)
-
-    setup.rework.append(change)
-    return ("model", *OUTCOME, ".*")
+    drop_inputs(setup, 0.9)
+    return ("model", *OUTCOME, FAMILIES[setup.family].lifting)
 
 
 def batch_statistics_wrong(setup: Setup) -> Places:
@@ -195,15 +183,15 @@ def batch_statistics_wrong(setup: Setup) -> Places:
     setup.rework.append(change)
     setup.train = type(setup.train)(2.0 * setup.train.x + 3, setup.train.y)
     setup.test = type(setup.test)(2.0 * setup.test.x + 3, setup.test.y)
-    return ("model", ".*")
+    return ("model", r"stem|merge|norm")
 
 
 KINDS = (
     Kind("no activation", "no activation", no_activation),
-    Kind("ReLUs that died", "dead activations", dead_relus),
-    Kind("too few modes", "band missing", too_few_modes, ("FNO", "TFNO", "written", "fno"), SHARP_TASKS),
+    Kind("ReLUs that died", "dead activations", dead_relus, ("fno", "hybrid", "FNO", "TFNO", "written")),
+    Kind("too few modes", "band missing", too_few_modes, ("FNO", "TFNO", "written"), SHARP_TASKS),
     Kind("output smoothed", "band missing", output_smoothed, tasks=SHARP_TASKS),
-    Kind("padding cropped at the wrong end", "padding", crop_at_the_wrong_end, ("written",)),
+    Kind("padding cropped at the wrong end", "padding", crop_at_the_wrong_end, ("written",), SHARP_TASKS),
     Kind("drift along the residual path", "residual drift", residual_drift, ("fno", "unet")),
     Kind(
         "spectral weights too large",

@@ -12,6 +12,8 @@ Places = tuple[str, ...]
 on the places of layers and the names of parameters."""
 
 OUTCOME: Places = ("output", "target", "model")
+ANYWHERE: Places = ()
+"""Where every layer is concerned, no place is wrong, and none is judged."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def sample_with_nan(setup: Setup) -> Places:
     train[3::30].flatten(1)[:, 0] = torch.nan
     train.view(len(train), -1)[3::30, 7] = torch.nan
     _with_inputs(setup, train, setup.test.x)
-    return ("input", "model", "output", ".*")
+    return INPUT
 
 
 def channels_in_other_order(setup: Setup) -> Places:

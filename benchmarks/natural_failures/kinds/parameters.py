@@ -10,7 +10,8 @@ from benchmarks.natural_failures.kinds.contract import Kind, Places
 from benchmarks.natural_failures.networks.families import FAMILIES
 from benchmarks.natural_failures.setup import Setup
 
-NAMED_COMPLEX = ("fno", "hybrid", "FNO", "UNO", "written", "unet")
+NEEDS_SPECTRAL = ("burgers", "darcy")
+"""Tasks that local layers cannot do."""
 
 
 def optimizer_has_a_part(setup: Setup) -> Places:
@@ -149,12 +150,18 @@ def _multiply(parameters: Iterable[nn.Parameter], factor: float) -> None:
 
 KINDS = (
     Kind("optimizer has a part only", "part does not move", optimizer_has_a_part),
-    Kind("complex parameters dropped", "part does not move", complex_parameters_dropped, NAMED_COMPLEX),
+    Kind(
+        "complex parameters dropped",
+        "part does not move",
+        complex_parameters_dropped,
+        ("FNO", "UNO", "written"),
+        NEEDS_SPECTRAL,
+    ),
     Kind("blocks frozen", "part does not move", blocks_frozen),
     Kind("lifting detached", "part does not move", lifting_detached),
     Kind("blocks detached", "part does not move", blocks_detached),
     Kind("layer scale never grows", "layer scale", layer_scale_never_grows, ("unet", "written")),
     Kind("spectral weights tiny", "spectral weights dead", spectral_weights_tiny, ("FNO", "written", "unet")),
-    Kind("spectral factors zero", "spectral weights dead", spectral_weights_zero, ("TFNO",)),
+    Kind("spectral factors zero", "spectral weights dead", spectral_weights_zero, ("TFNO",), NEEDS_SPECTRAL),
     Kind("weights loaded in part", "weights in part", weights_loaded_in_part),
 )

@@ -81,35 +81,34 @@ def phase_not_in_loss(setup: Setup) -> Places:
     return OUTCOME
 
 
-class WithActivation(nn.Module):
-    """A network and an activation after it, as people add one."""
+def activate_output(setup: Setup, activation: nn.Module) -> None:
+    """Put an activation after the last layers, as people add one."""
+    path = FAMILIES[setup.family].projection
 
-    def __init__(self, network: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        self.network, self.activation = network, activation
+    def change(network: nn.Module) -> nn.Module:
+        setattr(network, path, nn.Sequential(network.get_submodule(path), activation))
+        return network
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the activated output."""
-        return self.activation(self.network(x))
+    setup.rework.append(change)
 
 
 def sigmoid_at_output(setup: Setup) -> Places:
     """A sigmoid at the output, for targets that are normalised to mean 0 and deviation 1."""
-    setup.rework.append(lambda network: WithActivation(network, nn.Sigmoid()))
-    return (*OUTCOME, "activation")
+    activate_output(setup, nn.Sigmoid())
+    return (*OUTCOME, FAMILIES[setup.family].projection)
 
 
 def relu_at_output(setup: Setup) -> Places:
     """A ReLU at the output, "since the quantity is positive", but it was normalised."""
-    setup.rework.append(lambda network: WithActivation(network, nn.ReLU()))
-    return (*OUTCOME, "activation")
+    activate_output(setup, nn.ReLU())
+    return (*OUTCOME, FAMILIES[setup.family].projection)
 
 
 def tanh_at_output(setup: Setup) -> Places:
     """A tanh at the output, for targets with values far above 1."""
-    setup.rework.append(lambda network: WithActivation(network, nn.Tanh()))
+    activate_output(setup, nn.Tanh())
     _scaled_targets(setup, 4.0)
-    return (*OUTCOME, "activation")
+    return (*OUTCOME, FAMILIES[setup.family].projection)
 
 
 KINDS = (

@@ -170,12 +170,15 @@ def _weights(weights: str | None) -> str:
 
 def _modules(record: ft.CaptureRecord) -> list[_Column]:
     rows: list[tuple[Text, str, ft.TensorRecord]] = []
-    if record.input is not None:
-        rows.append((Text("input", style="dim"), "", record.input))
+    # Reports of earlier versions have the first input alone.
+    for entered in record.inputs or ([] if record.input is None else [record.input]):
+        rows.append((shown(place_name("input", 0, entered.item), "dim"), "", entered))
     for module in sorted(record.modules, key=lambda module: module.order):
         rows.append((shown(module.place), module.role, module))
     for output in record.outputs:
         rows.append((shown(place_name("output", 0, output.item), "dim"), "", output))
+    if record.target is not None:
+        rows.append((Text("target", style="dim"), "", record.target))
     shapes = [Text("×".join(map(str, entry.shape)) or "scalar") for _, _, entry in rows]
     return [
         _Column("module", [name for name, _, _ in rows]),
