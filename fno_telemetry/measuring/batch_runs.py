@@ -8,12 +8,7 @@ from typing import Any
 from torch import nn
 
 from fno_telemetry.errors import InputError
-from fno_telemetry.sources.batch_advice import (
-    list_arguments,
-    spell_choice,
-    suggest_choice,
-    suggest_conversion,
-)
+from fno_telemetry.sources.batch_advice import list_arguments, spell_choice, suggest_choice
 from fno_telemetry.sources.batch_parts import BatchParts
 from fno_telemetry.sources.batch_words import BATCH_NOTE, CHOICE_NOTE, describe_call, describe_parts
 from fno_telemetry.tracing.module_calls import unwrap
@@ -72,7 +67,7 @@ class BatchRun:
             return (self.forward or self.model)(*args, **keywords)
         except (Exception, SystemExit) as error:
             if self.forward is None:
-                advice = self._advise(selected, batch) or _OTHER_FORWARD
+                advice = self._advise(batch) or _OTHER_FORWARD
                 _add_notes(error, f"{BATCH_NOTE}{describe_call(args, keywords)}", advice)
             raise
 
@@ -104,10 +99,8 @@ class BatchRun:
         keywords = {name: value for name, value in zip(names, values, strict=True) if name in known}
         return tuple(args), keywords
 
-    def _advise(self, selected: Any, batch: Any) -> str | None:
+    def _advise(self, batch: Any) -> str | None:
         """Return a note on which choice of parts may fit; None where a batch has no parts to choose from."""
-        if self.parts.are_chosen and (converts := suggest_conversion(selected, self.model)) is not None:
-            return f"{CHOICE_NOTE}{converts}. {describe_parts(batch)}"
         found = suggest_choice(batch, unwrap(self.model).forward)
         if found is None or found == (list(self.parts.inputs or ()), *self.parts.target):
             return f"{CHOICE_NOTE}{describe_parts(batch)}" if self.parts.are_chosen else None

@@ -98,12 +98,13 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
         modules=tuple(reduce(module, keys.record_place(module)) for module in modules),
         blocks=tuple(reduce(block, keys.record_place(block)) for block in blocks),
         input=sides.get(keys.model_place("input")),
-        inputs=(),
         output=sides.get(keys.model_place("output")),
         outputs=(),
         target=sides.get(keys.model_place("target")),
         parameters=tuple(spread(shown, MOST_LAYERS)),
-        accuracy=None if record.accuracy is None else reduce(record.accuracy, keys.ACCURACY),
+        accuracy=None
+        if record.accuracy is None
+        else replace(reduce(record.accuracy, keys.ACCURACY), bands=None, channels=None),
     )
 
 

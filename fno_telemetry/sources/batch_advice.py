@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from fno_telemetry.sources.batch_words import list_fields
 from fno_telemetry.tracing.nested_tensors import items, tensors_in
@@ -58,28 +57,14 @@ def suggest_target(batch: Any, output: torch.Tensor, chosen: Collection[str]) ->
 
 
 def suggest_prediction(output: Any, target: torch.Tensor) -> str | None:
-    """Return the pair of expressions that `prediction` could return; None if none is known to be alike."""
-    has_fractions = target.is_floating_point() or target.is_complex()
+    """Return an expression of `output` that has the shape and kind of the target; None if none is known."""
     for item, tensor in items(output):
-        for expression, made in _list_alike(_spell_item(output, item), tensor):
+        name = _spell_item(output, item)
+        for expression, made in _list_alike(name, tensor):
             # Views tell shapes without computing anything.
             if made.shape == target.shape and made.is_complex() == target.is_complex():
-                return f"({expression}, target{'' if has_fractions else '.float()'})"
+                return expression
     return None
-
-
-def suggest_conversion(selected: Any, model: nn.Module) -> str | None:
-    """Say how an input gets the floating point type of the weights; None if it has that."""
-    weights = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    given = {tensor.dtype for tensor in tensors_in(selected) if tensor.is_floating_point()}
-    if len(weights) != 1 or len(given) != 1 or weights == given:
-        return None
-    [[own], [other]] = weights, given
-    names = [str(dtype).removeprefix("torch.") for dtype in (other, own)]
-    return (
-        f"The input is {names[0]} and the weights are {names[1]}: convert it by x.to(torch.{names[1]}), in "
-        "the loader or in `forward`"
-    )
 
 
 def _list_alike(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:

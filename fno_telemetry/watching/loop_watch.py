@@ -83,6 +83,7 @@ class Watch:
         self._forwards = 0  # of the last due step
         self._recorded = 0
         self._lost = 0  # due steps that could not be recorded
+        self._expects_target = True  # until a step had none
         self._is_armed = self._schedule.is_due(0)
         self._abandoned: list[StepMeasurement] = []  # whose hooks are still to be removed
         self._is_asked = False  # for the step after the one that is measured
@@ -135,6 +136,7 @@ class Watch:
         self._thread = threading.get_ident()
         self._remove_abandoned()
         self._look_at_loss(step, loss)
+        self._expects_target = output is not None and target is not None
         self._delivery.catch_up()
         measured, self._measuring = self._measuring, None
         if measured is not None and measured.forwards:
@@ -258,6 +260,7 @@ class Watch:
             self._find_scale,
             self._follows or is_repeated,
             is_only_forward=self._forwards == 1 or is_repeated,
+            expects_target=self._expects_target and not is_repeated,
         )
 
     def _finish(self, measured: StepMeasurement, facts: LoopFacts) -> None:

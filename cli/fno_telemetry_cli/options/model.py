@@ -10,7 +10,6 @@ import fno_telemetry as ft
 from fno_telemetry_cli.options.completion import complete_names
 
 _INPUT, MODEL = "Input", "Model"
-_FILES = (".npz", ".npy", ".pt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,14 +230,6 @@ class Source:
             said = "; --inputs names parts of the batches, --input a file"
             said = said if data.inputs is not None or data.batches is not None else ""
             raise ft.OptionError(f"give either --input FILE or --batches package.module:function{said}")
-        if data.inputs is not None and Path(data.inputs).suffix in _FILES:
-            raise ft.OptionError(
-                f"--inputs {data.inputs}: names parts of a batch, or arrays of the file that --input names"
-            )
-        if data.input is not None and not data.input.suffix and not data.input.exists():
-            raise ft.OptionError(
-                f"--input {data.input}: there is no such file; --inputs names parts of --batches"
-            )
         if data.key is not None and data.inputs is not None:
             raise ft.OptionError("--key and --inputs both name arrays of --input; give one of them")
         if network.model is not None and network.architecture is not None:
