@@ -13,6 +13,8 @@ Dashboards group by the text before the first slash, so one group holds all laye
     gain/(model)                       the model itself, whose path is empty
     moved/lifter/weight                a parameter, in a training run
     relative_l2/accuracy               the output compared with the target
+    band_error/accuracy[band04]        in the fourth radial band; band00 is that of the means
+    output_to_target_rms/accuracy[channel1]  in one of several channels
     val/rms/lifter                     any of these, of a validation during training
 
 Different places never share a key: a character with a meaning above is written as %XX in a name, and so is
@@ -23,7 +25,15 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Literal, TypeGuard
 
-from fno_telemetry.records import ROOT, BlockRecord, CaptureRecord, ModuleRecord, TensorRecord, Value
+from fno_telemetry.records import (
+    ROOT,
+    AccuracyRecord,
+    BlockRecord,
+    CaptureRecord,
+    ModuleRecord,
+    TensorRecord,
+    Value,
+)
 from fno_telemetry.wording import is_printable
 
 ACCURACY = "accuracy"
@@ -101,6 +111,7 @@ def stats_by_place(record: CaptureRecord) -> Iterator[tuple[str, Mapping[str, Va
         yield place(parameter.name), parameter.stats
     if record.accuracy is not None:
         yield ACCURACY, record.accuracy.stats
+        yield from _parts_of(record.accuracy)
 
 
 def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
@@ -125,6 +136,16 @@ def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]
 def modules_in_order(record: CaptureRecord) -> list[ModuleRecord]:
     """Return the module records in the order in which the modules finished."""
     return sorted(record.modules, key=lambda module: module.order)
+
+
+def _parts_of(accuracy: AccuracyRecord) -> Iterator[tuple[str, Mapping[str, Value]]]:
+    """Yield the place of every band and channel with its statistics."""
+    if (bands := accuracy.bands) is not None:
+        names = ("band_error", "spectrum_ratio", "band_coherence")
+        for index, values in enumerate(zip(*(getattr(bands, name) for name in names), strict=True)):
+            yield f"{ACCURACY}[band{index:02d}]", dict(zip(names, values, strict=True))
+    for index, ratio in enumerate(accuracy.channels or ()):
+        yield f"{ACCURACY}[channel{index}]", {"output_to_target_rms": ratio}
 
 
 def is_defined(value: Value) -> TypeGuard[int | float]:

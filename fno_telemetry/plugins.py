@@ -39,6 +39,8 @@ STATISTICS = {
     "output_gradients": "fno_telemetry.statistics.gradients:OutputGradientSize",
     "parameter_gradients": "fno_telemetry.statistics.gradients:ParameterGradientNorms",
     "branch_gradients": "fno_telemetry.statistics.gradients:BranchGradientRatio",
+    "accuracy": "fno_telemetry.statistics.accuracy:Accuracy",
+    "missing_bands": "fno_telemetry.statistics.missing_bands:MissingBands",
 }
 ARCHITECTURES = {
     "fno": "fno_telemetry.architectures.fno:FNO",

@@ -311,6 +311,8 @@ _BLOCKS = (
         gives_way=0,
         in_overview=True,
     ),
+    _plain("missing_band_in", "share of a block's input in missing bands", "branches", SHARE),
+    _plain("missing_band_out", "share of a block's output in missing bands", "branches", SHARE),
 )
 _GRADIENTS = (
     Quantity(
@@ -355,12 +357,35 @@ _ACCURACY = (
         in_overview=True,
         in_tables=False,
     ),
-    _plain("output_to_target_rms", "output over target rms", "accuracy", in_overview=True, rank=2),
+    _plain("relative_l2_mean", "mean relative L2 error of a sample", "accuracy", rank=5),
+    Quantity(
+        name="error_to_mean_predictor",
+        title="error over that of predicting the mean",
+        group="accuracy",
+        rank=2,
+        worse="up",
+        in_overview=True,
+        in_tables=False,
+    ),
+    _plain("output_to_target_rms", "output over target rms", "accuracy", in_overview=True, rank=3),
+    _plain(
+        "effective_resolution",
+        "effective resolution",
+        "accuracy",
+        "cycles per grid point",
+        in_overview=True,
+        rank=4,
+    ),
+)
+_BANDS = (
+    _plain("band_error", "relative L2 error of a band", "bands"),
+    _plain("spectrum_ratio", "output over target energy of a band", "bands"),
+    _plain("band_coherence", "coherence of output and target in a band", "bands"),
 )
 
 QUANTITIES: Mapping[str, Quantity] = {
     quantity.name: quantity
-    for quantity in (*_TENSOR, *_WEIGHTS, *_BLOCKS, *_GRADIENTS, *_TRAINING, *_ACCURACY)
+    for quantity in (*_TENSOR, *_WEIGHTS, *_BLOCKS, *_GRADIENTS, *_TRAINING, *_ACCURACY, *_BANDS)
 }
 """All numbers of the built-in statistics by name, in the order of table columns."""
 

@@ -14,7 +14,14 @@ from fno_telemetry.wording import format_number, to_printable
 
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
-    from fno_telemetry.records import BlockRecord, CaptureRecord, ModuleRecord, ParameterRecord, TensorRecord
+    from fno_telemetry.records import (
+        AccuracyRecord,
+        BlockRecord,
+        CaptureRecord,
+        ModuleRecord,
+        ParameterRecord,
+        TensorRecord,
+    )
 
 LINES = 24
 """A capture has at most this many lines, however deep the network is."""
@@ -24,6 +31,7 @@ COLUMNS = 100
 
 _SHOWN_ABOVE_ZERO = ("nan_count", "inf_count")
 _OF_TENSORS = ("rms", "sample_variation", "low_frequency_fraction", "dead_channel_fraction", "grad_norm")
+_OF_ACCURACY = ("relative_l2", "error_to_mean_predictor", "output_to_target_rms", "effective_resolution")
 _OF_BLOCKS = ("spectral_share", "update_ratio", "gain")
 _FINDINGS_SHOWN = 3
 _SEVERITIES = ("error", "warning", "note")
@@ -68,6 +76,12 @@ def describe_parameter(record: "ParameterRecord") -> str:
     shape = "×".join(map(str, record.shape)) or "scalar"
     moved = _number(record.stats.get("moved"))
     return to_printable(f"<ParameterRecord {record.name!r}: {shape} {record.dtype}, moved {moved}>")
+
+
+def describe_accuracy(record: "AccuracyRecord") -> str:
+    """Return the most telling statistics in one line."""
+    numbers = [f"{name} {_number(record.stats.get(name))}" for name in _OF_ACCURACY]
+    return to_printable(f"<AccuracyRecord: {', '.join(numbers)}>")
 
 
 def _tensor(record: "TensorRecord") -> str:

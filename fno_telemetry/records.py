@@ -3,8 +3,10 @@
 `None` means undefined; `reasons` then has the reason under the same name.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from fno_telemetry import record_text
@@ -35,6 +37,15 @@ ROOT = "(model)"
 
 Value = int | float | None
 """The value of one statistic: counts are integers; None means undefined, never zero."""
+
+LEAST_RATIO = 1 / 2
+"""The output has lost a band in which it has less than this share of the target's energy."""
+
+LEAST_SHARE = 0.01
+"""A band can be missed in which the target has this share of its energy around the means."""
+
+OCTAVES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Frequencies in cycles per grid point, each but the first twice the one before."""
 
 _NAMES_SHOWN = 5
 
@@ -197,6 +208,63 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
+class BandAccuracy:
+    """How an output and its target compare by frequency, in cycles per grid point.
+
+    The first entry of each tuple is that of the mean of each field. Entry i is that of a radial band,
+    band_edges[i - 1] < |f| <= band_edges[i]. `target`, `output` and `error` (output - target) are energies,
+    summed over samples, channels and points; those of the error sum to the squared error. The others are
+    ratios, None in bands without energy. `sizes` are the largest along each spatial axis.
+    """
+
+    sizes: tuple[int, ...]
+    band_edges: tuple[float, ...]
+    target: tuple[float, ...]
+    output: tuple[float, ...]
+    error: tuple[float, ...]
+    band_error: tuple[float | None, ...]
+    spectrum_ratio: tuple[float | None, ...]
+    band_coherence: tuple[float | None, ...]
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The radial bands that the output misses, counted from 0.
+
+        The target has at least LEAST_SHARE of its energy around the means in each, and the output less than
+        LEAST_RATIO of that.
+        """
+        least = LEAST_SHARE * math.fsum(self.target[1:])
+        pairs = enumerate(zip(self.target[1:], self.spectrum_ratio[1:], strict=True))
+        return tuple(
+            band
+            for band, (energy, ratio) in pairs
+            if ratio is not None and energy >= least and ratio < LEAST_RATIO
+        )
+
+    def pool(self, edges: Sequence[float] = OCTAVES) -> "BandAccuracy":
+        """Return the same of wider bands, which end at these edges and at the last one."""
+        ends = []
+        rows: list[tuple[float | None, ...]] = []
+        for above, below in pairwise((-1.0, *edges, self.band_edges[-1])):
+            members = [index for index, edge in enumerate(self.band_edges) if above < edge <= below]
+            if not members:
+                continue
+            ends.append(below)
+            y, z, e = (
+                math.fsum(row[index] for index in members) for row in (self.target, self.output, self.error)
+            )
+            has_target = y > 0 and any(self.spectrum_ratio[index] is not None for index in members)
+            has_both = z > 0 and any(self.band_coherence[index] is not None for index in members)
+            coherence = None
+            if has_target and has_both:
+                # The energy of the error is y + z less twice the product of output and target.
+                coherence = max(-1.0, min((y + z - e) / (2 * math.sqrt(y) * math.sqrt(z)), 1.0))
+            ratios = (math.sqrt(e / y), z / y) if has_target else (None, None)
+            rows.append((y, z, e, *ratios, coherence))
+        return BandAccuracy(self.sizes, tuple(ends), *zip(*rows, strict=True))
+
+
+@dataclass(frozen=True)
 class ModeEnergy:
     """The distribution of the energy of a spectral layer's weights over its modes.
 
@@ -305,10 +373,19 @@ class ParameterRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class AccuracyRecord:
-    """How the output of the model compares with the target."""
+    """How the output of the model compares with the target.
+
+    `channels` is `output_to_target_rms` of each channel; None for one whose target is zero. `reasons` also
+    has "bands" and "channels" where these are None, and the names of ratios that some bands do not have.
+    """
 
     stats: FrozenMapping[Value]
     reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
+    bands: BandAccuracy | None = None
+    channels: tuple[Value, ...] | None = None
+
+    def __repr__(self) -> str:
+        return record_text.describe_accuracy(self)
 
 
 @dataclass(frozen=True, kw_only=True)

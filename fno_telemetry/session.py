@@ -206,6 +206,7 @@ def capture(
             memory,
             is_light=budget == "light",
             is_only_batch=_is_one_batch(batches),
+            has_target=pairs.are_known,
         )
         gradient_pass = None
         if loss_function is not None:
@@ -361,7 +362,7 @@ def _run_batch(
     seconds = time.perf_counter() - started - (forwards.seconds - measured)
     if pairs.are_known:
         compared = pairs.find(output, batch)
-        forwards.aside("target", lambda: collector.target.add(output, *compared))
+        forwards.aside("target", lambda: collector.compare(*compared))
     collector.end_batch()
     return replace(
         counts,

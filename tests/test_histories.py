@@ -51,6 +51,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda d: d["modules"][0]["log_histogram"].update(edges=99),
         "not a whole record",
     ),
+    "an index of no edges of bands": (
+        lambda d: d["accuracy"]["bands"].update(band_edges=99),
+        "not a whole record",
+    ),
     "counts beyond the edges": (
         lambda d: d["modules"][0]["log_histogram"].update({"from": 60, "counts": [1] * 9}),
         "reach beyond its edges",

@@ -95,7 +95,18 @@ def test_the_numbers_of_a_record_are_those_that_are_defined(record: CaptureRecor
     everywhere = [*odd.modules, *odd.blocks, odd.input, odd.output, *odd.outputs]
     everywhere += [odd.target, *odd.parameters, odd.accuracy]
     defined = sum(keys.is_defined(value) for entry in everywhere for value in entry.stats.values())
-    assert len(numbers) == defined
+    bands, channels = odd.accuracy.bands, odd.accuracy.channels
+    rows = (bands.band_error, bands.spectrum_ratio, bands.band_coherence, channels)
+    assert len(numbers) == defined + sum(keys.is_defined(value) for row in rows for value in row)
+    assert numbers["band_error/accuracy[band00]"] == 0.25 and numbers["band_error/accuracy[band01]"] == 0
+    assert numbers["spectrum_ratio/accuracy[band02]"] == 0.25
+    assert numbers["output_to_target_rms/accuracy[channel0]"] == 0.5
+    assert not {"band_error/accuracy[band03]", "output_to_target_rms/accuracy[channel1]"} & set(numbers)
+
+
+def test_no_place_shares_a_key_with_a_band_or_a_channel_of_the_accuracy():
+    for item in ("band00", "channel0"):
+        assert keys.key("band_error", "accuracy", 0, item) == f"band_error/accuracy@0[{item}]"
 
 
 def test_each_of_several_inputs_has_keys_as_each_of_several_outputs(record: CaptureRecord):

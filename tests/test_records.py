@@ -286,3 +286,21 @@ def test_a_provenance_of_other_values_leaves_step_and_digest_unknown(record, odd
 )
 def test_a_place_that_is_more_than_a_path_is_spelled_in_words(place, words):
     assert spell_place(place) == words
+
+
+def test_bands_are_pooled_by_their_energies(record):
+    pooled = record.accuracy.bands.pool((0.0, 0.5))
+    assert pooled.band_edges == (0.0, 0.5, 0.75)
+    assert (pooled.target, pooled.output, pooled.error) == ((16, 5, 0), (9, 4.25, 0.5), (1, 0.75, 0.5))
+    assert pooled.band_error == (0.25, pytest.approx((0.75 / 5) ** 0.5), None)
+    assert pooled.spectrum_ratio == (0.5625, 0.85, None)
+    assert pooled.band_coherence == (1, pytest.approx(8.5 / 2 / (5 * 4.25) ** 0.5), None)
+    assert pooled.sizes == record.accuracy.bands.sizes
+
+
+def test_an_accuracy_prints_in_one_line(record):
+    line = repr(record.accuracy)
+    assert line == (
+        "<AccuracyRecord: relative_l2 0.125, error_to_mean_predictor undefined, output_to_target_rms "
+        "undefined, effective_resolution undefined>"
+    )

@@ -315,6 +315,14 @@ UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda d: d["output"]["spectrum"]["axis_bands"][0].pop(),
         "spectrum of an input or output",
     ),
+    "bands of the accuracy with one too few": (
+        lambda d: d["accuracy"]["bands"]["band_error"].pop(),
+        "sizes in bands of the accuracy",
+    ),
+    "bands of the accuracy in no order": (
+        lambda d: d["accuracy"]["bands"]["band_edges"].reverse(),
+        "sizes in bands of the accuracy",
+    ),
     "a name of a statistic with a line break": (
         lambda d: d["modules"][2]["stats"].update({"a\nb": 1}),
         "the name of a quantity",

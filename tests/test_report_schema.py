@@ -94,6 +94,17 @@ WRONG: dict[str, tuple[Change, bool]] = {
     "parameters by name": (lambda d: d.update(parameters={"lifter.weight": 1}), True),
     "an accuracy that is a number": (lambda d: d.update(accuracy=0.5), True),
     "an accuracy without reasons": (lambda d: d["accuracy"].pop("reasons"), True),
+    "an energy below none": (lambda d: d["accuracy"]["bands"].update(error=[-0.5]), True),
+    "a ratio of a band that is a text": (
+        lambda d: d["accuracy"]["bands"].update(spectrum_ratio=["half"]),
+        True,
+    ),
+    "a ratio of a band below none": (
+        lambda d: d["accuracy"]["bands"].update(spectrum_ratio=[None, -0.5]),
+        True,
+    ),
+    "bands without an energy": (lambda d: d["accuracy"]["bands"].pop("target"), True),
+    "a channel that is a text": (lambda d: d["accuracy"].update(channels=["1"]), True),
     "an error below none": (lambda d: d["accuracy"]["stats"].update(relative_l2=-0.5), True),
     "a stage of nobody": (lambda d: d["training"].update(stage="test"), True),
     "no forward": (lambda d: d["training"].update(forwards=0), True),

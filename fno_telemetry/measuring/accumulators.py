@@ -32,6 +32,7 @@ _NEVER_SEEN: Mapping[Of, str] = {
     "branch_sum": "no sum of a spectral and a local branch was found",
     "residual_update": "no sum with the block's own input was found",
     "block": "the input and the output of this block are not known",
+    "block_spectra": "the spectra of this block were not measured",
 }
 """The reasons for undefined numbers of a block that never had anything to measure."""
 
@@ -48,7 +49,8 @@ class MemoryBudget:
         needed = getattr(state, "memory_bytes", 0)
         if self.used + needed > self.limit:
             mebibytes = -(-self.limit // 2**20)
-            return Undefined(f"its mean field would exceed the memory limit of {mebibytes} MiB")
+            what = getattr(state, "memory_of", "mean field")
+            return Undefined(f"its {what} would exceed the memory limit of {mebibytes} MiB")
         self.used += needed
         return state
 
@@ -114,7 +116,7 @@ class States:
                     for key in self._statistics.needed_keys[statistic.name]
                     if key in numbers
                 }
-                summary = self._summarize(statistic, state, Known(needed, known.input, known.samples))
+                summary = self._summarize(statistic, state, dataclasses.replace(known, numbers=needed))
                 numbers |= summary.stats
                 if statistic.name in self._statistics.recorded:
                     summaries.append(summary)
@@ -260,7 +262,9 @@ class BlockAccumulator:
 
     def record(self, known: Known, gradients: States | None) -> BlockRecord:
         """Return the merged record of this block; `gradients` are the states that a loss adds."""
-        summary = _summarize_both(self.states, gradients, OF_BLOCKS, known, _NEVER_SEEN)
+        # Without a target, nobody asks for spectra.
+        kinds = tuple(kind for kind in OF_BLOCKS if kind != "block_spectra" or known.bands is not None)
+        summary = _summarize_both(self.states, gradients, kinds, known, _NEVER_SEEN)
         return BlockRecord(
             name=self.name,
             call=self.call,

@@ -12,6 +12,7 @@ from fno_telemetry.measuring.activation_cache import ActivationCache
 from fno_telemetry.measuring.batch_layouts import BatchLayouts
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.statistics.activation import unmeasurable
+from fno_telemetry.statistics.contract import Of
 from fno_telemetry.statistics.subjects import BlockCall, BranchSum, ResidualUpdate
 from fno_telemetry.tracing.events import BranchesAdded, ResidualAdded
 from fno_telemetry.tracing.module_calls import Call, distinct_paths
@@ -28,6 +29,7 @@ class BlockCollector:
         budget: MemoryBudget,
         cache: ActivationCache,
         layouts: BatchLayouts,
+        has_target: bool = False,
     ) -> None:
         self.blocks: dict[tuple[str, int], BlockAccumulator] = {}
         self.skipped: dict[str, str] = {}
@@ -36,6 +38,7 @@ class BlockCollector:
         self._budget = budget
         self._cache = cache
         self._layouts = layouts
+        self._kinds: tuple[Of, ...] = ("block", "block_spectra") if has_target else ("block",)
         self._sums: dict[int, int] = {}  # by index of a running parent call: its number of sums so far
         self._block_of: dict[int, BlockAccumulator] = {}  # by spectral call's index, in this batch
         # The block that a call consists of, by its index.
@@ -112,15 +115,23 @@ class BlockCollector:
         if before is None or after is None or unmeasurable(before) or unmeasurable(after):
             return
         if call.input_overwritten:
-            block.states.mark_undefined("block", "the block overwrites its input in place")
+            self._mark_undefined(block, "the block overwrites its input in place")
             return
-        if not self._statistics.of("block"):
+        if not any(map(self._statistics.of, self._kinds)):
             return
         sides = []
         for kind, tensor in (("input", before), ("output", after)):
             layout = self._layouts.of(block.name, None, tensor, Place(kind, call.path, call.number))
             sides.append(self._cache.activation(tensor, layout))
-        block.states.add("block", BlockCall(*sides))
+        self._add_block(block, BlockCall(*sides))
+
+    def _add_block(self, block: BlockAccumulator, call: BlockCall) -> None:
+        for kind in self._kinds:
+            block.states.add(kind, call)
+
+    def _mark_undefined(self, block: BlockAccumulator, reason: str) -> None:
+        for kind in self._kinds:
+            block.states.mark_undefined(kind, reason)
 
     def _is_new(self, kind: str, name: str, number: int) -> bool:
         """Whether this is to be measured for the first time in this batch."""
@@ -139,9 +150,9 @@ class BlockCollector:
         if before is None or after is None or unmeasurable(before) or unmeasurable(after):
             reason = "the block's input was overwritten, or an earlier block's input is added as well"
             block.states.mark_undefined("residual_update", reason)
-            block.states.mark_undefined("block", reason)
+            self._mark_undefined(block, reason)
             return
-        if not (self._statistics.of("residual_update") or self._statistics.of("block")):
+        if not any(map(self._statistics.of, ("residual_update", *self._kinds))):
             return
         layout = self._layouts.of(block.name, None, after, Place("sum", block.name, block.call))
         if before.shape == after.shape:
@@ -154,7 +165,7 @@ class BlockCollector:
             reason = "the sum has another shape than the block's input"
             block.states.mark_undefined("residual_update", reason)
         if not is_module:
-            block.states.add("block", BlockCall(*sides))
+            self._add_block(block, BlockCall(*sides))
 
     def _block(
         self, parent: Call, spectral: tuple[Call, ...], local: tuple[Call, ...], order: int

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fno_telemetry.mapping.compared_layouts import KnownOutput
 from fno_telemetry.mapping.layouts import Place
 from fno_telemetry.mapping.model_map import ModelMap
 from fno_telemetry.measuring.accumulators import (
@@ -56,6 +57,7 @@ class Collector:
         budget: MemoryBudget,
         is_light: bool = False,
         is_only_batch: bool = False,
+        has_target: bool = False,
     ) -> None:
         self.budget = budget
         self.modules: dict[Key, ModuleAccumulator] = {}
@@ -75,7 +77,7 @@ class Collector:
         self._names = names
         self._cache = ActivationCache(is_light, is_only_batch)
         self._layouts = BatchLayouts(model_map.axes)
-        self._blocks = BlockCollector(model_map, statistics, budget, self._cache, self._layouts)
+        self._blocks = BlockCollector(model_map, statistics, budget, self._cache, self._layouts, has_target)
         self.target = TargetCollector(statistics, budget, self._cache, self._layouts)
         self._order = 0
         # Paths whose weights were measured, which are the same in every call.
@@ -122,6 +124,12 @@ class Collector:
         self._layouts.pads.clear()
         self._cache.clear()
 
+    def compare(self, prediction: torch.Tensor, target: torch.Tensor) -> None:
+        """Measure a target of the batch that has just run, and what is compared with it."""
+        self._was_away |= prediction.device.type != "cpu"
+        outputs = [KnownOutput(output.shape, output.layout) for output in self.outputs.values()]
+        self.target.add(outputs, prediction, target)
+
     def end_batch(self) -> None:
         """Release everything that refers to tensors of the batch."""
         self._cache.clear()
@@ -164,6 +172,7 @@ class Collector:
         tensors += self.target.accumulators
         blocks = [*self.blocks.values()]
         all_states = [*(tensor.states for tensor in tensors), *(block.states for block in blocks)]
+        all_states.append(self.target.compared)
         rows, ratios = [tensor.rows for tensor in tensors], [block.legacy_ratios for block in blocks]
         States.move_to_host(all_states, rows, ratios)
         for tensor, own in zip(tensors, rows, strict=True):
@@ -177,6 +186,7 @@ class Collector:
             *(("input", entered.states) for entered in self.inputs.values()),
             *(("output", output.states) for output in self.outputs.values()),
             *(("target", target.states) for target in self.target.accumulators),
+            ("accuracy", self.target.compared),
         ]
         places += [(name, module.states) for (name, _, _), module in self.modules.items()]
         places += [(name, block.states) for (name, _), block in self.blocks.items()]

@@ -15,6 +15,8 @@ from fno_telemetry.measuring.awaited_gradients import Gradients
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import (
+    AccuracyRecord,
+    BandAccuracy,
     CaptureRecord,
     FrozenMapping,
     TensorRecord,
@@ -75,7 +77,8 @@ def build_record(
     of_blocks = gradients.blocks if gradients else {}
     own = Known(samples=run.samples)
     inputs = tuple(entered.record(item, own) for item, entered in collector.inputs.items())
-    known = Known(input=_find_varying(inputs), samples=run.samples)
+    accuracy = collector.target.accuracy(own)
+    known = Known(input=_find_varying(inputs), samples=run.samples, bands=_find_bands(accuracy))
     outputs = tuple(
         accumulator.record(item, known) for (_, _, item), accumulator in collector.outputs.items()
     )
@@ -99,7 +102,7 @@ def build_record(
         output=outputs[0] if outputs else None,
         outputs=outputs,
         target=collector.target.record(own),
-        accuracy=collector.target.accuracy(),
+        accuracy=accuracy,
         quantities=quantities,
         not_fired=_with_reasons(not_fired),
         skipped=_with_reasons({**collector.unmeasured, **not_measured}),
@@ -118,6 +121,11 @@ def _find_varying(inputs: Sequence[TensorRecord]) -> Mapping[str, Value]:
     """Return the numbers of the first input that differs between samples, else of the first one."""
     varying = [entered.stats for entered in inputs if entered.stats.get("sample_variation")]
     return next(iter([*varying, *(entered.stats for entered in inputs)]), {})
+
+
+def _find_bands(accuracy: AccuracyRecord | None) -> BandAccuracy | str | None:
+    """Return how the output compares with the target by frequency, or why that is not known."""
+    return None if accuracy is None else accuracy.bands or accuracy.reasons.get("bands")
 
 
 def _summary(model: nn.Module, run: Run, gradients: Gradients | None) -> dict[str, Any]:

@@ -7,9 +7,17 @@ from functools import cached_property
 from fno_telemetry import plugins
 from fno_telemetry.errors import OptionError
 from fno_telemetry.quantities import QUANTITIES, Quantity
-from fno_telemetry.statistics.contract import OF_BLOCKS, OF_MODULES, Of, Statistic, keys_of, why_no_statistic
+from fno_telemetry.statistics.contract import (
+    OF_BLOCKS,
+    OF_MODEL,
+    OF_MODULES,
+    Of,
+    Statistic,
+    keys_of,
+    why_no_statistic,
+)
 
-_ORDER = (*OF_MODULES, *OF_BLOCKS)
+_ORDER = (*OF_MODULES, *OF_BLOCKS, *OF_MODEL)
 
 
 @dataclass(frozen=True)
@@ -133,9 +141,9 @@ def _load(name: str, needed_by: str) -> Statistic:
         ) from error
 
 
-def _place(statistic: Statistic) -> tuple[bool, int]:
-    """Return the position in the order of summarizing; blocks come after modules."""
-    return statistic.of in OF_BLOCKS, _ORDER.index(statistic.of)
+def _place(statistic: Statistic) -> int:
+    """Return the position in the order of summarizing."""
+    return _ORDER.index(statistic.of)
 
 
 def _called(statistic: object) -> str:

@@ -1,12 +1,13 @@
 """Compares what a model returned with the target of each batch, and measures the target."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from fno_telemetry.errors import InputError, OptionError
+from fno_telemetry.mapping.compared_layouts import KnownOutput, find_compared_layout
 from fno_telemetry.mapping.layouts import Place
 from fno_telemetry.measuring.accumulators import MemoryBudget, States, TensorAccumulator
 from fno_telemetry.measuring.activation_cache import ActivationCache
@@ -17,11 +18,11 @@ from fno_telemetry.records import AccuracyRecord, FrozenMapping, TensorRecord
 from fno_telemetry.sources.batch_advice import suggest_prediction, suggest_target
 from fno_telemetry.sources.batch_parts import BatchParts
 from fno_telemetry.sources.batch_words import describe_parts, describe_value
-from fno_telemetry.statistics.accuracy import AccuracyState, measure_accuracy, summarize_accuracy
 from fno_telemetry.statistics.activation import dtype_name, unmeasurable
-from fno_telemetry.statistics.contract import Known, Undefined, merge_states
+from fno_telemetry.statistics.contract import OF_MODEL, Known
 from fno_telemetry.statistics.named_losses import NAMED_LOSSES
-from fno_telemetry.tracing.nested_tensors import items, tensors_in
+from fno_telemetry.statistics.subjects import Comparison
+from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.wording import describe_error, hint_at_names
 
 Prediction = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
@@ -58,7 +59,7 @@ class TargetPairs:
         else:
             prediction, target = _call(self.prediction, output, batch)
             named = "prediction", "target that `prediction` returned"
-        if (why := _explain_misfit(prediction, target, named)) is not None:
+        if (why := explain_misfit(prediction, target, named)) is not None:
             advice = "" if self.prediction else f". {self._advise(output, target, batch)}"
             raise InputError(f"{why}{advice}. {describe_parts(batch)}")
         return prediction, target
@@ -94,34 +95,51 @@ class TargetCollector:
     def __init__(
         self, statistics: StatisticSet, budget: MemoryBudget, cache: ActivationCache, layouts: BatchLayouts
     ) -> None:
+        self._statistics = statistics
         self._cache = cache
         self._layouts = layouts
         self._target = TensorAccumulator(States(statistics, budget))
-        self._accuracy: AccuracyState | Undefined | None = None
+        self.compared = States(statistics, budget)  # of the output and the target together
+        self._is_known = False
 
     @property
     def accumulators(self) -> list[TensorAccumulator]:
         """What is measured of the target; empty without one."""
-        return [] if self._accuracy is None else [self._target]
+        return [self._target] if self._target.dtype else []
 
-    def add(self, output: Any, prediction: torch.Tensor, target: torch.Tensor) -> None:
-        """Measure what one batch compares; `output` is what the model returned."""
-        state = measure_accuracy(prediction, target)
-        self._accuracy = state if self._accuracy is None else merge_states(self._accuracy, state)
-        place = _find_place(output, target)
-        cached = self._cache.cached(target, self._layouts.of("", None, target, place), Place("target", ""))
+    def add(self, outputs: Sequence[KnownOutput], prediction: torch.Tensor, target: torch.Tensor) -> None:
+        """Measure the pair of one batch, which fits together; `outputs` are those of the model."""
+        self._is_known = True
+        target = target.to(prediction.device)
+        place = Place("target", "")
+        layout = find_compared_layout(tuple(target.shape), outputs, self._layouts.batch_size)
+        layout = layout or self._layouts.of("", None, target, place)
+        cached = self._cache.cached(target, layout, place)
         self._target.add(target, cached)
+        if self._statistics.of("comparison"):
+            output = self._cache.activation(prediction, layout, Place("output", ""))
+            self.compared.add("comparison", Comparison(output, cached.activation))
+
+    def mark_undefined(self, reason: str) -> None:
+        """Record that an output and its target cannot be compared, for this reason."""
+        self._is_known = True
+        self.compared.mark_undefined("comparison", reason)
 
     def record(self, known: Known) -> TensorRecord | None:
         """Return the merged record of the target; None without one."""
-        return None if self._accuracy is None else self._target.record(None, known)
+        return self._target.record(None, known) if self.accumulators else None
 
-    def accuracy(self) -> AccuracyRecord | None:
+    def accuracy(self, known: Known) -> AccuracyRecord | None:
         """Return how the output compares with the target; None without one."""
-        if self._accuracy is None:
+        if not self._is_known or not self._statistics.of("comparison"):
             return None
-        found = summarize_accuracy(self._accuracy)
-        return AccuracyRecord(stats=FrozenMapping(found.stats), reasons=FrozenMapping(found.reasons))
+        found = self.compared.summarize(OF_MODEL, known, {})
+        return AccuracyRecord(
+            stats=FrozenMapping(found.stats),
+            reasons=FrozenMapping(found.reasons),
+            bands=found.accuracy_bands,
+            channels=found.accuracy_channels,
+        )
 
 
 def _call(prediction: Prediction, output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,7 +154,9 @@ def _call(prediction: Prediction, output: Any, batch: Any) -> tuple[torch.Tensor
     return made[0], made[1]
 
 
-def _explain_misfit(prediction: torch.Tensor, target: torch.Tensor, named: tuple[str, str]) -> str | None:
+def explain_misfit(
+    prediction: torch.Tensor, target: torch.Tensor, named: tuple[str, str] = ("output", "target")
+) -> str | None:
     """Return why two tensors cannot be compared; None if they can."""
     for each, name in zip((prediction, target), named, strict=True):
         if (reason := unmeasurable(each)) is not None:
@@ -148,11 +168,3 @@ def _explain_misfit(prediction: torch.Tensor, target: torch.Tensor, named: tuple
         for each, name in zip((prediction, target), named, strict=True)
     )
     return " and ".join(found)
-
-
-def _find_place(output: Any, target: torch.Tensor) -> Place:
-    """Return the place whose axes are those of the target: of an output of the same shape, else its own."""
-    for item, tensor in items(output):
-        if tensor.shape == target.shape:
-            return Place("output", "", 0, item)
-    return Place("target", "")

@@ -8,6 +8,7 @@ from itertools import chain
 from fno_telemetry.errors import ReportError
 from fno_telemetry.quantities import look_up
 from fno_telemetry.records import (
+    BandAccuracy,
     CaptureRecord,
     Histogram,
     LogHistogram,
@@ -34,6 +35,9 @@ def check_consistency(record: CaptureRecord) -> None:
         for place, count in places.items():
             if count > 1:
                 raise ReportError(f"{kind} has {place_name(*place)} {count} times")
+    bands = None if record.accuracy is None else record.accuracy.bands
+    if bands is not None and not _are_alike(bands):
+        raise ReportError("sizes in bands of the accuracy do not fit together")
     # Of a name that no view can show, this raises OptionError.
     stats = [entry.stats for entry in tensors]
     stats += [block.stats for block in record.blocks] + [one.stats for one in record.parameters]
@@ -62,5 +66,15 @@ def _find_misfit(tensor: TensorRecord) -> str | None:
     return None
 
 
+def _are_alike(bands: BandAccuracy) -> bool:
+    ratios = (bands.band_error, bands.spectrum_ratio, bands.band_coherence)
+    lengths = {len(row) for row in (bands.band_edges, bands.target, bands.output, bands.error, *ratios)}
+    return len(lengths) == 1 and _ascend(bands.band_edges)
+
+
 def _are_bins(edges: Sequence[float], values: Sequence[float]) -> bool:
-    return len(edges) == len(values) + 1 and all(map(operator.le, edges, edges[1:]))
+    return len(edges) == len(values) + 1 and _ascend(edges)
+
+
+def _ascend(edges: Sequence[float]) -> bool:
+    return all(map(operator.le, edges, edges[1:]))

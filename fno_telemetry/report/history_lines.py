@@ -5,7 +5,7 @@ Each line can be read without the others. It has the keys of a report, with thre
 - `layers`, the flat form of the earlier script, is left out.
 - What entries share is written once, in the tables `names`, `edges` and `reasons`, to which they refer by
   index. `stats` is a list: the index of its names, then a value for each. The edges of `log_histogram` and of
-  the bands of a spectrum are an index, each reason is one, and `input` and `output` are one into `inputs` and
+  all bands are an index, each reason is one, and `input` and `output` are one into `inputs` and
   `outputs`. What is null, the first call, and zeros at both ends of the counts of `log_histogram` are not
   written; `from` is the index of the first count that is.
 - The numbers of entries have DIGITS significant digits; whole numbers have all. The edges of a `histogram`,
@@ -136,6 +136,8 @@ class _Tables:
             filled = [index for index, count in enumerate(counts) if count] or [0]
             kept = {"from": filled[0], "counts": counts[filled[0] : filled[-1] + 1]}
             return {**value, "edges": self._refer(value["edges"]), **kept}
+        if key == "bands":
+            return {**_shorten(value), "band_edges": self._refer(value["band_edges"])}
         if key == "spectrum":
             edges = {name: self._refer(value[name]) for name in ("band_edges", "axis_band_edges")}
             return {**_shorten(value), **edges}
@@ -210,7 +212,7 @@ def _unpack(packed: dict[str, Any]) -> dict[str, Any]:
     for key in ("blocks", "parameters"):
         document[key] = [unpacking.unpack_entry(entry) for entry in packed[key]]
     if packed.get("accuracy") is not None:
-        document["accuracy"] = unpacking.unpack_entry(packed["accuracy"])
+        document["accuracy"] = unpacking.unpack_accuracy(packed["accuracy"])
     if packed.get("target") is not None:
         document["target"] = unpacking.unpack_tensor(packed["target"])
     for side, every in _SIDES.items():
@@ -236,6 +238,12 @@ class _Unpacking:
         stats = dict(zip(self._names[index], values, strict=True))
         reasons = {name: self._reasons[index] for name, index in entry.get("reasons", {}).items()}
         return {**entry, "stats": stats, "reasons": reasons}
+
+    def unpack_accuracy(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        whole = self.unpack_entry(entry)
+        if (found := entry.get("bands")) is not None:
+            whole["bands"] = {**found, "band_edges": self._take(found["band_edges"])}
+        return whole
 
     def unpack_tensor(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         whole = {"item": None, **self.unpack_entry(entry)}

@@ -13,6 +13,7 @@ from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import (
     SCHEMA,
     AccuracyRecord,
+    BandAccuracy,
     BlockRecord,
     CaptureRecord,
     FrozenMapping,
@@ -30,11 +31,11 @@ from fno_telemetry.report.consistency import check_consistency
 from fno_telemetry.report.schema import Misfit, check_document
 from fno_telemetry.report.strict_json import MOST_BYTES, TooLarge, decode
 
-_Part = TypeVar("_Part", Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
+_Part = TypeVar("_Part", BandAccuracy, Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
 
 _NAMES: Mapping[type, Collection[str]] = {
     kind: frozenset(field.name for field in dataclasses.fields(kind))
-    for kind in (Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
+    for kind in (BandAccuracy, Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
 }
 """The fields of each part; looking them up anew for thousands of parts takes a fifth of all reading."""
 
@@ -183,7 +184,12 @@ def _parameter(entry: Mapping[str, Any]) -> ParameterRecord:
 
 
 def _accuracy(entry: Mapping[str, Any]) -> AccuracyRecord:
-    return AccuracyRecord(stats=FrozenMapping(entry["stats"]), reasons=FrozenMapping(entry["reasons"]))
+    return AccuracyRecord(
+        stats=FrozenMapping(entry["stats"]),
+        reasons=FrozenMapping(entry["reasons"]),
+        bands=_part(BandAccuracy, entry.get("bands")),
+        channels=_optional(tuple, entry.get("channels")),
+    )
 
 
 def _findings(entries: list[Mapping[str, Any]]) -> tuple[Finding, ...]:

@@ -128,12 +128,15 @@ class _Compiler:
         least, most = node.get("minItems", 0), node.get("maxItems", float("inf"))
         inner = self._resolve(node["items"])
         check_item, inner_types = self.compile(inner), _types_of(inner)
-        are_numbers = inner_types <= {int, float, type(None)}
         lowest = inner.get("minimum")
+        # Null has no order.
+        are_numbers = inner_types <= ({int, float} if lowest is not None else {int, float, type(None)})
 
         def check(value: Any) -> None:
             if type(value) not in types:
                 raise Misfit(value, expected)
+            if value is None:
+                return
             if not least <= len(value) <= most:
                 raise Misfit(
                     value, f"{expected} of {least} or more" + (f", {most} at most" if most < 1e9 else "")

@@ -103,7 +103,9 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
         outputs=(),
         target=sides.get(keys.model_place("target")),
         parameters=tuple(spread(shown, MOST_LAYERS)),
-        accuracy=None if record.accuracy is None else reduce(record.accuracy, keys.ACCURACY),
+        accuracy=None
+        if record.accuracy is None
+        else replace(reduce(record.accuracy, keys.ACCURACY), bands=None, channels=None),
     )
 
 

@@ -17,6 +17,7 @@ from .named_losses import NAMED_LOSSES as NAMED_LOSSES
 from .subjects import BlockCall as BlockCall
 from .subjects import BranchGradients as BranchGradients
 from .subjects import BranchSum as BranchSum
+from .subjects import Comparison as Comparison
 from .subjects import ModeSizes as ModeSizes
 from .subjects import OutputGradient as OutputGradient
 from .subjects import ParameterGradient as ParameterGradient

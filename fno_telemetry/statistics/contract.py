@@ -8,7 +8,15 @@ from functools import cache
 from typing import Any, Literal, Protocol, Self, get_args, get_type_hints
 
 from fno_telemetry.quantities import Quantity
-from fno_telemetry.records import Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum, Value
+from fno_telemetry.records import (
+    BandAccuracy,
+    Histogram,
+    LogHistogram,
+    ModeEnergy,
+    SketchNote,
+    Spectrum,
+    Value,
+)
 
 Of = Literal[
     "tensor",
@@ -21,6 +29,8 @@ Of = Literal[
     "residual_update",
     "block",
     "branch_gradients",
+    "comparison",
+    "block_spectra",
 ]
 """The kind of subject of a statistic; `fno_telemetry.statistics.subjects` lists the argument of `measure`."""
 
@@ -34,8 +44,11 @@ OF_MODULES: tuple[Of, ...] = (
 )
 """The kinds of subjects of a module output, in the order in which they are summarized."""
 
-OF_BLOCKS: tuple[Of, ...] = ("branch_sum", "residual_update", "block", "branch_gradients")
+OF_BLOCKS: tuple[Of, ...] = ("branch_sum", "residual_update", "block", "block_spectra", "branch_gradients")
 """The kinds of subjects of a block, in the order in which they are summarized."""
+
+OF_MODEL: tuple[Of, ...] = ("comparison",)
+"""The kinds of subjects of the whole model."""
 
 
 class State(Protocol):
@@ -91,6 +104,8 @@ class Summary:
     spectrum: Spectrum | None = None
     sketch: SketchNote | None = None
     mode_energy: ModeEnergy | None = None
+    accuracy_bands: BandAccuracy | None = None
+    accuracy_channels: tuple[Value, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,12 +113,14 @@ class Known:
     """The numbers that are known when a state is summarized.
 
     `numbers` are those of the needed statistics, for the same place; `input` are those of the model's input,
-    None for the input itself; `samples` is the number of samples of the whole capture.
+    None for the input itself; `samples` is the number of samples of the whole capture. `bands` is how the
+    output compares with the target by frequency, or the reason why it is not known; None without a target.
     """
 
     numbers: Mapping[str, Value] = field(default_factory=dict)
     input: Mapping[str, Value] | None = None
     samples: int = 0
+    bands: BandAccuracy | str | None = None
 
 
 class Statistic(Protocol):

@@ -11,7 +11,9 @@
 | "branch_sum" | a `BranchSum` | each block; over batches |
 | "residual_update" | a `ResidualUpdate` | each residual block; over batches |
 | "block" | a `BlockCall` | each block; over batches |
+| "block_spectra" | a `BlockCall` | each block, if a target is given; over batches |
 | "branch_gradients" | `BranchGradients` | each block once, if a loss is given |
+| "comparison" | a `Comparison` | the model, if a target is given; over batches |
 """
 
 from dataclasses import dataclass
@@ -133,3 +135,11 @@ class BlockCall:
 
     before: Activation
     after: Activation
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """An output and its target as the loss compares them: of one shape and layout, both real or complex."""
+
+    output: Activation
+    target: Activation

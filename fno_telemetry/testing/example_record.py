@@ -8,6 +8,7 @@ import numpy as np
 from fno_telemetry.findings import Finding, Severity
 from fno_telemetry.records import (
     AccuracyRecord,
+    BandAccuracy,
     BlockRecord,
     CaptureRecord,
     FrozenMapping,
@@ -99,7 +100,17 @@ def example() -> CaptureRecord:
         target=_tensor(field(1.5)),
         accuracy=AccuracyRecord(
             stats=FrozenMapping({"relative_l2": 0.125, "output_to_target_rms": None}),
-            reasons=FrozenMapping({"output_to_target_rms": "the target is zero"}),
+            reasons=FrozenMapping(
+                {
+                    "output_to_target_rms": "the target is zero",
+                    "band_error": "the target has no energy in a band that is null",
+                    "spectrum_ratio": "the target has no energy in a band that is null",
+                    "band_coherence": "the output or the target has no energy in a band that is null",
+                    "channels": "the target of a channel that is null is zero",
+                }
+            ),
+            bands=_BANDS,
+            channels=(0.5, None),
         ),
         training=freeze_mapping({"stage": "train", "forwards": 2, "dropped": 0, "learning_rates": [0.001]}),
         not_fired=(freeze_mapping({"name": "unused", "reason": "its forward was not called"}),),
@@ -280,6 +291,18 @@ _SPECTRUM = Spectrum(
     bands=(0.5, 0.375, 0.125),
     axis_band_edges=(0.0, 0.25, 0.5),
     axis_bands=((0.5, 0.5), (0.75, 0.25)),
+)
+
+
+_BANDS = BandAccuracy(
+    sizes=(8, 8),
+    band_edges=(0.0, 0.25, 0.5, 0.75),
+    target=(16.0, 4.0, 1.0, 0.0),
+    output=(9.0, 4.0, 0.25, 0.5),
+    error=(1.0, 0.0, 0.75, 0.5),
+    band_error=(0.25, 0.0, 0.8660254037844386, None),
+    spectrum_ratio=(0.5625, 1.0, 0.25, None),
+    band_coherence=(1.0, 1.0, 0.5, None),
 )
 
 

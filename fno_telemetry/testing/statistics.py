@@ -33,7 +33,14 @@ from fno_telemetry.statistics.contract import (
 )
 from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.testing.promises import calling, require
-from fno_telemetry.testing.subjects import MERGED_OVER_BATCHES, SHAPE, Data, example_data, make_subject
+from fno_telemetry.testing.subjects import (
+    MERGED_OVER_BATCHES,
+    SHAPE,
+    Data,
+    example_data,
+    make_bands,
+    make_subject,
+)
 
 SPLITS = ((3, 3), (1, 5), (1, 2, 3), (1, 1, 1, 1, 1, 1))
 """Sizes of batches that the six samples are split into."""
@@ -281,7 +288,7 @@ def _summarize(statistic: Statistic, state: Any, data: Data) -> Summary:
                 own = needed.measure(make_subject(needed.of, data))
                 if own is not None:
                     numbers |= summarize_state(needed, own, Known(samples=SHAPE[0])).stats
-    known = Known(numbers, {"sample_variation": 0.5}, SHAPE[0])
+    known = Known(numbers, {"sample_variation": 0.5}, SHAPE[0], make_bands())
     where = f"{statistic.name} of {data.name} data"
     with calling(f"{where}: `summarize`"):
         summary: object = summarize_state(statistic, on_host(state), known)

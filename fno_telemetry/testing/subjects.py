@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from fno_telemetry.records import BandAccuracy
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.contract import Of
+from fno_telemetry.statistics.frequency_bands import band_edges
 from fno_telemetry.statistics.subjects import (
     BlockCall,
     BranchGradients,
     BranchSum,
+    Comparison,
     ModeSizes,
     OutputGradient,
     ParameterGradient,
@@ -61,8 +64,28 @@ def make_subject(of: Of, data: Data) -> Any:
     return _MAKERS[of](data.tensor)
 
 
+def make_bands() -> BandAccuracy:
+    """Return how an output compares with a target of `SHAPE` of which it misses every other band."""
+    edges = band_edges(2)
+    bands = [(1.0, 0.0 if index % 2 else 1.0) for index in range(len(edges))]
+    target, output = zip(*bands, strict=True)
+    return BandAccuracy(
+        sizes=SHAPE[2:],
+        band_edges=edges,
+        target=target,
+        output=output,
+        error=tuple(1 - z for z in output),
+        band_error=tuple(1 - z for z in output),
+        spectrum_ratio=output,
+        band_coherence=tuple(1.0 if z else None for z in output),
+    )
+
+
 MERGED_OVER_BATCHES: frozenset[Of] = frozenset(
-    {"tensor", "module_input", "spectral_input", "output_gradient", "branch_sum", "residual_update", "block"}
+    {
+        *("tensor", "module_input", "spectral_input", "output_gradient"),
+        *("branch_sum", "residual_update", "block", "block_spectra", "comparison"),
+    }
 )
 """What is measured batch by batch; the other kinds are measured once."""
 
@@ -123,6 +146,8 @@ _MAKERS: Mapping[Of, Callable[[torch.Tensor], Any]] = {
     "branch_sum": lambda tensor: BranchSum(_activation(tensor), _partner(tensor)),
     "residual_update": lambda tensor: ResidualUpdate(_activation(tensor), _partner(tensor)),
     "block": lambda tensor: BlockCall(_activation(tensor), _partner(tensor)),
+    "block_spectra": lambda tensor: BlockCall(_activation(tensor), _partner(tensor)),
+    "comparison": lambda tensor: Comparison(_activation(tensor), _partner(tensor)),
     "branch_gradients": lambda tensor: BranchGradients(
         _parameter_gradients(tensor), _parameter_gradients(tensor.flip(0))
     ),

@@ -151,6 +151,7 @@ class Watch:
         self._pending.release_states()
         self._ask_device()
         self._look_at_loss(step, loss)
+        self._training.expects_target = output is not None and target is not None
         self._delivery.catch_up()
         measured = self._training.take()
         if measured is not None and measured.forwards:
@@ -334,6 +335,7 @@ class Watch:
             return
         self._validates = False
         self._validation.take()
+        self._validation.expects_target = output is not None and target is not None
         dropped = self._delivery.dropped + self._lost
         facts = LoopFacts(self._last, VALIDATION, loss, output, target, dropped=dropped)
         if not self._finish(self._validation, validated, facts):

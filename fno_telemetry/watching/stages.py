@@ -37,6 +37,7 @@ class Stage:
         self.name = name
         self.plan = plan
         self.follows = False  # function by function, where a forward was not as planned
+        self.expects_target = True  # until a step had none
         self.measuring: StepMeasurement | None = None
         self._watched = watched
         self._settings = settings
@@ -44,7 +45,9 @@ class Stage:
 
     def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepMeasurement:
         """Begin to measure forwards of the model with such arguments."""
-        self.measuring = self._prepare(args, kwargs, self._settings, self.follows)
+        self.measuring = self._prepare(
+            args, kwargs, self._settings, self.follows, expects_target=self.expects_target
+        )
         return self.measuring
 
     def prepare_again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepMeasurement:
@@ -66,6 +69,7 @@ class Stage:
         settings: Settings,
         follows: bool,
         is_only_forward: bool = False,
+        expects_target: bool = False,
     ) -> StepMeasurement:
         watched = self._watched
         if self.plan is None:
@@ -81,4 +85,5 @@ class Stage:
             watched.find_scale,
             follows,
             is_only_forward=is_only_forward or self._forwards == 1,
+            expects_target=expects_target,
         )

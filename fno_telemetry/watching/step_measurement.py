@@ -16,8 +16,8 @@ from fno_telemetry.measuring.awaited_gradients import Branches
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import StatisticSet
+from fno_telemetry.measuring.target_collector import explain_misfit
 from fno_telemetry.records import (
-    AccuracyRecord,
     CaptureRecord,
     FrozenMapping,
     ModuleRecord,
@@ -25,7 +25,6 @@ from fno_telemetry.records import (
     Value,
     freeze_mapping,
 )
-from fno_telemetry.statistics.accuracy import measure_accuracy, summarize_accuracy
 from fno_telemetry.statistics.gradients import trained_parameters
 from fno_telemetry.statistics.norms import frobenius_norm
 from fno_telemetry.tracing.events import Listener
@@ -78,6 +77,7 @@ class StepMeasurement:
 
     `names` are the modules to measure. With `follows`, forwards are followed function by function. With
     `is_only_forward` no mean fields are kept, so that `sample_variation` is null if there is a second one.
+    With `expects_target`, what only a target makes use of is measured.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class StepMeasurement:
         scale: Callable[[], float | None],
         follows: bool,
         is_only_forward: bool = False,
+        expects_target: bool = False,
     ) -> None:
         self.forwards = 0
         self.learns = torch.is_grad_enabled()
@@ -106,6 +107,7 @@ class StepMeasurement:
             memory,
             is_light=settings.budget == "light",
             is_only_batch=is_only_forward,
+            has_target=expects_target,
         )
         self._spread = {name for name, p in name_parameters(model) if is_spread(p)}
         self._alone = self._find_alone(names)
@@ -202,7 +204,7 @@ class StepMeasurement:
     def make_record(self, facts: LoopFacts) -> CaptureRecord:
         """Return the record of the step, after its update, or of a validation."""
         loss = read_number(facts.loss)
-        accuracy = _compare(facts)
+        self._compare(facts)
         gradients = None if self._gradients is None else self._gradients.finish(loss)
         self._collector.fired |= self._live.unasked
         settings = self._settings
@@ -231,7 +233,7 @@ class StepMeasurement:
             training["nonfinite"] = facts.nonfinite
         if facts.learning_rates is not None:
             training["learning_rates"] = facts.learning_rates
-        record = replace(record, accuracy=accuracy, training=freeze_mapping(training))
+        record = replace(record, training=freeze_mapping(training))
         if not settings.parameters:
             return record
         updates = self._movement.measure_updates() if self._updates_copied else {}
@@ -240,6 +242,20 @@ class StepMeasurement:
             modules=self._with_updates(record.modules, updates),
             parameters=self._list_parameters(updates, self._movement.measure_moves()),
         )
+
+    def _compare(self, facts: LoopFacts) -> None:
+        """Compare the output that the loop gave with its target."""
+        if facts.output is None or facts.target is None:
+            return
+        output, target = (next(tensors_in(side), None) for side in (facts.output, facts.target))
+        if output is None or target is None:
+            return
+        with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
+            if (why := explain_misfit(output, target)) is not None:
+                self._collector.target.mark_undefined(f"{why}; give `step` what the loss compares")
+            else:
+                self._collector.compare(output.detach(), target.detach())
+                self._collector.end_batch()
 
     def _find_alone(self, names: frozenset[str]) -> dict[str, nn.Parameter]:
         """Return the parameters that belong to no measured module, by name."""
@@ -334,14 +350,3 @@ def read_number(value: object) -> float | None:
         return None
     number = value.detach().item() if isinstance(value, torch.Tensor) else value
     return float(number) if isinstance(number, int | float) and abs(number) < float("inf") else None
-
-
-def _compare(facts: LoopFacts) -> AccuracyRecord | None:
-    if facts.output is None or facts.target is None:
-        return None
-    output, target = (next(tensors_in(side), None) for side in (facts.output, facts.target))
-    if output is None or target is None:
-        return None
-    with torch.no_grad(), torch._C._DisableAutocast():
-        found = summarize_accuracy(measure_accuracy(output, target))
-    return AccuracyRecord(stats=FrozenMapping(found.stats), reasons=FrozenMapping(found.reasons))

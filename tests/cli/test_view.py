@@ -226,6 +226,14 @@ def test_a_record_of_a_training_says_how_accurate_it_is_and_what_does_not_move(r
     assert (
         found[2] == "accuracy: relative L2 error 0.125, output over target rms undefined (the target is zero)"
     )
+    assert [" ".join(line.split()) for line in (*found[4:6], *found[7:11])] == [
+        "cycles per energy of relative output",
+        "grid point the target error / target coherence",
+        "mean 76.2 % 0.25 0.562 1",
+        "0 to 1/4 19 % 0 1 1",
+        "1/4 to 1/2 4.76 % 0.866 0.25 0.5",
+        "1/2 to 0.75 0 % – – –",
+    ]
     assert "not moved since the first record: lifter.bias" in found
     still = replace(record.parameters[1], stats=FrozenMapping({"moved": 0.0}))
     frozen = tuple(replace(still, name=f"norm.{index}.weight") for index in range(5))

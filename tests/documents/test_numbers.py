@@ -27,7 +27,7 @@ QUOTED = (
     Said("statistics.histograms:LOG_EDGES", r"([\d,]+) bins over log10", lambda edges: len(edges) - 1),
     Said("statistics.frequency_grid:LOW_CUTOFF", r"at most (1/\d+), over|at or below (1/\d+) cycle"),
     Said("statistics.frequency_grid:HIGH_CUTOFF", r"the same above (1/\d+)"),
-    Said("statistics.frequency_grid:BAND_WIDTH", r"along each axis, (1/\d+) wide"),
+    Said("statistics.frequency_bands:BANDS_PER_CYCLE", r"along each axis, 1/(\d+) wide"),
     Said("statistics.channels:THRESHOLD", r"(?:space|range) is at most (\S+) of"),
     Said("statistics.weights:DEAD_LIMIT", r"energy is at most (\S+) of"),
     Said("statistics.spectrum:NO_ENERGY", r"below (1e-\d+) of the total"),

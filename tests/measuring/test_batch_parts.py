@@ -48,6 +48,11 @@ def numbers_of(prediction, target):
     }
 
 
+def compared(record):
+    """Those of the record."""
+    return {name: record.accuracy.stats[name] for name in ("relative_l2", "output_to_target_rms")}
+
+
 @pytest.fixture
 def model():
     return nn.Sequential(nn.Conv2d(1, 1, 3, padding=1))
@@ -75,7 +80,7 @@ def model():
 )
 def test_chosen_parts_go_in_and_are_compared(model, batch, inputs, target):
     record = ft.capture(model, [batch], inputs=inputs, target=target)
-    assert dict(record.accuracy.stats) == numbers_of(model(X), Y)
+    assert compared(record) == numbers_of(model(X), Y)
     alone = ft.capture(model, X)
     assert (record.input, record.inputs, record.modules) == (alone.input, alone.inputs, alone.modules)
     assert record.input_digest == alone.input_digest
@@ -91,7 +96,7 @@ def test_without_inputs_all_but_the_target_go_in_as_before():
     model, batch = Masked(), {"x": X.clone(), "mask": MASK, "y": Y}
     record = ft.capture(model, [batch], target="y")
     with torch.no_grad():
-        assert dict(record.accuracy.stats) == numbers_of(model(X.clone(), mask=MASK), Y)
+        assert compared(record) == numbers_of(model(X.clone(), mask=MASK), Y)
     assert [entered.item for entered in record.inputs] == ["x", "mask"]
 
 
@@ -99,7 +104,7 @@ def test_without_inputs_all_but_the_target_go_in_as_before():
 def test_an_ordinary_loader_gives_the_accuracy_of_all_samples(model, size):
     loader = DataLoader(TensorDataset(X, Y), batch_size=size)
     record = ft.capture(model, loader, inputs=0, target=1, loss=lambda out, batch: (out - batch[1]).norm())
-    assert dict(record.accuracy.stats) == numbers_of(model(X), Y)
+    assert compared(record) == numbers_of(model(X), Y)
     assert record.summary["n_samples"] == 5 and record.target.shape == (5, 1, 6, 6)
     assert record.summary["loss"] > 0
 
@@ -109,7 +114,7 @@ def test_keys_that_the_forward_has_are_passed_by_name(inputs):
     model, batch = Masked(), {"x": X.clone(), "mask": MASK, "y": Y, "index": torch.arange(5)}
     record = ft.capture(model, [batch], inputs=inputs, target="y")
     with torch.no_grad():
-        assert dict(record.accuracy.stats) == numbers_of(model(X.clone(), mask=MASK), Y)
+        assert compared(record) == numbers_of(model(X.clone(), mask=MASK), Y)
     assert [entered.item for entered in record.inputs] == inputs
 
 
@@ -119,7 +124,7 @@ def test_other_parts_are_passed_by_position_in_the_order_given():
             return fields[0] - fields[1]
 
     record = ft.capture(Difference(), [(X, Y, MASK)], inputs=[2, 0], target=1)
-    assert dict(record.accuracy.stats) == numbers_of(MASK - X, Y)
+    assert compared(record) == numbers_of(MASK - X, Y)
     assert [entered.item for entered in record.inputs] == ["2", "0"]
 
 
@@ -127,7 +132,7 @@ def test_a_forward_of_the_users_gets_the_chosen_parts(model):
     record = ft.capture(
         model, [(X.double(), Y)], inputs=0, target=1, forward=lambda x: model(x.float()), loss=None
     )
-    assert dict(record.accuracy.stats) == numbers_of(model(X), Y)
+    assert compared(record) == numbers_of(model(X), Y)
     whole = ft.capture(model, [(X, Y)], target=1, forward=lambda batch: model(batch[0]))
     assert whole.accuracy == record.accuracy
 
@@ -149,7 +154,7 @@ def test_a_prediction_says_what_is_compared():
     record = ft.capture(model, batches, inputs=0, prediction=as_complex)
     with torch.no_grad():
         expected = torch.view_as_complex(model(X).contiguous())[..., 0]
-    assert dict(record.accuracy.stats) == numbers_of(expected, target)
+    assert compared(record) == numbers_of(expected, target)
     assert (record.target.shape, record.target.values_of) == ((5, 6, 6), "|z|")
 
 
@@ -270,7 +275,7 @@ class OfBoth(OfX):
 def test_batches_of_x_and_y_are_recognised_and_the_record_says_so():
     model = OfX()
     record = ft.capture(model, [{"y": Y, "x": X}])
-    assert dict(record.accuracy.stats) == numbers_of(model.layer(X), Y)
+    assert compared(record) == numbers_of(model.layer(X), Y)
     [warning] = record.warnings
     assert "x goes into the model, and y is the target" in warning
     assert record.provenance["input"]["parts"] == {"inputs": ("x",), "target": ("y",)}
@@ -361,3 +366,37 @@ def test_batches_on_the_cpu_are_moved_to_the_device_of_the_model_and_no_others()
     pair = (X, Y)
     for model in (nn.Linear(2, 2), nn.Identity(), nn.Sequential(meta, nn.Linear(2, 2))):
         assert [*follow_model([pair], model)] == [pair]
+
+
+def test_batches_give_the_accuracy_of_all_samples_by_band_too(model):
+    whole = ft.capture(model, [(X, Y)], inputs=0, target=1).accuracy
+    split = ft.capture(model, [(X[:1], Y[:1]), (X[1:], Y[1:])], inputs=0, target=1).accuracy
+    assert dict(split.stats) == pytest.approx(dict(whole.stats), rel=1e-6)
+    assert split.channels == pytest.approx(whole.channels, rel=1e-6)
+    for name in ("target", "output", "error"):
+        row = getattr(whole.bands, name)
+        assert getattr(split.bands, name) == pytest.approx(row, abs=1e-6 * sum(row))
+    with torch.no_grad():
+        error = (model(X).double() - Y.double()).square().sum()
+    assert sum(whole.bands.error) == pytest.approx(float(error), rel=1e-5)
+    assert (whole.bands.sizes, len(whole.bands.band_edges)) == ((6, 6), 24)
+
+
+def test_what_a_prediction_makes_of_the_output_has_its_spatial_axes():
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(1, 2, 3, padding=1)
+
+        def forward(self, x):
+            return self.layer(x).permute(0, 2, 3, 1)[:, :, :, None]  # (B, H, W, C, 2)
+
+    def as_complex(output, batch):
+        return torch.view_as_complex(output.contiguous()), batch[1]
+
+    record = ft.capture(
+        Pairs(), [(X, torch.complex(X, Y).permute(0, 2, 3, 1))], inputs=0, prediction=as_complex
+    )
+    assert record.target.spatial_axes == (1, 2) and record.target.spectrum is not None
+    assert record.accuracy.bands.sizes == (6, 6) and len(record.accuracy.channels) == 1
+    assert record.accuracy.stats["effective_resolution"] is not None

@@ -30,8 +30,10 @@ alone = wandb_surroundings.alone
 
 OF_A_BLOCK = [name for name, each in QUANTITIES.items() if each.group == "branches"]
 OF_THE_OUTPUT = [name for name, each in QUANTITIES.items() if each.group == "accuracy"]
-OF_NO_TENSOR = (*OF_A_BLOCK, "spectral_local_gradient_ratio", "moved", *OF_THE_OUTPUT)
-OF_A_TENSOR = [name for name in QUANTITIES if name not in OF_NO_TENSOR]
+OF_BANDS = [name for name, each in QUANTITIES.items() if each.group == "bands"]
+OF_NO_TENSOR = (*OF_A_BLOCK, "spectral_local_gradient_ratio", "moved", *OF_THE_OUTPUT, *OF_BANDS)
+OF_A_LAYER = [name for name in QUANTITIES if name not in OF_NO_TENSOR]
+OF_A_SIDE = [n for n in OF_A_LAYER if QUANTITIES[n].group not in ("weights", "gradients", "training")]
 STEPS = (10, 20, 30)
 
 
@@ -49,12 +51,10 @@ def network(record: CaptureRecord, layers: int) -> CaptureRecord:
         whole = {name: 10**16 + index for index, name in enumerate(names) if name.endswith("count")}
         return FrozenMapping(found | whole)
 
-    def measured(entry, **changes):
+    def measured(entry, names=OF_A_LAYER, **changes):
         histogram = Histogram(edges, counts(), 1, 1)
         decades = LogHistogram(tuple(-8 + index / 4 for index in range(65)), counts(), 0, 0, 0)
-        return replace(
-            entry, stats=numbers(OF_A_TENSOR), histogram=histogram, log_histogram=decades, **changes
-        )
+        return replace(entry, stats=numbers(names), histogram=histogram, log_histogram=decades, **changes)
 
     roles = {"lifting": "lifting", "lifting.fcs.0": "other", "lifting#gelu": "activation"}
     for index in range(layers):
@@ -82,9 +82,10 @@ def network(record: CaptureRecord, layers: int) -> CaptureRecord:
         summary=FrozenMapping({**record.summary, "loss": 0.5}),
         modules=tuple(modules),
         blocks=tuple(blocks),
-        input=measured(record.input),
-        output=measured(record.output),
-        outputs=(measured(record.output),),
+        input=measured(record.input, OF_A_SIDE),
+        output=measured(record.output, OF_A_SIDE),
+        outputs=(measured(record.output, OF_A_SIDE),),
+        target=measured(record.target, OF_A_SIDE),
         accuracy=AccuracyRecord(stats=numbers(OF_THE_OUTPUT)),
     )
 
@@ -142,8 +143,9 @@ def test_wandb_gets_few_keys_and_bytes(alone, record, examples):
         expected = {key for key, _ in keys.numbers(select_overview(found[layers]))}
         assert numbers == expected | {"findings/error", "findings/warning", "findings/note"}
         shown = [key for key in log.read_summary(run) if "/" in key and "table" not in key]
-        accuracy = ["output_to_target_rms/accuracy", "relative_l2/accuracy"]
-        assert sorted(shown) == ["findings/error", "findings/note", "findings/warning", *accuracy]
+        accuracy = [f"{name}/accuracy" for name in sorted(OF_THE_OUTPUT) if QUANTITIES[name].in_overview]
+        expected = ["findings/error", "findings/note", "findings/warning", *accuracy]
+        assert sorted(shown) == sorted(expected)
 
 
 def test_the_report_and_full_detail_have_every_number(tmp_path, record, examples):

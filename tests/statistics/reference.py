@@ -239,3 +239,75 @@ def bands(sizes):
     # Band i holds i / 32 < |f| <= (i + 1) / 32, where |f| is the root of the squares over `common`.
     uppers = np.arange(1, ceil(32 * np.sqrt(len(sizes)) / 2) + 1) * common
     return np.searchsorted(uppers**2, 32**2 * squares, side="left")
+
+
+def accuracy(output, target, sample, channel, space):
+    """Section 7: of arrays of one shape in which every element is finite."""
+    error = output - target
+    stats = dict.fromkeys(("relative_l2", "relative_l2_mean", "error_to_mean_predictor"))
+    stats |= dict.fromkeys(("output_to_target_rms", "effective_resolution"))
+    size = np.linalg.norm(target)
+    if size == 0:
+        return stats, None, None
+    stats["relative_l2"] = np.linalg.norm(error) / size
+    stats["output_to_target_rms"] = np.sqrt((abs(output) ** 2).mean() / (abs(target) ** 2).mean())
+    if sample is not None:
+        pairs = zip(np.moveaxis(error, sample, 0), np.moveaxis(target, sample, 0), strict=True)
+        norms = [(np.linalg.norm(e), np.linalg.norm(y)) for e, y in pairs]
+        if all(y for _, y in norms):
+            stats["relative_l2_mean"] = np.mean([e / y for e, y in norms])
+    others = tuple(axis for axis in range(target.ndim) if axis != channel)
+    around = np.linalg.norm(target - target.mean(others, keepdims=True))
+    if around > 1e-6 * size:
+        stats["error_to_mean_predictor"] = np.linalg.norm(error) / around
+    channels = [
+        np.linalg.norm(z) / np.linalg.norm(y) if y.any() else None
+        for z, y in (
+            [(output, target)]
+            if channel is None
+            else zip(np.moveaxis(output, channel, 0), np.moveaxis(target, channel, 0), strict=True)
+        )
+    ]
+    if not space:
+        return stats, None, channels
+    sizes = tuple(target.shape[axis] for axis in space)
+    table = bands(sizes)
+    number = ceil(32 * np.sqrt(len(sizes)) / 2)
+    found = {name: np.zeros(number + 1) for name in ("target", "output", "error", "product")}
+    places = list(product(*(np.fft.fftfreq(n, 1 / n).astype(int) for n in sizes)))
+    where = [1 + table[tuple(abs(k) for k in place)] if any(place) else 0 for place in places]
+    for y, z in zip(fields(target, space), fields(output, space), strict=True):
+        y, z = np.fft.fftn(y, norm="ortho").ravel(), np.fft.fftn(z, norm="ortho").ravel()
+        for name, energy in (
+            ("target", abs(y) ** 2),
+            ("output", abs(z) ** 2),
+            ("error", abs(z - y) ** 2),
+            ("product", (y.conj() * z).real),
+        ):
+            np.add.at(found[name], where, energy)
+    y, z, e, yz = found.values()
+    kept = [(i, y[i] > 1e-12 * y.sum(), z[i] > 1e-12 * z.sum()) for i in range(number + 1)]
+    found["band_error"] = [np.sqrt(e[i] / y[i]) if has else None for i, has, _ in kept]
+    found["spectrum_ratio"] = ratio = [z[i] / y[i] if has else None for i, has, _ in kept]
+    found["band_coherence"] = [
+        yz[i] / np.sqrt(y[i] * z[i]) if has and both else None for i, has, both in kept
+    ]
+    known = [i for i in range(1, number + 1) if ratio[i] is not None]
+    lost = [i for i in known if all(ratio[j] < 1 / 2 for j in known if j >= i)]
+    if known:
+        stats["effective_resolution"] = (lost[0] - 1) / 32 if lost else number / 32
+    return stats, found, channels
+
+
+def missing_share(array, space, sizes, missing):
+    """Share of the energy around the means in radial bands of fields of other sizes, by cycles per field."""
+    energy, dc, _ = energies(array, space)
+    if energy.sum() <= 1e-12 * (energy.sum() + dc):
+        return None
+    own = [array.shape[axis] for axis in space]
+    table, inside = bands(sizes), 0.0
+    for place, share in zip(product(*(np.fft.fftfreq(n, 1 / n) for n in own)), energy, strict=True):
+        cycles = tuple(int(abs(k)) for k in place)
+        if all(k <= n // 2 for k, n in zip(cycles, sizes, strict=True)) and table[cycles] in missing:
+            inside += share
+    return inside / energy.sum()

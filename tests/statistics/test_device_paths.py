@@ -9,17 +9,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fno_telemetry.statistics import activation as activations
 from fno_telemetry.statistics import legacy, memory_blocks, reading
+from fno_telemetry.statistics.accuracy import Accuracy
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import Known, Summary, merge_states, summarize_state
 from fno_telemetry.statistics.frequency_grid import frequency_grid
 from fno_telemetry.statistics.gradients import ParameterGradientNorms
+from fno_telemetry.statistics.missing_bands import MissingBands
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum
 from fno_telemetry.statistics.subjects import ParameterGradient, ParameterGradients, SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 from fno_telemetry.statistics.values import Values
+from fno_telemetry.testing.subjects import make_bands
 from support.subjects import of_two
 
 LAYOUT = Layout(0, 1, (2, 3))
@@ -64,6 +67,7 @@ TENSORS = {
 }
 
 
+PAIRS = (Branches(), Updates(), Gains(), Accuracy(), MissingBands())
 PARTNER = _holed(_noise(7)) * 0.3
 MODES = {True: torch.zeros(9, 10, dtype=torch.bool), False: torch.zeros(9, 6, dtype=torch.bool)}
 for mask in MODES.values():
@@ -82,8 +86,9 @@ def _everything(tensor: torch.Tensor) -> dict[str, Any]:
     cut = Truncation().measure(SpectralInput(one, MODES[tensor.is_complex()]))
     found["truncation"] = summarize_state(Truncation(), cut)
     if tensor.shape == other.field.squeeze(2).shape:
-        for pair in (Branches(), Updates(), Gains()):
-            found[pair.name] = summarize_state(pair, pair.measure(of_two(pair, one, other)))
+        for pair in PAIRS:
+            state = pair.measure(of_two(pair, one, other))
+            found[pair.name] = summarize_state(pair, state, Known(bands=make_bands()))
     row = legacy.measure(tensor, one, Values().measure(one), True).columns()
     found["earlier"] = Summary({key: values[0] for key, values in row.items()})
     return found
@@ -174,7 +179,7 @@ def test_measuring_and_merging_look_at_no_value_away_from_the_host(
             measured: Any = statistic.measure(one)
             measured.merge(measured)
         Truncation().measure(SpectralInput(one, modes))
-        for pair in (Branches(), Updates(), Gains()):
+        for pair in PAIRS:
             paired: Any = pair.measure(of_two(pair, one, other))
             paired.merge(paired)
         ParameterGradientNorms().measure(ParameterGradients((ParameterGradient(tensor, tensor),)))

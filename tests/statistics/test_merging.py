@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fno_telemetry.statistics import legacy
+from fno_telemetry.statistics.accuracy import Accuracy
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
@@ -73,6 +74,7 @@ CASES = {
     "branches": _pair(Branches()),
     "updates": _pair(Updates()),
     "gains": _pair(Gains()),
+    "accuracy": _pair(Accuracy()),
 }
 every_statistic = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
@@ -128,7 +130,7 @@ def _assert_same_state(found: Any, whole: Any) -> None:
 
 
 def _inexact(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor) and leaf.dtype.is_floating_point
+    return isinstance(leaf, torch.Tensor) and (leaf.dtype.is_floating_point or leaf.is_complex())
 
 
 def _assert_same_summary(found: Summary, whole: Summary) -> None:
@@ -227,7 +229,7 @@ def test_bfloat16_batches_merge_with_float32_ones() -> None:
     wide = _data(2, 4, torch.float32, False, (4, 5))
     together = torch.cat((narrow.float(), wide))
     for case in CASES.values():
-        if case.statistic.name in ("branches", "updates", "gains"):
+        if case.statistic.name in ("branches", "updates", "gains", "accuracy"):
             continue  # the partner is computed in the tensor's own precision
         states = [case.measure(narrow), case.measure(wide)]
         for merged in (merge_states(*states), merge_states(*reversed(states))):

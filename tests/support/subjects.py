@@ -3,9 +3,15 @@
 from typing import Any
 
 from fno_telemetry.statistics.activation import Activation
-from fno_telemetry.statistics.subjects import BlockCall, BranchSum, ResidualUpdate
+from fno_telemetry.statistics.subjects import BlockCall, BranchSum, Comparison, ResidualUpdate
 
-_OF_TWO = {"branch_sum": BranchSum, "residual_update": ResidualUpdate, "block": BlockCall}
+_OF_TWO = {
+    "branch_sum": BranchSum,
+    "residual_update": ResidualUpdate,
+    "block": BlockCall,
+    "block_spectra": BlockCall,
+    "comparison": Comparison,
+}
 
 
 def of_two(statistic: Any, first: Activation, second: Activation) -> Any:

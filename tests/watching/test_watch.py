@@ -273,6 +273,23 @@ def test_loss_accuracy_and_learning_rates_are_those_of_the_step(sink):
     assert accuracy["relative_l2"] == pytest.approx(np.linalg.norm(one - other) / np.linalg.norm(other))
     assert accuracy["output_to_target_rms"] == pytest.approx(np.linalg.norm(one) / np.linalg.norm(other))
     assert sink.records[-1].summary["loss"] is None
+    bands = sink.records[-1].accuracy.bands
+    assert bands.sizes == (6, 6)
+    assert sum(bands.error) == pytest.approx(np.linalg.norm(one - other) ** 2)
+    assert sink.records[-1].target.stats["rms"] == pytest.approx(np.sqrt((other**2).mean()))
+
+
+def test_what_cannot_be_compared_is_undefined_with_the_reason(sink):
+    network, _ = make()
+    with ft.watch(network, [sink], every=1) as watch:
+        network(torch.randn(3, 1, 6, 6))
+        watch.step(0, output=torch.randn(3, 1, 6, 6), target=torch.randn(3, 6, 6))
+    record = sink.records[0]
+    assert set(record.accuracy.stats.values()) == {None} and record.target is None
+    assert record.accuracy.reasons["relative_l2"] == (
+        "the output is (3, 1, 6, 6) float32 and the target is (3, 6, 6) float32; give `step` what the loss "
+        "compares"
+    )
 
 
 def test_the_numbers_are_those_of_a_capture_in_training_mode(sink):

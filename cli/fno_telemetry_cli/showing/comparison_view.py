@@ -15,7 +15,8 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.findings import SEVERITIES
-from fno_telemetry_cli.showing.tables import folded, number, shown, some
+from fno_telemetry_cli.showing.columns import folded
+from fno_telemetry_cli.showing.tables import number, shown, some
 
 if TYPE_CHECKING:
     from fno_telemetry.comparison import Change

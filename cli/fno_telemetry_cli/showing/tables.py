@@ -1,27 +1,23 @@
 """Tables of a record for the terminal."""
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_new
 from fno_telemetry.keys import VALIDATION
 from fno_telemetry.quantities import columns, look_up
-from fno_telemetry.records import place_name
-from fno_telemetry.wording import format_number, to_printable
+from fno_telemetry.records import BandAccuracy, place_name
+from fno_telemetry.wording import format_number, format_percent, to_printable
+from fno_telemetry_cli.showing.columns import Column, fit
 
 # How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
 _SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 1, 2
-_NAMES_FOLD = 2  # names are folded before a column that gives way this late, or later, is dropped
-_FOLDED_NAME = 20  # columns of the terminal that a folded name keeps while there is anything to drop
 _NAMES_SHOWN = 3
-_GAP = 2  # columns of the terminal between columns of a table
 ROLE_STYLES = {
     "lifting": "cyan",
     "spectral": "magenta",
@@ -34,9 +30,11 @@ ROLE_STYLES = {
 def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
     """Return what `view` shows of a record: headline, modules in order, blocks, notes."""
     parts: list[RenderableType] = [headline(record), *_training(record), *accuracy_line(record)]
-    parts += [Text(), *_fitting(_modules(record), width)]
+    if record.accuracy is not None and record.accuracy.bands is not None:
+        parts += [Text(), *fit(_bands(record.accuracy.bands), width)]
+    parts += [Text(), *fit(_modules(record), width)]
     if record.blocks:
-        parts += [Text(), *_fitting(_blocks(record), width)]
+        parts += [Text(), *fit(_blocks(record), width)]
     found = [shown(line, "yellow") for line in (*_unmoved(record), *notes(record))]
     if record.findings is not None:
         found.append(Text(f"diagnosed: {describe_diagnosis(record)}", style="bold"))
@@ -136,30 +134,6 @@ def number(value: float | None, keeps_one: bool = True) -> str:
     return "–" if value is None else format_number(value, keeps_one=keeps_one)
 
 
-def folded(name: Text, width: int) -> Text:
-    """Return a name with line breaks in front of dots, where it is too long for the width."""
-    lines = [""]
-    for part in re.split(r"(?=\.)", name.plain):
-        if lines[-1] and Text(lines[-1] + part).cell_len > width:
-            lines.append("")
-        lines[-1] += part
-    return Text("\n".join(lines), style=name.style)
-
-
-@dataclass(frozen=True)
-class _Column:
-    heading: str
-    cells: Sequence[Text]
-    is_number: bool = False
-    gives_way: int = 0  # the highest goes first; 0 stays
-
-    @property
-    def width(self) -> int:
-        return max(
-            Text(line).cell_len for line in (*self.heading.split("\n"), *(c.plain for c in self.cells))
-        )
-
-
 def _weights(weights: str | None) -> str:
     if weights is None:
         return "weights as given"
@@ -168,7 +142,7 @@ def _weights(weights: str | None) -> str:
     return "weights from the checkpoint" if weights == "checkpoint" else f"weights {weights}"
 
 
-def _modules(record: ft.CaptureRecord) -> list[_Column]:
+def _modules(record: ft.CaptureRecord) -> list[Column]:
     rows: list[tuple[Text, str, ft.TensorRecord]] = []
     # Reports of earlier versions have the first input alone.
     for entered in record.inputs or ([] if record.input is None else [record.input]):
@@ -181,62 +155,40 @@ def _modules(record: ft.CaptureRecord) -> list[_Column]:
         rows.append((Text("target", style="dim"), "", record.target))
     shapes = [Text("×".join(map(str, entry.shape)) or "scalar") for _, _, entry in rows]
     return [
-        _Column("module", [name for name, _, _ in rows]),
-        _Column("role", [Text(r, style=ROLE_STYLES.get(r, "")) for _, r, _ in rows], False, _ROLE_GIVES_WAY),
-        _Column("shape", shapes, False, _SHAPE_GIVES_WAY),
+        Column("module", [name for name, _, _ in rows]),
+        Column("role", [Text(r, style=ROLE_STYLES.get(r, "")) for _, r, _ in rows], False, _ROLE_GIVES_WAY),
+        Column("shape", shapes, False, _SHAPE_GIVES_WAY),
         *_numbers([entry for _, _, entry in rows], record),
     ]
 
 
-def _blocks(record: ft.CaptureRecord) -> list[_Column]:
+def _blocks(record: ft.CaptureRecord) -> list[Column]:
     names = [shown(block.place) for block in record.blocks]
-    return [_Column("block", names), *_numbers(record.blocks, record)]
+    return [Column("block", names), *_numbers(record.blocks, record)]
+
+
+def _bands(bands: BandAccuracy) -> list[Column]:
+    """Return how output and target compare by octave."""
+    pooled = bands.pool()
+    edges = [f"{edge:g}" if edge > 1 / 2 else str(Fraction(edge)) for edge in pooled.band_edges]
+    spans = ["mean", *(f"{above} to {below}" for above, below in pairwise(edges))]
+    total = sum(pooled.target)
+    shares = [format_percent(energy / total) if total else number(None) for energy in pooled.target]
+    rows = (pooled.band_error, pooled.spectrum_ratio, pooled.band_coherence)
+    headings = ("relative\nerror", "output\n/ target", "coherence")
+    return [
+        Column("cycles per\ngrid point", [Text(span) for span in spans]),
+        Column("energy of\nthe target", [Text(share) for share in shares], True),
+        *(
+            Column(heading, [Text(number(value)) for value in row], True)
+            for heading, row in zip(headings, rows, strict=True)
+        ),
+    ]
 
 
 def _numbers(
     entries: Sequence[ft.TensorRecord | ft.BlockRecord], record: ft.CaptureRecord
-) -> Iterator[_Column]:
+) -> Iterator[Column]:
     for quantity in columns([entry.stats for entry in entries], record.quantities):
         cells = [Text(number(entry.stats.get(quantity.name), quantity.keeps_one)) for entry in entries]
-        yield _Column(quantity.column, cells, True, quantity.gives_way)
-
-
-def _fitting(columns: list[_Column], width: int) -> Iterator[RenderableType]:
-    """Yield a table of the columns that fit side by side, then a line that names the others."""
-    shown = _choose(columns, width)
-    names, *others = shown
-    room = max(1, width - sum(column.width + _GAP for column in others))
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
-    for column in shown:
-        justify = "right" if column.is_number else "left"
-        # Only names may be broken; what is left of a broken number would be another number.
-        table.add_column(
-            column.heading,
-            justify=justify,  # type: ignore[arg-type]
-            vertical="bottom",
-            no_wrap=column is not names,
-            overflow="fold",
-        )
-    for name, *cells in zip(*(column.cells for column in shown), strict=True):
-        table.add_row(folded(name, room), *cells)
-    yield table
-    if len(shown) < len(columns):
-        left_out = [" ".join(column.heading.split()) for column in columns if column not in shown]
-        yield Text(f"no room at this width for: {', '.join(left_out)}", style="dim")
-
-
-def _choose(columns: list[_Column], width: int) -> list[_Column]:
-    """Return the columns to show; those that give way earliest are dropped, of equal ones the last.
-
-    Names, the first column, are folded before what a reader misses more than a line of its own.
-    """
-    names, *others = columns
-    while others:
-        # Of equal columns `max` takes the first.
-        least = max(reversed(others), key=lambda column: column.gives_way)
-        room = width - sum(column.width + _GAP for column in others)
-        folds = least.gives_way <= _NAMES_FOLD
-        if room >= (min(names.width, _FOLDED_NAME) if folds else names.width) or not least.gives_way:
-            break
-        others = [column for column in others if column is not least]
-    return [names, *others]
+        yield Column(quantity.column, cells, True, quantity.gives_way)

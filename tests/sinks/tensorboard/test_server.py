@@ -90,7 +90,15 @@ def test_with_full_detail_curves_are_all_of_the_reports_numbers_in_float32(get: 
     entries += [(keys.model_place("output", output.item), output) for output in saved.outputs]
     entries += [(keys.place(parameter.name), parameter) for parameter in saved.parameters]
     entries += [("accuracy", saved.accuracy)]
-    expected = {
+    bands, channels = saved.accuracy.bands, saved.accuracy.channels
+    of_parts = {
+        f"{name}/accuracy[band{index:02d}]": value
+        for name in ("band_error", "spectrum_ratio", "band_coherence")
+        for index, value in enumerate(getattr(bands, name))
+    }
+    of_parts |= {f"output_to_target_rms/accuracy[channel{i}]": value for i, value in enumerate(channels)}
+    expected = {tag: value for tag, value in of_parts.items() if value is not None}
+    expected |= {
         f"{statistic}/{place}": value
         for place, entry in entries
         for statistic, value in entry.stats.items()
