@@ -59,12 +59,14 @@ def make(run: Run, folder: Path, again: bool) -> str:
     of_run = folder / run.name
     of_run.mkdir(parents=True, exist_ok=True)
     try:
-        setup, _ = set_up(run, folder)
+        setup, places = set_up(run, folder)
         facts = json.loads((of_run / FACTS).read_text()) if again else train(setup, of_run)
         facts["numbers"] = capture_again(setup, of_run)
+        facts |= {**asdict(run), "seconds": time.perf_counter() - started}
+        if run.fails:
+            facts |= {"cause": KINDS[run.what].cause, "places": places}
     except Exception:  # noqa: BLE001 - one run that cannot be made must not cost the others
         return f"{run.name}: FAILED\n{traceback.format_exc()}"
-    facts |= {**asdict(run), "seconds": time.perf_counter() - started}
     _write(of_run / FACTS, facts)
     return f"{run.name}: test error {facts['test_error']}, {facts['seconds']:.1f} s"
 

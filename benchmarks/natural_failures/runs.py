@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from benchmarks.natural_failures.controls import CONTROLS, Control
 from benchmarks.natural_failures.kinds.contract import Kind
@@ -19,6 +20,8 @@ from benchmarks.natural_failures.tasks.known import TASKS
 SEEDS = {"choose": (0, 1, 2), "judge": (7, 8, 9)}
 FAILING, HEALTHY = 3, 3  # runs of each kind, and of each control
 PLAIN = "plain"
+IN_3D = (PLAIN, "warm-up and cosine", "ReLU", "group norm", "twice the steps")
+"""Controls of three dimensions."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,20 @@ def list_runs(which: str) -> list[Run]:
     rounds = [
         run for turn in range(max(FAILING, HEALTHY)) for runs in chosen for run in runs[turn : turn + 1]
     ]
+    solid = [(task, family) for task in TASKS.values() for family in FAMILIES if task.dimension == 3]
+    rounds += [
+        Run(name, task.name, family, seed)
+        for task, family in solid
+        for name, seed in product(IN_3D, SEEDS[which][:2])
+        if CONTROLS[name].fits(task, family)
+    ]
     plain = dict.fromkeys(run.plain for run in rounds)
-    return [*plain, *rounds]
+    return list(dict.fromkeys((*plain, *rounds)))
 
 
 def _choose(thing: Kind | Control, which: str) -> Iterator[Run]:
-    tasks = [task for task in TASKS.values() if which == "judge" or not task.set_aside]
+    flat = [task for task in TASKS.values() if task.dimension < 3]
+    tasks = [task for task in flat if which == "judge" or not task.set_aside]
     pairs = [(task, family) for task in tasks for family in FAMILIES if thing.fits(task, family)]
     random.Random(zlib.crc32(f"{which} {thing.name}".encode())).shuffle(pairs)
     # In the judging set the task that is set aside comes first, then each further one before any twice.

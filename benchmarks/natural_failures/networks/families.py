@@ -100,10 +100,10 @@ FAMILIES: Mapping[str, Family] = {
         _built_in("hybrid"), "lifter", "encoder_blocks", "output_proj", r"\.spectral$", five_axes=True
     ),
     "FNO": Family(
-        _neuralop("FNO"), "lifting", "fno_blocks", "projection", r"fno_blocks\.convs\.\d+$", (1, 2)
+        _neuralop("FNO"), "lifting", "fno_blocks", "projection", r"fno_blocks\.convs\.\d+$", (1, 2, 3)
     ),
     "TFNO": Family(
-        _neuralop("TFNO"), "lifting", "fno_blocks", "projection", r"fno_blocks\.convs\.\d+$", (1, 2)
+        _neuralop("TFNO"), "lifting", "fno_blocks", "projection", r"fno_blocks\.convs\.\d+$", (1, 2, 3)
     ),
     "UNO": Family(_neuralop("UNO"), "lifting", "fno_blocks", "projection", r"\.convs\.0$"),
     "written": Family(_written, "fc0", "conv", "fc2", r"^conv\d+$", (1, 2), channels_last=True),

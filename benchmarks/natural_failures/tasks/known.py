@@ -12,6 +12,7 @@ from benchmarks.natural_failures.tasks.burgers import make_burgers
 from benchmarks.natural_failures.tasks.contract import Task
 from benchmarks.natural_failures.tasks.darcy import make_darcy
 from benchmarks.natural_failures.tasks.deblurring import make_deblurring
+from benchmarks.natural_failures.tasks.fisher import make_fisher
 from benchmarks.natural_failures.tasks.holography import make_holography
 from benchmarks.natural_failures.tasks.weather import make_weather
 
@@ -24,6 +25,7 @@ TASKS: Mapping[str, Task] = {
         Task("darcy", make_darcy, dimension=2, size=20, inputs=1, targets=1),
         Task("holography", make_holography, dimension=2, size=24, inputs=2, targets=2, is_complex=True),
         Task("weather", make_weather, dimension=2, size=24, inputs=4, targets=2),
+        Task("fisher", make_fisher, dimension=3, size=12, inputs=1, targets=1),
         Task("deblurring", make_deblurring, dimension=2, size=24, inputs=1, targets=1, set_aside=True),
     )
 }
