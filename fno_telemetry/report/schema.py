@@ -134,6 +134,8 @@ class _Compiler:
         def check(value: Any) -> None:
             if type(value) not in types:
                 raise Misfit(value, expected)
+            if value is None:
+                return
             if not least <= len(value) <= most:
                 raise Misfit(
                     value, f"{expected} of {least} or more" + (f", {most} at most" if most < 1e9 else "")

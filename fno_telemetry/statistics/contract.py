@@ -12,6 +12,7 @@ from fno_telemetry.records import Histogram, LogHistogram, ModeEnergy, SketchNot
 
 Of = Literal[
     "tensor",
+    "operator_output",
     "module_input",
     "spectral_input",
     "weights",
@@ -26,6 +27,7 @@ Of = Literal[
 
 OF_MODULES: tuple[Of, ...] = (
     "tensor",
+    "operator_output",
     "module_input",
     "spectral_input",
     "weights",
@@ -33,6 +35,9 @@ OF_MODULES: tuple[Of, ...] = (
     "parameter_gradients",
 )
 """The kinds of subjects of a module output, in the order in which they are summarized."""
+
+OF_TENSORS: tuple[Of, ...] = ("tensor", "operator_output")
+"""The kinds of subjects of an input or output of the model, in the order in which they are summarized."""
 
 OF_BLOCKS: tuple[Of, ...] = ("branch_sum", "residual_update", "block", "branch_gradients")
 """The kinds of subjects of a block, in the order in which they are summarized."""
@@ -91,6 +96,7 @@ class Summary:
     spectrum: Spectrum | None = None
     sketch: SketchNote | None = None
     mode_energy: ModeEnergy | None = None
+    channel_rms: tuple[Value, ...] | None = None
 
 
 @dataclass(frozen=True)

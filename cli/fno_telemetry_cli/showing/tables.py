@@ -14,6 +14,7 @@ from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_ne
 from fno_telemetry.quantities import columns, look_up
 from fno_telemetry.records import place_name
 from fno_telemetry.wording import format_number, to_printable
+from fno_telemetry_cli.showing.channel_lines import channel_lines
 
 # How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
 _SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 1, 2
@@ -32,7 +33,11 @@ ROLE_STYLES = {
 
 def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
     """Return what `view` shows of a record: headline, modules in order, blocks, notes."""
-    parts: list[RenderableType] = [headline(record), *accuracy_line(record)]
+    parts: list[RenderableType] = [
+        headline(record),
+        *accuracy_line(record),
+        *map(shown, channel_lines(record)),
+    ]
     parts += [Text(), *_fitting(_modules(record), width)]
     if record.blocks:
         parts += [Text(), *_fitting(_blocks(record), width)]
