@@ -28,6 +28,8 @@ STATISTICS = {
     "values": "fno_telemetry.statistics.values:Values",
     "channels": "fno_telemetry.statistics.channels:Channels",
     "samples": "fno_telemetry.statistics.samples:Samples",
+    "zero_samples": "fno_telemetry.statistics.zero_samples:ZeroSamples",
+    "effective_rank": "fno_telemetry.statistics.effective_rank:EffectiveRank",
     "spectrum": "fno_telemetry.statistics.spectrum:Spectrum",
     "truncation": "fno_telemetry.statistics.truncation:Truncation",
     "weight_norm": "fno_telemetry.statistics.weights:WeightNorm",

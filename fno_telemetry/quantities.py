@@ -233,6 +233,12 @@ _TENSOR = (
         in_tables=False,
         in_overview=False,
     ),
+    _plain("dormant_fraction", "share of dormant channels", "channels", SHARE),
+    _plain("channel_rms_min", "smallest rms of a channel", "channels", OF_THE_TENSOR),
+    _plain("channel_rms_max", "largest rms of a channel", "channels", OF_THE_TENSOR),
+    _plain("channel_rms_ratio", "largest over smallest rms of a channel", "channels"),
+    _plain("effective_rank", "effective rank of the channels", "channels", "channels"),
+    _plain("zero_sample_fraction", "share of samples that are zero everywhere", "samples", SHARE),
     _plain("truncated_energy_fraction", "energy share of the input outside the modes", "spectrum", SHARE),
 )
 _WEIGHTS = (

@@ -297,7 +297,9 @@ class TensorRecord:
     """The statistics of one tensor, merged over all batches.
 
     `shape` starts with the number of samples that were run if the tensor has a sample axis. `values_of` is
-    "x", or "|z|" for a complex tensor, whose value statistics are those of its magnitude.
+    "x", or "|z|" for a complex tensor, whose value statistics are those of its magnitude. `channel_rms` has
+    the rms of each channel of an input, output or target of the model, None for a channel without finite
+    elements; it is None for all other tensors, without a channel axis, and for more than 512 channels.
     """
 
     item: str | None
@@ -311,6 +313,7 @@ class TensorRecord:
     log_histogram: LogHistogram | None = None
     spectrum: Spectrum | None = None
     sketch: SketchNote | None = None
+    channel_rms: tuple[Value, ...] | None = None
 
     def __repr__(self) -> str:
         return record_text.describe_tensor(self)

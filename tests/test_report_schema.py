@@ -82,6 +82,8 @@ WRONG: dict[str, tuple[Change, bool]] = {
     "a row of bands that is a number": (lambda d: d["output"]["spectrum"].update(axis_bands=[1]), True),
     "an input that is a number": (lambda d: d.update(input=3), True),
     "an input with a name": (lambda d: d["input"].update(name="input"), False),
+    "rms of channels that are a number": (lambda d: d["input"].update(channel_rms=1.5), True),
+    "rms of a channel that is a text": (lambda d: d["input"].update(channel_rms=[0.5, "1"]), True),
     "outputs with null": (lambda d: d.update(outputs=[None]), True),
     "a parameter without name": (lambda d: d["parameters"][0].pop("name"), True),
     "a parameter of another shape": (lambda d: d["parameters"][0].update(shape=[-1]), True),

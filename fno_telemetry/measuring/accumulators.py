@@ -17,6 +17,7 @@ from fno_telemetry.statistics.activation import Layout, dtype_name
 from fno_telemetry.statistics.contract import (
     OF_BLOCKS,
     OF_MODULES,
+    OF_TENSORS,
     Known,
     Of,
     Statistic,
@@ -69,9 +70,9 @@ class States:
         for statistic in self._statistics.of(kind):
             self._add(statistic, partial(statistic.measure, subject))
 
-    def add_tensor(self, cached: CachedActivation) -> None:
-        """Measure an activation and merge it; states already in the cache are not measured again."""
-        for statistic in self._statistics.of("tensor"):
+    def add_cached(self, kind: Of, cached: CachedActivation) -> None:
+        """Do the same with an activation; states already in the cache are not measured again."""
+        for statistic in self._statistics.of(kind):
             self._add(statistic, partial(cached.state_of, statistic))
 
     def copy(self) -> "States":
@@ -168,12 +169,14 @@ class States:
 class TensorAccumulator:
     """Merges the states of all statistics of one tensor over the batches.
 
-    The legacy formulas are computed if `values` is given, the statistic whose states they use.
+    The legacy formulas are computed if `values` is given, the statistic whose states they use. `kinds` are
+    the kinds of subjects that the tensor is.
     """
 
     states: States
     values: Values | None = None
     rectifying: bool = False
+    kinds: tuple[Of, ...] = ("tensor",)
     shape: tuple[int, ...] = ()
     dtype: str = ""
     layout: Layout = field(default_factory=lambda: Layout(None, None))
@@ -187,7 +190,8 @@ class TensorAccumulator:
         self._note_shape(tuple(tensor.shape), cached.layout)
         self.dtype = self.dtype or dtype_name(tensor.dtype)
         self.is_complex = self.is_complex or cached.is_complex
-        self.states.add_tensor(cached)
+        for kind in self.kinds:
+            self.states.add_cached(kind, cached)
         if self.values is not None and self.values.name not in self.states.failures:
             state = cached.state_of(self.values)
             row = legacy.measure(tensor, cached.activation, state, self.rectifying)
@@ -198,7 +202,8 @@ class TensorAccumulator:
 
     def record(self, item: str | None, known: Known) -> TensorRecord:
         """Return the merged record."""
-        return TensorRecord(**self._fields(item, self.states.summarize(("tensor",), known, {})))
+        summary = self.states.summarize(OF_TENSORS, known, {})
+        return TensorRecord(**self._fields(item, summary), channel_rms=summary.channel_rms)
 
     def _fields(self, item: str | None, summary: Summary) -> dict[str, Any]:
         return {

@@ -23,6 +23,7 @@ from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.measuring.target_collector import TargetCollector
 from fno_telemetry.records import place_name
 from fno_telemetry.statistics.activation import unmeasurable
+from fno_telemetry.statistics.contract import OF_TENSORS
 from fno_telemetry.statistics.subjects import (
     ModeSizes,
     SpectralInput,
@@ -44,6 +45,8 @@ from fno_telemetry.tracing.nested_tensors import items, tensors_in
 from fno_telemetry.tracing.tensor_shapes import read_shape
 
 Key = tuple[str, int, str | None]
+
+_OPERATORS = ("spectral", "block")  # the roles of modules with an "operator_output"
 
 
 class Collector:
@@ -240,6 +243,7 @@ class Collector:
                 States(self._statistics, self.budget),
                 self._values,
                 rectifying=isinstance(module, nn.ReLU | nn.GELU),
+                kinds=OF_TENSORS if mapped and mapped.role in _OPERATORS else ("tensor",),
                 name=name,
                 call=number,
                 order=self._order,
@@ -310,7 +314,7 @@ class Collector:
                 continue
             key = ("", call.number, item)
             if key not in self.outputs:
-                self.outputs[key] = TensorAccumulator(States(self._statistics, self.budget))
+                self.outputs[key] = TensorAccumulator(States(self._statistics, self.budget), kinds=OF_TENSORS)
             layout = self._layouts.of("", None, tensor, Place("output", *key))
             self.outputs[key].add(tensor, self._cache.cached(tensor, layout, Place("output", *key)))
 

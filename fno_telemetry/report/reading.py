@@ -149,6 +149,7 @@ def _tensor_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
         "log_histogram": _part(LogHistogram, entry.get("log_histogram")),
         "spectrum": _part(Spectrum, entry.get("spectrum")),
         "sketch": _part(SketchNote, entry.get("sketch")),
+        "channel_rms": _optional(tuple, entry.get("channel_rms")),
     }
 
 

@@ -20,6 +20,7 @@ from fno_telemetry.records import (
 
 Of = Literal[
     "tensor",
+    "operator_output",
     "module_input",
     "spectral_input",
     "weights",
@@ -36,6 +37,7 @@ Of = Literal[
 
 OF_MODULES: tuple[Of, ...] = (
     "tensor",
+    "operator_output",
     "module_input",
     "spectral_input",
     "weights",
@@ -43,6 +45,9 @@ OF_MODULES: tuple[Of, ...] = (
     "parameter_gradients",
 )
 """The kinds of subjects of a module output, in the order in which they are summarized."""
+
+OF_TENSORS: tuple[Of, ...] = ("tensor", "operator_output")
+"""The kinds of subjects of an input or output of the model, in the order in which they are summarized."""
 
 OF_BLOCKS: tuple[Of, ...] = ("branch_sum", "residual_update", "block", "block_spectra", "branch_gradients")
 """The kinds of subjects of a block, in the order in which they are summarized."""
@@ -106,6 +111,7 @@ class Summary:
     mode_energy: ModeEnergy | None = None
     accuracy_bands: BandAccuracy | None = None
     accuracy_channels: tuple[Value, ...] | None = None
+    channel_rms: tuple[Value, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 | `of` | argument of `measure` | measured for; merged over |
 |---|---|---|
 | "tensor" | an `Activation` | each output of a module, input and output of the model; over batches |
+| "operator_output" | an `Activation` | each output of a spectral module, a block or the model; over batches |
 | "module_input" | an `Activation` | the first input of each call of a module; over batches |
 | "spectral_input" | a `SpectralInput` | each call of a spectral module; over batches |
 | "weights" | `Weights` | each module once, because all calls share them |

@@ -38,13 +38,13 @@ def compute_host_sums(activation: "Activation") -> tuple[float, float, float]:
     one_sided = low >= 0 or high <= 0
     if activation.scale is None and activation.finite is None:
         sums = activation.row_sums
-        total = float(np.add.reduce(sums.total))
+        total, absolute = float(np.add.reduce(sums.total)), float(np.add.reduce(sums.magnitudes))
         mean = total / number
         energy = sums.energy - total * mean
         # If |x| is nearly constant, its spread needs all digits of float64.
-        spread = sums.energy if one_sided else sums.energy - sums.absolute * sums.absolute / number
+        spread = sums.energy if one_sided else sums.energy - absolute * absolute / number
         if min(energy, spread) > LEAST_SHARE * sums.energy:
-            return mean, energy, abs(total) if one_sided else sums.absolute
+            return mean, energy, absolute
     if number > FEW:
         careful = compute_value_sums(activation)
         return float(careful.mean), float(careful.energy), float(careful.absolute)

@@ -89,7 +89,7 @@ def example() -> CaptureRecord:
             _block("fno_blocks.10", 0.75, 0.3, 1.3),
             _block("spec_encoder#0", None, 0.4, 1.4),
         ),
-        input=_tensor(field(1.0)),
+        input=replace(_tensor(field(1.0)), channel_rms=(0.75, None)),
         output=outputs[0],
         outputs=outputs,
         parameters=(

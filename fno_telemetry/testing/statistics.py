@@ -35,6 +35,7 @@ from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.testing.promises import calling, require
 from fno_telemetry.testing.subjects import (
     MERGED_OVER_BATCHES,
+    OF_ACTIVATIONS,
     SHAPE,
     Data,
     example_data,
@@ -59,11 +60,12 @@ def check_statistic(statistic: Statistic, reference: Reference | None = None) ->
     """Check everything that a statistic promises; AssertionError says which promise it breaks.
 
     `reference` returns for a tensor every number that the statistic should give, from slow and obvious NumPy;
-    it is for statistics of a "tensor" only.
+    it is for statistics of a "tensor", an "operator_output" or a "module_input" only.
     """
     check_declarations(statistic)
     if reference is not None:
-        require(statistic.of == "tensor", f"{statistic.name}: a reference is for statistics of a tensor")
+        alone = statistic.of in OF_ACTIVATIONS
+        require(alone, f"{statistic.name}: a reference is for statistics of a tensor")
         require(callable(reference), f"{statistic.name}: the reference is {reference!r}, not a function")
     for data in example_data():
         check_numbers(statistic, Data(data.name, data.tensor.clone()))
@@ -197,7 +199,7 @@ def check_no_host_sync(statistic: Statistic) -> None:
 
     The tensor is on the CPU, but the activation claims another device.
     """
-    if statistic.of != "tensor":
+    if statistic.of not in OF_ACTIVATIONS:
         return
     for data in example_data():
         activation = _OnDevice(data.tensor, Layout(sample=0, channel=1, space=(2, 3)))

@@ -83,11 +83,15 @@ def make_bands() -> BandAccuracy:
 
 MERGED_OVER_BATCHES: frozenset[Of] = frozenset(
     {
-        *("tensor", "module_input", "spectral_input", "output_gradient"),
+        *("tensor", "operator_output", "module_input", "spectral_input", "output_gradient"),
         *("branch_sum", "residual_update", "block", "block_spectra", "comparison"),
     }
 )
 """What is measured batch by batch; the other kinds are measured once."""
+
+
+OF_ACTIVATIONS: frozenset[Of] = frozenset({"tensor", "operator_output", "module_input"})
+"""What is measured of an `Activation` alone."""
 
 
 def _noise(dtype: torch.dtype) -> torch.Tensor:
@@ -138,6 +142,7 @@ def _output_gradient(tensor: torch.Tensor) -> OutputGradient:
 
 _MAKERS: Mapping[Of, Callable[[torch.Tensor], Any]] = {
     "tensor": _activation,
+    "operator_output": _activation,
     "module_input": _activation,
     "spectral_input": _spectral_input,
     "weights": _weights,

@@ -216,6 +216,25 @@ def test_all_inputs_and_the_target_have_a_row(run, folder, record):
     assert "input" in rows and "target" not in rows
 
 
+def test_channels_and_zero_samples_of_what_goes_in_and_comes_out_are_told(run, folder, record):
+    many = tuple(float(size) for size in range(1, 65))
+    stats = {"channel_rms_min": 1.0, "channel_rms_max": 64.0, "zero_sample_fraction": 0.25}
+    inputs = (
+        replace(record.input, channel_rms=(0.125, None, 32.0)),
+        replace(record.input, item="x", channel_rms=many, stats=FrozenMapping(stats)),
+    )
+    shown = replace(record, input=inputs[0], inputs=inputs)
+    ft.JsonFile("report.json").write(shown)
+    lines = run("view", "report.json").out.splitlines()
+    assert lines[2:4] == [
+        "input: rms of the channels 0.125, –, 32",
+        "input[x]: rms of 64 channels from 1 to 64; 25 % of the samples are zero everywhere",
+    ]
+    one = replace(record, input=replace(record.input, channel_rms=(1.0,)))
+    ft.JsonFile("report.json").write(one)
+    assert "channels" not in run("view", "report.json").out.partition("\n\n")[0]
+
+
 def test_a_record_of_a_training_says_how_accurate_it_is_and_what_does_not_move(run, folder, record, examples):
     def lines(shown):
         ft.JsonFile("training.json").write(shown)

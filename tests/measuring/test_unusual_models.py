@@ -86,7 +86,8 @@ def test_a_part_that_the_first_forward_makes_is_recorded_in_eval_mode_and_left_i
     state = torch.get_rng_state()
     record = ft.capture(model, fields)
     assert [block.name for block in record.blocks] == ["block"]
-    dropout, block = (dict(record.module(name).stats, input_rms=None) for name in ("dropout", "block"))
+    own = {"input_rms": None, "effective_rank": None}
+    dropout, block = (dict(record.module(name).stats) | own for name in ("dropout", "block"))
     assert dropout == block
     assert all(module.training for module in model.modules())
     assert torch.equal(torch.get_rng_state(), state)

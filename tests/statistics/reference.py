@@ -61,26 +61,69 @@ def values(array):
 
 
 def channels(array, channel):
-    """Shares of dead and of constant channels; of the two parts of z the wider range counts."""
+    """Shares of dead, constant and dormant channels, and their rms; of z the wider part counts."""
+    shares = ("dead_channel_fraction", "constant_channel_fraction", "dormant_fraction")
+    sizes = ("channel_rms_min", "channel_rms_max", "channel_rms_ratio")
     if channel is None or array.size == 0:
-        return {"dead_channel_fraction": None, "constant_channel_fraction": None}
+        return dict.fromkeys((*shares, *sizes)), None
     rows = np.moveaxis(array, channel, 0).reshape(array.shape[channel], -1)
     rms = values(array)["rms"]
     dead, constant, filled = 0, 0, 0
+    every_rms, means = [], []
     for row in rows:
         finite = row[np.isfinite(row)]
         if finite.size == 0:
+            every_rms.append(None)
             continue
         filled += 1
+        wide = magnitude(finite).astype(np.longdouble)
+        every_rms.append(number(np.sqrt((wide**2).mean())))
+        means.append(abs(wide).mean())
         peak = magnitude(finite)
         peak = abs(peak).max()
         dead += bool(rms is not None and peak <= 1e-6 * rms)
         spread = max(np.ptp(finite.real), np.ptp(finite.imag))
         constant += bool(spread <= 1e-6 * peak)
-    return {
-        "dead_channel_fraction": dead / filled if filled and rms is not None else None,
-        "constant_channel_fraction": constant / filled if filled and rows.shape[1] > 1 else None,
-    }
+    if filled == 0:
+        return dict.fromkeys((*shares, *sizes)), None
+    known = [one for one in every_rms if one is not None]
+    dormant = sum(bool(mean <= 0.025 * np.mean(means)) for mean in means)
+    found = (dead / filled, constant / filled if rows.shape[1] > 1 else None, dormant / filled)
+    found += (min(known), max(known), max(known) / min(known) if min(known) else None)
+    return dict(zip((*shares, *sizes), found, strict=True)), every_rms
+
+
+def zero_sample_fraction(array, sample):
+    """The share of samples of which every element is zero."""
+    if sample is None or array.size == 0:
+        return None
+    rows = np.moveaxis(array, sample, 0).reshape(array.shape[sample], -1)
+    return sum(all(value == 0 for value in row) for row in rows) / len(rows)
+
+
+def effective_rank(array, sample, channel):
+    """exp of the entropy of the singular values of positions x channels; None without a channel axis."""
+    if channel is None or array.size == 0:
+        return None
+    if sample is None:
+        array, sample, channel = array[None], 0, channel + 1
+    per_sample = np.moveaxis(array, (sample, channel), (0, 1)).reshape(
+        array.shape[sample], array.shape[channel], -1
+    )
+    positions = per_sample.shape[2]
+    golden = (np.sqrt(5) - 1) / 2
+    most = min(max(4 * per_sample.shape[1], 64), 512)
+    places = sorted({int(n * golden % 1 * positions) for n in range(1, most + 1)})
+    if positions <= most:
+        places = range(positions)
+    rows = [field[:, place] for field in per_sample for place in places]
+    rows = np.array([row for row in rows if np.isfinite(row).all()])
+    if rows.size == 0 or not abs(rows).max():
+        return None
+    singular = np.linalg.svd(rows / abs(rows).max(), compute_uv=False)
+    shares = singular[singular > np.sqrt(1e-13) * singular.max()]
+    shares = shares / shares.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def sample_variation(array, sample):

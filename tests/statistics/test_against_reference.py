@@ -11,9 +11,11 @@ import torch
 from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import Known, Summary, keys_of, summarize_state
+from fno_telemetry.statistics.effective_rank import EffectiveRank
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum
 from fno_telemetry.statistics.values import Values
+from fno_telemetry.statistics.zero_samples import ZeroSamples
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -128,23 +130,47 @@ def _assert_all(tensor: torch.Tensor, array: Any, layout: Layout, dtype: torch.d
     activation = Activation(tensor, layout)
     summaries = {}
     known: dict[str, Any] = {}
-    for statistic in (Values(), Channels(), Samples(), Spectrum()):
+    for statistic in (Values(), Channels(), Samples(), ZeroSamples(), EffectiveRank(), Spectrum()):
         state = statistic.measure(activation)
         summaries[statistic.name] = summary = summarize_state(statistic, state, Known(known))
         known |= summary.stats
         _assert_complete(summary, statistic)
     expected = reference.values(array)
     _assert_values(summaries["values"], expected, dtype)
-    assert dict(summaries["channels"].stats) == reference.channels(array, layout.channel)
+    _assert_channels(summaries["channels"], *reference.channels(array, layout.channel), dtype)
+    zero = summaries["zero_samples"].stats["zero_sample_fraction"]
+    assert zero == reference.zero_sample_fraction(array, layout.sample)
     rms = expected["rms"]
     if rms is None or rms == 0 or 1e-150 < rms < 1e150:
         found = summaries["samples"].stats["sample_variation"]
         assert _same(found, reference.sample_variation(array, layout.sample), 1e-6)
+        found = summaries["effective_rank"].stats["effective_rank"]
+        expected = reference.effective_rank(array, layout.sample, layout.channel)
+        assert _same(found, expected, 1e-5 * (expected or 0))
         _assert_spectrum(summaries["spectrum"], *reference.spectrum(array, layout.space))
     else:
         # The squares leave float64: undefined rather than wrong.
         assert set(summaries["samples"].stats.values()) == {None}
+        assert set(summaries["effective_rank"].stats.values()) == {None}
         assert set(summaries["spectrum"].stats.values()) == {None}
+
+
+def _assert_channels(
+    summary: Summary, stats: dict[str, Any], sizes: list[float | None] | None, dtype: torch.dtype
+) -> None:
+    for key, expected in stats.items():
+        if key.endswith("_fraction"):
+            assert summary.stats[key] == expected, key
+    rms = stats["channel_rms_max"]
+    tolerance = 1e-6 * (rms or 0) + (2.0**-148 if dtype == torch.complex64 else 0)
+    for key in ("channel_rms_min", "channel_rms_max"):
+        assert _same(summary.stats[key], stats[key], tolerance), key
+    smallest, ratio = stats["channel_rms_min"], stats["channel_rms_ratio"]
+    if smallest and smallest > 2.0**-126:
+        assert _same(summary.stats["channel_rms_ratio"], ratio, 3e-6 * ratio)
+    assert (summary.channel_rms is None) == (sizes is None)
+    for found, expected in zip(summary.channel_rms or (), sizes or (), strict=True):
+        assert _same(found, expected, tolerance)
 
 
 def _assert_spectrum(summary: Summary, stats: dict[str, Any], bands: dict[str, Any] | None) -> None:

@@ -11,6 +11,7 @@ from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import Known, Summary, summarize_state
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.values import Values
+from fno_telemetry.statistics.zero_samples import ZeroSamples
 
 LAYOUT = Layout(0, 1, (2, 3))
 
@@ -35,6 +36,10 @@ def test_a_layer_that_is_zero_everywhere_is_dead() -> None:
     assert _channels(torch.zeros(2, 3, 4, 4)).stats == {
         "dead_channel_fraction": 1,
         "constant_channel_fraction": 1,
+        "dormant_fraction": 1,
+        "channel_rms_min": 0,
+        "channel_rms_max": 0,
+        "channel_rms_ratio": None,
     }
 
 
@@ -53,7 +58,8 @@ def test_a_channel_that_wakes_for_one_sample_is_alive() -> None:
     tensor[:3, 0] = 0
     tensor[3, 0] = 0
     tensor[3, 0, 0, 0] = 1
-    assert _channels(tensor).stats == {"dead_channel_fraction": 0, "constant_channel_fraction": 0}
+    stats = _channels(tensor).stats
+    assert stats["dead_channel_fraction"] == 0 and stats["constant_channel_fraction"] == 0
 
 
 def test_constant_channels_hold_one_value_over_samples_and_space() -> None:
@@ -113,6 +119,72 @@ def test_dead_channels_are_undefined_where_the_rms_is() -> None:
     summary = summarize_state(Channels(), state, Known({"rms": None}))
     assert summary.stats["dead_channel_fraction"] is None
     assert summary.reasons == {"dead_channel_fraction": "the layer has no rms"}
+
+
+def test_the_rms_of_each_channel_is_over_samples_and_space() -> None:
+    tensor = torch.ones(2, 4, 8, 8)
+    tensor[0, 0], tensor[1, 0] = 6, 8
+    tensor[:, 1] = -0.5
+    tensor[:, 2] = math.nan
+    tensor[1, 3] = math.nan
+    summary = _channels(tensor)
+    assert summary.channel_rms == (pytest.approx(50**0.5), 0.5, None, 1)
+    sizes = [summary.stats[f"channel_rms_{name}"] for name in ("min", "max", "ratio")]
+    assert sizes == [0.5, pytest.approx(50**0.5), pytest.approx(2 * 50**0.5)]
+
+
+def test_the_rms_of_a_complex_channel_is_that_of_its_magnitude() -> None:
+    tensor = torch.complex(torch.full((2, 2, 4, 4), 3.0), torch.full((2, 2, 4, 4), 4.0))
+    tensor[:, 1] *= 1j
+    assert _channels(tensor).channel_rms == (5, 5)
+
+
+def test_the_rms_is_listed_for_up_to_512_channels() -> None:
+    for number, listed in ((512, True), (513, False)):
+        summary = _channels(_noise(2, number), Layout(0, 1))
+        assert (summary.channel_rms is not None) == listed
+        assert summary.stats["channel_rms_ratio"] is not None
+
+
+def test_a_zero_channel_has_no_ratio() -> None:
+    tensor = _noise(2, 4, 8, 8)
+    tensor[:, 0] = 0
+    summary = _channels(tensor)
+    assert summary.stats["channel_rms_min"] == 0
+    assert summary.reasons == {"channel_rms_ratio": "a channel is zero"}
+
+
+def test_dormant_channels_are_far_below_the_mean_of_all_by_their_mean_magnitude() -> None:
+    tensor = torch.ones(2, 5, 8, 8)
+    tensor[:, 0] = -0.0249 * 0.8  # of a mean of about 0.8
+    tensor[:, 1] = 0.03
+    tensor[:, 2] = 0
+    tensor[0, 2, 0, 0] = 2  # alive in one place, and dormant by its mean
+    tensor[:, 3:] = 2
+    assert _channels(tensor).stats["dormant_fraction"] == pytest.approx(2 / 5)
+    assert _channels(1e-30 * tensor).stats["dormant_fraction"] == pytest.approx(2 / 5)
+
+
+def _zero_samples(tensor: torch.Tensor, layout: Layout = LAYOUT) -> Any:
+    summary = summarize_state(ZeroSamples(), ZeroSamples().measure(Activation(tensor, layout)))
+    value = summary.stats["zero_sample_fraction"]
+    return value if value is not None else summary.reasons["zero_sample_fraction"]
+
+
+def test_a_sample_is_zero_if_every_element_is_exactly_zero() -> None:
+    tensor = _noise(8, 3, 8, 8)
+    tensor[1], tensor[2], tensor[5], tensor[6] = 0, -0.0, 0, 0
+    tensor[5, 2, 7, 7] = 1e-45
+    assert _zero_samples(tensor) == 3 / 8
+    tensor[6, 0, 0, 0] = math.nan
+    assert _zero_samples(tensor) == 2 / 8
+    assert _zero_samples(torch.complex(torch.zeros_like(tensor), tensor)) == 2 / 8
+    assert _zero_samples(torch.zeros(3, 4), Layout(0, 1)) == 1
+
+
+def test_samples_without_an_axis_or_elements_say_so() -> None:
+    assert _zero_samples(torch.zeros(3, 4), Layout(None, 1)) == "the tensor has no sample axis"
+    assert _zero_samples(torch.zeros(0, 4), Layout(0, 1)) == "the tensor has no elements"
 
 
 def test_a_layer_that_ignores_its_input_does_not_vary() -> None:

@@ -14,6 +14,7 @@ from fno_telemetry.statistics.activation import Activation, Layout
 from fno_telemetry.statistics.branches import Branches, Gains, Updates
 from fno_telemetry.statistics.channels import Channels
 from fno_telemetry.statistics.contract import Known, Summary, merge_states, summarize_state
+from fno_telemetry.statistics.effective_rank import EffectiveRank
 from fno_telemetry.statistics.frequency_grid import frequency_grid
 from fno_telemetry.statistics.gradients import ParameterGradientNorms
 from fno_telemetry.statistics.missing_bands import MissingBands
@@ -22,6 +23,7 @@ from fno_telemetry.statistics.spectrum import Spectrum
 from fno_telemetry.statistics.subjects import ParameterGradient, ParameterGradients, SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 from fno_telemetry.statistics.values import Values
+from fno_telemetry.statistics.zero_samples import ZeroSamples
 from fno_telemetry.testing.subjects import make_bands
 from support.subjects import of_two
 
@@ -79,7 +81,7 @@ def _everything(tensor: torch.Tensor) -> dict[str, Any]:
     one, other = Activation(tensor, LAYOUT), Activation(PARTNER, LAYOUT)
     found: dict[str, Any] = {}
     known: dict[str, Any] = {}
-    for statistic in (Values(), Channels(), Samples(), Spectrum()):
+    for statistic in (Values(), Channels(), Samples(), ZeroSamples(), EffectiveRank(), Spectrum()):
         state = statistic.measure(one)
         found[statistic.name] = summary = summarize_state(statistic, state, Known(known))
         known |= summary.stats
@@ -99,6 +101,7 @@ def _assert_alike(found: Summary, expected: Summary) -> None:
     assert found.histogram == expected.histogram
     assert found.log_histogram == expected.log_histogram
     assert found.sketch == expected.sketch
+    assert found.channel_rms == pytest.approx(expected.channel_rms)
     assert (found.spectrum is None) == (expected.spectrum is None)
     scale = expected.stats.get("rms") or 1.0
     for key, value in expected.stats.items():
@@ -175,7 +178,7 @@ def test_measuring_and_merging_look_at_no_value_away_from_the_host(
         state = Values().measure(one)
         legacy.measure(tensor, one, state, True)
         state.merge(state)
-        for statistic in (Channels(), Samples(), Spectrum()):
+        for statistic in (Channels(), Samples(), ZeroSamples(), EffectiveRank(), Spectrum()):
             measured: Any = statistic.measure(one)
             measured.merge(measured)
         Truncation().measure(SpectralInput(one, modes))
@@ -226,7 +229,7 @@ def test_autocast_and_inference_mode_change_nothing() -> None:
 
 def _merged() -> dict[str, Summary]:
     found = {}
-    for statistic in (Values(), Channels(), Samples(), Spectrum()):
+    for statistic in (Values(), Channels(), Samples(), ZeroSamples(), EffectiveRank(), Spectrum()):
         first, second = (
             statistic.measure(Activation(TENSORS[name], LAYOUT)) for name in ("float32", "far from zero")
         )

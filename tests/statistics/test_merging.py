@@ -23,12 +23,14 @@ from fno_telemetry.statistics.contract import (
     merge_states,
     summarize_state,
 )
+from fno_telemetry.statistics.effective_rank import EffectiveRank
 from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.statistics.samples import Samples
 from fno_telemetry.statistics.spectrum import Spectrum, SpectrumState
 from fno_telemetry.statistics.subjects import SpectralInput
 from fno_telemetry.statistics.truncation import Truncation
 from fno_telemetry.statistics.values import Values
+from fno_telemetry.statistics.zero_samples import ZeroSamples
 from support.subjects import of_two
 
 LAYOUT = Layout(0, 1, (2, 3))
@@ -67,6 +69,8 @@ CASES = {
     "values": _alone(Values()),
     "channels": _alone(Channels()),
     "samples": _alone(Samples()),
+    "zero_samples": _alone(ZeroSamples()),
+    "effective_rank": _alone(EffectiveRank()),
     "spectrum": _alone(Spectrum()),
     "truncation": Case(
         Truncation(), lambda x: Truncation().measure(SpectralInput(Activation(x, LAYOUT), _modes(x)))

@@ -13,6 +13,7 @@ from fno_telemetry.keys import VALIDATION
 from fno_telemetry.quantities import columns, look_up
 from fno_telemetry.records import BandAccuracy, place_name
 from fno_telemetry.wording import format_number, format_percent, to_printable
+from fno_telemetry_cli.showing.channel_lines import channel_lines
 from fno_telemetry_cli.showing.columns import Column, fit
 
 # How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
@@ -29,7 +30,12 @@ ROLE_STYLES = {
 
 def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
     """Return what `view` shows of a record: headline, modules in order, blocks, notes."""
-    parts: list[RenderableType] = [headline(record), *_training(record), *accuracy_line(record)]
+    parts: list[RenderableType] = [
+        headline(record),
+        *_training(record),
+        *accuracy_line(record),
+        *map(shown, channel_lines(record)),
+    ]
     if record.accuracy is not None and record.accuracy.bands is not None:
         parts += [Text(), *fit(_bands(record.accuracy.bands), width)]
     parts += [Text(), *fit(_modules(record), width)]

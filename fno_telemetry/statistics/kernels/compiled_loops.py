@@ -53,14 +53,14 @@ def _compile(loop: Callable[..., Any]) -> Any:
 
 
 @_compile
-def sum_rows(rows: Any, low: Any, high: Any, total: Any, squares: Any) -> Any:
-    """Write extremes (ordered patterns) and sums of float32 rows; return the sum of |x| over all."""
+def sum_rows(rows: Any, low: Any, high: Any, total: Any, squares: Any, magnitudes: Any) -> None:
+    """Write extremes (ordered patterns) and sums of float32 rows."""
     patterns = rows.view(np.int32)
-    absolute = 0.0
     for row in range(rows.shape[0]):
         least, most = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
         sums = 0.0
         energy = 0.0
+        absolute = 0.0
         for i in range(rows.shape[1]):
             x = np.float64(rows[row, i])
             sums += x
@@ -70,8 +70,7 @@ def sum_rows(rows: Any, low: Any, high: Any, total: Any, squares: Any) -> Any:
             pattern = patterns[row, i]
             ordered = pattern ^ ((pattern >> np.int32(31)) & np.int32(0x7FFFFFFF))
             least, most = min(least, ordered), max(most, ordered)
-        low[row], high[row], total[row], squares[row] = least, most, sums, energy
-    return absolute
+        low[row], high[row], total[row], squares[row], magnitudes[row] = least, most, sums, energy, absolute
 
 
 @_compile

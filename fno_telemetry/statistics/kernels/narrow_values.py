@@ -68,8 +68,8 @@ class WideningKernels:
         if not isinstance(rows, NarrowValues):
             return self.own.sum_rows(rows)
         low, high = np.full(len(rows), np.inf), np.full(len(rows), -np.inf)
-        total, squares = np.zeros((2, len(rows)))
-        energy = absolute = 0.0
+        total, squares, magnitudes = np.zeros((3, len(rows)))
+        energy = 0.0
         for part, (block,) in _widened(rows):
             found = self.own.sum_rows(block)
             own = part[0]
@@ -78,9 +78,9 @@ class WideningKernels:
             with np.errstate(all="ignore"):
                 total[own] += found.total
                 squares[own] += found.squares
+                magnitudes[own] += found.magnitudes
             energy += found.energy
-            absolute += found.absolute
-        return RowSums(low, high, total, squares, energy, absolute)
+        return RowSums(low, high, total, squares, magnitudes, energy)
 
     def count_bins(self, values: Values, shift: int, start: int) -> tuple[Integers, Integers]:
         """Return the filled bins and their counts."""

@@ -33,10 +33,10 @@ class NumbaKernels:
         if (loops := self._loops(rows)) is None:
             return self._others.sum_rows(rows)
         low, high = np.empty((2, len(rows)), np.int32)
-        total, squares = np.empty((2, len(rows)))
-        absolute = loops.sum_rows(rows, low, high, total, squares)
+        total, squares, magnitudes = np.empty((3, len(rows)))
+        loops.sum_rows(rows, low, high, total, squares, magnitudes)
         energy = float(np.add.reduce(squares))
-        return RowSums(_values(low), _values(high), total, squares, energy, absolute)
+        return RowSums(_values(low), _values(high), total, squares, magnitudes, energy)
 
     def count_bins(self, values: Array, shift: int, start: int) -> tuple[Integers, Integers]:
         """Return the filled bins and their counts."""

@@ -1,6 +1,5 @@
 """The loops over all elements of a tensor that statistics need, as one set of functions."""
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,13 +17,13 @@ class RowSums(NamedTuple):
     high: Floats
     total: Floats
     squares: Floats
-    energy: float  # over all rows, as are those below
-    absolute: float
+    magnitudes: Floats  # sums of |x|
+    energy: float  # the sum of `squares`
 
     def take(self, rows: Integers) -> "RowSums":
         """Return those of some of the rows."""
-        low, high, total, squares = (one[rows] for one in self[:4])
-        return RowSums(low, high, total, squares, float(squares.sum()), math.nan)
+        low, high, total, squares, magnitudes = (one[rows] for one in self[:5])
+        return RowSums(low, high, total, squares, magnitudes, float(squares.sum()))
 
 
 class Kernels(Protocol):

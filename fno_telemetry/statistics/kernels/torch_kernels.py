@@ -33,19 +33,18 @@ class TorchKernels:
         tensor = torch.from_numpy(rows)
         low, high = (ends.to(torch.float64).numpy() for ends in (tensor.amin(1), tensor.amax(1)))
         one_sided = low.min() >= 0 or high.max() <= 0
-        total, squares = np.zeros((2, len(rows)))
-        absolute = 0.0
+        total, squares, magnitudes = np.zeros((3, len(rows)))
         with np.errstate(all="ignore"):
             for part in cut_rows(rows.shape):
                 wide = rows[part].astype(np.float64)
                 total[part[0]] += np.add.reduce(wide, 1)
                 squares[part[0]] += np.einsum("ij,ij->i", wide, wide)
                 if not one_sided:
-                    absolute += float(np.add.reduce(np.abs(wide, out=wide), None))
+                    magnitudes[part[0]] += np.add.reduce(np.abs(wide, out=wide), 1)
             if one_sided:
-                absolute = abs(float(np.add.reduce(total)))
+                magnitudes = np.abs(total)
             energy = float(np.add.reduce(squares))
-        return RowSums(low, high, total, squares, energy, absolute)
+        return RowSums(low, high, total, squares, magnitudes, energy)
 
     def count_bins(self, values: Array, shift: int, start: int) -> tuple[Integers, Integers]:
         """Return the filled bins and their counts."""
@@ -149,8 +148,8 @@ def _sum_few(rows: Array) -> RowSums:
             np.maximum.reduce(wide, 1),
             np.add.reduce(wide, 1),
             squares,
+            np.add.reduce(np.abs(wide), 1),
             float(np.add.reduce(squares)),
-            float(np.add.reduce(np.abs(wide), None)),
         )
 
 
