@@ -14,6 +14,7 @@ from benchmarks.natural_failures.runs import FAILING, Run, list_runs
 from benchmarks.natural_failures.spikes import find_rise
 from benchmarks.natural_failures.tables import put_between_marks
 from benchmarks.natural_failures.tasks.known import TASKS
+from fno_telemetry.diagnosis.installed_rules import load_rules
 from fno_telemetry.records import FrozenMapping
 
 
@@ -53,6 +54,12 @@ def test_every_kind_of_failure_has_runs_of_its_own_and_a_healthy_one_beside_each
 
 def test_every_kind_refers_to_a_cause_that_is_known():
     assert {kind.cause for kind in KINDS.values()} == set(CAUSES)
+
+
+def test_every_rule_that_a_cause_names_exists():
+    known = {rule.name for rule in load_rules(None)[0]}
+
+    assert {rule for cause in CAUSES.values() for rule in cause.rules} <= known
 
 
 def test_a_note_names_nothing_and_a_rule_over_values_does_not_name_a_cause_elsewhere():
