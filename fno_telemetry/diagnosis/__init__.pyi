@@ -10,6 +10,7 @@ from .contract import Rule as Rule
 from .contract import Symptom as Symptom
 from .contract import Topic as Topic
 from .contract import rule as rule
+from .example_records import add_target as add_target
 from .example_records import add_training as add_training
 from .example_records import change_block as change_block
 from .example_records import change_input as change_input
@@ -34,6 +35,7 @@ from .places import medians_downstream as medians_downstream
 from .places import module_places as module_places
 from .places import output_place as output_place
 from .places import select_defined as select_defined
+from .places import target_place as target_place
 from .places import tensor_places as tensor_places
 from .rule_thresholds import RuleExplanation as RuleExplanation
 from .rule_thresholds import RuleThresholds as RuleThresholds

@@ -44,14 +44,14 @@ def sort_by_cause(
 def _position(rule: Rule, symptom: Symptom, ranks: Mapping[Rule, int]) -> tuple[int, float, int]:
     """Return the position of a symptom in the order in which causes come.
 
-    What a rule over a series found comes first: the step explains what is seen at it. Then come the input,
-    the target and the training, then the forward, and then the backward, in which the last layer of the
+    The input comes first, then the target and the training, and what a rule over a series found: the step
+    explains what is seen at it. Then comes the forward, and then the backward, in which the last layer of the
     forward comes first.
     """
-    if symptom.record is not None:
-        return (0, 0.0, ranks[rule])
     if rule.about in _BEFORE_LAYERS:
-        return (0, 1.0 + _BEFORE_LAYERS.index(rule.about), ranks[rule])
+        return (0, float(_BEFORE_LAYERS.index(rule.about)), ranks[rule])
+    if symptom.record is not None:
+        return (0, math.inf, ranks[rule])
     position = math.inf if symptom.place is None else symptom.place.position
     backward = rule.about == "gradients"
     return (2, -position, ranks[rule]) if backward else (1, position, ranks[rule])

@@ -122,7 +122,8 @@ class Rule:
 
     `text` is the function's docstring, `thresholds` are its keyword-only arguments with their defaults.
     `fires_on` and `silent_on` make an example on which the rule yields a symptom, and one on which it does
-    not; `fno_telemetry.testing.rules.check_rule` judges the rule by them.
+    not, `against` the record that both are compared with; `fno_telemetry.testing.rules.check_rule` judges the
+    rule by them.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Rule:
     takes_test: bool
     fires_on: Example | None
     silent_on: Example | None
+    against: Example | None
     function: Callable[..., Iterator[Symptom]]
 
     def __post_init__(self) -> None:
@@ -159,6 +161,7 @@ def rule(
     needs: tuple[Need, ...] = (),
     fires_on: Example | None = None,
     silent_on: Example | None = None,
+    against: Example | None = None,
 ) -> Callable[[Callable[..., Iterator[Symptom]]], Rule]:
     """Make a `Rule` of a generator function, which gives it its name, docstring and thresholds.
 
@@ -167,6 +170,7 @@ def rule(
         needs: What a record, or the user, must give for the rule to be applied at all.
         fires_on: Makes a record (or series) on which the rule yields a symptom.
         silent_on: Makes a record (or series) on which it yields none.
+        against: Makes the record that is given with both as `test`, else as `baseline`.
 
     Raises:
         OptionError: an unknown topic or need.
@@ -192,6 +196,7 @@ def rule(
             takes_test="test" in parameters,
             fires_on=fires_on,
             silent_on=silent_on,
+            against=against,
             function=function,
         )
 

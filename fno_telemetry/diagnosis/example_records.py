@@ -8,6 +8,8 @@ from typing import Any
 from fno_telemetry.errors import OptionError
 from fno_telemetry.quantities import QUANTITIES
 from fno_telemetry.records import (
+    AccuracyRecord,
+    BandAccuracy,
     BlockRecord,
     CaptureRecord,
     FrozenMapping,
@@ -112,12 +114,18 @@ def healthy_record() -> CaptureRecord:
     )
 
 
-def change_input(record: CaptureRecord, shape: tuple[int, ...] | None = None, **stats: Any) -> CaptureRecord:
-    """Return the record with statistics, and the shape, of its input changed."""
+def change_input(
+    record: CaptureRecord,
+    shape: tuple[int, ...] | None = None,
+    channel_rms: tuple[float, ...] | None = None,
+    **stats: Any,
+) -> CaptureRecord:
+    """Return the record with statistics, the shape and the rms of channels of its input changed."""
     if record.input is None:
         raise ValueError("the record has no input")
     changed = _changed(record, record.input, stats)
-    return replace(record, input=changed if shape is None else replace(changed, shape=shape))
+    changed = replace(changed, shape=shape or changed.shape, channel_rms=channel_rms or changed.channel_rms)
+    return replace(record, input=changed)
 
 
 def change_output(record: CaptureRecord, bands: tuple[float, ...] = (), **stats: Any) -> CaptureRecord:
@@ -171,6 +179,43 @@ def add_training(
     )
 
 
+def add_target(
+    record: CaptureRecord,
+    ratios: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    target: Mapping[str, float] | None = None,
+    **accuracy: float,
+) -> CaptureRecord:
+    """Return the record as one that was captured with a target, which the output meets to 10 %.
+
+    `ratios` are those of the energy of the output to that of the target in bands up to 1/16, 1/8, 1/4 and 1/2
+    cycle per grid point, in which the target has 0.4, 0.3, 0.2 and 0.1 of its energy; `target` holds
+    statistics of the target, `accuracy` those of the comparison.
+    """
+    if record.output is None:
+        raise ValueError("the record has no output")
+    energies = (0.0, 0.4, 0.3, 0.2, 0.1)
+    outputs = (0.0, *(ratio * energy for ratio, energy in zip(ratios, energies[1:], strict=True)))
+    errors = tuple(
+        (math.sqrt(one) - math.sqrt(other)) ** 2 for one, other in zip(energies, outputs, strict=True)
+    )
+    bands = BandAccuracy(
+        sizes=(32, 32),
+        band_edges=(0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2),
+        target=energies,
+        output=outputs,
+        error=errors,
+        band_error=(None, *(math.sqrt(e / y) for e, y in zip(errors[1:], energies[1:], strict=True))),
+        spectrum_ratio=(None, *ratios),
+        band_coherence=(None, 1.0, 1.0, 1.0, 1.0),
+    )
+    stats = {"relative_l2": 0.1, "error_to_mean_predictor": 0.1, "output_to_target_rms": 1.0} | accuracy
+    return replace(
+        record,
+        target=_changed(record, record.output, dict(target or {})),
+        accuracy=AccuracyRecord(stats=FrozenMapping(stats), bands=bands),
+    )
+
+
 def remove_numbers(record: CaptureRecord) -> CaptureRecord:
     """Return the record with every statistic undefined, and no spectrum."""
 
@@ -188,7 +233,8 @@ def remove_numbers(record: CaptureRecord) -> CaptureRecord:
         output=emptied(record.output),
         outputs=tuple(map(emptied, record.outputs)),
         parameters=tuple(map(emptied, record.parameters)),
-        accuracy=emptied(record.accuracy),
+        target=emptied(record.target),
+        accuracy=None if record.accuracy is None else replace(emptied(record.accuracy), bands=None),
     )
 
 

@@ -45,6 +45,11 @@ def output_place(record: CaptureRecord) -> Place[TensorRecord] | None:
     return Place("output", math.inf, record.output) if record.output is not None else None
 
 
+def target_place(record: CaptureRecord) -> Place[TensorRecord] | None:
+    """Return the place of the target, None where none is known."""
+    return Place("target", -0.5, record.target) if record.target is not None else None
+
+
 def module_places(record: CaptureRecord) -> list[Place[ModuleRecord]]:
     """Return every call of every module in the order in which they finished."""
     return [*_find_module_places(_Same(record))]

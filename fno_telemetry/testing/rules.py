@@ -14,7 +14,7 @@ from typing import Any
 
 from fno_telemetry.diagnosis.contract import Example, Rule, Symptom
 from fno_telemetry.diagnosis.example_records import healthy_record, make_series, remove_numbers
-from fno_telemetry.diagnosis.places import Place, block_places, tensor_places
+from fno_telemetry.diagnosis.places import Place, block_places, target_place, tensor_places
 from fno_telemetry.findings import MODEL, SEVERITIES
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.testing.promises import calling, require
@@ -39,12 +39,13 @@ def check_rule(rule: Rule) -> None:
         )
     _check_text(rule)
     fires, silent = _make_example(rule, "fires_on"), _make_example(rule, "silent_on")
-    symptoms = _apply(rule, fires, "its example `fires_on`")
+    others = _make_others(rule)
+    symptoms = _apply(rule, fires, "its example `fires_on`", **others)
     _require(rule, bool(symptoms), "finds nothing in its example `fires_on`")
     for symptom in symptoms:
         _check_symptom(rule, symptom, fires)
     healthy = _each(rule, healthy_record())
-    _check_silence(rule, silent, "its example `silent_on`")
+    _check_silence(rule, silent, "its example `silent_on`", **others)
     _check_silence(rule, healthy, "a healthy record")
     if rule.takes_baseline:
         _check_silence(rule, healthy, "a healthy record with itself as baseline", baseline=healthy_record())
@@ -53,7 +54,8 @@ def check_rule(rule: Rule) -> None:
     _check_silence(rule, _change(healthy, remove_numbers), "a record whose statistics are all null")
     _check_silence(rule, _change(healthy, _remove_layers), "a record without layers, input and output")
     # What is read off names and shapes is there without numbers too, so this only has to end well.
-    _apply(rule, _change(fires, remove_numbers), "its example `fires_on` with null for every statistic")
+    changed = _change(fires, remove_numbers)
+    _apply(rule, changed, "its example `fires_on` with null for every statistic", **others)
 
 
 def _check_text(rule: Rule) -> None:
@@ -83,6 +85,17 @@ def _make_example(rule: Rule, name: str) -> _Of:
     rising = len(known) >= 2 and known == steps and known == sorted(set(known))
     _require(rule, rising, f"`{name}` must return two records or more with rising steps, has {steps}")
     return records
+
+
+def _make_others(rule: Rule) -> dict[str, Any]:
+    """Return the record that both examples are compared with, as an argument of the rule."""
+    if rule.against is None:
+        return {}
+    _require(rule, rule.takes_test or rule.takes_baseline, "`against` is for rules with `test` or `baseline`")
+    with calling(f"rule {rule.name}: `against`"):
+        other = rule.against()
+    _require(rule, isinstance(other, CaptureRecord), "`against` must return a record")
+    return {"test" if rule.takes_test else "baseline": other}
 
 
 def _apply(rule: Rule, of: _Of, what: str, **arguments: Any) -> list[Symptom]:
@@ -140,6 +153,8 @@ def _check_symptom(rule: Rule, symptom: Symptom, of: _Of) -> None:
 
 def _places(record: CaptureRecord) -> Iterator[Place[Any]]:
     yield from tensor_places(record)
+    if (target := target_place(record)) is not None:
+        yield target
     yield from block_places(record)
 
 

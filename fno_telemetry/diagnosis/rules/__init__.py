@@ -1,1 +1,4 @@
-"""The built-in rules, one per file. A new one needs its file here and its name in `fno_telemetry.plugins`."""
+"""The built-in rules, one per file, in a folder for what they are about.
+
+A new one needs its file here and its name in `fno_telemetry.plugins`.
+"""

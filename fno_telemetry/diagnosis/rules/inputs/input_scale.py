@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fno_telemetry.diagnosis.contract import Consequences, Evidence, Symptom, rule
+from fno_telemetry.diagnosis.contract import Consequences, Evidence, Symptom, Topic, rule
 from fno_telemetry.diagnosis.example_records import change_input, healthy_record
 from fno_telemetry.diagnosis.places import Place, input_place
 from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord
+
+_FOLLOWING: tuple[Topic, ...] = ("values", "gradients", "training", "accuracy", "steps")
 
 
 @rule(
@@ -84,9 +86,9 @@ def input_scale(
         evidence=evidence,
         advice="The samples were probably not normalised as those of the baseline: subtract the same mean "
         "and divide by the same standard deviation as in training.",
-        explains=Consequences(about=("values", "finiteness", "gradients"))
+        explains=Consequences(about=(*_FOLLOWING, "finiteness"))
         if far
-        else Consequences(about=("values", "gradients"), but_not=("dead_layer",)),
+        else Consequences(about=_FOLLOWING, but_not=("dead_layer",)),
     )
 
 

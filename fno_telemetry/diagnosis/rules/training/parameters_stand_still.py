@@ -6,7 +6,7 @@ from typing import Any
 
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import add_training, healthy_record, make_series
-from fno_telemetry.diagnosis.places import Place, module_places
+from fno_telemetry.diagnosis.places import Place, module_places, select_defined
 from fno_telemetry.diagnosis.wording import format_number, join_names
 from fno_telemetry.records import CaptureRecord, ParameterRecord, Value
 
@@ -31,6 +31,7 @@ def parameters_stand_still(
     least: float = 1e-4,
     steps: float = 10,
     nearly_all: float = 0.6,
+    slow: float = 3e-5,
 ) -> Iterator[Symptom]:
     """Parameters do not move, although the network is trained.
 
@@ -41,9 +42,11 @@ def parameters_stand_still(
     Formula: let m be `moved` = ‖w - w0‖ / ‖w0‖ of a parameter in the last record, w0 being its values before
         the first recorded step. At least `steps` (10) steps after the first record, one of
         (1) m = 0 for at least one parameter;
-        (2) m < `least` (1e-4) for a share of `nearly_all` (0.6) of the parameters or more: an error.
-    Default: in healthy training no parameter moved by less than 1e-4 in a few dozen steps. A rate that is far
-        too low, or clipping to a tiny norm, keeps 60 % or more below it.
+        (2) m < `least` (1e-4) for a share of `nearly_all` (0.6) of the parameters or more: an error;
+        (3) the median of update_to_weight over the layers is <= `slow` (3e-5) in every record: an error.
+    Default: in healthy training no parameter moved by less than 1e-4 in a few dozen steps, and the median
+        update was 1e-3 to 3e-2 of the weights. With a rate far too low, or gradients clipped to a tiny norm,
+        it was 1e-6.
     False alarm when: parameters are frozen on purpose, as in fine-tuning.
     """
     first, last = series[0], series[-1]
@@ -53,20 +56,20 @@ def parameters_stand_still(
     if not known:
         return
     still = [one for one, moved in known if moved == 0]
-    slow = [one for one, moved in known if moved < least]
+    hardly = [one for one, moved in known if moved < least]
+    update = _largest_update(series)
     evidence: dict[str, Any] = {
         "moved": median([moved for _, moved in known]),
         "still": len(still),
         "parameters": len(known),
     }
-    if len(slow) >= nearly_all * len(known):
-        number = f"{len(slow)} of {len(known)} parameters"
-        evidence |= {"slow": len(slow), "learning_rate": _rate(last)}
+    if len(hardly) >= nearly_all * len(known) or (update is not None and update <= slow):
+        evidence |= {"below_least": len(hardly), "update_to_weight": update, "learning_rate": _rate(last)}
         yield Symptom(
             severity="error",
             record=last,
-            message=f"hardly learns: {number} have moved by less than {format_number(least)} of their size "
-            f"since {first.spelled_step}",
+            message=f"hardly learns: parameters have not moved, or by {format_number(evidence['moved'])} of "
+            f"their size (median of {len(known)}), since {first.spelled_step}",
             evidence=evidence,
             advice=_advise_on_all(last, len(still) == len(known)),
             confirm="one optimizer step should change a weight by 1e-4 to 1e-2 of its size: print that.",
@@ -88,6 +91,16 @@ def parameters_stand_still(
             "with the number of parameters, and look at `requires_grad` of these.",
             explains=Consequences(rules=("stalled_update", "identity_block", "trend")),
         )
+
+
+def _largest_update(series: Sequence[CaptureRecord]) -> float | None:
+    """Return the largest median over the layers of update_to_weight; None where it is not known."""
+    medians = []
+    for record in series:
+        updates = [value for _, value in select_defined(module_places(record), "update_to_weight")]
+        if updates:
+            medians.append(median(updates))
+    return max(medians, default=None)
 
 
 def _rate(record: CaptureRecord) -> float | None:

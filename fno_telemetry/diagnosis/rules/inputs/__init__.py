@@ -1,0 +1,1 @@
+"""Rules about the input of the model, and about test samples."""

@@ -1,0 +1,1 @@
+"""Rules about what single layers return."""

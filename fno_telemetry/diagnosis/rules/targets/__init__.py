@@ -1,0 +1,1 @@
+"""Rules about the target, and about the output compared with it."""

@@ -1,0 +1,98 @@
+"""Finds frequencies of the target that the output does not have, and the layer where they are lost."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fno_telemetry.comparison.learning import is_untrained
+from fno_telemetry.diagnosis.contract import Symptom, rule
+from fno_telemetry.diagnosis.example_records import add_target, healthy_record
+from fno_telemetry.diagnosis.places import Place, block_places, output_place
+from fno_telemetry.diagnosis.wording import format_number, format_percent
+from fno_telemetry.records import BandAccuracy, CaptureRecord
+
+
+@rule(
+    about="accuracy",
+    needs=("target",),
+    fires_on=lambda: add_target(healthy_record(), (1.0, 1.0, 0.01, 0.0)),
+    silent_on=lambda: add_target(healthy_record(), (1.0, 1.0, 0.6, 0.6)),
+)
+def missing_band(
+    record: CaptureRecord,
+    *,
+    least_share: float = 0.01,
+    missing: float = 0.1,
+    present: float = 0.5,
+    of_error: float = 0.3,
+    lost_in_block: float = 0.2,
+) -> Iterator[Symptom]:
+    """The output lacks frequencies that the target has, although it has others.
+
+    Formula: of the bands of one octave that hold at least `least_share` (0.01) of the target's energy without
+        the mean, let r be spectrum_ratio, the energy of the output over that of the target. All of
+        (1) r <= `missing` (0.1) in at least one of them;
+        (2) r >= `present` (0.5) in another one, so that the output has learned something;
+        (3) the bands of (1) hold at least `of_error` (0.3) of the energy of the error.
+        The place is the block after which these frequencies are lost, if one of them leaves a share of its
+        energy there that is at most `lost_in_block` (0.2) of what entered it; otherwise it is the output.
+    Default: of trained healthy networks the energy of each band that matters was 0.2 times that of the
+        target and more. `least_share` is 0.01: less is not seen in the error.
+    False alarm when: the frequencies are noise of the target, which no network can predict.
+    """
+    end = output_place(record)
+    bands = record.accuracy.bands if record.accuracy is not None else None
+    if end is None or bands is None or is_untrained(record):
+        return
+    octaves = bands.pool()
+    total, error = sum(octaves.target[1:]), sum(octaves.error)
+    if not total or not error:
+        return
+    judged = [
+        (index, ratio)
+        for index, ratio in enumerate(octaves.spectrum_ratio)
+        if index and ratio is not None and octaves.target[index] >= least_share * total
+    ]
+    lost = [index for index, ratio in judged if ratio <= missing]
+    if not lost or not any(ratio >= present for _, ratio in judged):
+        return
+    share_of_error = sum(octaves.error[index] for index in lost) / error
+    if share_of_error < of_error:
+        return
+    ratio = sum(octaves.output[index] for index in lost) / sum(octaves.target[index] for index in lost)
+    block = _find_block(record, lost_in_block)
+    where = f"; they are lost in {block.name}" if block is not None else ""
+    yield Symptom(
+        severity="warning",
+        place=block or end,
+        message=f"{'loses' if block is not None else 'lacks'} frequencies of the target: the output has "
+        f"{format_percent(ratio)} of the target's energy {_spell(octaves, lost)}{where}",
+        evidence={
+            "spectrum_ratio": ratio,
+            "share_of_error": share_of_error,
+            "share_of_target": sum(octaves.target[index] for index in lost) / total,
+            "from_frequency": octaves.band_edges[lost[0] - 1],
+            "missing_band_in": block.value("missing_band_in") if block is not None else None,
+            "missing_band_out": block.value("missing_band_out") if block is not None else None,
+        },
+        advice="There are probably too few modes for the target, or something smooths: raise the number of "
+        "modes of the spectral layers, check that the local branch passes fine structure, and look for "
+        "pooling, interpolation or strong dropout.",
+        confirm="`spectrum_ratio` of these bands should rise when the number of modes is doubled.",
+    )
+
+
+def _find_block(record: CaptureRecord, lost: float) -> Place[Any] | None:
+    """Return the block in which the share of the missing bands falls most, if it falls far enough."""
+    falls = []
+    for place in block_places(record):
+        before, after = place.value("missing_band_in"), place.value("missing_band_out")
+        if before and after is not None and after <= lost * before:
+            falls.append((after / before, place))
+    return min(falls, key=lambda pair: pair[0])[1] if falls else None
+
+
+def _spell(bands: BandAccuracy, lost: Sequence[int]) -> str:
+    low, high = bands.band_edges[lost[0] - 1], bands.band_edges[lost[-1]]
+    if lost[-1] == len(bands.band_edges) - 1:
+        return f"above {format_number(low)} cycles per grid point"
+    return f"between {format_number(low)} and {format_number(high)} cycles per grid point"

@@ -1,0 +1,64 @@
+"""Finds targets whose scale or mean a network does not reach."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
+from fno_telemetry.diagnosis.example_records import add_target, healthy_record
+from fno_telemetry.diagnosis.places import target_place
+from fno_telemetry.diagnosis.wording import format_number
+from fno_telemetry.records import CaptureRecord
+
+
+@rule(
+    about="target",
+    needs=("target",),
+    fires_on=lambda: add_target(
+        healthy_record(), target={"rms": 1e4, "std": 9e3}, error_to_mean_predictor=0.97
+    ),
+    silent_on=lambda: add_target(
+        healthy_record(), target={"rms": 1e4, "std": 9e3}, error_to_mean_predictor=0.02
+    ),
+)
+def target_scale(
+    record: CaptureRecord,
+    *,
+    large: float = 100,
+    small: float = 0.01,
+    offset: float = 20,
+    missed: float = 0.3,
+) -> Iterator[Symptom]:
+    """The target has a scale, or a mean, that the network does not reach.
+
+    Weights start with outputs of about 1, and gradients of a squared error grow with the scale of the target.
+
+    Formula: the error is at least `missed` (0.3) times that of predicting the mean of the target, and one of
+        (1) the rms of the target is >= `large` (100) or <= `small` (0.01);
+        (2) its |mean| is >= `offset` (20) times its standard deviation.
+    Default: targets that were normalised had an rms of 0.3 to 3 and a mean below their deviation. With
+        targets of 1e-6, 1e4 and with a mean of 300 the error was 0.5 times that of the mean and more.
+    False alarm when: the network scales its output, and another fault keeps it from learning.
+    """
+    place = target_place(record)
+    error = record.accuracy.stats.get("error_to_mean_predictor") if record.accuracy is not None else None
+    if place is None or error is None or error < missed:
+        return
+    size, mean, std = (place.value(name) for name in ("rms", "mean", "std"))
+    evidence: dict[str, Any] = {"rms": size, "mean": mean, "std": std, "error_to_mean_predictor": error}
+    if mean is not None and std and abs(mean) >= offset * std:
+        message = f"is not normalised: its mean is {format_number(mean)}, its standard deviation "
+        message += format_number(std)
+    elif size and (size >= large or size <= small):
+        message = f"is not normalised: its rms is {format_number(size)}, a network starts at about 1"
+    else:
+        return
+    yield Symptom(
+        severity="warning",
+        place=place,
+        message=message,
+        evidence=evidence,
+        advice="The network does not reach the scale of the target: normalise the target with the mean and "
+        "standard deviation of the training targets, train on that, and scale the output back.",
+        confirm="with a normalised target, the first value of a mean squared error is about 1.",
+        explains=Consequences(about=("accuracy", "values", "gradients", "training")),
+    )

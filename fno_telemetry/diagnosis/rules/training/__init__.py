@@ -1,0 +1,1 @@
+"""Rules about a run over its steps."""
