@@ -226,7 +226,7 @@ def test_channels_and_zero_samples_of_what_goes_in_and_comes_out_are_told(run, f
     shown = replace(record, input=inputs[0], inputs=inputs)
     ft.JsonFile("report.json").write(shown)
     lines = run("view", "report.json").out.splitlines()
-    assert lines[2:4] == [
+    assert lines[3:5] == [
         "input: rms of the channels 0.125, –, 32",
         "input[x]: rms of 64 channels from 1 to 64; 25 % of the samples are zero everywhere",
     ]

@@ -190,7 +190,7 @@ def _distort(document: Any, draw: random.Random) -> None:
                 part[key] = draw.choice((_HOSTILE, "x", "output", value + "\n"))
             elif key == "counts":
                 part[key] = [draw.choice((0, 1, 10**29)) for _ in value]
-            elif key in ("edges", "bands", "band_edges", "axis_band_edges"):
+            elif key in ("edges", "bands", "band_edges", "axis_band_edges") and isinstance(value, list):
                 part[key] = [min(each * 1e308, 1.7e308) for each in value]
 
 
