@@ -73,7 +73,7 @@ def parameters_stand_still(
             evidence=evidence,
             advice=_advise_on_all(last, len(still) == len(known)),
             confirm="one optimizer step should change a weight by 1e-4 to 1e-2 of its size: print that.",
-            explains=Consequences(about=("training", "accuracy", "values", "steps")),
+            explains=Consequences(about=("accuracy",), rules=("trend", "loss_stopped")),
         )
     elif still:
         names = [one.name for one in still]
