@@ -49,31 +49,33 @@ CAUSES: Mapping[str, Cause] = {
         "input_scale bad_input", r"not normali[sz]ed|raw counts", r"normali[sz]|subtract|divide"
     ),
     "input channel scale": _cause(
-        "",
+        "input_channel_scale",
         r"channels?.*(another scale|times|larger|smaller|rms|not normali[sz]ed)",
         r"normali[sz].*channel|channel.*normali[sz]|each channel|by channel",
     ),
-    "blank samples": _cause("", r"(samples?).*(zero|blank|empty)", r"sample|loader|file|data"),
+    "blank samples": _cause("blank_samples", r"(samples?).*(zero|blank|empty)", r"sample|loader|file|data"),
     "non-finite input": _cause(
         "",
         r"(input|sample).*(\bnan\b|not finite|non-finite|infinit)",
         r"input|sample|data|file|loader",
     ),
     "test normalised otherwise": _cause(
-        "",
+        "test_input",
         r"test.*(scale|mean|rms|normali[sz]ed)|training samples.*(rms|mean)",
         r"same (mean|statistics|normali)|as in training|normali[sz]",
     ),
     "target scale": _cause(
-        "",
+        "target_scale",
         r"target.*(scale|rms|small|large|normali[sz]ed)",
         r"normali[sz]\w* (the )?target|scale (of )?the target|target.*(normali[sz]|scale)",
     ),
-    "unrelated target": _cause("", UNLEARNED, r"pair|shuffl|order|match|belong|align|broadcast|shape"),
+    "unrelated target": _cause(
+        "mean_predictor", UNLEARNED, r"pair|shuffl|order|match|belong|align|broadcast|shape"
+    ),
     "target order": _cause(
-        "",
+        "mean_predictor",
         r"transposed|swapped|axes|order of",
-        r"transpos|swap|axes|order|reshape|permute",
+        r"transpos|swap|axes|reshape|permute|rows",
     ),
     "transform axes": _cause(
         "",
@@ -81,13 +83,13 @@ CAUSES: Mapping[str, Cause] = {
         r"axes|axis|dim",
     ),
     "band missing": _cause(
-        "high_frequency_loss mode_truncation",
+        "missing_band high_frequency_loss mode_truncation",
         r"(band|frequenc|fine structure|resolution).*(missing|lost|lacks|less|below|without|not)",
         r"modes|smooth|interpolat|upsampl|dropout|pool|resolution|local|frequenc",
     ),
-    "phase lost": _cause("", r"phase|amplitude", r"phase|amplitude|loss"),
+    "phase lost": _cause("amplitude_or_phase", r"phase|amplitude", r"phase|amplitude|loss"),
     "output range": _cause(
-        "",
+        "output_range",
         r"(output|target).*(range|negative|below|above|sign|zeros|between|leaves|clipped)",
         r"activation|sigmoid|relu|tanh|last layer|range|at the output",
     ),
@@ -118,17 +120,17 @@ CAUSES: Mapping[str, Cause] = {
         r"load|checkpoint|strict|names|missing",
     ),
     "updates too large": _cause(
-        "",
+        "updates_too_large",
         r"updates?.*(large|times)|learning rate|diverg|loss (rose|rises|grew|is not finite|has risen|stays)",
         r"(lower|reduce|smaller|decrease|halve|divide).*rate|rate.*(lower|too high|too large)|warm.?up|clip",
     ),
     "decay too strong": _cause(
-        "",
+        "weight_decay",
         r"weight decay|weights?.*(shrink|shrank|fell|decay)",
         r"weight decay|decay",
     ),
     "loss stopped": _cause(
-        "",
+        "loss_stopped",
         r"(loss|training).*(stopped|stopp|plateau|no longer|stalled)|updates?.*(small|fell)"
         rf"|{MOVES}|rate.*(0|zero|fell)",
         r"schedul|rate|anneal",
@@ -144,13 +146,15 @@ CAUSES: Mapping[str, Cause] = {
         r"relu|activation|rate|initiali[sz]|bias|leaky",
     ),
     "no activation": _cause(
-        "",
+        "linear_network",
         r"linear|no activation|without (an )?activation",
         r"activation|nonlinear|gelu|relu",
     ),
     "padding": _cause("", r"border|edge|padding|shifted|boundary", r"pad|crop|border|boundary|shift"),
-    "resolution": _cause("", r"resolution|grid|aliasing", r"resolution|grid|resampl|downsampl"),
-    "dropout": _cause("", r"dropout", r"dropout|regulari[sz]"),
+    "resolution": _cause(
+        "other_resolution", r"resolution|grid|aliasing", r"resolution|grid|resampl|downsampl"
+    ),
+    "dropout": _cause("missing_band", r"dropout", r"dropout|regulari[sz]"),
     "residual drift": _cause(
         "drifting_mean exploding_activations",
         r"(mean|rms|values).*(drift|grow|rise|times|far)",
@@ -162,17 +166,17 @@ CAUSES: Mapping[str, Cause] = {
         r"batch.?norm|running|momentum|eval|statistics",
     ),
     "overfitting": _cause(
-        "",
+        "overfitting",
         r"overfit|test.*(error|loss).*(times|larger|higher|than)|than (on|of) (the )?training",
         r"more (samples|data)|augment|regulari[sz]|early|overfit|smaller network|weight decay",
     ),
     "leak": _cause(
-        "",
+        "target_leak",
         r"leak|target.*(in|of) the input|input.*(contains|holds|equals?) the target",
         r"leak|target|input",
     ),
     "spike": _cause(
-        "collapse_at_step non_finite",
+        "collapse_at_step updates_too_large non_finite",
         r"broke at|spike|updates?.*(large|times)|loss (rose|rises|jump)",
         r"(lower|reduce|check).*rate|rate|clip|batch|data",
     ),
