@@ -83,7 +83,7 @@ def test_weights_that_are_blown_up_are_said_once_at_their_step_and_are_in_every_
     assert not any(severe[:BLOW_UP]) and severe[BLOW_UP]
     errors = dict(read_events(tmp_path)["findings/error"])
     assert errors.keys() == set(range(20))
-    assert all(errors[step] == 0 for step in range(BLOW_UP))
+    assert sum(errors[step] for step in range(BLOW_UP)) <= 1  # that its rate is tiny is told once
     assert errors[BLOW_UP] >= 1
 
 
