@@ -93,6 +93,7 @@ _RULES = (
     "layers.linear_network",
     "targets.output_range",
     "targets.missing_band",
+    "targets.error_above_modes",
     "targets.amplitude_or_phase",
     "targets.mean_predictor",
     "targets.overfitting",
