@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 import fno_telemetry as ft
 from fno_telemetry.wording import to_one_line
@@ -36,12 +36,36 @@ COMMANDS = {
 """Command -> its module in `commands` with its function there, and the first line of its help."""
 
 
+def _hide_types_of_flags(parameters: list[Any]) -> list[Any]:
+    """Take `<bool>` out of the help of --help and the like, as if they took a value; return the same list."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
+
+
+class _Command(TyperCommand):
+    """A command with its options."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _hide_types_of_flags(super().get_params(ctx))
+
+
+class _Commands(TyperGroup):
+    """All commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _hide_types_of_flags(super().get_params(ctx))
+
+
 @cache
 def load_command(name: str) -> TyperCommand:
     """Return a command with its options; its module is imported now."""
     module, _, function = COMMANDS[name][0].partition(":")
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(name)(getattr(import_module(f"fno_telemetry_cli.commands.{module}"), function))
+    alone.command(name, cls=_Command)(
+        getattr(import_module(f"fno_telemetry_cli.commands.{module}"), function)
+    )
     return cast(TyperCommand, typer.main.get_command(alone))
 
 
@@ -54,6 +78,7 @@ class _Deferred(TyperCommand):
 
 app = typer.Typer(
     name="fno-telemetry",
+    cls=_Commands,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
