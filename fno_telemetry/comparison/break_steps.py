@@ -36,7 +36,13 @@ def compare_series(records: Sequence[CaptureRecord], limits: Thresholds) -> Comp
         index, pair = broke
         at = ordered[index].spelled_step or f"report {index + 1}"
         verdict = f"broke at {at}: {pair.verdict.removeprefix('worse: ')}"
-        return replace(pair, verdict=verdict, break_step=ordered[index].step, series=series)
+        return replace(
+            pair,
+            verdict=verdict,
+            break_step=ordered[index].step,
+            series=series,
+            accuracy=whole.accuracy,
+        )
     change = whole.verdict.removeprefix("worse: ")
     # Training may change a lot from start to end; only a break, or non-finite values, is worse.
     severity = "note" if whole.severity == "warning" else whole.severity

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fno_telemetry.comparison.accuracy_changes import accuracy_changes
 from fno_telemetry.comparison.changes import (
+    Change,
     Judgement,
     LayerChange,
     Scales,
@@ -50,15 +52,17 @@ def compare_pair(
         diverging = next((layer for layer in blocks if layer.differs), None)
     added = tuple(place_name(*key) for key in new if key not in old)
     removed = tuple(place_name(*key) for key in old if key not in new)
-    severity = _highest([*modules, *blocks])
+    accuracy = accuracy_changes(before, after, limits, judged=not learning)
+    severity = _highest([*modules, *blocks], accuracy)
     return Comparison(
-        verdict=_verdict(modules, blocks, diverging, added, removed, severity),
+        verdict=_verdict(modules, blocks, diverging, added, removed, accuracy),
         severity=severity,
         first_diverging=diverging.place if diverging else None,
         modules=modules,
         blocks=blocks,
         added=added,
         removed=removed,
+        accuracy=accuracy,
     )
 
 
@@ -94,8 +98,9 @@ def _blocks(record: CaptureRecord) -> dict[tuple[str, int], BlockRecord]:
     return {(block.name, block.call): block for block in record.blocks}
 
 
-def _highest(layers: Sequence[LayerChange]) -> str | None:
-    severities = [SEVERITIES.index(layer.severity) for layer in layers if layer.severity]
+def _highest(layers: Sequence[LayerChange], accuracy: Sequence[Change]) -> str | None:
+    known = [*(layer.severity for layer in layers), *(change.severity for change in accuracy)]
+    severities = [SEVERITIES.index(severity) for severity in known if severity]
     if not severities:
         return "note" if any(layer.differs for layer in layers) else None
     return SEVERITIES[max(severities)]
@@ -107,24 +112,26 @@ def _verdict(
     diverging: LayerChange | None,
     added: tuple[str, ...],
     removed: tuple[str, ...],
-    severity: str | None,
+    accuracy: Sequence[Change],
 ) -> str:
     structure = f"; {len(added)} layers added, {len(removed)} removed" if added or removed else ""
     if not modules and not blocks:
         return f"nothing in common{structure}"
+    missed = next((change.message for change in accuracy if change.severity != "note"), None)
     if diverging is None:
-        return f"the same within the thresholds{structure}"
+        same = f"the same within the thresholds{structure}"
+        return same if missed is None else f"worse: {missed}; the layers are {same}"
     worse = [layer for layer in (*modules, *blocks) if layer.severity in SEVERITIES[1:]]
-    if not worse or severity not in SEVERITIES[1:]:
+    if not worse:
         differing = sum(layer.differs for layer in modules)
-        return (
-            f"different, not worse: {differing} of {len(modules)} layers, first {diverging.place}{structure}"
-        )
+        verdict = "different, not worse" if missed is None else f"worse: {missed}"
+        return f"{verdict}: {differing} of {len(modules)} layers, first {diverging.place}{structure}"
     first = worse[0]
     message = next(change.message for change in first.changes if change.severity != "note")
     more = f"; {_count_more(len(worse) - 1)} worse" if len(worse) > 1 else ""
     earlier = "" if diverging is first else f"; the first layer that differs is {diverging.place}"
-    return f"worse: in {first.place}, {message}{more}{earlier}{structure}"
+    error = "" if missed is None else f"; {missed}"
+    return f"worse: in {first.place}, {message}{more}{earlier}{error}{structure}"
 
 
 def _count_more(layers: int) -> str:

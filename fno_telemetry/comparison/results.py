@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fno_telemetry.comparison.changes import LayerChange
+from fno_telemetry.comparison.changes import Change, LayerChange
 from fno_telemetry.comparison.trends import Series
 from fno_telemetry.findings import SEVERITIES
 from fno_telemetry.wording import to_printable
@@ -24,7 +24,8 @@ class Comparison:
 
     In a series, `break_step` is the first step that is worse than the step before it and was not recovered
     from; `modules` and `blocks` then compare that step with the one before it. Without a break they compare
-    the last record with the first.
+    the last record with the first. `accuracy` holds the changes of the loss and of the error against the
+    target from the first record to the last, where they are known.
     """
 
     verdict: str
@@ -38,6 +39,7 @@ class Comparison:
     series: Series | None = None
     group: tuple[GroupFinding, ...] = ()
     notes: tuple[str, ...] = ()
+    accuracy: tuple[Change, ...] = ()
 
     @property
     def worse(self) -> bool:
@@ -52,4 +54,5 @@ class Comparison:
             for change in layer.changes
             if change.severity != "note"
         ]
-        return "\n".join(map(to_printable, [self.verdict, *self.notes, *worse]))
+        learned = [change.message for change in self.accuracy]
+        return "\n".join(map(to_printable, [self.verdict, *self.notes, *learned, *worse]))

@@ -33,6 +33,8 @@ class Thresholds:
     dead_of_activations: float = 0.9
     """Share of such channels from which on an increase is worse in an activation function or a module without
     weights, which may end with one: some dead channels are usual after a ReLU."""
+    error: float = 1.5
+    """Factor by which the relative L2 error against the target grows; at this value it is worse."""
     far: float = 100.0
     """Factor beyond the network's range of rms, or by which a sample variation or an update fell; at this
     value it is worse also while the run learns."""
@@ -42,7 +44,7 @@ class Thresholds:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise OptionError(f"threshold {field.name} = {value!r}; expected a number above 0")
-        for name in ("scale", "far"):
+        for name in ("scale", "error", "far"):
             if getattr(self, name) <= 1:
                 raise OptionError(f"threshold {name} = {getattr(self, name)!r}; expected a factor above 1")
 

@@ -41,6 +41,8 @@ def comparison_view(comparison: ft.Comparison, width: int, show_all: bool = Fals
     that changed most. A module that returns the tensor of an earlier one is then left out.
     """
     lines: list[RenderableType] = [comparison.verdict, *comparison.notes]
+    if comparison.accuracy:
+        lines.append(f"from first to last: {'; '.join(change.message for change in comparison.accuracy)}")
     differing = [layer for layer in _layers(comparison) if layer.differs]
     shown = differing if show_all else _choose(differing, comparison.first_diverging)
     if shown:
