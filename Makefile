@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-at-once test-oldest lint docs-pages format bench bench-training bench-check bench-diagnosis mutate clean
+.PHONY: help demo test test-at-once test-oldest lint docs docs-pages format bench bench-training bench-check bench-diagnosis mutate clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,8 +44,12 @@ lint: $(VENV)/installed ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed ## Build the documentation as a site, which opens without a network: site/index.html
+	$(BIN)/zensical build --clean --strict
+
 docs-pages: $(VENV)/installed ## Write the pages of the documentation that are made from the code
 	$(BIN)/python docs/generators/rules_page.py
+	$(BIN)/python docs/generators/help_page.py
 
 format: $(VENV)/installed ## Format the code
 	$(BIN)/ruff check --fix .
@@ -83,4 +87,4 @@ mutate: $(VENV)/installed ## Run the command and the readers on thousands of dam
 	$(BIN)/python benchmarks/mutated_files.py
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) $(OLDEST) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(DEMO) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
