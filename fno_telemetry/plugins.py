@@ -60,6 +60,7 @@ _RULES = (
     "inputs.other_resolution",
     "targets.target_scale",
     "training.parameters_stand_still",
+    "training.unchanged_parameters",
     "training.updates_too_large",
     "training.loss_stopped",
     "training.weight_decay",

@@ -31,6 +31,7 @@ COLUMNS = 100
 
 _SHOWN_ABOVE_ZERO = ("nan_count", "inf_count")
 _OF_TENSORS = ("rms", "sample_variation", "low_frequency_fraction", "dead_channel_fraction", "grad_norm")
+_OF_DIGEST = 8  # digits that are enough to tell values apart by eye
 _OF_ACCURACY = ("relative_l2", "error_to_mean_predictor", "output_to_target_rms", "effective_resolution")
 _OF_BLOCKS = ("spectral_share", "update_ratio", "gain")
 _FINDINGS_SHOWN = 3
@@ -72,10 +73,12 @@ def describe_block(record: "BlockRecord") -> str:
 
 
 def describe_parameter(record: "ParameterRecord") -> str:
-    """Return the name, shape and how far it moved in one line."""
+    """Return the name, shape and how far it moved, or its digest, in one line."""
     shape = "×".join(map(str, record.shape)) or "scalar"
-    moved = _number(record.stats.get("moved"))
-    return to_printable(f"<ParameterRecord {record.name!r}: {shape} {record.dtype}, moved {moved}>")
+    state = f"moved {_number(record.stats.get('moved'))}"
+    if record.digest is not None:
+        state = f"digest {record.digest[:_OF_DIGEST]}"
+    return to_printable(f"<ParameterRecord {record.name!r}: {shape} {record.dtype}, {state}>")
 
 
 def describe_accuracy(record: "AccuracyRecord") -> str:

@@ -362,13 +362,23 @@ class BlockRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterRecord:
-    """The statistics of one parameter in a training run; `name` is its canonical path."""
+    """The statistics of one parameter; `name` is its canonical path.
+
+    `digest` tells whether it changed between two captures; None in a training run, which has `moved`.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     stats: FrozenMapping[Value]
     reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
+    digest: str | None = None
+
+    def is_same_as(self, other: "ParameterRecord") -> bool | None:
+        """Return whether both have the same values; None where a digest is not known."""
+        if self.digest is None or other.digest is None or self.shape != other.shape:
+            return None
+        return self.digest == other.digest
 
     def __repr__(self) -> str:
         return record_text.describe_parameter(self)

@@ -29,6 +29,7 @@ from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import GradientPass
 from fno_telemetry.measuring.losses import Loss
 from fno_telemetry.measuring.measured_forwards import MeasuredForwards
+from fno_telemetry.measuring.parameter_records import list_parameters
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.measuring.target_collector import Prediction, TargetPairs
@@ -251,7 +252,11 @@ def capture(
             provenance or {},
             (*warnings, *problems, *batch_run.notes, *model_map.warnings),
         )
-    return replace(record, warnings=(*record.warnings, *_describe_state(model, detected.built, preserved)))
+    return replace(
+        record,
+        parameters=list_parameters(model, {module.name for module in record.modules}),
+        warnings=(*record.warnings, *_describe_state(model, detected.built, preserved)),
+    )
 
 
 def _detect(

@@ -1,6 +1,6 @@
 """`compare`: whether records can be compared, and as a pair, as a series or as runs of one experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fno_telemetry.comparison.break_steps import compare_series
@@ -13,6 +13,8 @@ from fno_telemetry.errors import ReportError
 from fno_telemetry.keys import VALIDATION
 from fno_telemetry.records import CaptureRecord, require_records
 from fno_telemetry.wording import format_number
+
+_MOST_NAMED = 4  # parameters that did not change
 
 LARGE_RATIO = 2.0
 """A note about different inputs names their rms if the largest is this many times the smallest."""
@@ -53,6 +55,7 @@ def compare(
     notes = _notes(first, others, allow_different_input)
     if len({record.stage == VALIDATION for record in (first, *others)}) > 1:
         notes = (*notes, TWO_STAGES)
+    notes = (*notes, *_of_parameters(first, others[-1]))
     if len(others) > 1 and not group:
         _refuse_two_stages((first, *others))
         return replace(compare_series([first, *others], limits), notes=notes)
@@ -97,6 +100,19 @@ def _notes(
     if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:
         notes.append("the resolutions differ; spectra are compared mode by mode, in cycles per field")
     return tuple(notes)
+
+
+def _of_parameters(first: CaptureRecord, last: CaptureRecord) -> Iterator[str]:
+    """Yield a note where parameters, or all of them, have the same values in both records."""
+    before = {one.name: one for one in first.parameters}
+    compared = [(one, one.is_same_as(before[one.name])) for one in last.parameters if one.name in before]
+    known = [one for one, is_same in compared if is_same is not None]
+    same = [one.name for one, is_same in compared if is_same]
+    if same and len(same) == len(known):
+        yield "no parameter changed"
+    elif same:
+        more = f" and {len(same) - _MOST_NAMED} more" if len(same) > _MOST_NAMED else ""
+        yield f"{len(same)} of {len(known)} parameters did not change: {', '.join(same[:_MOST_NAMED])}{more}"
 
 
 def _size(record: CaptureRecord) -> tuple[int, ...]:

@@ -55,6 +55,20 @@ def module_places(record: CaptureRecord) -> list[Place[ModuleRecord]]:
     return [*_find_module_places(_Same(record))]
 
 
+def find_module_of_all(record: CaptureRecord, parameters: Sequence[str]) -> Place[ModuleRecord] | None:
+    """Return the smallest module that holds all of these parameters; None for the whole model."""
+    there = {place.name: place for place in module_places(record)}
+    common, *others = (name.split(".")[:-1] for name in parameters)
+    for other in others:
+        while common and other[: len(common)] != common:
+            common = common[:-1]
+    while common:
+        if ".".join(common) in there:
+            return there[".".join(common)]
+        common = common[:-1]
+    return None
+
+
 def block_places(record: CaptureRecord) -> list[Place[BlockRecord]]:
     """Return every block in execution order."""
     return [*_find_block_places(_Same(record))]

@@ -181,6 +181,7 @@ def _parameter(entry: Mapping[str, Any]) -> ParameterRecord:
         dtype=entry["dtype"],
         stats=FrozenMapping(entry["stats"]),
         reasons=FrozenMapping(entry["reasons"]),
+        digest=entry.get("digest"),
     )
 
 

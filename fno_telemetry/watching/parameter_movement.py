@@ -1,7 +1,7 @@
 """How far the parameters of a model move in a training run: in a step, and since the first record."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from fno_telemetry.records import FrozenMapping, ParameterRecord, Value
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.statistics.norms import frobenius_norm
 from fno_telemetry.statistics.shares import spread_places
-from fno_telemetry.tracing.module_calls import paths_by_module
+from fno_telemetry.tracing.parameter_names import name_parameters
 
 _COMPARED = 4096  # elements of a parameter, at most, that are compared with the first record
 
@@ -74,26 +74,6 @@ class ParameterMovement:
                 change = now.to(_wide(now)) - first.values.to(_wide(now))
                 found[name] = frobenius_norm(change), frobenius_norm(first.values)
         return found
-
-
-def name_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the canonical path of each parameter, and the parameter; a shared one has its first path.
-
-    What parametrizes a layer has no canonical path: such parameters are named after the layer.
-    """
-    paths = paths_by_module(model)
-    known: dict[str, str] = {}
-    seen = set()
-    for path, module in model.named_modules():
-        before, _, last = path.rpartition(".")
-        # A wrapper has none either, and leaves no trace in the names of what it wraps.
-        above = known.get(before, "")
-        known[path] = paths[id(module)][0] if id(module) in paths else f"{above}.{last}".lstrip(".")
-        for own, parameter in module._parameters.items():
-            if parameter is None or id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            yield f"{known[path]}.{own}".lstrip("."), parameter
 
 
 def is_spread(parameter: torch.Tensor) -> bool:

@@ -30,13 +30,13 @@ from fno_telemetry.statistics.norms import frobenius_norm
 from fno_telemetry.tracing.events import Listener
 from fno_telemetry.tracing.module_calls import modules_by_path
 from fno_telemetry.tracing.nested_tensors import tensors_in
+from fno_telemetry.tracing.parameter_names import name_parameters
 from fno_telemetry.watching.live_forwards import Listeners, LiveForwards
 from fno_telemetry.watching.loop_gradients import LoopGradients
 from fno_telemetry.watching.parameter_movement import (
     ParameterMovement,
     is_spread,
     make_record,
-    name_parameters,
     relate,
 )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import add_training, healthy_record, make_series
-from fno_telemetry.diagnosis.places import Place, module_places, select_defined
+from fno_telemetry.diagnosis.places import find_module_of_all, module_places, select_defined
 from fno_telemetry.diagnosis.wording import format_number, join_names
 from fno_telemetry.records import CaptureRecord, ParameterRecord, Value
 
@@ -83,7 +83,7 @@ def parameters_stand_still(
         yield Symptom(
             severity="warning",
             record=last,
-            place=_find_place(last, names),
+            place=find_module_of_all(last, names),
             message=f"is not trained: {number} not moved since {first.spelled_step}: {shown}{more}",
             evidence=evidence | {"gradient": _gradient(last, still)},
             advice=_advise_on_part(last, still, known),
@@ -163,18 +163,3 @@ def _norm(parameter: ParameterRecord, of_modules: Mapping[str, Value]) -> Value:
     """Return the norm of the gradient of a parameter, or else of all parameters of its module."""
     own = parameter.stats.get("grad_norm")
     return of_modules.get(parameter.name.rpartition(".")[0]) if own is None else own
-
-
-def _find_place(record: CaptureRecord, names: Sequence[str]) -> Place[Any] | None:
-    """Return the smallest module that holds all of these parameters; None for the whole model."""
-    there = {place.name: place for place in module_places(record)}
-    parts = [name.split(".")[:-1] for name in names]
-    common = parts[0]
-    for other in parts[1:]:
-        while common and other[: len(common)] != common:
-            common = common[:-1]
-    while common:
-        if ".".join(common) in there:
-            return there[".".join(common)]
-        common = common[:-1]
-    return None
