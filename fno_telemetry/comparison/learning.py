@@ -19,6 +19,11 @@ def is_untrained(record: CaptureRecord) -> bool:
     return record.step == 0 or str(record.summary.get("weights")).startswith("untrained")
 
 
+def is_trained(record: CaptureRecord) -> bool:
+    """Whether the record says that optimiser steps were made: it has a step beyond 0."""
+    return record.step is not None and record.step > 0 and not is_untrained(record)
+
+
 def count_learning(records: Sequence[CaptureRecord]) -> int:
     """Return the index of the record up to which a run learns to tell its samples apart.
 
