@@ -98,6 +98,7 @@ _RULES = (
     "layers.linear_network",
     "layers.linear_activation",
     "targets.output_range",
+    "targets.unlearned_channel",
     "targets.amplitude_or_phase",
     "targets.missing_band",
     "targets.output_size",

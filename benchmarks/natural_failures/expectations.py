@@ -89,7 +89,7 @@ CAUSES: Mapping[str, Cause] = {
         r"(band|frequenc|fine structure|resolution).*(missing|lost|lacks|less|below|without|not)",
         r"modes|smooth|interpolat|upsampl|dropout|pool|resolution|local|frequenc",
     ),
-    "phase lost": _cause("amplitude_or_phase", r"phase|amplitude", r"phase|amplitude|loss"),
+    "phase lost": _cause("amplitude_or_phase unlearned_channel", r"phase|amplitude", r"phase|amplitude|loss"),
     "output range": _cause(
         "output_range",
         r"(output|target).*(range|negative|below|above|sign|zeros|between|leaves|clipped)",

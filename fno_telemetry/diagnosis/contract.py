@@ -122,7 +122,7 @@ class Rule:
 
     `text` is the function's docstring, `thresholds` are its keyword-only arguments with their defaults. Of
     findings of the same severity, those of rules with a smaller `yields` come first: 0 for causes, 1 for
-    outcomes, such as a large error, 2 for changes that nearly everything has as a consequence.
+    outcomes, such as a large error, 2 for changes since the baseline that nearly everything brings about.
     `fires_on` and `silent_on` make an example on which the rule yields a symptom, and one on which it does
     not, `against` the record that both are compared with; `fno_telemetry.testing.rules.check_rule` judges the
     rule by them.

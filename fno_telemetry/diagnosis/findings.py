@@ -284,7 +284,10 @@ def _sort_causes(causes: Iterable[Cause], yields: Mapping[str, int]) -> Iterator
     """
 
     def rank(cause: Cause) -> tuple[int, int]:
-        return -SEVERITIES.index(cause.worst), yields.get(cause.finding.rule, 0)
+        rank = yields.get(cause.finding.rule, 0)
+        # Growth that is unusual by itself says more than a change since the baseline.
+        compared = "of_the_baseline" in cause.finding.evidence
+        return -SEVERITIES.index(cause.worst), rank if compared else min(rank, 1)
 
     for cause in sorted(causes, key=rank):
         yield replace(cause.finding, severity=cause.worst)
@@ -323,7 +326,8 @@ def _judge_over_steps(
         topic = about.get(finding.rule)
         comes_back = seen[finding.rule, finding.layer] > end
         starts = finding.step == first.step and topic in OF_STARTS and not comes_back
-        yield _as_notes(ended) if starts or topic in OF_LEARNING else ended
+        misses = topic in OF_LEARNING or MISSED in finding.evidence
+        yield _as_notes(ended) if starts or misses else ended
 
 
 def _as_notes(cause: Cause) -> Cause:
@@ -340,6 +344,9 @@ OF_STARTS: frozenset[Topic] = frozenset({"values", "weights", "gradients"})
 
 OF_LEARNING: frozenset[Topic] = frozenset({"accuracy", "target"})
 """What rules are about that every training begins with: the target is not met yet."""
+
+MISSED = "error_to_mean_predictor"
+"""Evidence of a finding of any other rule that speaks only because the target is missed."""
 
 _ADVICE = "The rule has an error: report it to the authors of the rule. All other rules were applied."
 

@@ -36,7 +36,8 @@ def test_input(
         (2) |m' - m| >= `shift` (1) · s;
         (3) the rms of a channel is `of_channel` (4) times that in the training samples or more, or
             1 / `of_channel` or less;
-        (4) the share of energy above 1/4 cycle per grid point differs by `rougher` (0.1) or more;
+        (4) the share of energy above 1/4 cycle per grid point differs by `rougher` (0.1) or more, on the same
+            grid;
         (5) the test is worse than predicting the mean of its target: error_to_mean_predictor is >= `failed`
             (1.2), and >= `times` (3) times that of the training samples.
     Default: means and deviations of test samples of the same kind differed by less than 30 %, the share of
@@ -94,6 +95,8 @@ def test_input(
 
 
 def _find_roughness(place: Place[Any], other: Place[Any]) -> tuple[float, float] | None:
+    if place.entry.shape[1:] != other.entry.shape[1:]:
+        return None  # a finer grid has higher frequencies
     before, after = (one.value("high_frequency_fraction") for one in (place, other))
     return None if before is None or after is None else (before, after)
 

@@ -18,7 +18,7 @@ def _with_error(error: float) -> CaptureRecord:
 
 
 @rule(
-    about="accuracy",
+    about="input",
     needs=("target",),
     fires_on=lambda: _with_error(0.95),
     silent_on=lambda: _with_error(0.4),

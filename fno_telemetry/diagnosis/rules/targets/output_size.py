@@ -58,7 +58,8 @@ def output_size(
         "the network were not used as it was trained",
         evidence={"best_factor": factor, "coherence": alike, "error_to_mean_predictor": error},
         advice="Training and use probably differ: look for a strong dropout, for batch "
-        "norms whose running statistics are wrong, for weights that were not all loaded, and for an output "
-        "or target that is scaled otherwise than in training.",
+        "norms whose running statistics are wrong, for weights that were not all loaded, for an output or "
+        "target that is scaled otherwise than in training, and for a loss that compares each output with the "
+        "targets of other samples (a missing channel axis broadcasts).",
         confirm="with `model.train()` the error of the same samples should be smaller.",
     )
