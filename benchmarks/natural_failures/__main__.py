@@ -34,6 +34,7 @@ def main() -> None:
         "--folder", type=Path, default=CORPUS, help=f"where runs are kept, by default {CORPUS}"
     )
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--most", type=int, default=3, help="runs of each kind and control")
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name has this in it")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--no-making", action="store_true")
@@ -46,7 +47,7 @@ def main() -> None:
     if given.which == "judge" and looks_closer:
         parser.error("runs that judge are not looked at one by one")
     folder = given.folder / given.which
-    runs = [run for run in list_runs(given.which) if given.only in run.name]
+    runs = [run for run in list_runs(given.which, given.most) if given.only in run.name]
     if given.again or not (given.no_making or looks_closer):
         corpus.make_missing(runs, folder, given.processes, again=given.again)
     made = corpus.read(runs, folder)

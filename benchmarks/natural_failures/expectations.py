@@ -46,7 +46,9 @@ UNLEARNED = (
 
 CAUSES: Mapping[str, Cause] = {
     "input scale": _cause(
-        "input_scale bad_input", r"not normali[sz]ed|raw counts", r"normali[sz]|subtract|divide"
+        "input_scale unnormalised_input bad_input",
+        r"not normali[sz]ed|raw counts",
+        r"normali[sz]|subtract|divide",
     ),
     "input channel scale": _cause(
         "input_channel_scale",
@@ -61,7 +63,7 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "test normalised otherwise": _cause(
         "test_input",
-        r"test.*(scale|mean|rms|normali[sz]ed)|training samples.*(rms|mean)",
+        r"test.*(scale|rms|normali[sz]ed)",
         r"same (mean|statistics|normali)|as in training|normali[sz]",
     ),
     "target scale": _cause(
@@ -78,7 +80,7 @@ CAUSES: Mapping[str, Cause] = {
         r"transpos|swap|axes|reshape|permute|rows",
     ),
     "transform axes": _cause(
-        "",
+        "transform_axes",
         r"transform\w* .*(axes|axis|dimension)|over the channels?|axes",
         r"axes|axis|dim",
     ),
@@ -87,7 +89,7 @@ CAUSES: Mapping[str, Cause] = {
         r"(band|frequenc|fine structure|resolution).*(missing|lost|lacks|less|below|without|not)",
         r"modes|smooth|interpolat|upsampl|dropout|pool|resolution|local|frequenc",
     ),
-    "phase lost": _cause("amplitude_or_phase", r"phase|amplitude", r"phase|amplitude|loss"),
+    "phase lost": _cause("amplitude_or_phase unlearned_channel", r"phase|amplitude", r"phase|amplitude|loss"),
     "output range": _cause(
         "output_range",
         r"(output|target).*(range|negative|below|above|sign|zeros|between|leaves|clipped)",
@@ -115,7 +117,7 @@ CAUSES: Mapping[str, Cause] = {
         r"initiali[sz]|zero|scale|weights",
     ),
     "weights in part": _cause(
-        "",
+        "weights_in_part",
         r"not loaded|loaded in part|untrained|as (initiali[sz]ed|at the start)|not in the checkpoint|random",
         r"load|checkpoint|strict|names|missing",
     ),
@@ -141,7 +143,7 @@ CAUSES: Mapping[str, Cause] = {
         r"float32|precision|half|autocast|dtype|scale|normali[sz]",
     ),
     "dead activations": _cause(
-        "dead_channels dead_layer saturated_activation",
+        "dead_channels dead_layer saturated_activation drifting_mean",
         r"dead|zero|switched off|dormant",
         r"relu|activation|rate|initiali[sz]|bias|leaky",
     ),
@@ -154,14 +156,14 @@ CAUSES: Mapping[str, Cause] = {
     "resolution": _cause(
         "other_resolution", r"resolution|grid|aliasing", r"resolution|grid|resampl|downsampl"
     ),
-    "dropout": _cause("missing_band", r"dropout", r"dropout|regulari[sz]"),
+    "dropout": _cause("strong_dropout output_size", r"dropout", r"dropout|regulari[sz]"),
     "residual drift": _cause(
         "drifting_mean exploding_activations",
         r"(mean|rms|values).*(drift|grow|rise|times|far)",
         r"norm|residual|scale|initiali[sz]",
     ),
     "batch statistics": _cause(
-        "",
+        "batch_statistics output_size",
         r"running (mean|statistics|variance)|batch.?norm|in eval|eval mode",
         r"batch.?norm|running|momentum|eval|statistics",
     ),

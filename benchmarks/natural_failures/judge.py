@@ -146,7 +146,10 @@ def is_at(layer: str | None, places: Sequence[str]) -> bool:
         return "model" in places
     if layer in OUTER:
         return layer in places
-    return any(re.search(place, layer) for place in places if place not in (*OUTER, "model"))
+    # A block that is no module is called by its number; in the networks written by hand it is around conv<i>.
+    names = (layer, f"conv{layer[1:]}") if re.fullmatch(r"#\d+", layer) else (layer,)
+    inside = [place for place in places if place not in (*OUTER, "model")]
+    return any(re.search(place, name) for place in inside for name in names)
 
 
 def look_at_healthy(made: Made, plain: Made) -> list[Look]:

@@ -50,13 +50,14 @@ class Run:
         return Run(PLAIN, self.task, self.family, self.seed)
 
 
-def list_runs(which: str) -> list[Run]:
-    """Return the runs of "choose" or "judge": the plain ones, then one of everything, then the next ones."""
+def list_runs(which: str, most: int = max(FAILING, HEALTHY)) -> list[Run]:
+    """Return the runs of "choose" or "judge": the plain ones, then one of everything, then the next ones.
+
+    There are at most so many of each kind and control.
+    """
     things = [*KINDS.values(), *(control for control in CONTROLS.values() if control.name != PLAIN)]
     chosen = [list(_choose(thing, which)) for thing in things]
-    rounds = [
-        run for turn in range(max(FAILING, HEALTHY)) for runs in chosen for run in runs[turn : turn + 1]
-    ]
+    rounds = [run for turn in range(most) for runs in chosen for run in runs[turn : turn + 1]]
     solid = [(task, family) for task in TASKS.values() for family in FAMILIES if task.dimension == 3]
     rounds += [
         Run(name, task.name, family, seed)

@@ -13,10 +13,18 @@ MOVED = 0.1
 
 GROWN = 5.0
 
+LESS_MISSED = 0.75
+"""The error against the target, over an earlier one, that tells learning."""
+
 
 def is_untrained(record: CaptureRecord) -> bool:
     """Whether the record says that no optimiser step was made: untrained weights, or step 0."""
     return record.step == 0 or str(record.summary.get("weights")).startswith("untrained")
+
+
+def is_trained(record: CaptureRecord) -> bool:
+    """Whether the record says that optimiser steps were made: it has a step beyond 0."""
+    return record.step is not None and record.step > 0 and not is_untrained(record)
 
 
 def count_learning(records: Sequence[CaptureRecord]) -> int:
@@ -63,10 +71,16 @@ def has_learned_since(baseline: CaptureRecord, record: CaptureRecord) -> bool:
 def shows_learning(before: CaptureRecord, after: CaptureRecord) -> bool:
     """Whether the numbers show that the network learned most of what it knows between two records.
 
-    The sample variation of the output at least doubled; or the loss fell to half or less; or the rms of the
-    output grew by GROWN or more, to at most that of the input: untrained networks return little, and learning
-    brings it to the scale of the data.
+    The error against the target fell to LESS_MISSED of what it was; the sample variation of the output at
+    least doubled; or the loss fell to half or less; or the rms of the output grew by GROWN or more, to at
+    most that of the input: untrained networks return little, and learning brings it to the scale of the data.
     """
+    missed, still_missed = (
+        None if record.accuracy is None else record.accuracy.stats.get("error_to_mean_predictor")
+        for record in (before, after)
+    )
+    if missed is not None and still_missed is not None and still_missed <= LESS_MISSED * missed:
+        return True
     loss, later_loss = before.summary.get("loss"), after.summary.get("loss")
     if loss is not None and later_loss is not None and 2 * later_loss <= loss > later_loss:
         return True

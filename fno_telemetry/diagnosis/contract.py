@@ -120,7 +120,9 @@ def check_symptom(symptom: object) -> Symptom:
 class Rule:
     """A rule as `rule` makes it of a generator function; call it with a record, or with a series of records.
 
-    `text` is the function's docstring, `thresholds` are its keyword-only arguments with their defaults.
+    `text` is the function's docstring, `thresholds` are its keyword-only arguments with their defaults. Of
+    findings of the same severity, those of rules with a smaller `yields` come first: 0 for causes, 1 for
+    outcomes, such as a large error, 2 for changes since the baseline that nearly everything brings about.
     `fires_on` and `silent_on` make an example on which the rule yields a symptom, and one on which it does
     not, `against` the record that both are compared with; `fno_telemetry.testing.rules.check_rule` judges the
     rule by them.
@@ -134,6 +136,7 @@ class Rule:
     takes_series: bool
     takes_baseline: bool
     takes_test: bool
+    yields: int
     fires_on: Example | None
     silent_on: Example | None
     against: Example | None
@@ -162,6 +165,7 @@ def rule(
     fires_on: Example | None = None,
     silent_on: Example | None = None,
     against: Example | None = None,
+    yields: int = 0,
 ) -> Callable[[Callable[..., Iterator[Symptom]]], Rule]:
     """Make a `Rule` of a generator function, which gives it its name, docstring and thresholds.
 
@@ -171,6 +175,7 @@ def rule(
         fires_on: Makes a record (or series) on which the rule yields a symptom.
         silent_on: Makes a record (or series) on which it yields none.
         against: Makes the record that is given with both as `test`, else as `baseline`.
+        yields: 1 or 2 if other findings of the same severity come before its own; see `Rule`.
 
     Raises:
         OptionError: an unknown topic or need.
@@ -194,6 +199,7 @@ def rule(
             takes_series=next(iter(parameters), None) == "series",
             takes_baseline="baseline" in parameters,
             takes_test="test" in parameters,
+            yields=yields,
             fires_on=fires_on,
             silent_on=silent_on,
             against=against,

@@ -67,7 +67,7 @@ def diagnose(
         is_tested = not in_validation or len(series) == len(records)
         causes += _diagnose_series(series, test if is_tested else None, judging)
     causes += group_by_cause(_describe_failure(name, error) for name, error in failures.items())
-    return tuple(_sort_causes(causes))
+    return tuple(_sort_causes(causes, {rule.name: rule.yields for rule in loaded}))
 
 
 @dataclass(frozen=True)
@@ -276,12 +276,20 @@ def _follow_earlier(
         yield finding if earlier is None else replace(finding, follows_from=earlier.id)
 
 
-def _sort_causes(causes: Iterable[Cause]) -> Iterator[Finding]:
+def _sort_causes(causes: Iterable[Cause], yields: Mapping[str, int]) -> Iterator[Finding]:
     """Yield causes by the highest severity among what follows from them, each with that after it.
 
-    A cause has that severity too: what is worst about it may be what follows from it.
+    A cause has that severity too: what is worst about it may be what follows from it. Of equally severe ones,
+    those whose rule yields come last.
     """
-    for cause in sorted(causes, key=lambda cause: -SEVERITIES.index(cause.worst)):
+
+    def rank(cause: Cause) -> tuple[int, int]:
+        rank = yields.get(cause.finding.rule, 0)
+        # Growth that is unusual by itself says more than a change since the baseline.
+        compared = "of_the_baseline" in cause.finding.evidence
+        return -SEVERITIES.index(cause.worst), rank if compared else min(rank, 1)
+
+    for cause in sorted(causes, key=rank):
         yield replace(cause.finding, severity=cause.worst)
         for consequence in cause.consequences:
             yield replace(consequence, follows_from=cause.finding.id)
@@ -315,9 +323,11 @@ def _judge_over_steps(
             continue
         when = spell_step(end, last.summary.get("step_kind"))
         ended = replace(cause, finding=replace(finding, message=f"{finding.message}; not seen after {when}"))
-        starts = finding.step == first.step and about.get(finding.rule) in OF_STARTS
+        topic = about.get(finding.rule)
         comes_back = seen[finding.rule, finding.layer] > end
-        yield _as_notes(ended) if starts and not comes_back else ended
+        starts = finding.step == first.step and topic in OF_STARTS and not comes_back
+        misses = topic in OF_LEARNING or MISSED in finding.evidence
+        yield _as_notes(ended) if starts or misses else ended
 
 
 def _as_notes(cause: Cause) -> Cause:
@@ -331,6 +341,12 @@ _KEPT_BY_LEARNING: frozenset[Topic] = frozenset({"input", "target", "training"})
 
 OF_STARTS: frozenset[Topic] = frozenset({"values", "weights", "gradients"})
 """What rules are about whose findings may be a deliberate start, such as a branch that starts at zero."""
+
+OF_LEARNING: frozenset[Topic] = frozenset({"accuracy", "target"})
+"""What rules are about that every training begins with: the target is not met yet."""
+
+MISSED = "error_to_mean_predictor"
+"""Evidence of a finding of any other rule that speaks only because the target is missed."""
 
 _ADVICE = "The rule has an error: report it to the authors of the rule. All other rules were applied."
 

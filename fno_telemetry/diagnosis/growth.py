@@ -35,7 +35,8 @@ class GrowthLimits:
 
     Without a baseline, a layer whose rms is below (with `shrinking`, above) `ordinary` is never reported:
     after a normalisation layer, values are near 1, whatever the scale of its input. With a baseline, growth
-    counts beyond `of_scales` times the largest rms of its layers and of its input.
+    counts beyond `of_scales` times the largest rms of its layers and of its input. `each` is the limit of the
+    gains of all blocks on (geometric) average.
     """
 
     of_siblings: float
@@ -46,6 +47,7 @@ class GrowthLimits:
     gain_of_baseline: float
     ordinary: float
     of_scales: float = 1.0
+    each: float = math.inf
     shrinking: bool = False
 
     def reached(self, factor: float, limit: float) -> bool:
@@ -97,7 +99,10 @@ def _in_blocks(
 def _over_depth(record: CaptureRecord, limits: GrowthLimits) -> Iterator[Growth]:
     gains, sizes = _gains(record), dict(_sizes(record))
     product = math.prod(gain for _, gain in gains)
-    if len(gains) < 2 or product == 0 or not limits.reached(product, limits.over_depth):
+    if len(gains) < 2 or product == 0:
+        return
+    average = product ** (1 / len(gains))
+    if not limits.reached(product, limits.over_depth) and average < limits.each:
         return
     if limits.is_extreme(_size_of(gains[-1][0], sizes)):
         steepest, gain = (min if limits.shrinking else max)(gains, key=lambda pair: pair[1])

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from fno_telemetry.diagnosis.contract import Rule
-from fno_telemetry.diagnosis.findings import OF_STARTS, diagnose
+from fno_telemetry.diagnosis.findings import OF_LEARNING, OF_STARTS, diagnose
 from fno_telemetry.diagnosis.installed_rules import load_rules
 from fno_telemetry.findings import LONGEST_TEXT, SEVERITIES, Finding, group_by_cause
 from fno_telemetry.records import CaptureRecord
@@ -15,6 +15,9 @@ _log = logging.getLogger("fno_telemetry")
 
 MOST_KEPT = 20
 """Records, besides the first one, that a new one is compared with. All of them are judged again each time."""
+
+LASTING = 8
+"""Records in a row that have to miss the target in the same way before that is said: all begin with it."""
 
 _LEAST = SEVERITIES.index("warning")
 
@@ -57,6 +60,7 @@ class _Stage:
     latest: deque[CaptureRecord] = field(default_factory=lambda: deque(maxlen=MOST_KEPT))
     noticed: set[_Problem] = field(default_factory=set)  # by rules over a series
     said: set[_Problem] = field(default_factory=set)
+    lasting: dict[_Problem, int] = field(default_factory=dict)  # records in a row that have it
 
     @property
     def earlier(self) -> list[CaptureRecord]:
@@ -86,14 +90,19 @@ class _Stage:
         """Return the causes that nobody was told of, from warnings on, each with what follows from it.
 
         Many networks start with zeros or at a small scale: what may be such a start is said only if the
-        second record has it, too.
+        second record has it, too. What the output lacks of the target is said only if it lasts.
         """
         about = {rule.name: rule.about for rule in rules}
+        problems = {_problem(finding) for finding in findings}
+        self.lasting = {each: self.lasting.get(each, 0) + 1 for each in problems}
         news = []
         for cause in group_by_cause(findings):
             finding = cause.finding
             may_be_a_start = is_first and about.get(finding.rule) in OF_STARTS
-            if SEVERITIES.index(finding.severity) < _LEAST or may_be_a_start:
+            may_be_learned = (
+                about.get(finding.rule) in OF_LEARNING and self.lasting[_problem(finding)] < LASTING
+            )
+            if SEVERITIES.index(finding.severity) < _LEAST or may_be_a_start or may_be_learned:
                 continue
             if _problem(finding) not in self.said:
                 news.append((finding, cause.what_follows))

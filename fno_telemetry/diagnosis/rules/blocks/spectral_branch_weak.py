@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fno_telemetry.comparison.learning import is_trained
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_block, healthy_record
 from fno_telemetry.diagnosis.places import block_places, find_counterpart, median_of_others, select_defined
@@ -22,6 +23,7 @@ def spectral_branch_weak(
     of_baseline: float = 0.25,
     most: float = 1.0,
     dead: float = 1e-4,
+    everywhere: float = 0.02,
 ) -> Iterator[Symptom]:
     """The spectral branch of a block is far weaker than in the other blocks, or than in the baseline.
 
@@ -30,14 +32,17 @@ def spectral_branch_weak(
         (1) if the baseline contains the block: r <= `of_baseline` (0.25) times its value in the baseline;
         (2) otherwise: r <= `of_siblings` (0.1) times the median of the other blocks with as many local
             branches.
+        (3) the network is trained for some steps, and r <= `everywhere` (0.02) in this block and all others.
         A block with r <= `dead` is reported by spectral_branch_dead.
     Default: `of_siblings` is 0.1: in healthy networks of six families, the lowest r was 0.3 times the median
         r. `of_baseline` is 0.25: during healthy training, no r fell below 0.29 times its earlier value.
         `dead` is 1e-4, the limit of spectral_branch_dead. `most` is 1: above it, the branch is the stronger
-        one. There is no absolute limit, because r starts at 0.001 to 3, depending on the library.
+        one. r starts at 0.001 to 3, depending on the library, so that a limit for all holds only once the
+        network is trained: `everywhere` is 0.02, where r was 0.3 and more in trained healthy networks.
     False alarm when: blocks are meant to differ, as between the levels of a U-shaped network.
     """
     found = select_defined(block_places(record), "spectral_local_ratio")
+    is_weak = is_trained(record) and all(ratio <= everywhere for _, ratio in found)
     for place, ratio in found:
         alike = [
             own
@@ -54,6 +59,8 @@ def spectral_branch_weak(
         if before is not None and dead < ratio <= min(of_baseline * before, most):
             evidence["of_the_baseline"] = before
             expected.append(f"in the baseline: {format_number(before)}")
+        if is_weak and ratio > dead and not expected:
+            expected.append(f"expected after training: more than {format_number(everywhere)}")
         if expected:
             yield Symptom(
                 severity="warning",

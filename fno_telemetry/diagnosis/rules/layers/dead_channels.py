@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fno_telemetry.comparison.learning import is_trained
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_module, healthy_record
 from fno_telemetry.diagnosis.places import input_place, module_places
@@ -15,20 +16,22 @@ from fno_telemetry.records import CaptureRecord
     silent_on=lambda: change_module(healthy_record(), "blocks.1", dead_channel_fraction=0.5),
 )
 def dead_channels(
-    record: CaptureRecord, *, least: float = 0.01, least_of_activations: float = 0.9
+    record: CaptureRecord, *, least: float = 0.01, least_of_activations: float = 0.9, of_trained: float = 0.75
 ) -> Iterator[Symptom]:
     """Some channels of a layer are zero at all points of all samples.
 
     Formula: both
         (1) dead_channel_fraction >= `least` (0.01) in a layer with weights, or >= `least_of_activations`
-            (0.9) in an activation function; and
+            (0.9) in an activation function, `of_trained` (0.75) if the network is trained for
+            some steps; and
         (2) dead_channel_fraction is larger than in the model's input and in every layer before it.
         A channel is dead if its max |x| is at most 1e-6 times the rms of the layer. A layer in which all
         channels are dead is reported by dead_layer.
     Default: `least` is 0.01, so one dead channel is enough in a layer of 100 channels or fewer. In healthy
         networks, no layer with weights has a dead channel. `least_of_activations` is 0.9, because some dead
         channels are usual after a ReLU: up to 63 % in small untrained networks. After a GELU, up to 13 % of
-        the channels were dead on data that the network was not trained on.
+        the channels were dead on data that the network was not trained on. `of_trained` is 0.75: in
+        trained healthy networks up to 50 % were, after a ReLU, and none after smoother functions.
     False alarm when: channels are padded with zeros on purpose, or weights were pruned.
     """
     entered = input_place(record)
@@ -38,7 +41,9 @@ def dead_channels(
         if fraction is None or fraction == 1:
             continue  # where all are dead, `dead_layer` reports it
         activation = place.role == "activation"
-        limit = least_of_activations if activation else least
+        limit = least
+        if activation:
+            limit = min(of_trained, least_of_activations) if is_trained(record) else least_of_activations
         if fraction >= limit and fraction > before and (activation or "weight_norm" in place.entry.stats):
             yield Symptom(
                 severity="warning",
@@ -46,8 +51,8 @@ def dead_channels(
                 message=f"has {format_percent(fraction)} dead channels (expected: less than "
                 f"{format_percent(limit)})",
                 evidence={"dead_channel_fraction": fraction},
-                advice="The learning rate or the weight decay is probably too high: lower it, or use a "
-                "smoother activation function.",
+                advice="The learning rate or the weight decay is probably too high, or a bias is far below "
+                "zero: lower the rate, check the biases before it, or use a smoother activation function.",
                 explains=Consequences(rules=("dead_channels", "constant_channels")),
             )
         before = max(before, float(fraction))

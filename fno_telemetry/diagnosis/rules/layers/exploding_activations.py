@@ -12,6 +12,7 @@ from fno_telemetry.records import CaptureRecord
 
 @rule(
     about="values",
+    yields=2,
     fires_on=lambda: change_module(change_block(healthy_record(), 1, gain=12.0), "blocks.1", rms=12.0),
     silent_on=lambda: change_block(healthy_record(), 1, gain=12.0),
 )
@@ -23,6 +24,7 @@ def exploding_activations(
     least_gain: float = 10,
     of_network: float = 300,
     over_depth: float = 1000,
+    each: float = 4.5,
     of_baseline: float = 10,
     gain_of_baseline: float = 4,
     of_scales: float = 3,
@@ -42,20 +44,21 @@ def exploding_activations(
         (3) the gain of the block >= `least_gain` (10), and >= `of_siblings` (5) times the median of the other
             blocks;
         (4) there is no baseline, (3) holds for no block, and the product of the gains of all blocks >=
-            `over_depth` (1000);
+            `over_depth` (1000), or their geometric mean >= `each` (4.5);
         (5) the rms of the layer >= `of_network` (300) times the median rms of the layers before it, and >=
             `least_gain` times that of its own input.
         If the rms of the model's output is >= `of_input` (10000) times that of its input, >= `large` (1000),
         and >= `of_baseline` times its value in the baseline, the finding is an error, not a warning; where
         none of (1) to (5) holds, it is about the output.
     Default: `of_siblings` is 5, `least_gain` is 10, `of_network` is 300 and `over_depth` is 1000: in healthy
-        networks, gains were 0.5 to 3 and at most 3.6 times the median gain, and the rms of a layer was at
-        most 27 times the median rms of its network. `of_baseline` is 10 and `gain_of_baseline` is 4: during
-        healthy training, no rms of a layer grew by more than a factor of 5.3 (26 when the baseline is the
-        untrained network), and no gain by more than a factor of 1.9. `of_scales` is 3: in
-        networks that were trained for a moment, layers reached 2.5 times the largest rms of the untrained
-        network. `ordinary` is 10: after a normalisation layer, values are near 1, whatever the scale of its
-        input. `of_input` is 10000 and `large` is 1000: targets are rarely that far from the input.
+        networks, gains were 0.5 to 3, their geometric mean at most 2.2 (`each` is 4.5), none was more than
+        3.6 times the median gain, and the rms of a layer was at most 27 times the median rms of its network.
+        `of_baseline` is 10 and `gain_of_baseline` is 4: during healthy training, no rms of a layer grew by
+        more than a factor of 5.3 (26 when the baseline is the untrained network), and no gain by more than a
+        factor of 1.9. `of_scales` is 3: in networks that were trained for a moment, layers reached 2.5 times
+        the largest rms of the untrained network. `ordinary` is 10: after a normalisation layer, values are
+        near 1, whatever the scale of its input. `of_input` is 10000 and `large` is 1000: targets are rarely
+        that far from the input.
     False alarm when: the scale of the input is very different from that of the training data, or the targets
         are that large.
     """
@@ -64,6 +67,7 @@ def exploding_activations(
         gain=least_gain,
         of_network=of_network,
         over_depth=over_depth,
+        each=each,
         of_baseline=of_baseline,
         gain_of_baseline=gain_of_baseline,
         ordinary=ordinary,

@@ -16,6 +16,7 @@ _STATISTIC = "relative_sample_variation"
 
 @rule(
     about="values",
+    yields=2,
     fires_on=lambda: change_module(healthy_record(), "blocks.1.spectral", relative_sample_variation=0.0),
     silent_on=lambda: change_module(healthy_record(), "blocks.1.act", relative_sample_variation=0.0),
 )

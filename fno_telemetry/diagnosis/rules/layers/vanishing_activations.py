@@ -12,6 +12,7 @@ from fno_telemetry.records import CaptureRecord
 
 @rule(
     about="values",
+    yields=2,
     fires_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=1e-4),
     silent_on=lambda: change_module(healthy_record(), "blocks.1.local", rms=2e-3),
 )
@@ -52,7 +53,9 @@ def vanishing_activations(
         0.03: after a normalisation layer, values are near 1, whatever the scale of its input.
     False alarm when: the scale of the input is very different from that of the training data.
     """
-    explained = Consequences(about=("values", "gradients"))
+    explained = Consequences(
+        about=("values", "gradients"), but_not=("spectral_branch_weak", "spectral_branch_dead")
+    )
     advice = (
         "Its weights, or a factor that scales its input, are probably too small, often because weight decay "
         "is too strong: check both."

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from fno_telemetry.comparison.learning import is_untrained
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import add_target, healthy_record
 from fno_telemetry.diagnosis.places import target_place
@@ -26,13 +27,14 @@ def target_scale(
     large: float = 100,
     small: float = 0.01,
     offset: float = 20,
-    missed: float = 0.3,
+    missed: float = 0.5,
 ) -> Iterator[Symptom]:
     """The target has a scale, or a mean, that the network does not reach.
 
     Weights start with outputs of about 1, and gradients of a squared error grow with the scale of the target.
 
-    Formula: the error is at least `missed` (0.3) times that of predicting the mean of the target, and one of
+    Formula: the record is not of an untrained network, the error is at least `missed` (0.5) times that of
+        predicting the mean of the target, and one of
         (1) the rms of the target is >= `large` (100) or <= `small` (0.01);
         (2) its |mean| is >= `offset` (20) times its standard deviation.
     Default: targets that were normalised had an rms of 0.3 to 3 and a mean below their deviation. With
@@ -41,7 +43,7 @@ def target_scale(
     """
     place = target_place(record)
     error = record.accuracy.stats.get("error_to_mean_predictor") if record.accuracy is not None else None
-    if place is None or error is None or error < missed:
+    if place is None or error is None or error < missed or is_untrained(record):
         return
     size, mean, std = (place.value(name) for name in ("rms", "mean", "std"))
     evidence: dict[str, Any] = {"rms": size, "mean": mean, "std": std, "error_to_mean_predictor": error}
@@ -60,5 +62,5 @@ def target_scale(
         advice="The network does not reach the scale of the target: normalise the target with the mean and "
         "standard deviation of the training targets, train on that, and scale the output back.",
         confirm="with a normalised target, the first value of a mean squared error is about 1.",
-        explains=Consequences(about=("accuracy", "values", "gradients", "training")),
+        explains=Consequences(about=("accuracy", "values", "gradients", "training", "steps")),
     )

@@ -31,8 +31,8 @@ def loss_stopped(
     """The updates have become so small that the training stands still, while the loss is still high.
 
     Formula: let u be the median over the layers of update_to_weight, and the records be split in half. Both
-        (1) the median of u over the last half is <= `of_before` (0.01) times the largest u before, and
-            <= `least` (1e-5);
+        (1) the largest u is above `least` (1e-5), and the median of u over the last half is <= `of_before`
+            (0.01) times the largest u before, and <= `least`;
         (2) the last loss is >= `high` (0.2) times the first one.
     Default: schedules of healthy trainings end at a hundredth of the first rate when the loss has fallen to a
         few percent.
@@ -48,7 +48,7 @@ def loss_stopped(
         return
     half = len(known) // 2
     before, after = max(known[:half]), median(known[half:])
-    if after > min(of_before * before, least) or losses[-1] < high * losses[0]:
+    if before <= least or after > min(of_before * before, least) or losses[-1] < high * losses[0]:
         return
     rates = series[-1].training.get("learning_rates") or ()
     rate = max(rates, default=None)

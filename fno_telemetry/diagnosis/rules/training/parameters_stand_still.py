@@ -44,6 +44,7 @@ def parameters_stand_still(
         (1) m = 0 for at least one parameter;
         (2) m < `least` (1e-4) for a share of `nearly_all` (0.6) of the parameters or more: an error;
         (3) the median of update_to_weight over the layers is <= `slow` (3e-5) in every record: an error.
+        Where m = 0 for some parameters and m >= `least` for all others, it is (1), however many there are.
     Default: in healthy training no parameter moved by less than 1e-4 in a few dozen steps, and the median
         update was 1e-3 to 3e-2 of the weights. With a rate far too low, or gradients clipped to a tiny norm,
         it was 1e-6.
@@ -63,7 +64,9 @@ def parameters_stand_still(
         "still": len(still),
         "parameters": len(known),
     }
-    if len(hardly) >= nearly_all * len(known) or (update is not None and update <= slow):
+    is_slow = update is not None and update <= slow
+    moves_in_part = still and len(still) == len(hardly) < len(known)
+    if (len(hardly) >= nearly_all * len(known) or is_slow) and not moves_in_part:
         evidence |= {"below_least": len(hardly), "update_to_weight": update, "learning_rate": _rate(last)}
         yield Symptom(
             severity="error",
