@@ -10,7 +10,7 @@
     ├── PluginNotFound        no sink, statistic or architecture has this name
     ├── NameNotFound          a record has no module, block or number of this name; a KeyError
     └── SinkUnavailable       a sink cannot be opened
-        └── MissingExtra      because an optional package is not installed
+        └── MissingExtra      because an optional package is not installed; also of pictures and pages
 
 Each message is one printable line: what was seen, what was expected, what to do.
 """
@@ -66,4 +66,4 @@ class SinkUnavailable(TelemetryError):
 
 
 class MissingExtra(SinkUnavailable):
-    """A sink needs an optional package that is not installed."""
+    """A sink, or what else was asked for, needs an optional package that is not installed."""

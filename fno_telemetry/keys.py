@@ -31,6 +31,7 @@ from fno_telemetry.records import (
     BlockRecord,
     CaptureRecord,
     ModuleRecord,
+    Role,
     TensorRecord,
     Value,
 )
@@ -41,6 +42,9 @@ ACCURACY = "accuracy"
 
 VALIDATION = "val"
 """The stage of a record of a validation, and what its keys begin with."""
+
+ROLES: tuple[Role, ...] = ("lifting", "spectral", "local", "block", "projection")
+"""The roles of what is shown first of a network."""
 
 _SIDES = frozenset({"input", "output", "target", ACCURACY})
 Side = Literal["input", "output", "target"]
@@ -136,6 +140,13 @@ def tensors_by_place(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]
 def modules_in_order(record: CaptureRecord) -> list[ModuleRecord]:
     """Return the module records in the order in which the modules finished."""
     return sorted(record.modules, key=lambda module: module.order)
+
+
+def layers_in_order(record: CaptureRecord) -> list[ModuleRecord]:
+    """Return the modules with one of ROLES in order; without any, those of role "other", else all."""
+    modules = modules_in_order(record)
+    with_role = [module for module in modules if module.role in ROLES]
+    return with_role or [module for module in modules if module.role == "other"] or modules
 
 
 def _parts_of(accuracy: AccuracyRecord) -> Iterator[tuple[str, Mapping[str, Value]]]:

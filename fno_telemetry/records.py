@@ -6,6 +6,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -16,6 +17,7 @@ from fno_telemetry.wording import find_near_names, hint_at_names
 
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
+    from fno_telemetry.pictures.picture import Pictures
 
 SCHEMA = 1
 """The version of the report format that this version of the package writes."""
@@ -526,6 +528,16 @@ class CaptureRecord:
             }
             rows.append(row | numbers)
         return rows
+
+    def plot(self) -> "Pictures":
+        """Return the pictures of this record; the extra `plots` has what they need.
+
+        A notebook shows them; `record.plot()["sizes"]` is one, whose `figure()` is a figure of matplotlib and
+        whose `save("sizes.svg")` writes a file. MissingExtra where matplotlib is not installed.
+        """
+        # By name, as plug-ins are: pictures are made of records, which know nothing of them.
+        pictures: Pictures = import_module("fno_telemetry.pictures").pictures_of(self)
+        return pictures
 
     def __repr__(self) -> str:
         return record_text.describe_capture(self)

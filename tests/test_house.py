@@ -30,7 +30,7 @@ BASE = (
     "keys",
     "findings",
 )
-READERS = ("plugins", "report", "comparison", "diagnosis", "sinks")
+READERS = ("plugins", "report", "comparison", "diagnosis", "pictures", "sinks")
 # With torch:
 TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
 TORCH += ("watching", "integrations")
@@ -55,6 +55,7 @@ PUBLIC = {
     "findings",
     "keys",
     "locks",
+    "pictures",
     "plugins",
     "quantities",
     "records",
@@ -146,6 +147,10 @@ def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
         assert "wandb" not in roots
     if "tensorboard" not in path.parts:
         assert "tensorboard" not in roots
+    if "pictures" not in path.parts:
+        assert "matplotlib" not in roots
+    # It keeps the figures of the user's own program.
+    assert "matplotlib.pyplot" not in imports(path)
     in_library = path.is_relative_to(LIBRARY)
     # Sinks get finished numbers; TensorBoard's writer is the one thing they take from torch.
     own = top_level_name(path) if in_library else ""
@@ -211,6 +216,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("module", ["fno_telemetry", "fno_telemetry_cli.app", "fno_telemetry.integrations"])
 def test_importing_loads_nothing_heavy(module: str) -> None:
     heavy = ("torch", "tensorboard", "wandb", "lightning", "pytorch_lightning", "neuralop", "accelerate")
+    heavy += ("matplotlib",)
     program = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -29,9 +29,6 @@ Detail = Literal["overview", "full"]
 
 DETAILS: tuple[Detail, ...] = get_args(Detail)
 
-ROLES: tuple[Role, ...] = ("lifting", "spectral", "local", "block", "projection")
-"""The roles of the layers in the overview."""
-
 FIRST = ("low_frequency_fraction", "spectral_share")
 """What dashboards show first; the rest follows by rank."""
 
@@ -68,9 +65,9 @@ def select_overview(record: CaptureRecord) -> CaptureRecord:
     """Return the record with the layers and numbers of its overview alone.
 
     Names and roles decide, not values, so it has the same curves at every step. In a network without any
-    layer of ROLES, those of role "other" take their place, and without those, all layers.
+    layer of `keys.ROLES`, those of role "other" take their place, and without those, all layers.
     """
-    modules = spread(_layers(record), MOST_LAYERS)
+    modules = spread(keys.layers_in_order(record), MOST_LAYERS)
     blocks = spread(record.blocks, MOST_LAYERS)
     there: dict[str, set[str]] = {}
     for place, entry in _sides(record):
@@ -165,10 +162,3 @@ def _sides(record: CaptureRecord) -> Iterator[tuple[str, TensorRecord]]:
         yield keys.model_place("output"), record.output
     if record.target is not None:
         yield keys.model_place("target"), record.target
-
-
-def _layers(record: CaptureRecord) -> list[ModuleRecord]:
-    """Return the layers that the overview is about, in the order in which they finished."""
-    modules = keys.modules_in_order(record)
-    with_role = [module for module in modules if module.role in ROLES]
-    return with_role or [module for module in modules if module.role == "other"] or modules
