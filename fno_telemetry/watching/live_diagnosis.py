@@ -2,6 +2,7 @@
 
 import logging
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from fno_telemetry.diagnosis.contract import Rule
@@ -30,7 +31,8 @@ class LiveDiagnosis:
 
     The rules for one record have the first record of its stage as their baseline; those over a series have
     the first and the latest records of that stage. What they find at an earlier step is in the record with
-    which it was noticed, once.
+    which it was noticed, once. What the record before has too follows from that, as in `diagnose` of a
+    series, so that dashboards count a fault at the step at which it appeared.
     """
 
     def __init__(self) -> None:
@@ -42,14 +44,16 @@ class LiveDiagnosis:
         stage = self._stages.setdefault(record.stage, _Stage())
         stage.go_back_to(record.step)
         earlier = stage.earlier
-        found = diagnose(record, baseline=stage.first)
-        stage.add(record)
+        found = [_name_in_series(each, record) for each in diagnose(record, baseline=stage.first)]
         if earlier:
             over_steps = [rule.name for rule in rules if rule.takes_series]
             of_series = diagnose(*earlier, record, rules=over_steps)
-            found = (*(each for each in of_series if stage.is_news(each, record)), *found)
+            found = [*(each for each in of_series if stage.is_news(each, record)), *found]
         _say(stage.select_to_say(found, rules, is_first=not earlier), record)
-        return replace(record, findings=found)
+        before = earlier[-1].findings or () if earlier else ()
+        judged = replace(record, findings=tuple(_follow_earlier(found, record, before)))
+        stage.add(judged)
+        return judged
 
 
 @dataclass
@@ -85,7 +89,7 @@ class _Stage:
         return finding.step == record.step or not is_known
 
     def select_to_say(
-        self, findings: tuple[Finding, ...], rules: list[Rule], is_first: bool
+        self, findings: Sequence[Finding], rules: list[Rule], is_first: bool
     ) -> list[tuple[Finding, str]]:
         """Return the causes that nobody was told of, from warnings on, each with what follows from it.
 
@@ -108,6 +112,30 @@ class _Stage:
                 news.append((finding, cause.what_follows))
             self.said |= {_problem(each) for each in (finding, *cause.consequences)}
         return news
+
+
+def _name_in_series(finding: Finding, record: CaptureRecord) -> Finding:
+    """Return a finding of one record with the ids that `diagnose` gives in a series."""
+    cause = finding.follows_from
+    return replace(
+        finding,
+        id=f"{record.label}:{finding.id}",
+        follows_from=None if cause is None else f"{record.label}:{cause}",
+    )
+
+
+def _follow_earlier(
+    findings: Sequence[Finding], record: CaptureRecord, before: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Yield the findings; causes that the record before has too, and what follows, follow from those."""
+    known = {_problem(each): each.follows_from or each.id for each in before}
+    first = {
+        each.id: known[_problem(each)]
+        for each in findings
+        if each.follows_from is None and each.step == record.step and _problem(each) in known
+    }
+    for each in findings:
+        yield replace(each, follows_from=first.get(each.follows_from or each.id, each.follows_from))
 
 
 def _say(news: list[tuple[Finding, str]], record: CaptureRecord) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fno_telemetry_cli.app import main
+from support import ready_python
 
 NETWORKS = Path(__file__).parents[1] / "support"
 
@@ -65,13 +66,16 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def spawn(folder: Path) -> Run:
-    """Call the command as a user does, in a process of its own."""
+    """Call the command in a process of its own; with `anew` or flags for `python`, start it from nothing."""
 
-    def call(*arguments: object, python: tuple[str, ...] = (), **environment: str | None) -> Result:
+    def call(
+        *arguments: object, anew: bool = False, python: tuple[str, ...] = (), **environment: str | None
+    ) -> Result:
         given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         given.pop("COLUMNS", None)
+        program = sys.executable if anew or python else ready_python.python()
         done = subprocess.run(
-            [sys.executable, *python, "-m", "fno_telemetry_cli", *map(str, arguments)],
+            [program, *python, "-m", "fno_telemetry_cli", *map(str, arguments)],
             capture_output=True,
             env={key: value for key, value in given.items() if value is not None},
             timeout=120,

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -26,7 +25,7 @@ from fno_telemetry.findings import (
     group_by_cause,
     select_new,
 )
-from support import tensorboard_serving, wandb_surroundings
+from support import ready_python, tensorboard_serving, wandb_surroundings
 from support import wandb_log as log
 
 serving = tensorboard_serving.serving
@@ -57,7 +56,7 @@ def collapse(tmp_path_factory) -> Iterator[SimpleNamespace]:
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Call the command in a process of its own, which ends W&B's writing as well."""
     return subprocess.run(
-        [sys.executable, "-m", "fno_telemetry_cli", *arguments],
+        [ready_python.python(), "-m", "fno_telemetry_cli", *arguments],
         cwd=folder,
         env={**environment(folder / "home"), "OMP_NUM_THREADS": "1", "TERM": os.environ.get("TERM", "dumb")},
         stdin=subprocess.DEVNULL,

@@ -15,7 +15,8 @@ LOUD = ("--input", "train.npz", "--model", "cli_loud_network:Loud", "--json")
 
 
 def test_stdout_is_one_json_document_whatever_a_model_prints(spawn):
-    capture, view = spawn("capture", *LOUD, "--output", "out"), spawn("map", *LOUD)
+    capture = spawn("capture", *LOUD, "--output", "out", anew=True)
+    view = spawn("map", *LOUD, anew=True)
     for result, schema in ((capture, "fno-telemetry-capture/1"), (view, "fno-telemetry-map/1")):
         assert result.code == 0
         assert result.document["schema"] == schema
@@ -90,7 +91,7 @@ def test_progress_is_shown_on_a_terminal_and_only_there(
 
 def test_names_with_any_letters_work_where_only_ascii_is_set(spawn, folder):
     line = ("view", "größe.json")
-    result = spawn(*line, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    result = spawn(*line, anew=True, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert (result.code, result.err) == (
         2,
         "fno-telemetry: größe.json: no such file; `fno-telemetry capture` writes reports\n",

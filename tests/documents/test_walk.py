@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import ready_python
 from support.documents import ROOT
 
 COPIED = ("fno_telemetry", "cli", "tests", "examples", "docs")
@@ -100,7 +100,7 @@ def run(clone: Path, *command: str, folder: Path | None = None) -> subprocess.Co
     """Run a Python program in the clone, which imports nothing of the original."""
     found = os.pathsep.join(str(clone / part) for part in ("", "cli", "tests", "tests/support"))
     return subprocess.run(
-        [sys.executable, *command],
+        [ready_python.python(), *command],
         cwd=folder or clone,
         env={**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         stdin=subprocess.DEVNULL,

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,13 @@ import pytest
 
 import darcy_flow
 import fno_telemetry as ft
+from support import ready_python
 from support.documents import ROOT
 
 
 def run(name: str, output: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), str(output), "--epochs", "3"],
+        [ready_python.python(), str(ROOT / "examples" / name), str(output), "--epochs", "3"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=output.parent,
         capture_output=True,

@@ -2,10 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+
+from support import ready_python
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "debug_fno_activations.py"
 
@@ -14,7 +15,7 @@ def test_the_earlier_line_writes_a_report_and_replaces_it(tmp_path: Path) -> Non
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "train.npz", diffraction=rng.random((3, 16, 16), dtype=np.float32))
     line = [
-        *(sys.executable, str(SCRIPT)),
+        *(ready_python.python(), str(SCRIPT)),
         *("--input", str(tmp_path / "train.npz"), "--output", str(tmp_path / "out")),
         *("--architecture", "fno", "--batch-size", "1", "--max-samples", "8", "--device", "cpu"),
     ]

@@ -1,5 +1,6 @@
 """Every statistic of a tensor equals the slow reference, whatever its precision, shape, memory and values."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,9 @@ from fno_telemetry.statistics.values import Values
 from fno_telemetry.statistics.zero_samples import ZeroSamples
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
+WHOLE = [torch.float32, torch.complex64]
+SOME_LAYOUTS = ["one", "empty", "B,C,L", "B,H,W,C"]
+SOME_KINDS = ["normal", "with NaN and inf", "all zero"]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 LAYOUTS = {
@@ -114,9 +118,20 @@ def _same(found: float | None, expected: float | None, tolerance: float) -> bool
     return abs(found - expected) <= tolerance
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", LAYOUTS)
+def _cases() -> list[Any]:
+    """Every layout of values of every kind in single precision, and of the other precisions a part.
+
+    How values are widened and how they are read from memory do not depend on each other: so each kind is in
+    few layouts there, and each layout has few kinds.
+    """
+    found = []
+    for name, kind, dtype in itertools.product(LAYOUTS, KINDS, DTYPES):
+        if dtype in WHOLE or name in SOME_LAYOUTS or kind in SOME_KINDS:
+            found.append(pytest.param(name, kind, dtype, id=f"{name}-{kind}-{str(dtype)[6:]}"))
+    return found
+
+
+@pytest.mark.parametrize(("name", "kind", "dtype"), _cases())
 def test_every_statistic_equals_the_reference(
     name: str, kind: str, dtype: torch.dtype, reference: Any, as_array: Any
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fno_telemetry import plugins
+from support import ready_python
 from support.wandb_surroundings import environment
 
 Shell = Callable[[str], subprocess.CompletedProcess[str]]
@@ -53,7 +54,7 @@ def document_name(path: Path) -> str:
 
 def run_shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run lines of bash in a folder, without the user's own W&B; the first failure ends them."""
-    programs = Path(sys.executable).parent
+    programs = f"{ready_python.programs()}:{Path(sys.executable).parent}"
     home = folder / "home"
     home.mkdir(exist_ok=True)
     given = environment(home, OMP_NUM_THREADS="1", COLUMNS="140")

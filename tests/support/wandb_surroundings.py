@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import wandb_stand_in
+from support import ready_python, wandb_stand_in
 
 NOWHERE = "http://127.0.0.1:9"
 """The server of a test that has none: W&B's own one is never asked."""
@@ -90,22 +90,25 @@ def server(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[wandb_stand
 
 @pytest.fixture
 def run_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run PROGRAM and more in a process of its own, without a terminal; killed after `timeout` seconds."""
+    """Run PROGRAM and more in a process of its own, without a terminal; killed after `timeout` seconds.
+
+    With `anew` it starts from nothing, and in a session of its own.
+    """
 
     def run(
-        text: str, timeout: float = 120, start_new_session: bool = False, **more: str
+        text: str, timeout: float = 120, anew: bool = False, **more: str
     ) -> subprocess.CompletedProcess[str]:
         home = tmp_path / "home"
         home.mkdir(exist_ok=True)
         return subprocess.run(
-            [sys.executable, "-c", PROGRAM + text],
+            [sys.executable if anew else ready_python.python(), "-c", PROGRAM + text],
             env=environment(home, **more),
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
-            start_new_session=start_new_session,
+            start_new_session=anew,
             check=False,
         )
 

@@ -334,7 +334,11 @@ ENDS = {
     "normal": ("", 0),
     "exit": ("sys.exit(3)", 3),
     "exception": ("raise ValueError('mine')", 1),
-    "interrupt": ("signal.raise_signal(signal.SIGINT)", -2),
+    # A program that is started in the background ignores it otherwise.
+    "interrupt": (
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.raise_signal(signal.SIGINT)",
+        -2,
+    ),
 }
 
 
@@ -379,7 +383,8 @@ for step in range(3):
     network(torch.ones(2, 3)).mean().backward()
     watch.step(step)
 raise ValueError("mine")
-"""
+""",
+        anew=True,
     )
     assert done.returncode == 1 and "ValueError: mine" in done.stderr
     assert "fno-telemetry:" not in done.stderr

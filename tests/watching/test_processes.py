@@ -3,20 +3,29 @@
 import json
 import os
 import socket
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import fno_telemetry as ft
 from fno_telemetry.testing.in_memory_sink import InMemorySink
+from support import ready_python
 
 SECONDS = 300
-STEPS, EVERY = 200, 50
+STEPS, EVERY = 80, 20  # four recorded steps: what a step leaves behind is there in the next ones
+PROGRAM = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("processes", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.run(int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
+"""
 
 
 def make() -> nn.Module:
@@ -101,20 +110,26 @@ def reference() -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_two_processes_train_as_without_and_record_the_reduced_gradients(kind, tmp_path, monkeypatch):
-    # The processes import this module by the name that it has here.
-    monkeypatch.syspath_prepend(Path(__file__).parents[__name__.count(".")])
+def test_two_processes_train_as_without_and_record_the_reduced_gradients(kind, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = mp.spawn(run, (port, kind, str(tmp_path)), nprocs=2, join=False)
-    deadline = SECONDS
-    while not context.join(timeout=5):
-        deadline -= 5
-        if deadline <= 0:
-            for process in context.processes:
-                process.kill()
-            pytest.fail("the processes hang")
+    line = [ready_python.python(), "-c", PROGRAM, __file__]
+    processes = [
+        subprocess.Popen([*line, str(rank), str(port), kind, str(tmp_path)], stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    end = time.monotonic() + SECONDS
+    try:
+        # One that fails leaves the other one waiting.
+        while (codes := [process.poll() for process in processes]) != [0, 0] and not any(codes):
+            assert time.monotonic() < end, "the processes hang"
+            time.sleep(0.05)
+    finally:
+        for process in processes:
+            process.kill()
+        said = [process.communicate()[1].decode() for process in processes]
+    assert codes == [0, 0], "\n".join(said)
     if kind == "ddp":
         norms = json.loads((tmp_path / "0.json").read_text(encoding="utf-8"))
         assert norms == pytest.approx(reference(), rel=1e-5)

@@ -9,7 +9,6 @@ import os
 import pty
 import select
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from fno_telemetry import report
+from support import ready_python, wandb_stand_in, wandb_surroundings
 from support import wandb_log as log
-from support import wandb_stand_in, wandb_surroundings
 
 run_program, run_wandb = wandb_surroundings.run_program, wandb_surroundings.run_wandb
 environment, PROGRAM = wandb_surroundings.environment, wandb_surroundings.PROGRAM
@@ -82,7 +81,7 @@ def on_a_terminal(folder: Path):
         master, slave = pty.openpty()
         shown = b""
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM + text],
+            [ready_python.python(), "-c", PROGRAM + text],
             env=environment(home, TERM="xterm", **more),
             cwd=folder,
             stdin=slave,

@@ -168,7 +168,7 @@ sink.write(record)
 sink.flush()
 os.killpg(os.getpgid(0), signal.SIGKILL)
 """,
-        start_new_session=True,
+        anew=True,
         WANDB_BASE_URL=server.url,
         WANDB_API_KEY=KEY,
     )

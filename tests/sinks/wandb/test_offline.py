@@ -261,7 +261,7 @@ sink.write(record)
 sink.flush()
 os.killpg(os.getpgid(0), signal.SIGKILL)
 """,
-        start_new_session=True,
+        anew=True,
     )
     assert done.returncode == -9
     [run] = runs(alone)
