@@ -38,19 +38,23 @@ def error_above_modes(
     learned: float = 0.25,
     factor: float = 2.0,
     error: float = 0.1,
+    of_target: float = 0.5,
+    missed: float = 0.5,
 ) -> Iterator[Symptom]:
     """Most of the error lies at frequencies that no spectral layer has modes for.
 
     Formula: let f be the highest frequency, along the axis with the fewest modes, of the spectral layer that
         reaches furthest: modes over grid points. Of the radial bands that end at f or below it and of those
         that begin at f or above it, let e be the energy of the error over that of the target, and its square
-        root r; let s be the share of the upper bands in the energy of the error. Both
-        (1) s >= `noted` (0.5), and r above f >= `factor` (2) times r below it, which is a note;
-        (2) it is a warning if s >= `of_error` (0.75), r below f <= `learned` (0.25), and relative_l2 is at
-            least `error` (0.1): the network has learned what its modes reach.
+        root r; let s be the share of the upper bands in the energy of the error. One of
+        (1) s >= `noted` (0.5), and r above f >= `factor` (2) times r below it, which is a note. It is a
+            warning if s >= `of_error` (0.75), r below f <= `learned` (0.25), and relative_l2 is at least
+            `error` (0.1): the network has learned what its modes reach;
+        (2) the upper bands hold at least `of_target` (0.5) of the energy of the target without the mean, and
+            `noted` (0.5) of that of the error, and r above f is >= `missed` (0.5), which is a warning.
     Default: of trained healthy networks whose modes end at 1/8 cycle per grid point, the upper bands held up
-        to 0.63 of the error. The local branches and the activations make some of the higher frequencies, so
-        that a few more modes are not needed for every target.
+        to 0.63 of the error, and 0.46 of the target. The local branches and the activations make some of the
+        higher frequencies, so that a few more modes are not needed for every target.
     False alarm when: the frequencies above f are noise of the target, which no network can predict.
     """
     end, accuracy = output_place(record), record.accuracy
@@ -67,18 +71,21 @@ def error_above_modes(
     if lower is None or upper is None or whole <= 0:
         return
     share = math.fsum(bands.error[index] for index in above) / whole
-    if share < noted or upper < factor * lower:
+    needed = math.fsum(bands.target[index] for index in above) / math.fsum(bands.target[1:])
+    is_needed = needed >= of_target and upper >= missed
+    if share < noted or (upper < factor * lower and not is_needed):
         return
     total = accuracy.stats.get("relative_l2")
-    is_severe = share >= of_error and lower <= learned and total is not None and total >= error
+    is_known_below = share >= of_error and lower <= learned and total is not None and total >= error
     yield Symptom(
-        severity="warning" if is_severe else "note",
+        severity="warning" if is_needed or is_known_below else "note",
         place=end,
         message=f"misses what its spectral layers have no modes for: {format_percent(share)} of the error is "
         f"above {format_number(reached)} cycles per grid point, where the modes end; the relative error is "
         f"{format_number(upper)} there, and {format_number(lower)} below",
         evidence={
             "share_of_error": share,
+            "share_of_target": needed,
             "relative_error_above": upper,
             "relative_error_below": lower,
             "modes_end_at": reached,

@@ -24,18 +24,23 @@ def missing_band(
     lost_share: float = 0.1,
     missing: float = 0.12,
     present: float = 0.5,
+    alike: float = 0.5,
     of_error: float = 0.2,
     lost_in_block: float = 0.2,
+    no_better: float = 0.9,
 ) -> Iterator[Symptom]:
     """The output lacks frequencies that the target has, although it has others.
 
     Formula: of the bands of one octave that hold at least `least_share` (0.01) of the target's energy without
         the mean, let r be spectrum_ratio, the energy of the output over that of the target. All of
         (1) r <= `missing` (0.12) in some of them, which hold at least `lost_share` (0.1) of that energy;
-        (2) r >= `present` (0.5) in another one, so that the output has learned something;
+        (2) r >= `present` (0.5) and band_coherence >= `alike` (0.5) in another one, so that the output has
+            learned something: noise has energy too;
         (3) the bands of (1) hold at least `of_error` (0.2) of the energy of the error.
         The place is the block after which these frequencies are lost, if one of them leaves a share of its
         energy there that is at most `lost_in_block` (0.2) of what entered it; otherwise it is the output.
+        Without such a block it is a note if the error is at least `no_better` (0.9) times that of predicting
+        the mean: then nothing was learned, and the bands do not tell why.
     Default: in trained healthy networks bands with r <= 0.12 held at most 0.035 of the energy of the target,
         0.075 after half of the training: the finest structure is learned last. `least_share` is 0.01: less is
         not seen in the error.
@@ -55,7 +60,12 @@ def missing_band(
         if index and ratio is not None and octaves.target[index] >= least_share * total
     ]
     lost = [index for index, ratio in judged if ratio <= missing]
-    if not lost or not any(ratio >= present for _, ratio in judged):
+    learned = [
+        index
+        for index, ratio in judged
+        if ratio >= present and (octaves.band_coherence[index] or 0.0) >= alike
+    ]
+    if not lost or not learned:
         return
     if sum(octaves.target[index] for index in lost) < lost_share * total:
         return
@@ -66,8 +76,10 @@ def missing_band(
     ratio = sum(octaves.output[index] for index in lost) / sum(octaves.target[index] for index in lost)
     block = _find_block(record, lost_in_block)
     where = "; they are lost here" if block is not None else ""
+    missed = record.accuracy.stats.get("error_to_mean_predictor") if record.accuracy is not None else None
+    is_lost = block is not None or missed is None or missed < no_better
     yield Symptom(
-        severity="warning",
+        severity="warning" if is_lost else "note",
         place=block or end,
         message=f"{'loses' if block is not None else 'lacks'} frequencies of the target: the output has "
         f"{format_percent(ratio)} of the target's energy {_spell(octaves, lost)}{where}",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from fno_telemetry.comparison.learning import is_untrained
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import change_module, healthy_record
 from fno_telemetry.diagnosis.places import find_counterpart, median_of_others, module_places, select_defined
@@ -22,8 +21,6 @@ def mode_truncation(
     baseline: CaptureRecord | None = None,
     noted: float = 0.5,
     of_baseline: float = 0.25,
-    in_all: float = 0.75,
-    missed: float = 0.4,
 ) -> Iterator[Symptom]:
     """A spectral layer cuts off most of the energy of its input, or much more than in the baseline.
 
@@ -31,21 +28,16 @@ def mode_truncation(
         layer (the mean of each field is subtracted first). One of
         (1) c >= `noted` (0.5), which is a note;
         (2) if the baseline contains the layer: c - (c in the baseline) >= `of_baseline` (0.25), which is a
-            warning. In this rule, `of_baseline` is a difference, not a factor;
-        (3) c >= `in_all` (0.75) in every spectral layer of a network that is not untrained, and the error is
-            at least `missed` (0.4) times that of predicting the mean of the target, which is a warning.
+            warning. In this rule, `of_baseline` is a difference, not a factor.
     Default: `noted` is 0.5 and `of_baseline` is 0.25. Without a baseline, the finding is only a note, because
         c depends on the data as much as on the network: networks with few modes cut off 90 % of the energy of
-        noise or of point sources, and fit smooth targets well all the same. `in_all` is 0.75: in trained
-        healthy networks the least c of a network was at most 0.6.
+        noise or of point sources, and fit smooth targets well all the same. Where a target is known,
+        `error_above_modes` tells whether it needs more modes.
     False alarm when: the input is rough and the target smooth, or the local branch carries the remaining
         frequencies.
     """
     found = select_defined(module_places(record), "truncated_energy_fraction")
     shares = [share for _, share in found]
-    error = record.accuracy.stats.get("error_to_mean_predictor") if record.accuracy is not None else None
-    misses = error is not None and error >= missed and not is_untrained(record)
-    is_too_few = misses and min(shares, default=0.0) >= in_all
     for index, (place, cut) in enumerate(found):
         rest = median_of_others(shares, index, high=True)
         known = find_counterpart(place, baseline, module_places)
@@ -58,7 +50,7 @@ def mode_truncation(
                 else f"in the baseline: {format_percent(before)}"
             )
             yield Symptom(
-                severity="warning" if risen or is_too_few else "note",
+                severity="warning" if risen else "note",
                 place=place,
                 message=f"cuts off {format_percent(cut)} of the energy of its input ({expected})",
                 evidence={
