@@ -99,11 +99,20 @@ class Cause:
 
     @property
     def what_follows(self) -> str:
-        """How many more layers follow from this and the names of the first ones; "" where none does."""
+        """In which later records this is found again, and what else follows: the first layers by name.
+
+        "" where nothing follows.
+        """
         own = self.finding.layer
         layers = list(dict.fromkeys(each.where for each in self.consequences if each.layer != own))
-        in_this_layer = sum(each.layer == own for each in self.consequences)
+        here = [each for each in self.consequences if each.layer == own]
+        when = self.finding.step, self.finding.report
+        again = [each for each in here if each.rule == self.finding.rule and (each.step, each.report) != when]
+        in_this_layer = len(here) - len(again)
         parts = []
+        if again:
+            records = "a later record" if len(again) == 1 else f"{len(again)} later records, the last"
+            parts.append(f"again in {records} at {again[-1].when}")
         if layers:
             count = "1 more layer follows" if len(layers) == 1 else f"{len(layers)} more layers follow"
             more = f" and {len(layers) - MOST_NAMED} more" if len(layers) > MOST_NAMED else ""

@@ -86,6 +86,17 @@ def test_what_follows_is_said_in_the_singular_and_not_at_all():
     assert said == ["1 more layer follows from this: b", ""]
 
 
+def test_a_fault_that_lasts_is_said_with_the_last_step_at_which_it_is_found():
+    first = replace(finding("one"), step=10)
+    later = [replace(first, id=f"step{step}:one", step=step, follows_from="one") for step in (20, 30)]
+    [cause] = group_by_cause([first, *later])
+    assert cause.what_follows == "again in 2 later records, the last at step 30"
+    [cause] = group_by_cause([first, later[0], finding("other", follows_from="one")])
+    assert cause.what_follows == (
+        "again in a later record at step 20; 1 more finding follows from this in the same layer"
+    )
+
+
 def test_evidence_is_one_line_of_names_and_numbers():
     found = finding("f", rms=0.123456, count=3, live=True, over=(1e-9, 2), by={"x": None}, where="a\nb")
     expected = "rms = 0.1235, count = 3, live = True, over = [1e-09, 2], by = {x: None}, where = a b"
