@@ -78,7 +78,8 @@ bench-check: $(VENV)/installed ## Compare the cost of a capture with that of the
 bench-diagnosis: $(VENV)/installed ## Plant every fault into every family of networks; write the tables of docs/diagnosis.md
 	$(BIN)/python benchmarks/diagnosis_recall.py --write docs/diagnosis.md
 
-bench-failures: $(VENV)/installed ## Lose bands of the target in known blocks; write the table of docs/diagnosis.md
+bench-failures: $(VENV)/installed ## Train networks that fail by accident, and lose bands in known blocks; write docs/diagnosis.md
+	$(BIN)/python -m benchmarks.natural_failures judge --write docs/diagnosis.md
 	$(BIN)/python benchmarks/lost_bands.py --write docs/diagnosis.md
 
 mutate: $(VENV)/installed ## Run the command and the readers on thousands of damaged and hostile files
