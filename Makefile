@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-at-once test-oldest lint docs docs-pages format bench bench-training bench-check bench-diagnosis mutate clean
+.PHONY: help demo test test-at-once test-oldest lint docs docs-pages format bench bench-training bench-check bench-diagnosis bench-failures mutate clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -81,6 +81,10 @@ bench-check: $(VENV)/installed ## Compare the cost of a capture with that of the
 
 bench-diagnosis: $(VENV)/installed ## Plant every fault into every family of networks; write the tables of docs/diagnosis.md
 	$(BIN)/python benchmarks/diagnosis_recall.py --write docs/diagnosis.md
+
+bench-failures: $(VENV)/installed ## Train networks that fail by accident, and lose bands in known blocks; write docs/diagnosis.md
+	$(BIN)/python -m benchmarks.natural_failures judge --write docs/diagnosis.md
+	$(BIN)/python benchmarks/lost_bands.py --write docs/diagnosis.md
 
 mutate: $(VENV)/installed ## Run the command and the readers on thousands of damaged and hostile files
 	$(BIN)/python benchmarks/mutated_reports.py

@@ -10,11 +10,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 import fno_telemetry as ft
 from fno_telemetry.diagnosis import change_module, healthy_record, set_step
+from fno_telemetry.diagnosis.example_records import add_target
 from fno_telemetry.findings import count_causes_by_key
 from fno_telemetry.records import FrozenMapping
 from fno_telemetry.testing.in_memory_sink import InMemorySink
 from fno_telemetry.watching import delivery, live_diagnosis
-from fno_telemetry.watching.live_diagnosis import MOST_KEPT, LiveDiagnosis
+from fno_telemetry.watching.live_diagnosis import LASTING, MOST_KEPT, LiveDiagnosis
 
 BLOW_UP = 12
 HARDLY_LEARNS = 10  # steps after which `parameters_stand_still` judges
@@ -76,7 +77,7 @@ def test_weights_that_are_blown_up_are_said_once_at_their_step_and_are_in_every_
     assert len(lines) == len(set(lines))
     assert all(line.startswith("fno-telemetry: step ") for line in lines)
     rules = [line.rpartition("(")[2].rpartition(")")[0] for line in about]
-    assert "collapse_at_step" in rules and len(rules) == len(set(rules))
+    assert rules[0] == "updates_too_large" and len(rules) == len(set(rules))  # the break follows from that
     assert [record.step for record in sink.records] == list(range(20))
     severe = [
         [each for each in record.findings if each.severity != "note" and each.layer == "lifter.conv1"]
@@ -94,6 +95,16 @@ def test_a_healthy_run_is_told_nothing(said):
     for step in range(5):
         assert judge(set_step(healthy_record(), step)).findings == ()
     assert said() == []
+
+
+def test_what_every_training_begins_with_is_said_only_if_it_lasts(said):
+    judge = LiveDiagnosis().judge
+    for step in range(LASTING + 3):
+        record = add_target(healthy_record(), error_to_mean_predictor=1.0, output_to_target_rms=0.05)
+        judge(set_step(record, step))
+        # Step 0 is untrained: nothing is found there.
+        assert len(said()) == (1 if step >= LASTING else 0), step
+    assert "mean_predictor" in said()[0]
 
 
 def dead(step: int) -> ft.CaptureRecord:
