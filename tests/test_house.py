@@ -32,8 +32,8 @@ BASE = (
 )
 READERS = ("plugins", "report", "comparison", "diagnosis", "sinks")
 # With torch:
-TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
-TORCH += ("watching", "integrations")
+TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring")
+TORCH += ("processes", "session", "watching", "integrations")
 TESTERS = ("testing",)
 LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
 # The same for the command:

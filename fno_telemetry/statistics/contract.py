@@ -52,6 +52,12 @@ OF_TENSORS: tuple[Of, ...] = ("tensor", "operator_output")
 OF_BLOCKS: tuple[Of, ...] = ("branch_sum", "residual_update", "block", "block_spectra", "branch_gradients")
 """The kinds of subjects of a block, in the order in which they are summarized."""
 
+OF_WEIGHTS: tuple[Of, ...] = ("weights",)
+"""The kinds of subjects that are the same in all processes of a training."""
+
+OF_GRADIENTS: tuple[Of, ...] = ("parameter_gradients", "branch_gradients")
+"""The kinds of subjects that are the same in all of them once the gradients are reduced."""
+
 OF_MODEL: tuple[Of, ...] = ("comparison",)
 """The kinds of subjects of the whole model."""
 
@@ -140,12 +146,14 @@ class Known:
     `numbers` are those of the needed statistics, for the same place; `input` are those of the model's input,
     None for the input itself; `samples` is the number of samples of the whole capture. `bands` is how the
     output compares with the target by frequency, or the reason why it is not known; None without a target.
+    `processes` is the number of processes whose losses have a mean that is the loss of all.
     """
 
     numbers: Mapping[str, Value] = field(default_factory=dict)
     input: Mapping[str, Value] | None = None
     samples: int = 0
     bands: BandAccuracy | str | None = None
+    processes: int = 1
 
 
 class Statistic(Protocol):

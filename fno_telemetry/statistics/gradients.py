@@ -133,8 +133,12 @@ class OutputGradientSize:
         return OutputState(math.prod(subject.shape), norm * subject.samples, has_samples)
 
     def summarize(self, state: OutputState, known: Known) -> Summary:
-        """Return the rms of d loss / d output; the loss is the mean over all samples, or that of a loop."""
-        rms = float(state.norm) / (known.samples if state.is_mean else 1) / math.sqrt(state.elements)
+        """Return the rms of d loss / d output; the loss is the mean over all samples, or that of a loop.
+
+        That of a loop in several processes is the mean of theirs, of which DDP and FSDP have the gradients.
+        """
+        parts = known.samples if state.is_mean else known.processes
+        rms = float(state.norm) / parts / math.sqrt(state.elements)
         if not math.isfinite(rms):
             return Summary(dict.fromkeys(keys_of(self)), {"output_grad_rms": "the gradient is not finite"})
         return Summary({"output_grad_rms": rms})

@@ -248,7 +248,9 @@ def _held(state: Any) -> Any:
 def _list_combining(state: Any, is_first: bool) -> dict[str, Combining | None]:
     """Return how each field combines; None for an unknown rule."""
     if not is_first:
-        return {name: _find_combining(merged) for name, merged in list_rules(type(state)).items()}
+        cls: Any = type(state)
+        rules = list_rules(cls)
+        return {name: _find_combining(merged) for name, merged in rules.items()}
     values = {each.name: getattr(state, each.name) for each in dataclasses.fields(state)}
     return {name: "state" if _is_state(value) else "sum" for name, value in values.items()}
 
