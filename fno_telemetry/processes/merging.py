@@ -123,8 +123,6 @@ class _Packing:
         self._rank, self._count = group.rank, group.count
         self._forwards = forwards  # the most of any process
         self._codes = Codes(agreed.reasons)
-        statistics = measured.collector.statistics.statistics
-        self._of_first = {one.name for one in statistics if measured.is_first(one.of)}
 
     def pack_largest(self) -> Numbers:
         """Return the numbers of which the largest of all processes counts."""
@@ -141,7 +139,7 @@ class _Packing:
             row = self._rows.get(identity)
             out.append(_flags(row))
             for name, about in agreed.states.items():
-                add_largest(about, self._state(row, name), self._codes, out, self._rank_for(name))
+                add_largest(about, self._state(row, name), self._codes, out, self._rank)
         for name, about in self._agreed.extras.items():
             add_largest(about, self._measured.extras.get(name), self._codes, out)
         return np.concatenate(out)
@@ -158,7 +156,7 @@ class _Packing:
             known.take(3)
             out.extend(self._numbers_by_process(row, agreed))
             for name, about in agreed.states.items():
-                add_sums(about, self._state(row, name), known, out, self._rank_for(name))
+                add_sums(about, self._state(row, name), known, out, self._rank)
         for name, about in self._agreed.extras.items():
             add_sums(about, self._measured.extras.get(name), known, out)
         return np.concatenate(out)
@@ -191,9 +189,6 @@ class _Packing:
             extras=extras,
         )
 
-    def _rank_for(self, name: str) -> float | None:
-        return self._rank if name in self._of_first else None
-
     def _state(self, row: Row | None, name: str) -> Any:
         return None if row is None else row.states.find(name)
 
@@ -223,10 +218,7 @@ class _Packing:
         width = len(legacy.KEYS) if agreed.has_batches else 0
         batches = added.take(self._count * self._forwards * width)
         samples = int(added.take(1)[0])
-        states = {
-            name: combine(about, known, added, self._codes, name in self._of_first)
-            for name, about in agreed.states.items()
-        }
+        states = {name: combine(about, known, added, self._codes) for name, about in agreed.states.items()}
         return _FoundRow(
             {name: state for name, state in states.items() if state is not None},
             flags,

@@ -25,9 +25,8 @@ Holder = TensorAccumulator | BlockAccumulator | None
 class Measured:
     """What one process has measured for a record.
 
-    Of weights, and of the gradients of parameters, the first process counts that has them, since they are the
-    same in all; with `is_spread`, each process has gradients of its own part. `extras` are further numbers,
-    by name.
+    The gradients of parameters are the same in all, so the first process counts that has them; with
+    `is_spread`, each process has those of its share. `extras` are further numbers, by name.
     """
 
     collector: Collector
@@ -40,9 +39,11 @@ class Measured:
     extras: Mapping[str, SummedState] = field(default_factory=dict)
     is_spread: bool = False
 
-    def is_first(self, of: Of) -> bool:
-        """Return whether of states of this kind those of the first process count that has one."""
-        return of in OF_WEIGHTS or (of in OF_GRADIENTS and not self.is_spread)
+    def is_first(self, of: Of, state: Any) -> bool:
+        """Return whether of such states that of the first process counts that has one."""
+        if of in OF_WEIGHTS:
+            return not isinstance(state, SummedState)
+        return of in OF_GRADIENTS and not self.is_spread
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def agree_alone(rows: Mapping[str, Row], measured: Measured, notes: Sequence[str
     for identity, row in rows.items():
         states = {}
         for statistic, state in row.states.by_statistic():
-            states[statistic.name] = describe(state, measured.is_first(statistic.of))
+            states[statistic.name] = describe(state, measured.is_first(statistic.of, state))
             reasons |= list_reasons(state)
         described[identity] = AgreedRow(row.about, states, _has_batches(row.holder))
     extras = {name: describe(state) for name, state in measured.extras.items()}

@@ -83,6 +83,7 @@ def describe(state: Any, is_first: bool = False) -> About:
     """
     if state is None or isinstance(state, Undefined | Empty):
         return NOTHING
+    first = {"first": True} if is_first else {}
     cls = type(state)
     name = f"{cls.__module__}:{cls.__qualname__}"
     if not is_first and (moments := MOMENTS.get(cls)) is not None:
@@ -95,14 +96,13 @@ def describe(state: Any, is_first: bool = False) -> About:
         return {"is": "unknown", "reason": reason}
     fields = {}
     for field, combining in _list_combining(state, is_first).items():
-        about = describe(getattr(state, field), is_first)
-        if combining != "state":
-            about = _describe_part(getattr(state, field), combining)
+        value = getattr(state, field)
+        about = describe(value) if combining == "state" else _describe_part(value, combining)
         if about["is"] == "unknown" and combining != "state":
             reason = f"the field {field!r} of {cls.__name__} does not say how it combines over processes"
             return {"is": "unknown", "reason": reason}
         fields[field] = about
-    return {"is": "fields", "class": name, "of": fields}
+    return {"is": "fields", "class": name, "of": fields, **first}
 
 
 def list_reasons(state: Any) -> set[str]:
@@ -125,7 +125,7 @@ def join(one: About, other: About) -> About:
         return min(
             (each for each in (one, other) if each["is"] == "unknown"), key=lambda each: each["reason"]
         )
-    if len(kinds) > 1 or one.get("class") != other.get("class") or one.get("by") != other.get("by"):
+    if len(kinds) > 1 or any(one.get(key) != other.get(key) for key in ("class", "by", "first")):
         return _differs()
     match one["is"]:
         case "moments":
@@ -151,16 +151,12 @@ def join(one: About, other: About) -> About:
     return _differs()
 
 
-def add_largest(
-    about: About, state: Any, codes: Codes, out: list[Numbers], rank: float | None = None
-) -> None:
-    """Append the numbers of a state of which the largest of all processes counts.
-
-    With `rank`, the state of the first process counts that has one.
-    """
-    out.append(np.array((codes.find(state, rank is not None),), np.float64))
+def add_largest(about: About, state: Any, codes: Codes, out: list[Numbers], rank: int = 0) -> None:
+    """Append the numbers of a state of which the largest of all processes counts."""
+    is_first = "first" in about
+    out.append(np.array((codes.find(state, is_first),), np.float64))
     held = _held(state)
-    if rank is not None:
+    if is_first:
         out.append(np.array((-math.inf if held is None else -rank,)))
     if about["is"] == "moments":
         moments = MOMENTS[_find_class(about["class"])]
@@ -175,13 +171,11 @@ def add_largest(
                 _add_part(part, value, None, out)
 
 
-def add_sums(
-    about: About, state: Any, largest: Numbered, out: list[Numbers], rank: float | None = None
-) -> None:
+def add_sums(about: About, state: Any, largest: Numbered, out: list[Numbers], rank: int = 0) -> None:
     """Append the numbers of a state that add up over processes, given the largest ones of all."""
     largest.take(1)
     held = _held(state)
-    if rank is not None and largest.take(1)[0] != -rank:
+    if "first" in about and largest.take(1)[0] != -rank:
         held = None
     out.append(np.array((held is not None,), np.float64))
     if about["is"] == "moments":
@@ -198,10 +192,10 @@ def add_sums(
                 _add_part(part, value, largest, out)
 
 
-def combine(about: About, largest: Numbered, sums: Numbered, codes: Codes, is_first: bool = False) -> Any:
+def combine(about: About, largest: Numbered, sums: Numbered, codes: Codes) -> Any:
     """Return the state of all processes: a state, Undefined, Empty, or None if no process has one."""
     found = codes.read(float(largest.take(1)[0]))
-    if is_first:
+    if "first" in about:
         largest.take(1)
     number = int(sums.take(1)[0])
     state: Any = None
