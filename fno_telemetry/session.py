@@ -32,6 +32,7 @@ from fno_telemetry.measuring.measured_forwards import MeasuredForwards
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.measuring.target_collector import Prediction, TargetPairs
+from fno_telemetry.processes.agreement import agree_on_errors
 from fno_telemetry.processes.capturing import share_capture
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sources.batch_parts import BatchParts, Selection
@@ -223,7 +224,7 @@ def capture(
         counts = Counts()
         mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
         of_modes = bool(chosen.of("spectral_input"))
-        agreed = contextlib.nullcontext() if shared is None else shared.agree_on_errors()
+        agreed = contextlib.nullcontext() if shared is None else agree_on_errors()
         forwards = MeasuredForwards(model, plan, collector, names, of_modes)
         with agreed, forwards, mode:
             for batch in own:

@@ -40,6 +40,7 @@ LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
 COMMAND_LAYERS = (
     "interrupts",
     "invocation",
+    "launched",
     "options",
     "failures",
     "reports_in",
@@ -63,7 +64,17 @@ PUBLIC = {
     "sinks.wandb",
     "wording",
 }
-PUBLIC |= {"architectures", "comparison", "diagnosis", "mapping", "sinks", "sources", "statistics", "testing"}
+PUBLIC |= {
+    "architectures",
+    "comparison",
+    "diagnosis",
+    "mapping",
+    "processes",
+    "sinks",
+    "sources",
+    "statistics",
+}
+PUBLIC |= {"testing"}
 MOST_TOP_LEVEL_MODULES = 13
 MOST_PARAMETERS = 15  # of a function of the command
 

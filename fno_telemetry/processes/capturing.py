@@ -1,27 +1,25 @@
 """A capture that several processes make together: each runs its share of the batches."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fno_telemetry import report
-from fno_telemetry.errors import ModelError
 from fno_telemetry.measuring.awaited_gradients import Gradients
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.record_builder import Run
-from fno_telemetry.processes.group import ProcessGroup, is_distributed
+from fno_telemetry.processes.agreement import agree_on_errors
+from fno_telemetry.processes.group import ProcessGroup, find_group, is_distributed
 from fno_telemetry.processes.merging import Merging
 from fno_telemetry.processes.rows import Measured
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.wording import describe_error
 
 
 class SharedCapture:
     """What the processes of a capture do together; each of them has to do it at the same point."""
 
     def __init__(self) -> None:
-        self._group = ProcessGroup()
+        self._group = find_group()
 
     @property
     def group(self) -> ProcessGroup:
@@ -32,22 +30,6 @@ class SharedCapture:
         """Return the batches of this process: whole ones, in order of the ranks; there may be none."""
         rank, count = self._group.rank, self._group.count
         return batches[len(batches) * rank // count : len(batches) * (rank + 1) // count]
-
-    @contextlib.contextmanager
-    def agree_on_errors(self) -> Iterator[None]:
-        """Raise an error that the block raises in one process in all of them, so that none waits for it.
-
-        In the others it is a ModelError that says where it was.
-        """
-        try:
-            yield
-        except (Exception, SystemExit) as error:
-            self._tell(describe_error(error))
-            raise
-        texts = self._tell("")
-        for rank, text in enumerate(texts):
-            if text:
-                raise ModelError(f"process {rank} of {len(texts)} failed: {text}")
 
     def build(
         self,
@@ -67,7 +49,7 @@ class SharedCapture:
         )
         merged = Merging(self._group).merge(None, measured)
         record = None
-        with self.agree_on_errors():
+        with agree_on_errors():
             if merged is not None:
                 record = build(merged.describe(run), merged.gradients)
         return self._hand_out(record)
@@ -78,9 +60,6 @@ class SharedCapture:
             self._group.hand_out(report.dumps(report.as_document(record)))
             return record
         return report.as_record(json.loads(self._group.hand_out(None)))
-
-    def _tell(self, error: str) -> list[str]:
-        return self._group.gather_texts(error)
 
 
 def share_capture(wanted: bool) -> SharedCapture | None:

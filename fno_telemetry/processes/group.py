@@ -70,6 +70,18 @@ class ProcessGroup:
         return found
 
 
+def find_group() -> ProcessGroup:
+    """Return the group of all processes, which is made once; the first call is one of all of them."""
+    world = dist.group.WORLD
+    if _found.get("world") is not world:
+        _found.update(world=world, group=ProcessGroup())
+    group: ProcessGroup = _found["group"]
+    return group
+
+
+_found: dict[str, Any] = {}  # the program's own group, and the one that was made for it
+
+
 def is_distributed() -> bool:
     """Return whether the program has several processes of `torch.distributed` at work."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

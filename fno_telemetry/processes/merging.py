@@ -77,31 +77,33 @@ class Merging:
         notes = [] if measured is None else list_notes(measured)
         rows = {} if measured is None else list_rows(measured)
         own = Agreement({}, (), (), {}) if measured is None else agree_alone(rows, measured, notes)
-        forwards, is_lost = self._compare(step, own, measured)
-        if is_lost or measured is None:
-            raise NotTogether("one of the processes could not measure it")
+        forwards, lost = self._compare(step, own, measured)
+        if lost or measured is None:
+            raise NotTogether(lost or "")
         packing = _Packing(self._agreed, rows, measured, notes, self._group, forwards)
         largest = self._group.largest(packing.pack_largest())
         sums = self._group.add_up_in_first(packing.pack_sums(largest))
         return None if sums is None else packing.unpack(largest, sums)
 
-    def _compare(self, step: int | None, own: Agreement, measured: Measured | None) -> tuple[int, bool]:
+    def _compare(self, step: int | None, own: Agreement, measured: Measured | None) -> tuple[int, str | None]:
         """Agree on the rows where one process has others than before.
 
-        Return the most forwards of any process, and whether one could not measure.
+        Return the most forwards of any process, and why there is no record, None if there is one.
         """
         at = -1 if step is None else step
         differs, forwards = not self._agreed.covers(own), 0 if measured is None else measured.forwards
-        asked = np.array((differs, measured is None, at, -at, forwards), np.float64)
-        differs, is_lost, last, first, most = self._group.largest(asked).tolist()
+        asked = np.array((differs, measured is None, measured is not None, at, -at, forwards), np.float64)
+        differs, is_lost, is_there, last, first, most = self._group.largest(asked).tolist()
         if last != -first:
             raise NotTogether(
                 f"the processes are at different steps, {int(-first)} and {int(last)}: give all of them the "
                 "same schedule"
             )
-        if differs and not is_lost:
+        if is_lost:
+            return 0, "one of the processes could not measure it" if is_there else "none could measure it"
+        if differs:
             self._agreed = Agreement.of_texts(self._group.gather_texts(own.as_text()))
-        return int(most), bool(is_lost)
+        return int(most), None
 
 
 class _Packing:
@@ -304,7 +306,8 @@ def _give_tensor(tensor: TensorAccumulator, about: Mapping[str, Any], new: _Foun
         rows = torch.from_numpy(new.list_batches().copy())
         tensor.rows = legacy.LegacyState(rows, rectifying, images)
     tensor.process_extremes = tuple(
-        (_known(low), _known(high)) for low, high in new.by_process[:, 2:].tolist()
+        (_known(low), _known(high)) if is_there else (None, None)
+        for is_there, _, low, high in new.by_process.tolist()
     )
 
 

@@ -1,11 +1,11 @@
 """Captures by two and four processes with unequal shares: the record is that of one process."""
 
-import math
 from typing import Any
 
 import pytest
 
 from support import process_captures
+from support.alike_documents import list_differences
 from support.process_groups import run_in_processes
 
 ALIKE = (
@@ -17,8 +17,6 @@ ALIKE = (
 )
 FAILING = "capture_that_fails_in_one_process"
 SECONDS = 90
-# What says how a record was made, not what of.
-OTHERWISE = {"wall_seconds", "overhead", "time", "processes"}
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -40,30 +38,7 @@ def test_the_record_is_that_of_one_process(found: list[dict[str, Any]], name: st
         ends = [end for pair in place.pop("process_extremes") for end in pair if end is not None]
         low, high = place["stats"]["min"], place["stats"]["max"]
         assert [min(ends), max(ends)] == [low, high] if ends else low is None
-    differences = list(compare(alone, together))
-    assert differences == []
-
-
-def compare(one: Any, other: Any, path: str = "") -> Any:
-    """Yield where two documents differ by more than 1e-5 of the number; sketches and counts must be equal."""
-    if isinstance(one, dict):
-        keys = (set(one) | set(other)) - OTHERWISE - {"process_extremes"}
-        for key in sorted(keys):
-            if key in one and key in other:
-                yield from compare(one[key], other[key], f"{path}.{key}")
-            else:
-                yield f"{path}.{key}: only {'alone' if key in one else 'together'}"
-    elif isinstance(one, list):
-        if len(one) != len(other):
-            yield f"{path}: {len(one)} and {len(other)}"
-            return
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            yield from compare(*pair, f"{path}[{index}]")
-    elif isinstance(one, float) and isinstance(other, float) and "histogram" not in path:
-        if not math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-12):
-            yield f"{path}: {one} and {other}"
-    elif one != other:
-        yield f"{path}: {one} and {other}"
+    assert list(list_differences(alone, together)) == []
 
 
 def test_an_error_in_one_process_is_raised_in_all(found: list[dict[str, Any]]) -> None:

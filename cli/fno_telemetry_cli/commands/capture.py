@@ -1,5 +1,6 @@
 """`fno-telemetry capture`: runs a model over a few samples and sends a record per checkpoint to the sinks."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,8 @@ from typing import Annotated
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry import processes
+from fno_telemetry_cli import launched
 from fno_telemetry_cli.capturing.captures import Captures, Job, open_sinks
 from fno_telemetry_cli.capturing.checkpoint_series import (
     CheckpointSeries,
@@ -132,7 +135,18 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
 
     Example: fno-telemetry capture --input train.npz --output out
     """
-    source, target = request.find_source(), request.find_target()
+    if request.measuring.dry_run and not launched.is_first():
+        return
+    with contextlib.nullcontext() if request.measuring.dry_run else launched.joined_processes():
+        code = _capture(context, request)
+    if code:
+        raise typer.Exit(code)
+
+
+def _capture(context: typer.Context, request: CaptureRequest) -> int:
+    """Capture, show what was captured and return the exit code, which is the same in all processes."""
+    with processes.agree_on_errors():
+        source, target = request.find_source(), request.find_target()
     with keep_stdout_clean():
         destination = request.destination
         sinks = choose_sinks(
@@ -141,22 +155,28 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
             destination.sink_option or (),
             detail=destination.detail,
         )
-        given = read_input(source)
-        jobs, series = _list_jobs(source, request.several)
+        with processes.agree_on_errors():
+            given = read_input(source)
+            jobs, series = _list_jobs(source, request.several)
         if request.measuring.dry_run:
             plan = _plan(request.measuring, jobs[0], given, series)
         else:
             command = context.ensure_object(Invocation).command
             work = _Work(source, target, jobs, series, given, command)
-            captured = _run(request, work, ft.FanOut(sinks, required="json"))
+            first = launched.is_first()
+            captured = _run(request, work, ft.FanOut(sinks, required="json") if first else ft.FanOut(()))
     if request.measuring.dry_run:
         show_plan(plan, request.printing.as_json)
-        return
-    show_captured_reports(captured, request.printing)
+        return 0
+    code = 0
     if captured.failed_in_part:
-        raise typer.Exit(EXIT_FAILED_IN_PART)
-    if is_at_or_above(captured.findings or (), request.level):
-        raise typer.Exit(EXIT_FOUND)
+        code = EXIT_FAILED_IN_PART
+    elif is_at_or_above(captured.findings or (), request.level):
+        code = EXIT_FOUND
+    code = processes.share_number(code)
+    if launched.is_first():
+        show_captured_reports(captured, request.printing)
+    return code
 
 
 @dataclass(frozen=True)
@@ -199,15 +219,24 @@ def _run(request: CaptureRequest, work: _Work, sinks: ft.FanOut) -> CapturedRepo
         paths = target.reports(listed.label for listed in work.series.listed)
     captures = _captures(request, work)
     log = RunLog(work.command)
-    with claim_reports(target.folder, [path.name for path in paths], force=request.destination.force):
-        if not request.replaces_reports:
-            target.refuse_existing(paths)  # also one that another capture has finished meanwhile
-        with open_sinks(sinks, replace(target.run, redact=redact, series=request.several), captures):
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(contextlib.ExitStack())
+        with processes.agree_on_errors():
+            if launched.is_first():
+                names = [path.name for path in paths]
+                stack.enter_context(claim_reports(target.folder, names, force=request.destination.force))
+                if not request.replaces_reports:
+                    target.refuse_existing(paths)  # also one that another capture has finished meanwhile
+            run = replace(target.run, redact=redact, series=request.several)
+            opened.enter_context(open_sinks(sinks, run, captures))
+        with opened:
             captures.run(work.jobs, work.given, sinks)
-        with finish_first():
+        with processes.agree_on_errors(), finish_first():
             outcome = sinks.close(ok=True)
             log.note_captures(captures.records, captures.failures, outcome.status)
-            problems = target.replace_log(None if redact else log)
+            problems = []
+            if launched.is_first():
+                problems = target.replace_log(None if redact else log)
     reports = {_report_path(request, work, record): record for record in captures.records}
     failures = (*work.series.failures, *captures.failures)
     return CapturedReports(reports, outcome, failures, captures.findings, work.series.notes, tuple(problems))
@@ -228,7 +257,7 @@ def _captures(request: CaptureRequest, work: _Work) -> Captures:
         request.measuring.budget,
         request.measuring.strict,
         paths if request.destination.redact else None,
-        request.printing.quiet,
+        request.printing.quiet or not launched.is_first(),
         lambda record: str(_report_path(request, work, record)),
         request.diagnoses,
     )
