@@ -203,7 +203,9 @@ def capture(
     chosen, problems = choose_statistics(statistics)
     _require_values(model)
     with preserve(model) as preserved, torch.no_grad():
-        detected = _use(plan, model, given) if plan else _detect(batch_run, first, given, preserved)
+        agreed = contextlib.nullcontext if shared is None else agree_on_errors
+        with agreed():
+            detected = _use(plan, model, given) if plan else _detect(batch_run, first, given, preserved)
         plan, model_map = detected.plan, detected.plan.model_map
         structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
@@ -224,9 +226,8 @@ def capture(
         counts = Counts()
         mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
         of_modes = bool(chosen.of("spectral_input"))
-        agreed = contextlib.nullcontext() if shared is None else agree_on_errors()
         forwards = MeasuredForwards(model, plan, collector, names, of_modes)
-        with agreed, forwards, mode:
+        with agreed(), forwards, mode:
             for batch in own:
                 if gradient_pass is not None:
                     # Before the measured forward, so that both get the same batch and the same states.

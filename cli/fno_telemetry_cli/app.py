@@ -28,6 +28,7 @@ COMMANDS = {
         "diagnose:diagnose",
         "Print what is wrong, in which layer, which numbers show it, and what to do.",
     ),
+    "merge": ("merge:merge", "Join the reports of captures that ran apart into one series, for every sink."),
     "map": ("map:map_model", "Print each module's role and the reason for it."),
     "plugins": (
         "plugins:plugins",
