@@ -302,6 +302,8 @@ class TensorRecord:
     "x", or "|z|" for a complex tensor, whose value statistics are those of its magnitude. `channel_rms` has
     the rms of each channel of an input, output or target of the model, None for a channel without finite
     elements; it is None for all other tensors, without a channel axis, and for more than 512 channels.
+    `process_extremes` has the smallest and the largest element in each process of a record over several, by
+    rank, None where it had no finite element; it is None for a record of one process.
     """
 
     item: str | None
@@ -316,6 +318,7 @@ class TensorRecord:
     spectrum: Spectrum | None = None
     sketch: SketchNote | None = None
     channel_rms: tuple[Value, ...] | None = None
+    process_extremes: tuple[tuple[Value, Value], ...] | None = None
 
     def __repr__(self) -> str:
         return record_text.describe_tensor(self)

@@ -4,7 +4,7 @@ import contextlib
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any, SupportsIndex
 
@@ -16,30 +16,30 @@ from fno_telemetry.errors import InputError, MapError, ModelError, OptionError
 from fno_telemetry.isolation.attributes import Attribute
 from fno_telemetry.isolation.compilation import keep_uncompiled
 from fno_telemetry.isolation.preservation import Preserved, preserve
-from fno_telemetry.isolation.tensor_values import preserve_flags
 from fno_telemetry.mapping.detection import Detected, count_samples, detect, set_to_eval, with_gradients
 from fno_telemetry.mapping.layer_filters import select_names
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.mapping.model_map import GivenRole, ModelMap
 from fno_telemetry.measuring.accumulators import MemoryBudget
-from fno_telemetry.measuring.awaited_gradients import Branches
+from fno_telemetry.measuring.awaited_gradients import Branches, Gradients
 from fno_telemetry.measuring.batch_devices import follow_model
 from fno_telemetry.measuring.batch_runs import BatchRun, Forward
 from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.gradient_pass import GradientPass
 from fno_telemetry.measuring.losses import Loss
+from fno_telemetry.measuring.measured_batches import Counts, digest_batches, run_batch
 from fno_telemetry.measuring.measured_forwards import MeasuredForwards
 from fno_telemetry.measuring.parameter_records import list_parameters
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.measuring.target_collector import Prediction, TargetPairs
+from fno_telemetry.processes.agreement import agree_on_errors
+from fno_telemetry.processes.capturing import share_capture
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sources.batch_parts import BatchParts, Selection
-from fno_telemetry.sources.digests import InputsDigest
 from fno_telemetry.sources.loaders import explain_no_batches
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import paths_by_module, takes_hooks, unwrap
-from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.wording import hint_at_names, to_one_line
 
 MEMORY_LIMIT = 2**30
@@ -122,6 +122,7 @@ def capture(
     warnings: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
     loss: Loss | str | None = None,
+    over_processes: bool = False,
 ) -> CaptureRecord:
     """Run `model` over `batches` in eval mode and record what its modules returned.
 
@@ -168,6 +169,9 @@ def capture(
         loss: `loss(output, batch)` returns a scalar tensor; or "mse", or "relative_l2" (the mean over samples
             of ‖output - target‖ / ‖target‖), which need a target. If given, a copy of each batch is also run
             with gradients, and the record has the gradients of the mean loss over all samples.
+        over_processes: Where `torch.distributed` is at work, whether all of its processes capture together.
+            Each of them calls this with the same model and all batches, runs its share of whole batches, and
+            gets the record of all. An error in one of them is raised in all.
 
     Raises:
         InputError: there is no batch, it does not have the chosen parts, or the target cannot be compared
@@ -185,17 +189,24 @@ def capture(
     if budget not in BUDGETS:
         raise OptionError(f"unknown budget {budget!r}. {hint_at_names(str(budget), BUDGETS)}")
     batch_run = BatchRun(model, BatchParts.choose(inputs, target), forward)
-    queue = follow_model(_batches(batches), model)
+    shared = share_capture(over_processes)
+    every = None if shared is None else list(_batches(batches))
+    queue = follow_model(_batches(batches) if every is None else every, model)
     first = next(queue, None)
     if first is None:
         raise InputError("there is no batch to run the model on")
     batch_run = batch_run.suit(first)
+    own: Iterable[Any] = chain([first], queue)
+    if shared is not None and every is not None:
+        own = follow_model(shared.select_share(every), model)
     pairs = TargetPairs(batch_run.parts, prediction)
     loss_function = pairs.make_loss(loss) if isinstance(loss, str) else loss
     chosen, problems = choose_statistics(statistics)
     _require_values(model)
     with preserve(model) as preserved, torch.no_grad():
-        detected = _use(plan, model, given) if plan else _detect(batch_run, first, given, preserved)
+        agreed = contextlib.nullcontext if shared is None else agree_on_errors
+        with agreed():
+            detected = _use(plan, model, given) if plan else _detect(batch_run, first, given, preserved)
         plan, model_map = detected.plan, detected.plan.model_map
         structure_seconds = time.perf_counter() - started
         names = select_names(model_map, layers, exclude)
@@ -206,52 +217,65 @@ def capture(
             names,
             memory,
             is_light=budget == "light",
-            is_only_batch=_is_one_batch(batches),
+            is_only_batch=shared is None and _is_one_batch(batches),
             has_target=pairs.are_known,
+            first_size=None if shared is None else count_samples(batch_run.select(first)),
         )
         gradient_pass = None
         if loss_function is not None:
             gradient_pass = GradientPass(model, plan, chosen, names, loss_function, memory)
-        counts = _Counts()
+        counts = Counts()
         mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
         of_modes = bool(chosen.of("spectral_input"))
-        with MeasuredForwards(model, plan, collector, names, of_modes) as forwards, mode:
-            for batch in chain([first], queue):
+        forwards = MeasuredForwards(model, plan, collector, names, of_modes)
+        with agreed(), forwards, mode:
+            for batch in own:
                 if gradient_pass is not None:
                     # Before the measured forward, so that both get the same batch and the same states.
                     gradient_pass.add(batch, batch_run, count_samples(batch_run.select(batch)))
-                counts = _run_batch(batch, batch_run, pairs, forwards, collector, counts)
+                counts = run_batch(batch, batch_run, pairs, forwards, collector, counts)
                 if progress is not None:
                     progress(counts.samples)
-        if collector.fired:
-            collector.fired |= forwards.unasked
-        else:
-            raise MapError("the model was never called: `forward` must call it")
+            if collector.fired:
+                collector.fired |= forwards.unasked
+            elif counts.samples:
+                raise MapError("the model was never called: `forward` must call it")
         gradients = None
         if gradient_pass is not None:
+            if shared is not None:
+                gradient_pass.add_up(shared.group)
             branches = {key: Branches(b.spectral, b.local) for key, b in collector.blocks.items()}
             gradients = gradient_pass.finish(collector.modules, branches)
         wall = time.perf_counter() - started
-        record = build_record(
-            model,
-            plan,
-            collector,
-            Run(
-                samples=counts.samples,
-                batch_size=counts.batch_size,
-                digest=counts.digest.hexdigest(),
-                seconds=Seconds(wall, counts.model_seconds, forwards.seconds, structure_seconds),
-                called_outside=forwards.outside,
-                deviations=tuple(forwards.deviations),
-                budget=budget,
-                parts=batch_run.parts.as_names(),
-            ),
-            gradients,
-            chosen.foreign_quantities,
-            summary,
-            provenance or {},
-            (*warnings, *problems, *batch_run.notes, *model_map.warnings),
+        run = Run(
+            samples=counts.samples,
+            batch_size=counts.batch_size,
+            digest=counts.digest.hexdigest(),
+            seconds=Seconds(wall, counts.model_seconds, forwards.seconds, structure_seconds),
+            called_outside=forwards.outside,
+            deviations=tuple(forwards.deviations),
+            budget=budget,
+            parts=batch_run.parts.as_names(),
         )
+
+        def build(run: Run, gradients: Gradients | None) -> CaptureRecord:
+            return build_record(
+                model,
+                plan,
+                collector,
+                run,
+                gradients,
+                chosen.foreign_quantities,
+                summary,
+                provenance or {},
+                (*warnings, *problems, *batch_run.notes, *model_map.warnings),
+            )
+
+        if shared is None or every is None:
+            record = build(run, gradients)
+        else:
+            run = replace(run, digest=digest_batches(every, batch_run))
+            record = shared.build(collector, run, counts.batches, gradients, build)
     return replace(
         record,
         parameters=list_parameters(model, {module.name for module in record.modules}),
@@ -331,50 +355,6 @@ def check_step(step: SupportsIndex) -> int:
     if number is None or number < 0:
         raise OptionError(f"`step` is {to_one_line(repr(step), 60)}: expected an integer, 0 or more")
     return number
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """The samples and batches that were run so far."""
-
-    samples: int = 0
-    batch_size: int = 0
-    model_seconds: float = 0.0
-    digest: InputsDigest = field(default_factory=InputsDigest)
-
-
-def _run_batch(
-    batch: Any,
-    batch_run: BatchRun,
-    pairs: TargetPairs,
-    forwards: MeasuredForwards,
-    collector: Collector,
-    counts: _Counts,
-) -> _Counts:
-    """Run and measure a batch; return the updated counts."""
-    selected, output = batch_run.select(batch), None
-
-    def run(selected: Any) -> None:
-        nonlocal output
-        output = batch_run.run(selected, batch)
-
-    size = count_samples(selected)
-    forwards.aside("input", lambda: counts.digest.update(list(tensors_in(selected))))
-    forwards.aside("input", lambda: collector.start_batch(selected, size))
-    started, measured = time.perf_counter(), forwards.seconds
-    with preserve_flags(tensors_in(selected)):
-        forwards.run(selected, run)
-    seconds = time.perf_counter() - started - (forwards.seconds - measured)
-    if pairs.are_known:
-        compared = pairs.find(output, batch)
-        forwards.aside("target", lambda: collector.compare(*compared))
-    collector.end_batch()
-    return replace(
-        counts,
-        samples=counts.samples + (size or 1),
-        batch_size=max(counts.batch_size, size or 1),
-        model_seconds=counts.model_seconds + seconds,
-    )
 
 
 def _is_one_batch(batches: object) -> bool:

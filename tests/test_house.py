@@ -32,14 +32,15 @@ BASE = (
 )
 READERS = ("plugins", "report", "comparison", "diagnosis", "pictures", "sinks")
 # With torch:
-TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring", "session")
-TORCH += ("watching", "integrations")
+TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring")
+TORCH += ("processes", "session", "watching", "integrations")
 TESTERS = ("testing",)
 LAYERS = (*BASE, *READERS, *TORCH, *TESTERS)
 # The same for the command:
 COMMAND_LAYERS = (
     "interrupts",
     "invocation",
+    "launched",
     "options",
     "failures",
     "reports_in",
@@ -64,7 +65,17 @@ PUBLIC = {
     "sinks.wandb",
     "wording",
 }
-PUBLIC |= {"architectures", "comparison", "diagnosis", "mapping", "sinks", "sources", "statistics", "testing"}
+PUBLIC |= {
+    "architectures",
+    "comparison",
+    "diagnosis",
+    "mapping",
+    "processes",
+    "sinks",
+    "sources",
+    "statistics",
+}
+PUBLIC |= {"testing"}
 MOST_TOP_LEVEL_MODULES = 13
 MOST_PARAMETERS = 15  # of a function of the command
 

@@ -84,6 +84,11 @@ WRONG: dict[str, tuple[Change, bool]] = {
     "an input with a name": (lambda d: d["input"].update(name="input"), False),
     "rms of channels that are a number": (lambda d: d["input"].update(channel_rms=1.5), True),
     "rms of a channel that is a text": (lambda d: d["input"].update(channel_rms=[0.5, "1"]), True),
+    "extremes of processes that are numbers": (lambda d: d["input"].update(process_extremes=[1.5]), True),
+    "extremes of a process that are a text": (
+        lambda d: d["input"].update(process_extremes=[[0.5, "1"]]),
+        True,
+    ),
     "outputs with null": (lambda d: d.update(outputs=[None]), True),
     "a parameter without name": (lambda d: d["parameters"][0].pop("name"), True),
     "a parameter of another shape": (lambda d: d["parameters"][0].update(shape=[-1]), True),

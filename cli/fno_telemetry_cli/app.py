@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import fno_telemetry as ft
 from fno_telemetry.wording import to_one_line
+from fno_telemetry_cli import launched
 from fno_telemetry_cli.interrupts import ignore_sigterm, sigterm_as_ctrl_c
 from fno_telemetry_cli.invocation import Invocation
 from fno_telemetry_cli.showing import terminal
@@ -27,6 +28,7 @@ COMMANDS = {
         "diagnose:diagnose",
         "Print what is wrong, in which layer, which numbers show it, and what to do.",
     ),
+    "merge": ("merge:merge", "Join the reports of captures that ran apart into one series, for every sink."),
     "map": ("map:map_model", "Print each module's role and the reason for it."),
     "plugins": (
         "plugins:plugins",
@@ -183,6 +185,8 @@ def _describe_bug(error: Exception) -> str:
 
 
 def _report(message: str, invocation: Invocation) -> None:
+    if not launched.is_first():
+        return  # the first process says it
     terminal.print_error(message)
     if invocation.as_json:
         terminal.print_json({"schema": "fno-telemetry-error/1", "error": to_one_line(message)})

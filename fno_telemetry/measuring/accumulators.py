@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -74,6 +74,20 @@ class States:
         """Do the same with an activation; states already in the cache are not measured again."""
         for statistic in self._statistics.of(kind):
             self._add(statistic, partial(cached.state_of, statistic))
+
+    def by_statistic(self) -> Iterator[tuple[Statistic, Any]]:
+        """Yield each statistic that has a state of this subject, with the state."""
+        for statistic in self._statistics.statistics:
+            if (state := self._states.get(statistic.name)) is not None:
+                yield statistic, state
+
+    def find(self, name: str) -> Any:
+        """Return the state of a statistic; None if it has none."""
+        return self._states.get(name)
+
+    def replace(self, states: Mapping[str, Any]) -> None:
+        """Take other states instead of all own ones, by the name of the statistic."""
+        self._states = dict(states)
 
     def copy(self) -> "States":
         """Return a copy, which later measurements do not change."""
@@ -183,6 +197,7 @@ class TensorAccumulator:
     is_complex: bool = False
     rows: legacy.LegacyState | None = None  # one per batch
     batch_magnitude: torch.Tensor | None = None  # mean |x| of the last batch
+    process_extremes: tuple[tuple[Value, Value], ...] | None = None  # of each of several processes
 
     def add(self, tensor: torch.Tensor, cached: CachedActivation) -> None:
         """Measure one batch and merge it; a statistic that raises becomes undefined for that reason."""
@@ -218,6 +233,7 @@ class TensorAccumulator:
             "log_histogram": summary.log_histogram,
             "spectrum": summary.spectrum,
             "sketch": summary.sketch,
+            "process_extremes": self.process_extremes,
         }
 
     def _note_shape(self, shape: tuple[int, ...], layout: Layout) -> None:

@@ -47,10 +47,16 @@ class CachedActivation:
 
 
 class ActivationCache:
-    """Returns the same activation for a tensor object as long as it is unchanged; keeps no tensor alive."""
+    """Returns the same activation for a tensor object as long as it is unchanged; keeps no tensor alive.
 
-    def __init__(self, is_light: bool = False, is_only_batch: bool = False) -> None:
+    `first_size` is the number of samples of the first batch, if that runs in another process.
+    """
+
+    def __init__(
+        self, is_light: bool = False, is_only_batch: bool = False, first_size: int | None = None
+    ) -> None:
         self._is_light = is_light
+        self._first_size = first_size
         self._is_only_batch = is_only_batch
         self._shares: dict[Hashable, Shares] = {}  # by place
         self._entries: OrderedDict[int, tuple[weakref.ref[torch.Tensor], int, CachedActivation]] = (
@@ -86,7 +92,10 @@ class ActivationCache:
             return WHOLE
         if place not in self._shares:
             points = math.prod(tensor.shape[axis] for axis in layout.space)
-            self._shares[place] = choose_shares(tensor.numel(), tensor.numel() // max(points, 1))
+            elements = tensor.numel()
+            if self._first_size is not None and layout.sample is not None:
+                elements = elements // max(tensor.shape[layout.sample], 1) * self._first_size
+            self._shares[place] = choose_shares(elements, elements // max(points, 1))
         return self._shares[place]
 
     def forget(self, target: torch.Tensor) -> None:

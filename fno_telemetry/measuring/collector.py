@@ -61,6 +61,7 @@ class Collector:
         is_light: bool = False,
         is_only_batch: bool = False,
         has_target: bool = False,
+        first_size: int | None = None,
     ) -> None:
         self.budget = budget
         self.modules: dict[Key, ModuleAccumulator] = {}
@@ -71,14 +72,14 @@ class Collector:
         self.transforms_apart = False  # whether transforms and their inverses are in different modules
         self._skipped: dict[str, str] = {}
         self.errors: dict[str, str] = {}
+        self.statistics = statistics
         self._map = model_map
-        self._statistics = statistics
         # The legacy formulas use its states.
         self._values = next((one for one in statistics.of("tensor") if isinstance(one, Values)), None)
         if self._values is not None and self._values.name not in statistics.recorded:
             self._values = None
         self._names = names
-        self._cache = ActivationCache(is_light, is_only_batch)
+        self._cache = ActivationCache(is_light, is_only_batch, first_size)
         self._layouts = BatchLayouts(model_map.axes)
         self._blocks = BlockCollector(model_map, statistics, budget, self._cache, self._layouts, has_target)
         self.target = TargetCollector(statistics, budget, self._cache, self._layouts)
@@ -92,6 +93,14 @@ class Collector:
     def blocks(self) -> dict[tuple[str, int], BlockAccumulator]:
         """The measured blocks, by name and call."""
         return self._blocks.blocks
+
+    def make_states(self) -> States:
+        """Return states without anything yet, of all statistics."""
+        return States(self.statistics, self.budget)
+
+    def note_unmeasured(self, name: str, reason: str) -> None:
+        """Record that an output or a block was not measured, for this reason."""
+        self._skipped.setdefault(name, reason)
 
     @property
     def unmeasured(self) -> dict[str, str]:
@@ -112,7 +121,7 @@ class Collector:
             place = Place("input", "", 0, item if position else None)
             cached = self._cache.cached(tensor, self._layouts.of("", None, tensor, place), place)
             if item not in self.inputs:
-                self.inputs[item] = TensorAccumulator(States(self._statistics, self.budget))
+                self.inputs[item] = TensorAccumulator(States(self.statistics, self.budget))
             self.inputs[item].add(tensor, cached)
 
     def start_again(self) -> None:
@@ -240,7 +249,7 @@ class Collector:
         accumulator = self.modules.get(key)
         if accumulator is None:
             accumulator = ModuleAccumulator(
-                States(self._statistics, self.budget),
+                States(self.statistics, self.budget),
                 self._values,
                 rectifying=isinstance(module, nn.ReLU | nn.GELU),
                 kinds=OF_TENSORS if mapped and mapped.role in _OPERATORS else ("tensor",),
@@ -265,7 +274,7 @@ class Collector:
             reason = "no input is a tensor that can be measured, or it was overwritten in place"
             accumulator.states.mark_undefined("module_input", reason)
             return
-        if self._statistics.of("module_input"):
+        if self.statistics.of("module_input"):
             place = Place("input", call.path, call.number)
             layout = self._layouts.of(call.path, call.module, entered, place)
             accumulator.states.add("module_input", self._cache.activation(entered, layout, place))
@@ -276,7 +285,7 @@ class Collector:
             reason = "the input is not a tensor that can be measured, or it was overwritten"
             accumulator.states.mark_undefined("spectral_input", reason)
             return
-        if not self._statistics.of("spectral_input"):
+        if not self.statistics.of("spectral_input"):
             return
         place = Place("input", call.path, call.number)
         layout = self._layouts.of(call.path, call.module, entered, place)
@@ -314,7 +323,7 @@ class Collector:
                 continue
             key = ("", call.number, item)
             if key not in self.outputs:
-                self.outputs[key] = TensorAccumulator(States(self._statistics, self.budget), kinds=OF_TENSORS)
+                self.outputs[key] = TensorAccumulator(States(self.statistics, self.budget), kinds=OF_TENSORS)
             layout = self._layouts.of("", None, tensor, Place("output", *key))
             self.outputs[key].add(tensor, self._cache.cached(tensor, layout, Place("output", *key)))
 

@@ -8,8 +8,10 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -29,6 +31,14 @@ from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.statistics.subjects import ParameterGradient
 from fno_telemetry.tracing.forward_trace import ForwardTrace
 from fno_telemetry.tracing.nested_tensors import copy_tensors
+
+
+class AddsUp(Protocol):
+    """What adds up numbers over processes."""
+
+    def add_up(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the sum of each number over the processes."""
+        ...
 
 
 class GradientPass:
@@ -91,6 +101,25 @@ class GradientPass:
             with planned.run(selected):
                 output = batch_run.run(selected, own)
             return None if planned.deviation is not None else self._evaluate(output, own)
+
+    def add_up(self, group: AddsUp) -> None:
+        """Add up the gradients and losses of all processes, each of which calls this before `finish`."""
+        loss = sum(map(float, on_host(self._values)))
+        known = np.array([key in self._sums for key in self._trained], np.float64)
+        parts = [np.array((self._samples, loss)), known]
+        for key, parameter in self._trained.items():
+            own = self._sums.get(key)
+            size = parameter.numel() * (2 if parameter.is_complex() else 1)
+            parts.append(np.zeros(size) if own is None else _as_numbers(own))
+        sums = group.add_up(np.concatenate(parts))
+        self._samples, self._values = int(sums[0]), [torch.tensor(sums[1])]
+        at = 2 + len(known)
+        for is_known, (key, parameter) in zip(sums[2:at] > 0, self._trained.items(), strict=True):
+            size = parameter.numel() * (2 if parameter.is_complex() else 1)
+            numbers, at = torch.from_numpy(sums[at : at + size]), at + size
+            if is_known:
+                whole = torch.view_as_complex(numbers.reshape(-1, 2)) if parameter.is_complex() else numbers
+                self._sums[key] = whole.reshape(parameter.shape).to(parameter.device)
 
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[None]:
@@ -158,6 +187,12 @@ class GradientPass:
             for place, leaf in self._awaited.leaves.items():
                 self._awaited.note_leaf(place, by_leaf.get(id(leaf)))
             self._awaited.end_batch()
+
+
+def _as_numbers(tensor: torch.Tensor) -> npt.NDArray[np.float64]:
+    parts = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    numbers: npt.NDArray[np.float64] = parts.detach().to("cpu", torch.float64).numpy().reshape(-1)
+    return numbers
 
 
 def _wide(tensor: torch.Tensor) -> torch.dtype:

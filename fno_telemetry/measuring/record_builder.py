@@ -3,7 +3,7 @@
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ class Run:
     deviations: tuple[str, ...] = ()  # where forwards were not as planned
     budget: str = "full"
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a batch, as they were chosen
+    processes: tuple[int, ...] = ()  # the samples of each process, where there are several
 
 
 def build_record(
@@ -75,10 +76,10 @@ def build_record(
     collector.move_to_host()
     of_modules = gradients.modules if gradients else {}
     of_blocks = gradients.blocks if gradients else {}
-    own = Known(samples=run.samples)
+    own = Known(samples=run.samples, processes=max(len(run.processes), 1))
     inputs = tuple(entered.record(item, own) for item, entered in collector.inputs.items())
     accuracy = collector.target.accuracy(own)
-    known = Known(input=_find_varying(inputs), samples=run.samples, bands=_find_bands(accuracy))
+    known = replace(own, input=_find_varying(inputs), bands=_find_bands(accuracy))
     outputs = tuple(
         accumulator.record(item, known) for (_, _, item), accumulator in collector.outputs.items()
     )
@@ -163,6 +164,7 @@ def _provenance(
         "budget": run.budget,
         "deviations": len(run.deviations),
         "kernels": kernels.kernels_in_use(),
+        **({"processes": {"samples": run.processes}} if run.processes else {}),
         "overhead": {
             "telemetry_seconds": run.seconds.telemetry,
             "model_seconds": run.seconds.model,

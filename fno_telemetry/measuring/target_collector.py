@@ -100,7 +100,12 @@ class TargetCollector:
         self._layouts = layouts
         self._target = TensorAccumulator(States(statistics, budget))
         self.compared = States(statistics, budget)  # of the output and the target together
-        self._is_known = False
+        self.is_known = False  # whether there was a target, also one that could not be compared
+
+    def take(self, target: TensorAccumulator) -> None:
+        """Take what was measured of a target elsewhere."""
+        self._target = target
+        self.is_known = True
 
     @property
     def accumulators(self) -> list[TensorAccumulator]:
@@ -109,7 +114,7 @@ class TargetCollector:
 
     def add(self, outputs: Sequence[KnownOutput], prediction: torch.Tensor, target: torch.Tensor) -> None:
         """Measure the pair of one batch, which fits together; `outputs` are those of the model."""
-        self._is_known = True
+        self.is_known = True
         target = target.to(prediction.device)
         place = Place("target", "")
         layout = find_compared_layout(tuple(target.shape), outputs, self._layouts.batch_size)
@@ -122,7 +127,7 @@ class TargetCollector:
 
     def mark_undefined(self, reason: str) -> None:
         """Record that an output and its target cannot be compared, for this reason."""
-        self._is_known = True
+        self.is_known = True
         self.compared.mark_undefined("comparison", reason)
 
     def record(self, known: Known) -> TensorRecord | None:
@@ -131,7 +136,7 @@ class TargetCollector:
 
     def accuracy(self, known: Known) -> AccuracyRecord | None:
         """Return how the output compares with the target; None without one."""
-        if not self._is_known or not self._statistics.of("comparison"):
+        if not self.is_known or not self._statistics.of("comparison"):
             return None
         found = self.compared.summarize(OF_MODEL, known, {})
         return AccuracyRecord(

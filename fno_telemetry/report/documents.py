@@ -36,7 +36,7 @@ def as_plain(value: Any) -> Any:
     ReportError for what JSON does not have.
     """
     if isinstance(value, ModuleRecord):
-        entry = {
+        entry: dict[str, Any] = {
             "name": value.name,
             "call": value.call,
             "item": value.item,
@@ -45,8 +45,9 @@ def as_plain(value: Any) -> Any:
             "class": value.class_name,
             "role": value.role,
         }
-        rest = {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(TensorRecord)}
-        return entry | rest | {"mode_energy": as_plain(value.mode_energy)}
+        return entry | _tensor(value) | {"mode_energy": as_plain(value.mode_energy)}
+    if isinstance(value, TensorRecord):
+        return _tensor(value)
     if dataclasses.is_dataclass(value):
         return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -58,6 +59,14 @@ def as_plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise ReportError(f"a report cannot hold a {type(value).__name__}")
+
+
+def _tensor(record: TensorRecord) -> dict[str, Any]:
+    """Return what every tensor has; the extremes of processes only where there are several."""
+    entry = {f.name: as_plain(getattr(record, f.name)) for f in dataclasses.fields(TensorRecord)}
+    if record.process_extremes is None:
+        del entry["process_extremes"]
+    return entry
 
 
 def dumps(document: Mapping[str, Any]) -> str:

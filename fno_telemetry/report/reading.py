@@ -150,6 +150,7 @@ def _tensor_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
         "spectrum": _part(Spectrum, entry.get("spectrum")),
         "sketch": _part(SketchNote, entry.get("sketch")),
         "channel_rms": _optional(tuple, entry.get("channel_rms")),
+        "process_extremes": _optional(_tupled, entry.get("process_extremes")),
     }
 
 

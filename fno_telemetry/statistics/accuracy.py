@@ -45,9 +45,9 @@ class AccuracyState(SummedState):
 
     nonfinite: torch.Tensor  # elements of both that are not finite
     norms: Annotated[torch.Tensor, MergedBy(torch.hypot)]  # of the error, of the output, of the target
-    samples: Annotated[SampleErrors | Undefined, MergedBy(merge_states)]
-    channels: Annotated[ChannelSums | Undefined, MergedBy(merge_states)]
-    bands: Annotated[BandState | Undefined, MergedBy(merge_states)]
+    samples: Annotated[SampleErrors | Undefined, MergedBy(merge_states, "state")]
+    channels: Annotated[ChannelSums | Undefined, MergedBy(merge_states, "state")]
+    bands: Annotated[BandState | Undefined, MergedBy(merge_states, "state")]
 
 
 class Accuracy:

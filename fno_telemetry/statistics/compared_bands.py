@@ -26,7 +26,7 @@ class BandState(SummedState):
     of target and output; the first column is the mean of each field, the others are the radial bands.
     """
 
-    sizes: Annotated[tuple[int, ...], MergedBy(_larger)]  # the largest along each axis
+    sizes: Annotated[tuple[int, ...], MergedBy(_larger, "largest")]  # the largest along each axis
     complex: Annotated[bool, MergedBy(operator.or_)]
     sums: torch.Tensor
 

@@ -30,7 +30,7 @@ class ChannelSums:
             return Undefined("the number of channels changed between batches")
         elements = self.elements + other.elements
         distance = other.mean - self.mean
-        share = other.elements / elements
+        share = other.elements / elements.to(self.around.dtype)
         between = distance.abs().square().sum() * self.elements * share
         return ChannelSums(
             elements=elements,

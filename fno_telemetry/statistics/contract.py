@@ -52,6 +52,12 @@ OF_TENSORS: tuple[Of, ...] = ("tensor", "operator_output")
 OF_BLOCKS: tuple[Of, ...] = ("branch_sum", "residual_update", "block", "block_spectra", "branch_gradients")
 """The kinds of subjects of a block, in the order in which they are summarized."""
 
+OF_WEIGHTS: tuple[Of, ...] = ("weights",)
+"""The kinds of subjects that are the same in all processes of a training."""
+
+OF_GRADIENTS: tuple[Of, ...] = ("parameter_gradients", "branch_gradients")
+"""The kinds of subjects that are the same in all of them once the gradients are reduced."""
+
 OF_MODEL: tuple[Of, ...] = ("comparison",)
 """The kinds of subjects of the whole model."""
 
@@ -68,11 +74,22 @@ class State(Protocol):
         ...
 
 
+Combining = Literal["sum", "largest", "smallest", "norm", "same", "state"]
+"""How a field combines over processes: `norm` is the root of the sum of squares; `same` fields must be equal;
+`state` is a state with rules of its own, Undefined or Empty."""
+
+
 @dataclass(frozen=True)
 class MergedBy:
-    """The rule by which a field of a `SummedState` merges, if it does not add up."""
+    """The rule by which a field of a `SummedState` merges, if it does not add up.
+
+    `over_processes` says the same of fields of several processes, where no function of two states can be
+    called. It is known for `torch.maximum`, `torch.minimum`, `torch.hypot`, `max`, `min`, `operator.or_` and
+    `operator.and_`; without one, the numbers of several processes are null.
+    """
 
     rule: Callable[[Any, Any], Any]
+    over_processes: Combining | None = None
 
 
 @dataclass(frozen=True)
@@ -86,16 +103,24 @@ class SummedState:
         return cls(**{name: rule(getattr(self, name), getattr(other, name)) for name, rule in rules.items()})
 
 
+def _merge_rules(state: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    return {name: merged.rule for name, merged in list_rules(state).items()}
+
+
 @cache
-def _merge_rules(state: type[Any]) -> dict[str, Callable[[Any, Any], Any]]:
+def list_rules(state: Any) -> dict[str, MergedBy]:
+    """Return the rule of each field of a `SummedState`."""
     hints = get_type_hints(state, include_extras=True)
     named = {
-        name: annotation.rule
+        name: annotation
         for name, hint in hints.items()
         for annotation in getattr(hint, "__metadata__", ())
         if isinstance(annotation, MergedBy)
     }
-    return {each.name: named.get(each.name, operator.add) for each in dataclasses.fields(state)}
+    return {each.name: named.get(each.name, _ADDED) for each in dataclasses.fields(state)}
+
+
+_ADDED = MergedBy(operator.add, "sum")
 
 
 @dataclass(frozen=True)
@@ -121,12 +146,14 @@ class Known:
     `numbers` are those of the needed statistics, for the same place; `input` are those of the model's input,
     None for the input itself; `samples` is the number of samples of the whole capture. `bands` is how the
     output compares with the target by frequency, or the reason why it is not known; None without a target.
+    `processes` is the number of processes whose losses have a mean that is the loss of all.
     """
 
     numbers: Mapping[str, Value] = field(default_factory=dict)
     input: Mapping[str, Value] | None = None
     samples: int = 0
     bands: BandAccuracy | str | None = None
+    processes: int = 1
 
 
 class Statistic(Protocol):

@@ -4,6 +4,7 @@ The loss of several batches is their mean, weighted by the number of samples.
 """
 
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -25,6 +26,7 @@ from fno_telemetry.statistics.contract import (
     SummedState,
     Undefined,
     keys_of,
+    merge_states,
 )
 from fno_telemetry.statistics.memory_blocks import memory_blocks
 from fno_telemetry.statistics.norms import frobenius_norm
@@ -93,13 +95,20 @@ class OutputState(SummedState):
 
     elements: int
     norm: Annotated[torch.Tensor, MergedBy(torch.hypot)]
-    has_samples: Annotated[bool, MergedBy(lambda first, second: first and second)]
-    is_mean: Annotated[bool, MergedBy(lambda first, second: first and second)] = True
+    has_samples: Annotated[bool, MergedBy(operator.and_)]
+    is_mean: Annotated[bool, MergedBy(operator.and_)] = True
+
+    @property
+    def why_alone(self) -> str | None:
+        """Why it cannot be merged with another one; None if it can."""
+        if self.has_samples:
+            return None
+        return "without a sample axis, gradients of several batches cannot be combined"
 
     def merge(self, other: Any) -> Any:
         """Return the state over both batches."""
-        if not (self.has_samples and other.has_samples):
-            return Undefined("without a sample axis, gradients of several batches cannot be combined")
+        if (reason := self.why_alone or other.why_alone) is not None:
+            return Undefined(reason)
         return super().merge(other)
 
 
@@ -124,19 +133,23 @@ class OutputGradientSize:
         return OutputState(math.prod(subject.shape), norm * subject.samples, has_samples)
 
     def summarize(self, state: OutputState, known: Known) -> Summary:
-        """Return the rms of d loss / d output; the loss is the mean over all samples, or that of a loop."""
-        rms = float(state.norm) / (known.samples if state.is_mean else 1) / math.sqrt(state.elements)
+        """Return the rms of d loss / d output; the loss is the mean over all samples, or that of a loop.
+
+        That of a loop in several processes is the mean of theirs, of which DDP and FSDP have the gradients.
+        """
+        parts = known.samples if state.is_mean else known.processes
+        rms = float(state.norm) / parts / math.sqrt(state.elements)
         if not math.isfinite(rms):
             return Summary(dict.fromkeys(keys_of(self)), {"output_grad_rms": "the gradient is not finite"})
         return Summary({"output_grad_rms": rms})
 
 
 @dataclass(frozen=True)
-class BranchGradientState:
+class BranchGradientState(SummedState):
     """The gradient states of both branches; None for a branch without parameters."""
 
-    spectral: ParameterState | Undefined | None
-    local: ParameterState | Undefined | None
+    spectral: Annotated[ParameterState | Undefined | None, MergedBy(merge_states, "state")]
+    local: Annotated[ParameterState | Undefined | None, MergedBy(merge_states, "state")]
 
 
 class BranchGradientRatio:

@@ -35,7 +35,7 @@ class FieldSpectrum(SummedState):
     energies: torch.Tensor
     dc: torch.Tensor
     fields: torch.Tensor
-    sizes: Annotated[tuple[int, ...], MergedBy(lambda first, second: first)]
+    sizes: Annotated[tuple[int, ...], MergedBy(lambda first, second: first, "same")]
 
     def merge(self, other: Any) -> Any:
         """Return the sums over both data sets; Undefined for fields of different sizes."""
@@ -50,8 +50,8 @@ class BlockSpectra(SummedState):
 
     memory_of: ClassVar[str] = "spectra"
 
-    before: Annotated[FieldSpectrum | Undefined | Empty, MergedBy(merge_states)]
-    after: Annotated[FieldSpectrum | Undefined | Empty, MergedBy(merge_states)]
+    before: Annotated[FieldSpectrum | Undefined | Empty, MergedBy(merge_states, "state")]
+    after: Annotated[FieldSpectrum | Undefined | Empty, MergedBy(merge_states, "state")]
 
     @property
     def memory_bytes(self) -> int:

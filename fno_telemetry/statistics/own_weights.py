@@ -8,12 +8,17 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fno_telemetry.isolation.random_states import RandomStates
+from fno_telemetry.statistics.process_shares import own_share
 
 
 def own_weights(module: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield a module's own weights as it uses them, also those in lists, factorised or parametrized."""
+    """Yield a module's own weights as it uses them, also those in lists, factorised or parametrized.
+
+    Of those that are spread over processes, the share of this one.
+    """
     for parameter in module.parameters(recurse=False):
-        yield parameter.detach()
+        # Asking for all of a spread one would wait for other processes.
+        yield own_share(parameter).detach()
     if parametrize.is_parametrized(module):
         # The module uses the weight that the parametrization computes.
         for name, parametrization in module.parametrizations.items():  # type: ignore[union-attr,operator]

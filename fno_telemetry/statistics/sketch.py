@@ -122,6 +122,14 @@ class Sketch:
         bins = _all_bins(self.numbers.device)
         return torch.where(bins < -self.start, self.counts, 0).sum() + self.below
 
+    def spread_out(self, low: int, high: int) -> Integers:
+        """Return the counts of all bins of a window for these ordered patterns; for a sketch on the host."""
+        shift, start = _window_on_host(low, high)
+        filled, counts = self.on_host()
+        own_shift, own_start = self.frame.tolist()[:2]
+        target = ((filled + own_start) >> (shift - own_shift)) - start
+        return np.bincount(target, counts, BINS).astype(np.int64)
+
     def _rebinned(self, shift: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         bins = _all_bins(self.numbers.device)
         # Bins outside the new window are empty; clamping keeps their index valid.
@@ -156,6 +164,12 @@ def sketch(
     return _sketch_on_host(
         reading.read_values(flat), _ordered_pattern(ends[0]), _ordered_pattern(ends[1]), spare
     )
+
+
+def gather_sketch(low: int, high: int, counts: Integers, below: int, above: int, spare: int) -> Sketch:
+    """Return the sketch with these counts of all bins, as `Sketch.spread_out` gives them."""
+    filled = np.flatnonzero(counts != 0)
+    return _make(filled, counts[filled], (*_window_on_host(low, high), low, high, below, above), spare)
 
 
 def magnitude_quantiles(sketch: Sketch, percents: tuple[int, ...]) -> torch.Tensor:

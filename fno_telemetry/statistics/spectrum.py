@@ -36,7 +36,7 @@ def _larger(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
 class SpectrumState(SummedState):
     """Sums of energy, which add up, also over different resolutions."""
 
-    sizes: Annotated[tuple[int, ...], MergedBy(_larger)]  # the largest along each axis
+    sizes: Annotated[tuple[int, ...], MergedBy(_larger, "largest")]  # the largest along each axis
     complex: Annotated[bool, MergedBy(operator.or_)]
     sums: torch.Tensor  # dc, total without it, moment (|f| times energy), then those of FrequencyGrid.places
     fields: torch.Tensor  # measured, left out, and all, of which these are a share with a light budget

@@ -26,6 +26,7 @@ from torch import nn
 from fno_telemetry.statistics.activation import Activation
 from fno_telemetry.statistics.mode_energies import find_modes, measure_energies
 from fno_telemetry.statistics.own_weights import own_weights
+from fno_telemetry.statistics.process_shares import is_spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +61,13 @@ class Weights:
         """Each of the module's own weights, with its energy by mode; None where it has no known modes."""
         return tuple((weight, self._measure(weight)) for weight in own_weights(self.module))
 
+    @cached_property
+    def is_spread(self) -> bool:
+        """Whether the weights are spread over processes, of which each has a share."""
+        return any(map(is_spread, self.module.parameters()))
+
     def _measure(self, weight: torch.Tensor) -> torch.Tensor | None:
-        if not self.is_spectral or self.modes is None:
+        if not self.is_spectral or self.modes is None or self.is_spread:
             return None
         axes = len(self.modes.available)
         pairs = find_modes(weight, self.modes.channels, axes)

@@ -47,8 +47,8 @@ class TruncationState(SummedState):
 
     energies: torch.Tensor  # total, cut off, of the means
     fields: torch.Tensor
-    kept: Annotated[ModeMasks, MergedBy(_join_masks)]
-    removed: Annotated[ModeMasks, MergedBy(_join_masks)]
+    kept: Annotated[ModeMasks, MergedBy(_join_masks, "largest")]
+    removed: Annotated[ModeMasks, MergedBy(_join_masks, "largest")]
 
 
 class Truncation:

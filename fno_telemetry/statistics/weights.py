@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
 from fno_telemetry.quantities import select
 from fno_telemetry.records import ModeEnergy, Value
-from fno_telemetry.statistics.contract import Known, Of, Summary, Undefined, keys_of
+from fno_telemetry.statistics.contract import Known, MergedBy, Of, Summary, SummedState, Undefined, keys_of
 from fno_telemetry.statistics.norms import frobenius_norm
 from fno_telemetry.statistics.subjects import Weights
 
@@ -16,10 +17,11 @@ DEAD_LIMIT = 1e-12
 
 
 @dataclass(frozen=True)
-class NormState:
-    """The Frobenius norm of all parameters."""
+class NormState(SummedState):
+    """The Frobenius norms of parameters that this process has as a whole, and of its share of spread ones."""
 
-    norm: torch.Tensor
+    whole: Annotated[torch.Tensor, MergedBy(torch.maximum)]
+    share: Annotated[torch.Tensor, MergedBy(torch.hypot)]
 
 
 class WeightNorm:
@@ -36,11 +38,15 @@ class WeightNorm:
             frobenius_norm(weight) if energies is None else energies.sum().sqrt()
             for weight, energies in subject.energies
         ]
-        return NormState(frobenius_norm(torch.stack(norms))) if norms else None
+        if not norms:
+            return None
+        norm = frobenius_norm(torch.stack(norms))
+        nothing = torch.zeros_like(norm)
+        return NormState(nothing, norm) if subject.is_spread else NormState(norm, nothing)
 
     def summarize(self, state: NormState, known: Known) -> Summary:
         """Return the norm; null if a parameter is not finite."""
-        norm = float(state.norm)
+        norm = math.hypot(float(state.whole), float(state.share))
         if not math.isfinite(norm):
             return Summary({"weight_norm": None}, {"weight_norm": "a parameter is not finite"})
         return Summary({"weight_norm": norm})
@@ -73,6 +79,8 @@ class Modes:
         """Measure a spectral module; None for any other."""
         if not subject.is_spectral:
             return None
+        if subject.is_spread:
+            return Undefined("the weights are spread over several processes")
         if subject.modes is None:
             return Undefined("the shape of the input or of its transform is not known")
         energies = tuple(energies for _, energies in subject.energies if energies is not None)

@@ -82,14 +82,16 @@ def example() -> CaptureRecord:
                 "dead/p99": (0.0, 0.0),
             }
         ),
-        modules=tuple(replace(module, order=order) for order, module in enumerate(modules)),
+        modules=tuple(
+            replace(module, order=order, process_extremes=_EXTREMES) for order, module in enumerate(modules)
+        ),
         blocks=(
             _block("fno_blocks.0", 0.25, 0.1, 1.1),
             _block("fno_blocks.1", 0.5, 0.2, 1.2),
             _block("fno_blocks.10", 0.75, 0.3, 1.3),
             _block("spec_encoder#0", None, 0.4, 1.4),
         ),
-        input=replace(_tensor(field(1.0)), channel_rms=(0.75, None)),
+        input=replace(_tensor(field(1.0)), channel_rms=(0.75, None), process_extremes=_EXTREMES),
         output=outputs[0],
         outputs=outputs,
         parameters=(
@@ -293,6 +295,8 @@ _SPECTRUM = Spectrum(
     axis_bands=((0.5, 0.5), (0.75, 0.25)),
 )
 
+
+_EXTREMES = ((-1.5, 2.5), (None, None))  # of two processes, one without a finite element
 
 _BANDS = BandAccuracy(
     sizes=(8, 8),

@@ -26,12 +26,14 @@ from fno_telemetry.statistics.contract import (
     Known,
     Statistic,
     Summary,
+    Undefined,
     keys_of,
     merge_states,
     summarize_state,
     why_no_statistic,
 )
 from fno_telemetry.statistics.host_transfer import on_host
+from fno_telemetry.statistics.over_processes import combine_states
 from fno_telemetry.testing.promises import calling, require
 from fno_telemetry.testing.subjects import (
     MERGED_OVER_BATCHES,
@@ -157,6 +159,12 @@ def check_splits(statistic: Statistic, data: Data) -> None:
             merged = _merge(statistic, order)
             what = f"in batches of {', '.join(map(str, sizes))} samples"
             _assert_alike(statistic, data, what, _summarize(statistic, merged, data), expected)
+        together = [*states, None]  # a process may have nothing
+        with calling(f"combining the states of {statistic.name} over processes"):
+            combined = combine_states(together)
+        if not isinstance(combined, Undefined) or isinstance(whole, Undefined):
+            what = f"on processes with {', '.join(map(str, sizes))} samples"
+            _assert_alike(statistic, data, what, _summarize(statistic, combined, data), expected)
     with calling(f"pickling the state of {statistic.name}"):
         kept = pickle.loads(pickle.dumps(on_host(whole)))  # noqa: S301 - made in the line itself
     _assert_alike(statistic, data, "after a pickle", _summarize(statistic, kept, data), expected)

@@ -2,8 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -20,12 +22,15 @@ from fno_telemetry.measuring.awaited_gradients import (
 )
 from fno_telemetry.measuring.collector import Key
 from fno_telemetry.measuring.statistic_set import StatisticSet
+from fno_telemetry.processes.group import is_first_process
 from fno_telemetry.records import Value
+from fno_telemetry.statistics.contract import MergedBy, SummedState
 from fno_telemetry.statistics.norms import frobenius_norm
+from fno_telemetry.statistics.process_shares import is_spread, own_share
 from fno_telemetry.statistics.subjects import ParameterGradient
 from fno_telemetry.tracing.events import CallEnded, Event
 from fno_telemetry.tracing.nested_tensors import tensors_in
-from fno_telemetry.watching.parameter_movement import is_spread
+from fno_telemetry.tracing.parameter_names import name_parameters
 from fno_telemetry.wording import describe_error
 
 NO_BACKWARD = "no backward of this step left gradients in the parameters"
@@ -33,14 +38,32 @@ SPREAD = "parameters are spread over several processes"
 COMPILED = "the model is compiled, so gradients of its outputs are not seen"
 
 
+@dataclass(frozen=True)
+class GradientNorm(SummedState):
+    """The norm of a gradient, or of the share of a process."""
+
+    norm: Annotated[torch.Tensor, MergedBy(torch.hypot)]
+
+
+@dataclass(frozen=True)
+class _AloneGradient:
+    """The norm of the gradient of a parameter, or the reason why it is not known."""
+
+    norm: GradientNorm | None
+    reason: str | None = None
+    is_share: bool = False  # of this process
+
+
 class LoopGradients:
     """A listener of the forwards of one step, which measures the gradients that the loop computes.
 
     Those of parameters are read when a backward has ended, after their reduction over processes and before
     anything clips or clears them; the last backward of the step counts that leaves gradients in parameters.
-    `scale` returns the factor by which the loss was multiplied, None if it is unknown; `alone` are parameters
-    whose norms are kept by name.
-    Without `sees_outputs` it listens to forwards that are not the loop's own: see `watch_output`.
+    `scale` returns the factor by which the loss was multiplied, None if it is unknown; `alone` are the names
+    of parameters whose norms are kept.
+    Without `sees_outputs` it listens to forwards that are not the loop's own: see `watch_output`. With
+    `takes_shares`, of parameters that are spread over processes the share of this one is measured, and of all
+    others what the first process has, so that the numbers of all processes add up.
     """
 
     def __init__(
@@ -50,8 +73,9 @@ class LoopGradients:
         names: frozenset[str],
         budget: MemoryBudget,
         scale: Callable[[], float | None],
-        alone: Mapping[str, nn.Parameter],
+        alone: Collection[str],
         sees_outputs: bool = True,
+        takes_shares: bool = False,
     ) -> None:
         self.seconds = 0.0
         self._model = model
@@ -60,6 +84,7 @@ class LoopGradients:
         self._scale = scale
         self._alone = alone
         self._sees_outputs = sees_outputs
+        self._takes_shares = takes_shares
         awaited = names if sees_outputs else frozenset[str]()
         self._awaited = AwaitedGradients(model, statistics, awaited, budget, self._arrives, scale)
         self._task = -1  # the backward whose end is awaited
@@ -70,7 +95,7 @@ class LoopGradients:
         self._blocks: Mapping[BlockKey, Branches] = {}
         self._of_modules: dict[Key, States] | None = None  # of the last backward
         self._of_blocks: dict[BlockKey, States] = {}
-        self._of_alone: dict[str, tuple[Value, str | None]] = {}
+        self._of_alone: dict[str, _AloneGradient] = {}
 
     def on(self, event: Event) -> None:
         """Wait for the gradients of outputs; those of the model tell when a backward runs."""
@@ -117,9 +142,33 @@ class LoopGradients:
             seconds=self.seconds,
         )
 
+    @property
+    def are_shares(self) -> bool:
+        """Whether gradients of parameters are those of the share of this process."""
+        return self._takes_shares and self._is_spread()
+
+    def list_alone(self) -> dict[str, GradientNorm]:
+        """Return the norms of the gradients of the `alone`, as far as they are known."""
+        return {
+            name: own.norm for name, own in self._of_alone.items() if own.norm is not None and own.is_share
+        }
+
+    def take_alone(self, norms: Mapping[str, GradientNorm]) -> None:
+        """Take the norms of all processes."""
+        for name, norm in norms.items():
+            self._of_alone[name] = _AloneGradient(norm)
+
     def norm_of(self, name: str) -> tuple[Value, str | None]:
         """Return the norm of the gradient of one of the `alone`, or None and the reason."""
-        return self._of_alone.get(name, (None, NO_BACKWARD))
+        own = self._of_alone.get(name)
+        if own is None:
+            return None, NO_BACKWARD
+        if own.norm is None:
+            return None, own.reason
+        if own.is_share:
+            return None, SPREAD
+        norm = float(own.norm.norm)
+        return (norm, None) if norm < float("inf") else (None, "the gradient is not finite")
 
     def forget(self) -> None:
         """Remove all hooks, and release all tensors."""
@@ -165,23 +214,42 @@ class LoopGradients:
         modules = {key: States(self._statistics, self._budget) for key in self._outputs}
         blocks = {key: States(self._statistics, self._budget) for key in self._blocks}
         scale = self._scale()
-        reason = UNKNOWN_SCALE if scale is None else SPREAD if self._is_spread() else None
+        has_shares = self._is_spread()
+        reason = UNKNOWN_SCALE if scale is None else SPREAD if has_shares and not self._takes_shares else None
         if scale is None or reason is not None:
             for states in modules.values():
                 states.mark_undefined("parameter_gradients", reason or UNKNOWN_SCALE)
             for states in blocks.values():
                 states.mark_undefined("branch_gradients", reason or UNKNOWN_SCALE)
-            self._of_alone = dict.fromkeys(self._alone, (None, reason))
+            self._of_alone = dict.fromkeys(self._alone, _AloneGradient(None, reason))
         else:
             trained = {
-                id(parameter): ParameterGradient(parameter, _unscaled(parameter.grad, scale))
+                id(parameter): self._find_gradient(parameter, scale, has_shares)
                 for parameter in self._model.parameters()
                 if parameter.requires_grad
             }
             self._awaited.add_parameters(modules, trained)
             blocks = {key: self._awaited.finish_block(own, trained) for key, own in self._blocks.items()}
-            self._of_alone = {name: _norm(parameter, scale) for name, parameter in self._alone.items()}
+            named = dict(name_parameters(self._model))
+            self._of_alone = {
+                name: _measure_alone(trained.get(id(named[name])), has_shares)
+                for name in self._alone
+                if name in named
+            }
         self._of_modules, self._of_blocks = modules, blocks
+
+    def _find_gradient(self, parameter: nn.Parameter, scale: float, has_shares: bool) -> ParameterGradient:
+        """Return the gradient of a parameter; where some are spread, what this process counts of it."""
+        gradient = parameter.grad
+        if not has_shares:
+            return ParameterGradient(parameter, _unscaled(gradient, scale))
+        values = own_share(parameter)
+        if values is parameter and not is_first_process():
+            # It is the same in all processes, of which the first one counts.
+            values = parameter.detach().reshape(-1)[:0]
+            gradient = None
+        share = None if gradient is None else own_share(gradient)
+        return ParameterGradient(values, _unscaled(share, scale))
 
     def _identify_gradients(self) -> list[tuple[int, int]]:
         """Return what tells whether a gradient was added to or replaced."""
@@ -201,10 +269,10 @@ def _unscaled(gradient: torch.Tensor | None, scale: float) -> torch.Tensor | Non
     return gradient if gradient is None or scale == 1 else gradient / scale
 
 
-def _norm(parameter: nn.Parameter, scale: float) -> tuple[Value, str | None]:
-    if not parameter.requires_grad:
-        return None, "the parameter is frozen: its requires_grad is False"
-    if parameter.grad is None:
-        return 0.0, None
-    norm = float(frobenius_norm(parameter.grad)) / scale
-    return (norm, None) if norm < float("inf") else (None, "the gradient is not finite")
+def _measure_alone(gradient: ParameterGradient | None, is_share: bool) -> _AloneGradient:
+    if gradient is None:
+        return _AloneGradient(None, "the parameter is frozen: its requires_grad is False")
+    norm = torch.zeros((), dtype=torch.float64)
+    if gradient.gradient is not None:
+        norm = frobenius_norm(gradient.gradient)
+    return _AloneGradient(GradientNorm(norm), is_share=is_share)

@@ -6,37 +6,38 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, Self, SupportsIndex
 
 import torch
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from fno_telemetry.isolation.compilation import keep_uncompiled
 from fno_telemetry.isolation.hooks import Hook
 from fno_telemetry.keys import VALIDATION
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
+from fno_telemetry.processes.merging import NotTogether
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.session import check_step
 from fno_telemetry.tracing.followed_calls import unfollowed
 from fno_telemetry.tracing.module_calls import count_running, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.watching.delivery import Delivery
-from fno_telemetry.watching.forward_state import ForwardState, is_finite
-from fno_telemetry.watching.nonfinite_dump import Dump, describe_origin
+from fno_telemetry.watching.forward_state import ForwardState
+from fno_telemetry.watching.nonfinite_checks import NonfiniteChecks
+from fno_telemetry.watching.nonfinite_dump import Dump
 from fno_telemetry.watching.own_forwards import OwnForwards, runs_own_forward
 from fno_telemetry.watching.parameter_movement import ParameterMovement
-from fno_telemetry.watching.pending_checks import PendingChecks
 from fno_telemetry.watching.schedule import Schedule
 from fno_telemetry.watching.stages import Stage, Watched
 from fno_telemetry.watching.step_measurement import (
+    Finished,
     LoopFacts,
     Settings,
     StepMeasurement,
-    is_scalar,
-    read_number,
 )
+from fno_telemetry.watching.together import Together
 from fno_telemetry.wording import describe_error
 
 TRAINING = "train"
@@ -71,6 +72,7 @@ class Watch:
         exclude: Sequence[str] = (),
         validation_batches: int = 0,
         dump: Dump | None = None,
+        together: Together | None = None,
     ) -> None:
         self.problems = delivery.problems.lines
         self._model = model
@@ -80,9 +82,9 @@ class Watch:
         self._scaler = scaler
         self._settings = settings
         self._own = OwnForwards(model)
-        watched = Watched(
-            model, self._own, ParameterMovement(model), self._find_scale, tuple(layers), tuple(exclude)
-        )
+        self._movement = ParameterMovement(model)
+        watched = Watched(model, self._own, self._movement, self._find_scale, tuple(layers), tuple(exclude))
+        self._together = together
         self._training = Stage(TRAINING, watched, settings, plan)
         in_validation = replace(settings, gradients=False, updates=False, parameters=False)
         self._validation = Stage(VALIDATION, watched, in_validation, plan)
@@ -96,27 +98,31 @@ class Watch:
         self._recorded = 0
         self._lost = 0  # due steps that could not be recorded
         self._is_armed = self._schedule.is_due(0)
+        self._is_owed = False  # whether the processes make a record of the running step
         self._ended: list[StepMeasurement] = []  # whose hooks are still to be removed
         self._is_asked = False  # for the step after the one that is measured
         self._thread = threading.get_ident()  # the one of the loop
         self._is_closed = False
         self._running: Stage | None = None  # the one of the forward that is measured
         self._seen_float16 = False
-        self._dump = dump
-        self._state: ForwardState | None = None  # of the forward that runs, if it may be dumped
-        self._has_dumped = False
-        self._pending = PendingChecks()
-        self._before_updates: RemovableHandle | None = None
+        self._checks: NonfiniteChecks | None = None
+        if dump is not None:
+            apart = partial(self._apart, self._training)
+            note = delivery.problems.note
+            self._checks = NonfiniteChecks(
+                self._root, self._training, self._own, dump, note, apart, self._is_elsewhere
+            )
         self._ends: list[RemovableHandle] = []
         self._raised_before: BaseException | None = None  # the error that is handled around a forward
         # Hooks inside what is compiled would become a part of it.
         called = model if settings.is_compiled else self._root
         begin = Hook(self._forward_begins)
         self._handles = [called.register_forward_pre_hook(begin, with_kwargs=True)]
-        if dump is not None:
-            look = Hook(self._look_at_output)
+        if self._checks is not None:
+            look = Hook(self._checks.look_at_output)
             self._handles.append(called.register_forward_hook(look, always_call=True))
         _watching[self._root] = weakref.ref(self)
+        self._expect_step()
 
     @property
     def plan(self) -> MeasurementPlan | None:
@@ -148,15 +154,16 @@ class Watch:
         self._thread = threading.get_ident()
         self._remove_hooks()
         self._end_validation()
-        self._pending.release_states()
-        self._ask_device()
-        self._look_at_loss(step, loss)
+        if self._checks is not None:
+            self._checks.start_step(loss, step)
         self._training.expects_target = output is not None and target is not None
         self._delivery.catch_up()
         measured = self._training.take()
-        if measured is not None and measured.forwards:
-            # The running step is already measured.
-            self._is_armed, self._is_asked = self._is_asked, False
+        has_measured = measured is not None and measured.forwards > 0
+        if has_measured or self._is_owed:
+            if has_measured:
+                # The running step is already measured.
+                self._is_armed, self._is_asked = self._is_asked, False
             facts = LoopFacts(
                 step=step,
                 stage=TRAINING,
@@ -166,7 +173,7 @@ class Watch:
                 learning_rates=self._read_learning_rates(),
                 dropped=self._delivery.dropped + self._lost,
             )
-            if self._finish(self._training, measured, facts):
+            if self._finish(self._training, measured if has_measured else None, facts):
                 self._validates = self._most_of_validation > 0
         if self._last is not None and step > self._last:
             self._gap = step - self._last
@@ -177,6 +184,7 @@ class Watch:
         # Where steps jump, one after the last step seen is due at the next one that there is.
         with self._noting("the schedule cannot be read"):
             self._is_armed = self._is_armed or self._schedule.is_due_between(step, self._next)
+        self._expect_step()
 
     def validation(self, *, loss: object = None, output: object = None, target: object = None) -> None:
         """Say that a validation has ended; its record has these numbers, and the step that was named last.
@@ -201,15 +209,17 @@ class Watch:
         self._end_validation()
         self._is_armed = self._schedule.is_due(self._next)
         self._last = None
+        self._expect_step()
 
     def begin_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Measure a forward of the model that had begun when the watch was made, if the step is due."""
         self._forward_begins(module, args, kwargs)
 
     def capture_now(self) -> None:
-        """Measure the next step, whatever the schedule says."""
+        """Measure the next step, whatever the schedule says; call it in every process of a training."""
         self._is_armed = True
         self._is_asked = self._training.measuring is not None
+        self._expect_step()
 
     def close(self) -> None:
         """Remove all hooks, and wait until the sinks have what was recorded."""
@@ -217,16 +227,16 @@ class Watch:
             return
         self._end_validation()
         self._is_closed = True
+        if self._together is not None:
+            self._together.leave()
         self._give_up(self._training)
         self._remove_hooks()
         was_armed, self._is_armed = self._is_armed, False
         self._remove_ends()
         for handle in self._handles:
             handle.remove()
-        if self._before_updates is not None:
-            self._before_updates.remove()
-        self._pending.release_states()
-        self._ask_device()
+        if self._checks is not None:
+            self._checks.close()
         if not self._recorded and self._last is not None and not self.problems and was_armed:
             self._delivery.problems.note(
                 "no step was recorded: the forward of the model was never called in training mode; watch the "
@@ -240,7 +250,7 @@ class Watch:
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if module.training:
             stage, is_due = self._training, self._is_armed
-            if not (is_due or self._dump or self._ended or self._validation.measuring):
+            if not (is_due or self._checks or self._ended or self._validation.measuring):
                 return
         else:
             stage, is_due = self._validation, self._validates
@@ -259,9 +269,8 @@ class Watch:
         if self._validation.measuring is not None:
             # The step ends with its record.
             self._measure_no_more(self._validation.measuring)
-        self._ask_device()
-        if self._dump is not None and not self._has_dumped and self._state is None:
-            self._state = ForwardState(self._root, args, kwargs)
+        if self._checks is not None:
+            self._checks.start_forward(args, kwargs)
 
     def _measure_no_more(self, validated: StepMeasurement) -> None:
         """Keep what was measured of a validation for its record, and measure no further forward."""
@@ -341,13 +350,26 @@ class Watch:
         if not self._finish(self._validation, validated, facts):
             self._validates = True
 
-    def _finish(self, stage: Stage, measured: StepMeasurement, facts: LoopFacts) -> bool:
-        """Deliver the record of what was measured; return whether it is as planned, so that there is one."""
-        is_whole = measured.deviation is None
+    def _expect_step(self) -> None:
+        """Prepare for the next step, outside of its forwards, if it is due."""
+        if self._checks is not None:
+            self._checks.step = self._next
+        self._is_owed = self._is_armed and self._together is not None and not self._together.is_over
+        if self._is_owed and self._training.measuring is None:
+            with self._noting("the parameters cannot be copied"):
+                self._movement.copy_shares()
+
+    def _finish(self, stage: Stage, measured: StepMeasurement | None, facts: LoopFacts) -> bool:
+        """Deliver the record of what was measured; return whether it is as planned, so that there is one.
+
+        Of a step that this process could not measure, `measured` is None: others wait for it.
+        """
+        is_whole = measured is not None and measured.deviation is None
+        finished = None
         with self._apart(stage), torch.no_grad():
-            if is_whole:
-                self._deliver(measured.make_record(facts))
-            else:
+            if measured is not None and is_whole:
+                finished = measured.finish(facts)
+            elif measured is not None:
                 # The forward has run already: the next one is followed, which needs no plan.
                 stage.follows = True
                 self._is_armed |= stage is self._training
@@ -361,96 +383,51 @@ class Watch:
                     f"{what} is not recorded: a forward was not as planned: {measured.deviation}; "
                     "later ones are followed function by function"
                 )
-        with self._noting("a step could not be ended"):
-            measured.stop()
+        if stage is self._training and self._together is not None and not self._together.is_over:
+            is_whole = self._merge(self._together, measured, finished, facts)
+        elif measured is not None and finished is not None:
+            with self._apart(stage), torch.no_grad():
+                self._deliver(measured.build(finished, warnings=self._list_warnings()))
+        if measured is not None:
+            with self._noting("a step could not be ended"):
+                measured.stop()
         return is_whole
+
+    def _merge(
+        self,
+        together: Together,
+        measured: StepMeasurement | None,
+        finished: Finished | None,
+        facts: LoopFacts,
+    ) -> bool:
+        """Deliver the record of all processes in the first one; return whether there is a record."""
+        try:
+            merged = together.merge(facts.step, None if finished is None else finished.measured)
+        except NotTogether as why:
+            self._is_armed = True
+            if finished is not None:
+                # Otherwise this process has said already what was wrong.
+                self._lost += 1
+                self._delivery.problems.note(f"step {facts.step} is not recorded: {why}")
+            return False
+        if measured is not None and finished is not None:
+            with self._apart(self._training), torch.no_grad():
+                if merged is not None or together.is_over:
+                    self._deliver(measured.build(finished, merged, self._list_warnings()))
+                else:
+                    self._recorded += 1  # by the first process
+        return finished is not None
+
+    def _list_warnings(self) -> tuple[str, ...]:
+        """Return what a record says of the processes whose numbers it does not have."""
+        why = None if self._together is None else self._together.why_alone
+        return () if why is None else (f"the numbers are those of the first process alone: {why}",)
 
     def _deliver(self, record: CaptureRecord) -> None:
         self._delivery.deliver(record)
         self._recorded += 1
-        if self._dump is not None and record.stage == TRAINING:
-            self._dump.keep(record)
-
-    def _look_at_output(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        """Measure the forward that has just ended once more if its output is not finite."""
-        if self._is_elsewhere():
-            return
-        state, self._state = self._state, None
-        if state is None or self._dump is None:
-            return
-        with self._apart(self._training):
-            if not is_finite(output):
-                self._has_dumped = True
-                self._measure_again(state, self._dump, self._next)
-            elif self._pending.add("output", self._next, output, state):
-                self._look_before_updates()
-
-    def _ask_device(self) -> None:
-        """Report what a GPU has answered so far about earlier outputs and losses."""
-        if self._dump is None or self._has_dumped or not self._pending:
-            return
-        with self._apart(self._training):
-            found = self._pending.find_nonfinite()
-            if found is None:
-                return
-            self._has_dumped = True
-            self._pending.clear()
-            if found.what == "loss":
-                self._report_loss(found.step)
-            elif found.state is not None:
-                self._measure_again(found.state, self._dump, found.step)
-            else:
-                path = self._dump.write_kept(found.step)
-                kept = "" if path is None else f"; see {path} for the last records"
-                self._delivery.problems.note(
-                    f"the output of the model at step {found.step} is not finite; the device said so only "
-                    f"after the update, so the module is not known{kept}"
-                )
-
-    def _look_before_updates(self) -> None:
-        """Ask once more before an optimizer changes the parameters, when a forward cannot be run again."""
-        if self._before_updates is None:
-            alive = weakref.ref(self)
-
-            def before_update(optimizer: torch.optim.Optimizer, *_: object) -> None:
-                watch = alive()
-                if watch is not None and watch._pending and not watch._is_elsewhere():
-                    own = {id(parameter) for parameter in watch._root.parameters()}
-                    if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
-                        watch._ask_device()
-                        watch._pending.release_states()
-
-            self._before_updates = register_optimizer_step_pre_hook(Hook(before_update))
-            weakref.finalize(self, self._before_updates.remove)
-
-    @keep_uncompiled
-    def _measure_again(self, state: ForwardState, dump: Dump, step: int) -> None:
-        if not state.is_input_unchanged():
-            self._delivery.problems.note(
-                f"the output of step {step} is not finite; its input was overwritten since"
-            )
-            return
-        measured = self._training.prepare_again(state.args, state.kwargs)
-        self._own.measure(measured, state)
-        record = measured.make_record(LoopFacts(step, TRAINING, nonfinite="output"))
-        measured.stop()
-        path = dump.write(record)
-        self._delivery.problems.note(f"{describe_origin(record)}; see {path}")
-
-    def _look_at_loss(self, step: int, loss: object) -> None:
-        if self._dump is None or self._has_dumped or loss is None:
-            return
-        with self._apart(self._training):
-            if not is_scalar(loss) or self._pending.add("loss", step, loss, None):
-                return
-            if read_number(loss) is None:
-                self._has_dumped = True
-                self._report_loss(step)
-
-    def _report_loss(self, step: int) -> None:
-        self._delivery.problems.note(
-            f"the loss of step {step} is not finite, while the outputs of the model are"
-        )
+        if self._checks is not None and record.stage == TRAINING:
+            self._checks.keep(record)
 
     def _note_repetition(self, step: int, last: int) -> None:
         """Say once that steps do not go on."""

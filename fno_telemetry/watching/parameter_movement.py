@@ -10,6 +10,7 @@ from torch import nn
 from fno_telemetry.records import FrozenMapping, ParameterRecord, Value
 from fno_telemetry.statistics.activation import dtype_name
 from fno_telemetry.statistics.norms import frobenius_norm
+from fno_telemetry.statistics.process_shares import is_spread, own_share
 from fno_telemetry.statistics.shares import spread_places
 from fno_telemetry.tracing.parameter_names import name_parameters
 
@@ -27,58 +28,71 @@ class _First:
 class ParameterMovement:
     """Compares the parameters of a model with copies: those before a step, and a sample of the first ones.
 
-    Copies of all parameters exist only between `start_step` and `end_step`.
+    Copies of all parameters exist only between `start_step` and `end_step`. Of a parameter that is spread
+    over processes, the share of this one is compared. It is copied by `copy_shares`: within a forward, FSDP
+    may put whole parameters in its place.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._first: dict[str, _First] = {}
         self._before: dict[str, torch.Tensor] = {}
+        self._shares: dict[str, torch.Tensor] = {}
+        self.spread = frozenset(name for name, parameter in name_parameters(model) if is_spread(parameter))
+
+    def copy_shares(self) -> None:
+        """Copy the shares of spread parameters as they are before the next step; not within a forward."""
+        self._shares = {
+            name: own_share(parameter).clone()
+            for name, parameter in name_parameters(self._model)
+            if name in self.spread and is_spread(parameter)
+        }
+        for name, share in self._shares.items():
+            if name not in self._first:
+                self._first[name] = _sample(share)
 
     def keep_first(self) -> None:
         """Keep a sample of each parameter that has none yet, with which later ones are compared."""
         for name, parameter in name_parameters(self._model):
-            if name not in self._first and not is_spread(parameter):
-                places = None
-                if parameter.numel() > _COMPARED:
-                    places = spread_places(_COMPARED, parameter.numel(), parameter.device)
-                self._first[name] = _First(places, _take(parameter, places).clone())
+            if name not in self._first and name not in self.spread:
+                self._first[name] = _sample(parameter)
 
     def start_step(self) -> None:
         """Copy all parameters as they are before the step."""
         self._before = {
             name: parameter.detach().clone()
             for name, parameter in name_parameters(self._model)
-            if parameter.requires_grad and not is_spread(parameter)
+            if parameter.requires_grad and name not in self.spread
         }
+        self._before |= self._shares
 
     def forget_step(self) -> None:
         """Release the copies."""
         self._before = {}
+        self._shares = {}
 
     def measure_updates(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Return ‖after - before‖ and ‖before‖ of each parameter that `start_step` copied."""
-        return {
-            name: (frobenius_norm(parameter.detach() - before), frobenius_norm(before))
-            for name, parameter in name_parameters(self._model)
-            if (before := self._before.get(name)) is not None and before.shape == parameter.shape
-        }
+        """Return ‖after - before‖ and ‖before‖ of each trained parameter that was copied."""
+        found = {}
+        for name, parameter in name_parameters(self._model):
+            before = self._before.get(name)
+            if before is None or not parameter.requires_grad:
+                continue
+            after = own_share(parameter).detach()
+            if before.shape == after.shape:
+                found[name] = frobenius_norm(after - before), frobenius_norm(before)
+        return found
 
     def measure_moves(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Return ‖now - first‖ and ‖first‖ of the compared elements of each parameter."""
         found = {}
         for name, parameter in name_parameters(self._model):
-            first = self._first.get(name)
-            if first is not None and (first.places is not None or first.values.shape == parameter.shape):
-                now = _take(parameter, first.places)
+            first, own = self._first.get(name), own_share(parameter)
+            if first is not None and (first.places is not None or first.values.shape == own.shape):
+                now = _take(own, first.places)
                 change = now.to(_wide(now)) - first.values.to(_wide(now))
                 found[name] = frobenius_norm(change), frobenius_norm(first.values)
         return found
-
-
-def is_spread(parameter: torch.Tensor) -> bool:
-    """Return whether a parameter is spread over processes: a sum over all of it would wait for the others."""
-    return hasattr(parameter, "to_local")
 
 
 def relate(change: float, size: float) -> tuple[Value, str | None]:
@@ -101,6 +115,13 @@ def make_record(
         stats=FrozenMapping({key: value for key, (value, _) in numbers.items()}),
         reasons=FrozenMapping({key: reason for key, (_, reason) in numbers.items() if reason is not None}),
     )
+
+
+def _sample(parameter: torch.Tensor) -> _First:
+    places = None
+    if parameter.numel() > _COMPARED:
+        places = spread_places(_COMPARED, parameter.numel(), parameter.device)
+    return _First(places, _take(parameter, places).clone())
 
 
 def _take(parameter: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:

@@ -84,6 +84,7 @@ class Stage:
             watched.movement,
             watched.find_scale,
             follows,
-            is_only_forward=is_only_forward or self._forwards == 1,
+            # Of several processes, other batches come.
+            is_only_forward=is_only_forward or (self._forwards == 1 and not settings.takes_shares),
             expects_target=expects_target,
         )

@@ -1,10 +1,11 @@
 """What is measured of one due step: its forwards, its backward, its update, and the record made of them."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,32 +18,18 @@ from fno_telemetry.measuring.collector import Collector
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
 from fno_telemetry.measuring.statistic_set import StatisticSet
 from fno_telemetry.measuring.target_collector import explain_misfit
-from fno_telemetry.records import (
-    CaptureRecord,
-    FrozenMapping,
-    ModuleRecord,
-    ParameterRecord,
-    Value,
-    freeze_mapping,
-)
-from fno_telemetry.statistics.gradients import trained_parameters
-from fno_telemetry.statistics.norms import frobenius_norm
+from fno_telemetry.processes.merging import Merged
+from fno_telemetry.processes.rows import Measured
+from fno_telemetry.records import CaptureRecord, freeze_mapping
+from fno_telemetry.statistics.contract import OF_GRADIENTS, SummedState
+from fno_telemetry.statistics.host_transfer import on_host
+from fno_telemetry.statistics.weights import NormState
 from fno_telemetry.tracing.events import Listener
-from fno_telemetry.tracing.module_calls import modules_by_path
 from fno_telemetry.tracing.nested_tensors import tensors_in
-from fno_telemetry.tracing.parameter_names import name_parameters
 from fno_telemetry.watching.live_forwards import Listeners, LiveForwards
-from fno_telemetry.watching.loop_gradients import LoopGradients
-from fno_telemetry.watching.parameter_movement import (
-    ParameterMovement,
-    is_spread,
-    make_record,
-    relate,
-)
-
-_NO_UPDATE = "the parameters were not copied before the step"
-_SPREAD = "the parameter is spread over several processes"
-_FROZEN = "the parameter is frozen: its requires_grad is False"
+from fno_telemetry.watching.loop_gradients import SPREAD, GradientNorm, LoopGradients
+from fno_telemetry.watching.parameter_movement import ParameterMovement
+from fno_telemetry.watching.step_parameters import ParameterNorms, StepParameters
 
 
 @dataclass(frozen=True)
@@ -56,6 +43,7 @@ class Settings:
     updates: bool
     is_compiled: bool = False  # forwards of our own are measured, not those of the loop
     parameters: bool = True  # how far each one moved, and what modules learn
+    takes_shares: bool = False  # of parameters that are spread over processes
 
 
 @dataclass(frozen=True)
@@ -70,6 +58,25 @@ class LoopFacts:
     learning_rates: tuple[float, ...] | None = None
     dropped: int = 0
     nonfinite: str | None = None  # "output", if that is not finite
+
+
+@dataclass(frozen=True)
+class LossSum(SummedState):
+    """The losses of processes that gave one."""
+
+    total: float
+    number: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All that was measured of a step, and what its record is made of besides."""
+
+    facts: LoopFacts
+    measured: Measured
+    loss: float | None
+    wall: float
+    norms: Mapping[str, ParameterNorms]
 
 
 class StepMeasurement:
@@ -97,7 +104,6 @@ class StepMeasurement:
         self._model = model
         self._plan = plan
         self._settings = settings
-        self._movement = movement
         self._started = time.perf_counter()
         memory = MemoryBudget(settings.memory_limit)
         self._collector = Collector(
@@ -109,11 +115,17 @@ class StepMeasurement:
             is_only_batch=is_only_forward,
             has_target=expects_target,
         )
-        self._spread = {name for name, p in name_parameters(model) if is_spread(p)}
-        self._alone = self._find_alone(names)
+        self._parameters = StepParameters(model, movement, names)
         self._gradients = (
             LoopGradients(
-                model, settings.statistics, names, memory, scale, self._alone, not settings.is_compiled
+                model,
+                settings.statistics,
+                names,
+                memory,
+                scale,
+                self._parameters.alone,
+                sees_outputs=not settings.is_compiled,
+                takes_shares=settings.takes_shares,
             )
             if settings.gradients
             else None
@@ -125,7 +137,6 @@ class StepMeasurement:
         self._live = LiveForwards(model, plan, Listeners(listeners), names, follows, of_modes)
         self._samples = self._batch_size = 0
         self._last_ended = self._started
-        self._updates_copied = False
         self.deviation: str | None = None
 
     @property
@@ -163,8 +174,7 @@ class StepMeasurement:
     def _start_batch(self, batch: Any) -> None:
         size = count_samples(batch)
         if not self.forwards and self._settings.updates:
-            self._movement.start_step()
-            self._updates_copied = True
+            self._parameters.start()
         self.forwards += 1
         self._samples += size or 1
         self._batch_size = max(self._batch_size, size or 1)
@@ -185,10 +195,7 @@ class StepMeasurement:
         A hook must not remove others of the call in which it runs: torch would still call them, wrongly.
         """
         with contextlib.ExitStack() as stack:
-            if self._updates_copied:
-                # Once: another measurement may have made copies since.
-                self._updates_copied = False
-                stack.callback(self._movement.forget_step)
+            stack.callback(self._parameters.forget)
             if self._gradients is not None:
                 stack.callback(self._gradients.forget)
             stack.callback(self._collector.end_batch)
@@ -203,32 +210,77 @@ class StepMeasurement:
 
     def make_record(self, facts: LoopFacts) -> CaptureRecord:
         """Return the record of the step, after its update, or of a validation."""
+        return self.build(self.finish(facts))
+
+    def finish(self, facts: LoopFacts) -> Finished:
+        """Measure what is left of the step, after its update, or of a validation."""
         loss = read_number(facts.loss)
         self._compare(facts)
         gradients = None if self._gradients is None else self._gradients.finish(loss)
         self._collector.fired |= self._live.unasked
-        settings = self._settings
+        self._collector.move_to_host()
+        norms = self._parameters.measure() if self._settings.parameters else {}
+        extras: dict[str, SummedState] = {}
+        if loss is not None:
+            extras["loss"] = LossSum(loss, 1)
+        for name, norm in self._parameters.list_spread(norms).items():
+            extras[f"{_PARAMETER}{name}"] = norm
+        if self._gradients is not None:
+            for name, alone in self._gradients.list_alone().items():
+                extras[f"{_GRADIENT}{name}"] = alone
+        measured = Measured(
+            self._collector,
+            gradients,
+            samples=self._samples,
+            batch_size=self._batch_size,
+            forwards=self.forwards,
+            called_outside=self._live.outside,
+            extras=on_host(extras),
+            is_spread=self._gradients is not None and self._gradients.are_shares,
+        )
         # The training goes on after a validation before its record is made.
-        wall = (time.perf_counter() if settings.parameters else self._last_ended) - self._started
+        ended = time.perf_counter() if self._settings.parameters else self._last_ended
+        return Finished(facts, measured, loss, ended - self._started, norms)
+
+    def build(
+        self, finished: Finished, merged: Merged | None = None, warnings: tuple[str, ...] = ()
+    ) -> CaptureRecord:
+        """Return the record of what was measured here, or in all processes if they have merged it."""
+        facts, settings, measured = finished.facts, self._settings, finished.measured
+        loss, gradients, forwards = finished.loss, measured.gradients, measured.forwards
+        spread = self._parameters.list_spread(finished.norms)
+        norms = {name: own for name, own in finished.norms.items() if name not in spread}
+        telemetry = self._live.seconds
+        run = Run(
+            samples=measured.samples,
+            batch_size=measured.batch_size,
+            digest=None,
+            seconds=Seconds(finished.wall, max(finished.wall - telemetry, 0.0), telemetry, 0.0),
+            called_outside=measured.called_outside,
+            budget=settings.budget,
+        )
+        if merged is not None:
+            run, gradients, forwards = merged.describe(run), merged.gradients, merged.forwards
+            loss = _mean_loss(merged.extras.get("loss"))
+            if gradients is not None:
+                gradients = replace(gradients, loss=loss)
+            norms |= _select(merged.extras, _PARAMETER, ParameterNorms)
+            if self._gradients is not None:
+                self._gradients.take_alone(_select(merged.extras, _GRADIENT, GradientNorm))
+        else:
+            self._forget_shares(measured)
         record = build_record(
             self._model,
             self._plan,
             self._collector,
-            Run(
-                samples=self._samples,
-                batch_size=self._batch_size,
-                digest=None,
-                seconds=Seconds(wall, max(wall - self._live.seconds, 0.0), self._live.seconds, 0.0),
-                called_outside=self._live.outside,
-                budget=settings.budget,
-            ),
+            run,
             gradients,
             settings.statistics.foreign_quantities,
             {"checkpoint_step": facts.step, "step_kind": "step", "loss": loss},
             {},
-            tuple(self._plan.model_map.warnings),
+            (*warnings, *self._plan.model_map.warnings),
         )
-        training: dict[str, Any] = {"stage": facts.stage, "forwards": self.forwards, "dropped": facts.dropped}
+        training: dict[str, Any] = {"stage": facts.stage, "forwards": forwards, "dropped": facts.dropped}
         if facts.nonfinite is not None:
             training["nonfinite"] = facts.nonfinite
         if facts.learning_rates is not None:
@@ -236,12 +288,22 @@ class StepMeasurement:
         record = replace(record, training=freeze_mapping(training))
         if not settings.parameters:
             return record
-        updates = self._movement.measure_updates() if self._updates_copied else {}
         return replace(
             record,
-            modules=self._with_updates(record.modules, updates),
-            parameters=self._list_parameters(updates, self._movement.measure_moves()),
+            modules=self._parameters.with_updates(record.modules, norms),
+            parameters=self._parameters.list_records(norms, self._gradients),
         )
+
+    def _forget_shares(self, measured: Measured) -> None:
+        """Make numbers null of which this process knows only its share."""
+        for module in self._collector.modules.values():
+            weights = module.states.find("weight_norm")
+            if isinstance(weights, NormState) and float(weights.share):
+                module.states.mark_undefined("weights", SPREAD)
+        if measured.gradients is not None and measured.is_spread:
+            for states in (*measured.gradients.modules.values(), *measured.gradients.blocks.values()):
+                for kind in OF_GRADIENTS:
+                    states.mark_undefined(kind, SPREAD)
 
     def _compare(self, facts: LoopFacts) -> None:
         """Compare the output that the loop gave with its target."""
@@ -257,77 +319,24 @@ class StepMeasurement:
                 self._collector.compare(output.detach(), target.detach())
                 self._collector.end_batch()
 
-    def _find_alone(self, names: frozenset[str]) -> dict[str, nn.Parameter]:
-        """Return the parameters that belong to no measured module, by name."""
-        modules = modules_by_path(self._model)
-        covered = {id(p) for name in names if name in modules for p in trained_parameters(modules[name])}
-        named = name_parameters(self._model)
-        return {name: p for name, p in named if id(p) not in covered and name not in self._spread}
 
-    def _with_updates(
-        self, modules: tuple[ModuleRecord, ...], updates: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-    ) -> tuple[ModuleRecord, ...]:
-        """Return the records with ‖update‖ / ‖weights‖ of each module, in that of its first output."""
-        named = {id(p): name for name, p in name_parameters(self._model)}
-        by_path = modules_by_path(self._model)
-        seen = set()
-        changed = []
-        for record in modules:
-            module = by_path.get(record.name)
-            own = [named[id(p)] for p in trained_parameters(module)] if module is not None else []
-            if not own or record.name in seen:
-                changed.append(record)
-                continue
-            seen.add(record.name)
-            value, reason = self._relate_update(own, updates)
-            reasons = record.reasons if reason is None else {**record.reasons, "update_to_weight": reason}
-            changed.append(
-                replace(
-                    record,
-                    stats=FrozenMapping({**record.stats, "update_to_weight": value}),
-                    reasons=FrozenMapping(reasons),
-                )
-            )
-        return tuple(changed)
+_PARAMETER, _GRADIENT = "parameter/", "gradient/"
+"""The beginnings of the names of norms that processes add up."""
 
-    def _relate_update(
-        self, names: list[str], updates: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-    ) -> tuple[Value, str | None]:
-        if not self._updates_copied:
-            return None, _NO_UPDATE
-        known = [updates[name] for name in names if name in updates]
-        if not known:
-            return None, _SPREAD if any(name in self._spread for name in names) else _FROZEN
-        change, size = (float(frobenius_norm(torch.stack(column))) for column in zip(*known, strict=True))
-        return relate(change, size)
+_Extra = TypeVar("_Extra")
 
-    def _list_parameters(
-        self,
-        updates: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
-        moves: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
-    ) -> tuple[ParameterRecord, ...]:
-        """Return how far every parameter moved; more of those that belong to no measured module."""
-        records = []
-        for name, parameter in name_parameters(self._model):
-            numbers: dict[str, tuple[Value, str | None]] = {}
-            if name in self._spread:
-                records.append(make_record(name, parameter, {"moved": (None, _SPREAD)}))
-                continue
-            if name in self._alone:
-                norm = float(frobenius_norm(parameter))
-                is_finite = norm < float("inf")
-                numbers["weight_norm"] = (norm, None) if is_finite else (None, "the parameter is not finite")
-                numbers["update_to_weight"] = self._relate_update([name], updates)
-                if self._gradients is not None:
-                    numbers["grad_norm"] = self._gradients.norm_of(name)
-            move = moves.get(name)
-            numbers["moved"] = (
-                (None, "the parameter changed its size")
-                if move is None
-                else relate(float(move[0]), float(move[1]))
-            )
-            records.append(make_record(name, parameter, numbers))
-        return tuple(records)
+
+def _select(extras: Mapping[str, Any], start: str, kind: type[_Extra]) -> dict[str, _Extra]:
+    """Return the extras of this kind without the start of their names."""
+    found = {name: own for name, own in extras.items() if name.startswith(start)}
+    return {name.removeprefix(start): own for name, own in found.items() if isinstance(own, kind)}
+
+
+def _mean_loss(losses: LossSum | None) -> float | None:
+    """Return the mean of the losses of processes, of which DDP and FSDP have the gradients."""
+    if losses is None or not math.isfinite(losses.total):
+        return None
+    return losses.total / losses.number
 
 
 def as_batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

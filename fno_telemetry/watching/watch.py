@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from fno_telemetry.errors import OptionError
 from fno_telemetry.isolation.compilation import has_compiled_parts
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.measuring.statistic_set import choose_statistics
+from fno_telemetry.processes.group import is_distributed, is_first_process
 from fno_telemetry.session import BUDGETS, MEMORY_LIMIT
 from fno_telemetry.sinks.contract import Sink
 from fno_telemetry.statistics.contract import Statistic
@@ -21,6 +23,7 @@ from fno_telemetry.watching.loop_watch import Scaler, Watch, release_earlier
 from fno_telemetry.watching.nonfinite_dump import Dump
 from fno_telemetry.watching.schedule import Schedule
 from fno_telemetry.watching.step_measurement import Settings
+from fno_telemetry.watching.together import Together
 from fno_telemetry.wording import hint_at_names
 
 _log = logging.getLogger("fno_telemetry")
@@ -50,6 +53,7 @@ def watch(
     keep: int = 5,
     diagnose: bool = False,
     folder: str | Path = ".",
+    over_processes: bool = True,
 ) -> Watch:
     """Watch a model in its training loop; a record of each due step goes to the sinks.
 
@@ -99,6 +103,9 @@ def watch(
             the record, and a new warning or error into the log. A run or writer of the caller's then has the
             record one step later.
         folder: Where sinks without a path of their own write.
+        over_processes: Where `torch.distributed` is at work, whether records of a training are of all of its
+            processes together. Each of them then watches with the same options and names the same steps. If
+            one does not take part, the records are those of the first process, with that reason.
 
     Raises:
         OptionError: an argument cannot be used.
@@ -123,12 +130,21 @@ def watch(
     schedule.is_due(0)  # a function that raises does so here, not in the loop
     settings = _settle(statistics, memory_limit, budget, gradients, updates, has_compiled_parts(model))
     judge = LiveDiagnosis().judge if diagnose else None
+    is_shared = over_processes and is_distributed()
+    settings = replace(settings, takes_shares=is_shared)
     # Before its sinks are opened again: a cell of a notebook that runs again may use the same ones.
     release_earlier(root)
+    delivery = Delivery(sinks, folder, judge) if is_first_process() else Delivery(())
+    together = None
+    if is_shared:
+        timing = ("function" if callable(every) else every, start, stop, sorted(steps), first)
+        names = [one.name for one in settings.statistics.statistics]
+        options = repr((timing, names, budget, gradients, updates, tuple(layers), tuple(exclude)))
+        together = Together(root, options, delivery.problems.note)
     return Watch(
         model,
         schedule,
-        Delivery(sinks, folder, judge) if _is_first_process() else Delivery(()),
+        delivery,
         settings,
         optimizer=optimizer,
         scaler=scaler,
@@ -137,6 +153,7 @@ def watch(
         exclude=exclude,
         validation_batches=validation_batches,
         dump=None if on_nonfinite is None else Dump(Path(folder), keep),
+        together=together,
     )
 
 
@@ -154,9 +171,3 @@ def _settle(
     for problem in problems:
         _log.warning("fno-telemetry: %s", problem)
     return Settings(chosen, memory_limit, budget, gradients, updates, is_compiled)
-
-
-def _is_first_process() -> bool:
-    """Return whether this is the only process of the training, or the one with rank 0."""
-    distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank())

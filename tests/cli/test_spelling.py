@@ -16,7 +16,8 @@ def options():
 
 
 # These are options of the command alone, which the library has no argument for.
-OF_THE_COMMAND = {"as_json", "config", "port", "quiet", "save_workspace", "step", "tensorboard", "wandb"}
+OF_THE_COMMAND = {"as_json", "config", "port", "quiet", "save_workspace", "shard", "step", "tensorboard"}
+OF_THE_COMMAND |= {"wandb"}
 
 
 @pytest.mark.parametrize(("command", "argument", "option"), [*options()])

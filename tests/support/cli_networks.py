@@ -101,6 +101,15 @@ class Raising(Plain):
         raise self.error
 
 
+class RaisesInOneProcess(Plain):
+    """Fails in the second of several processes."""
+
+    def forward(self, x):
+        if os.environ.get("RANK") == "1":
+            raise RuntimeError("not here")
+        return self.conv(x)
+
+
 class Interrupted(Plain):
     """Raises KeyboardInterrupt when its bias is above 1."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import fno_telemetry as ft
-from fno_telemetry.watching import loop_watch, pending_checks
+from fno_telemetry.watching import nonfinite_checks, pending_checks
 from fno_telemetry.watching.pending_checks import MOST_WAITING, PendingChecks, begin_check
 
 
@@ -36,7 +36,7 @@ def device(monkeypatch):
     def make(arrives: bool = False) -> Device:
         made = Device(arrives)
         monkeypatch.setitem(pending_checks.TRANSFERS, "cpu", made.begin)
-        monkeypatch.setattr(loop_watch, "is_finite", lambda value: True)
+        monkeypatch.setattr(nonfinite_checks, "is_finite", lambda value: True)
         return made
 
     return make

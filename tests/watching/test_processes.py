@@ -18,7 +18,7 @@ from fno_telemetry.testing.in_memory_sink import InMemorySink
 from support import ready_python
 
 SECONDS = 300
-STEPS, EVERY = 80, 20  # four recorded steps: what a step leaves behind is there in the next ones
+STEPS, EVERY = 200, 50  # four recorded steps: what a step leaves behind is there in the next ones
 PROGRAM = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("processes", sys.argv[1])
@@ -79,12 +79,6 @@ def run(rank: int, port: int, kind: str, folder: str) -> None:
         results.append((losses, local))
     assert results[0][0] == results[1][0]
     assert all(torch.equal(one, other) for one, other in zip(results[0][1], results[1][1], strict=True))
-    if kind == "fsdp" and rank == 0:
-        layer = sink.records[1].module("2")
-        # A sum over all of a parameter would wait for the other process.
-        assert layer.stats["grad_norm"] is layer.stats["update_to_weight"] is None
-        assert layer.reasons["grad_norm"] == "parameters are spread over several processes"
-        assert layer.stats["rms"] > 0 and layer.stats["output_grad_rms"] > 0
     norms = [record.module("2").stats["grad_norm"] for record in sink.records]
     Path(folder, f"{rank}.json").write_text(json.dumps(norms), encoding="utf-8")
     dist.destroy_process_group()
@@ -130,6 +124,5 @@ def test_two_processes_train_as_without_and_record_the_reduced_gradients(kind, t
             process.kill()
         said = [process.communicate()[1].decode() for process in processes]
     assert codes == [0, 0], "\n".join(said)
-    if kind == "ddp":
-        norms = json.loads((tmp_path / "0.json").read_text(encoding="utf-8"))
-        assert norms == pytest.approx(reference(), rel=1e-5)
+    norms = json.loads((tmp_path / "0.json").read_text(encoding="utf-8"))
+    assert norms == pytest.approx(reference(), rel=1e-5)

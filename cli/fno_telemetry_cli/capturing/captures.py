@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fno_telemetry as ft
-from fno_telemetry import diagnosis
+from fno_telemetry import diagnosis, processes
 from fno_telemetry_cli.capturing.checkpoint_series import Listed
 from fno_telemetry_cli.capturing.input_batches import InputBatches
 from fno_telemetry_cli.capturing.preparing import Prepared, prepare
@@ -89,8 +89,8 @@ class Captures:
                 self.failures.append(Failure.of(job.listed.path, error))
                 continue
             if self.strict:
-                _refuse_unfired(record)
-            with finish_first():
+                _refuse_unfired(record)  # the same in all processes
+            with processes.agree_on_errors(), finish_first():
                 if self.diagnose:
                     sinks.keep(replace(record, findings=self._diagnose(record)))
                 else:
@@ -100,8 +100,9 @@ class Captures:
             raise ft.CheckpointError(f"none of the checkpoints could be captured: {self.failures[0]}")
 
     def _record(self, job: Job, given: InputBatches, place: str) -> ft.CaptureRecord:
-        prepared = prepare(job.source, given)
-        plan = None if job.listed is None else self._find_plan(prepared)
+        with processes.agree_on_errors():
+            prepared = prepare(job.source, given)
+            plan = None if job.listed is None else self._find_plan(prepared)
         record = self._capture_planned(prepared, job, place, plan)
         if plan is not None and record.provenance["deviations"]:
             # This checkpoint runs otherwise than the one that the plan was made of.

@@ -94,6 +94,7 @@ def capture_record(
             target=prepared.parts.target or None,
             prediction=prepared.prediction,
             loss=prepared.loss,
+            over_processes=True,
         )
     if not record.modules:
         reasons = "; ".join(notes(record)) or "no chosen module returned a tensor"

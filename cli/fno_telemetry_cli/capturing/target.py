@@ -19,9 +19,12 @@ class Target:
     folder: Path
     name: str
     experiment: str
+    shard: str | None = None  # of a capture that is one of several into this folder
 
     @classmethod
-    def of(cls, folder: Path | None, name: str, experiment: str | None, writes: bool) -> "Target":
+    def of(
+        cls, folder: Path | None, name: str, experiment: str | None, writes: bool, shard: str | None = None
+    ) -> "Target":
         """Return where to write; OptionError when it cannot be written, unless `writes` is false."""
         if folder is None:
             raise ft.OptionError("--output DIR is required: the folder for the report")
@@ -34,7 +37,7 @@ class Target:
             raise ft.OptionError(
                 f"--output-json-name: longer than {_LONGEST_NAME} bytes; choose a shorter name"
             )
-        target = cls(folder, name, experiment or folder.resolve().name)
+        target = cls(folder, name, experiment or folder.resolve().name, shard)
         if writes:
             target._check()
         return target
@@ -51,7 +54,7 @@ class Target:
     @property
     def log(self) -> Path:
         """The path of the log."""
-        return self.report.with_suffix(".log")
+        return self.report.with_suffix(".log" if self.shard is None else f".{self.shard}.log")
 
     @property
     def run(self) -> ft.RunContext:

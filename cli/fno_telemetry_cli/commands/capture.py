@@ -1,5 +1,6 @@
 """`fno-telemetry capture`: runs a model over a few samples and sends a record per checkpoint to the sinks."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,9 @@ from typing import Annotated
 import typer
 
 import fno_telemetry as ft
+from fno_telemetry import processes
+from fno_telemetry.sinks import Outcome
+from fno_telemetry_cli import launched
 from fno_telemetry_cli.capturing.captures import Captures, Job, open_sinks
 from fno_telemetry_cli.capturing.checkpoint_series import (
     CheckpointSeries,
@@ -19,6 +23,7 @@ from fno_telemetry_cli.capturing.input_batches import InputBatches, read_input
 from fno_telemetry_cli.capturing.preparing import prepare
 from fno_telemetry_cli.capturing.run_log import RunLog
 from fno_telemetry_cli.capturing.running import errors_in_one_line
+from fno_telemetry_cli.capturing.shards import Shard
 from fno_telemetry_cli.capturing.target import Target
 from fno_telemetry_cli.interrupts import finish_first
 from fno_telemetry_cli.invocation import Invocation
@@ -60,6 +65,16 @@ class CaptureRequest:
             rich_help_panel=MODEL,
         ),
     ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N|slurm",
+            help="Capture only every N-th of several checkpoints, from the I-th on, in order of their steps; "
+            "slurm takes I and N from the array job. Then join the reports with fno-telemetry merge.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     weights: WeightOptions
     measuring: MeasuringOptions
     destination: OutputOptions
@@ -81,8 +96,28 @@ class CaptureRequest:
             raise ft.OptionError(
                 "--dry-run captures nothing to diagnose; leave out --dry-run, or --diagnose and --fail-on"
             )
+        if self.shard is not None:
+            Shard.parse(self.shard)
+            self._check_shard()
         if self.wandb.alert and not self.diagnoses:
             raise ft.OptionError("--wandb-alert sends what --diagnose finds; add --diagnose")
+
+    def _check_shard(self) -> None:
+        """Raise OptionError for what needs the whole series."""
+        if not self.several:
+            raise ft.OptionError(
+                "--shard divides several checkpoints: repeat --checkpoint, or quote a glob pattern"
+            )
+        if self.diagnoses:
+            raise ft.OptionError(
+                "--diagnose judges the whole series: leave it out with --shard, and diagnose the folder then"
+            )
+        named = [name.strip() for part in self.destination.sink or () for name in part.split(",")]
+        if others := [name for name in named if name != "json"]:
+            raise ft.OptionError(
+                f"--sink {others[0]}: with --shard reports alone are written; give it to fno-telemetry "
+                "merge, which writes all steps in order"
+            )
 
     @property
     def level(self) -> str:
@@ -120,7 +155,9 @@ class CaptureRequest:
         """Return where the reports go; OptionError when they cannot be written there."""
         given = self.destination
         writes = not self.measuring.dry_run
-        target = Target.of(given.output, given.output_json_name, given.experiment, writes)
+        shard = None if self.shard is None else Shard.parse(self.shard)
+        label = None if shard is None else shard.label
+        target = Target.of(given.output, given.output_json_name, given.experiment, writes, label)
         if not self.several and not self.replaces_reports:
             target.refuse_existing([target.report])
         return target
@@ -132,7 +169,18 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
 
     Example: fno-telemetry capture --input train.npz --output out
     """
-    source, target = request.find_source(), request.find_target()
+    if request.measuring.dry_run and not launched.is_first():
+        return
+    with contextlib.nullcontext() if request.measuring.dry_run else launched.joined_processes():
+        code = _capture(context, request)
+    if code:
+        raise typer.Exit(code)
+
+
+def _capture(context: typer.Context, request: CaptureRequest) -> int:
+    """Capture, show what was captured and return the exit code, which is the same in all processes."""
+    with processes.agree_on_errors():
+        source, target = request.find_source(), request.find_target()
     with keep_stdout_clean():
         destination = request.destination
         sinks = choose_sinks(
@@ -141,22 +189,31 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
             destination.sink_option or (),
             detail=destination.detail,
         )
-        given = read_input(source)
-        jobs, series = _list_jobs(source, request.several)
-        if request.measuring.dry_run:
+        with processes.agree_on_errors():
+            given = read_input(source)
+            jobs, series = _list_jobs(source, request)
+        if not jobs:
+            outcome = Outcome({}, [])
+            captured = CapturedReports({}, outcome, series.failures, None, series.notes, ())
+        elif request.measuring.dry_run:
             plan = _plan(request.measuring, jobs[0], given, series)
         else:
             command = context.ensure_object(Invocation).command
             work = _Work(source, target, jobs, series, given, command)
-            captured = _run(request, work, ft.FanOut(sinks, required="json"))
-    if request.measuring.dry_run:
+            first = launched.is_first()
+            captured = _run(request, work, ft.FanOut(sinks, required="json") if first else ft.FanOut(()))
+    if request.measuring.dry_run and jobs:
         show_plan(plan, request.printing.as_json)
-        return
-    show_captured_reports(captured, request.printing)
+        return 0
+    code = 0
     if captured.failed_in_part:
-        raise typer.Exit(EXIT_FAILED_IN_PART)
-    if is_at_or_above(captured.findings or (), request.level):
-        raise typer.Exit(EXIT_FOUND)
+        code = EXIT_FAILED_IN_PART
+    elif is_at_or_above(captured.findings or (), request.level):
+        code = EXIT_FOUND
+    code = processes.share_number(code)
+    if launched.is_first():
+        show_captured_reports(captured, request.printing)
+    return code
 
 
 @dataclass(frozen=True)
@@ -171,13 +228,21 @@ class _Work:
     command: str
 
 
-def _list_jobs(source: Source, several: bool) -> tuple[list[Job], CheckpointSeries]:
+def _list_jobs(source: Source, request: CaptureRequest) -> tuple[list[Job], CheckpointSeries]:
     """Return what is captured, in order, and the checkpoints that it comes from."""
-    if not several:
+    if not request.several:
         return [Job(source)], CheckpointSeries()
     series = read_series(source.checkpoints, source.weights)
     if not series.listed:
         raise ft.CheckpointError(f"none of the checkpoints can be read: {series.failures[0]}")
+    if request.shard is not None:
+        shard = Shard.parse(request.shard)
+        listed = shard.select(series.listed)
+        if not listed:
+            # Of an array of more tasks than checkpoints, some have nothing to do.
+            line = f"--shard {request.shard}: nothing to capture, of {len(series.listed)} checkpoints"
+            series = replace(series, notes=(*series.notes, line))
+        series = replace(series, listed=listed)
     jobs = [Job(source.at(one.path, one.name, counts=one.step is not None), one) for one in series.listed]
     return jobs, series
 
@@ -199,15 +264,24 @@ def _run(request: CaptureRequest, work: _Work, sinks: ft.FanOut) -> CapturedRepo
         paths = target.reports(listed.label for listed in work.series.listed)
     captures = _captures(request, work)
     log = RunLog(work.command)
-    with claim_reports(target.folder, [path.name for path in paths], force=request.destination.force):
-        if not request.replaces_reports:
-            target.refuse_existing(paths)  # also one that another capture has finished meanwhile
-        with open_sinks(sinks, replace(target.run, redact=redact, series=request.several), captures):
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(contextlib.ExitStack())
+        with processes.agree_on_errors():
+            if launched.is_first():
+                names = [path.name for path in paths]
+                stack.enter_context(claim_reports(target.folder, names, force=request.destination.force))
+                if not request.replaces_reports:
+                    target.refuse_existing(paths)  # also one that another capture has finished meanwhile
+            run = replace(target.run, redact=redact, series=request.several)
+            opened.enter_context(open_sinks(sinks, run, captures))
+        with opened:
             captures.run(work.jobs, work.given, sinks)
-        with finish_first():
+        with processes.agree_on_errors(), finish_first():
             outcome = sinks.close(ok=True)
             log.note_captures(captures.records, captures.failures, outcome.status)
-            problems = target.replace_log(None if redact else log)
+            problems = []
+            if launched.is_first():
+                problems = target.replace_log(None if redact else log)
     reports = {_report_path(request, work, record): record for record in captures.records}
     failures = (*work.series.failures, *captures.failures)
     return CapturedReports(reports, outcome, failures, captures.findings, work.series.notes, tuple(problems))
@@ -228,7 +302,7 @@ def _captures(request: CaptureRequest, work: _Work) -> Captures:
         request.measuring.budget,
         request.measuring.strict,
         paths if request.destination.redact else None,
-        request.printing.quiet,
+        request.printing.quiet or not launched.is_first(),
         lambda record: str(_report_path(request, work, record)),
         request.diagnoses,
     )

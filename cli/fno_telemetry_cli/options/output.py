@@ -33,8 +33,8 @@ DetailText = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputOptions:
-    """Where a capture's report and dashboards go."""
+class ReportOptions:
+    """Where reports and dashboards go."""
 
     output: Annotated[
         Path | None,
@@ -78,6 +78,12 @@ class OutputOptions:
         bool,
         typer.Option("--force", metavar="", help="Replace an existing report.", rich_help_panel=OUTPUT),
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(ReportOptions):
+    """Where a capture's report and dashboards go."""
+
     redact: Annotated[
         bool,
         typer.Option(

@@ -27,6 +27,7 @@ class CapturedReports:
     findings: Sequence[ft.Finding] | None
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    schema: str = "fno-telemetry-capture/1"
 
     @property
     def failed_sinks(self) -> dict[str, str]:
@@ -42,7 +43,7 @@ class CapturedReports:
         """Return what JSON writes."""
         diagnosed = {} if self.findings is None else {"findings": findings_document(self.findings)}
         return {
-            "schema": "fno-telemetry-capture/1",
+            "schema": self.schema,
             "reports": [
                 {"path": str(path), "step": record.step, "summary": as_document(record)["summary"]}
                 for path, record in self.reports.items()
