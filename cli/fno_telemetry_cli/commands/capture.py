@@ -32,12 +32,13 @@ from fno_telemetry_cli.options.model import (
     Source,
     WeightOptions,
 )
-from fno_telemetry_cli.options.output import OutputOptions, PrintingOptions, WandbCaptureOptions
+from fno_telemetry_cli.options.output import OutputOptions, PageOptions, PrintingOptions, WandbCaptureOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.showing.captured_reports import CapturedReports, show_captured_reports
 from fno_telemetry_cli.showing.dry_run import Plan, show_plan
 from fno_telemetry_cli.showing.findings_view import check_level, is_at_or_above
-from fno_telemetry_cli.showing.terminal import keep_stdout_clean
+from fno_telemetry_cli.showing.page_file import check_page_file, write_page_file
+from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_error, print_notes
 from fno_telemetry_cli.sink_choice import choose_sinks
 
 EXIT_FOUND, EXIT_FAILED_IN_PART = 1, 3
@@ -64,6 +65,7 @@ class CaptureRequest:
     measuring: MeasuringOptions
     destination: OutputOptions
     wandb: WandbCaptureOptions
+    page: PageOptions
     printing: PrintingOptions
     config: Annotated[
         Path | None,
@@ -81,6 +83,8 @@ class CaptureRequest:
             raise ft.OptionError(
                 "--dry-run captures nothing to diagnose; leave out --dry-run, or --diagnose and --fail-on"
             )
+        if self.measuring.dry_run and self.page.html is not None:
+            raise ft.OptionError("--dry-run writes nothing; leave out --dry-run or --html")
         if self.wandb.alert and not self.diagnoses:
             raise ft.OptionError("--wandb-alert sends what --diagnose finds; add --diagnose")
 
@@ -133,6 +137,7 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
     Example: fno-telemetry capture --input train.npz --output out
     """
     source, target = request.find_source(), request.find_target()
+    check_page_file(request.page.html)
     with keep_stdout_clean():
         destination = request.destination
         sinks = choose_sinks(
@@ -153,10 +158,25 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
         show_plan(plan, request.printing.as_json)
         return
     show_captured_reports(captured, request.printing)
-    if captured.failed_in_part:
+    has_page = _write_page(request, captured)
+    if captured.failed_in_part or not has_page:
         raise typer.Exit(EXIT_FAILED_IN_PART)
     if is_at_or_above(captured.findings or (), request.level):
         raise typer.Exit(EXIT_FOUND)
+
+
+def _write_page(request: CaptureRequest, captured: CapturedReports) -> bool:
+    """Write the page if one was asked for; return whether there is one, or none was asked for."""
+    if request.page.html is None:
+        return True
+    try:
+        written = write_page_file(request.page.html, list(captured.reports.values()), captured.findings)
+    except ft.TelemetryError as error:
+        print_error(f"the page failed, the report is written: {error}")
+        return False
+    if not request.printing.quiet:
+        print_notes([written])
+    return True
 
 
 @dataclass(frozen=True)
