@@ -91,6 +91,7 @@ class ShownCause:
     advice: str
     place: str | None
     follows: Sequence[str]
+    follow: int
     note: str = ""
 
 
@@ -286,6 +287,7 @@ def _show(cause: Cause, several: bool) -> ShownCause:
         advice=to_one_line(finding.what_to_do),
         place=None if finding.layer is None else to_printable(finding.layer),
         follows=follows,
+        follow=len(cause.consequences),
         note=cause.follows_from,
     )
 
