@@ -92,7 +92,8 @@ def _tensor(record: "TensorRecord") -> str:
     return f"{shape} {record.dtype}, rms {_number(record.stats.get('rms'))}"
 
 
-def _facts(record: "CaptureRecord") -> Iterator[str]:
+def list_facts(record: "CaptureRecord") -> list[str]:
+    """Return what a record is of: its weights and step; its samples, if known; how much was measured."""
     summary = record.summary
     about = (
         _count(summary.get("n_parameters"), "parameter"),
@@ -100,7 +101,6 @@ def _facts(record: "CaptureRecord") -> Iterator[str]:
         "" if record.stage and not summary.get("weights") else _weights(summary.get("weights")),
         record.spelled_step or "step unknown",
     )
-    yield f"CaptureRecord of {summary.get('architecture') or 'a model'}: {_joined(about)}"
     samples, size = _count(summary.get("n_samples"), "sample"), summary.get("batch_size")
     loss = summary.get("loss")
     run = (
@@ -110,11 +110,16 @@ def _facts(record: "CaptureRecord") -> Iterator[str]:
         "" if loss is None else f"loss {_number(loss)}",
         "light budget" if record.provenance.get("budget") == "light" else "",
     )
-    if any(run):
-        yield _joined(run)
     names = len({module.name for module in record.modules})
     outputs = f" ({len(record.modules)} outputs)" if len(record.modules) > names else ""
-    yield f"measured: {_count(names, 'module')}{outputs}, {_count(len(record.blocks), 'block')}"
+    measured = f"measured: {_count(names, 'module')}{outputs}, {_count(len(record.blocks), 'block')}"
+    return [_joined(about), *([_joined(run)] if any(run) else []), measured]
+
+
+def _facts(record: "CaptureRecord") -> Iterator[str]:
+    about, *others = list_facts(record)
+    yield f"CaptureRecord of {record.summary.get('architecture') or 'a model'}: {about}"
+    yield from others
     notes = [
         f"record.{name} ({len(entries)})"
         for name in ("warnings", "errors", "skipped", "not_fired")

@@ -545,6 +545,9 @@ class CaptureRecord:
     def __repr__(self) -> str:
         return record_text.describe_capture(self)
 
+    def _repr_html_(self) -> str:
+        return str(import_module("fno_telemetry.page").describe_for_notebook(self))
+
     def _find(self, records: Sequence[_Placed], kind: str, name: str, place: str) -> _Placed:
         """Return the record at a place; NameNotFound names what there is instead."""
         places = {record.place: record for record in records}

@@ -30,7 +30,7 @@ BASE = (
     "keys",
     "findings",
 )
-READERS = ("plugins", "report", "comparison", "diagnosis", "pictures", "sinks")
+READERS = ("plugins", "report", "comparison", "diagnosis", "pictures", "page", "sinks")
 # With torch:
 TORCH = ("isolation", "statistics", "tracing", "mapping", "architectures", "sources", "measuring")
 TORCH += ("processes", "session", "watching", "integrations")
@@ -56,6 +56,7 @@ PUBLIC = {
     "findings",
     "keys",
     "locks",
+    "page",
     "pictures",
     "plugins",
     "quantities",
@@ -158,6 +159,8 @@ def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
         assert "wandb" not in roots
     if "tensorboard" not in path.parts:
         assert "tensorboard" not in roots
+    if "page" not in path.parts:
+        assert "jinja2" not in roots
     if "pictures" not in path.parts:
         assert "matplotlib" not in roots
     # It keeps the figures of the user's own program.
@@ -227,7 +230,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("module", ["fno_telemetry", "fno_telemetry_cli.app", "fno_telemetry.integrations"])
 def test_importing_loads_nothing_heavy(module: str) -> None:
     heavy = ("torch", "tensorboard", "wandb", "lightning", "pytorch_lightning", "neuralop", "accelerate")
-    heavy += ("matplotlib",)
+    heavy += ("matplotlib", "jinja2")
     program = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -61,13 +61,19 @@ def drawing(salt: str) -> Iterator[None]:
 
 
 class Canvas:
-    """A figure with its colours; `full_names` are those of labels that were shortened, by their ids."""
+    """A figure with its colours; `full_names` are those of labels that were shortened, by their ids.
+
+    `rows` are the names of all rows, and `rows_from_to` where they begin and end, as shares of the height
+    from above.
+    """
 
     def __init__(self, theme: Theme, height: float, width: float = WIDTH) -> None:
         self.theme = theme
         self.width, self.height = width, height
         self.figure = Figure(figsize=(width, height), facecolor=theme.page)
         self.full_names: dict[str, str] = {}
+        self.rows: tuple[str, ...] = ()
+        self.rows_from_to = (0.0, 1.0)
 
     def panel(self, left: float, bottom: float, width: float, height: float, title: str = "") -> "Axes":
         """Return axes at this place, in inches from the lower left corner."""
@@ -132,6 +138,8 @@ def row_panels(
         panels.append(axes)
         left += width + _GAP + (_BAR if index in bars else 0)
     canvas.name_rows(panels[0], rows, inside / len(rows))
+    canvas.rows = tuple(row.name for row in rows)
+    canvas.rows_from_to = (_TOP / canvas.height, (_TOP + inside) / canvas.height)
     return canvas, panels
 
 

@@ -38,7 +38,6 @@ def size_and_gain(record: CaptureRecord) -> Picture | None:
                 sizes.barh(index, high - low, left=low, height=0.62, color=theme.band, linewidth=0, zorder=2)
                 drawn += [low, high]
             if rms is not None:
-                sizes.plot(rms, index, "o", color=theme.first, markersize=_DOT, zorder=3)
                 drawn.append(rms)
             if _is_broken(row):
                 text = "not finite" if rms is None else "some not finite"
@@ -54,6 +53,7 @@ def size_and_gain(record: CaptureRecord) -> Picture | None:
                     verticalalignment="center",
                     zorder=4,
                 )
+        _draw_dots(sizes, theme, [row.number("rms") for row in rows])
         value_scale(sizes, drawn, theme.muted)
         sizes.set_xlabel("x: dot = rms, bar = 1st to 99th percentile")
         if others:
@@ -104,9 +104,7 @@ def branch_balance(record: CaptureRecord) -> Picture | None:
         shares.set_xlabel("share of energy: plain = spectral, hatched = local")
         if others:
             mark_rows(canvas, others[0], rows)
-            for index, update in enumerate(updates):
-                if update is not None:
-                    _draw_stem(others[0], theme, update, index)
+            _draw_stems(others[0], theme, updates)
             value_scale(others[0], [value for value in updates if value is not None], theme.muted)
             others[0].set_xlabel("update ratio")
         return canvas
@@ -153,9 +151,7 @@ def channels_and_samples(record: CaptureRecord) -> Picture | None:
                 ha="center",
                 va="center",
             )
-        for index, value in enumerate(variation):
-            if value is not None:
-                _draw_stem(right, theme, value, index)
+        _draw_stems(right, theme, variation)
         value_scale(right, [value for value in variation if value is not None], theme.muted)
         right.set_xlabel("ratio of variation to size (0: alike for all samples)")
         return canvas
@@ -173,21 +169,31 @@ def channels_and_samples(record: CaptureRecord) -> Picture | None:
 
 def _draw_gains(canvas: Canvas, axes: "Axes", rows: Sequence[Row], gains: dict[str, float | None]) -> None:
     mark_rows(canvas, axes, rows)
-    known = []
-    for index, row in enumerate(rows):
-        gain = gains.get(row.place)
-        if gain is not None:
-            _draw_stem(axes, canvas.theme, gain, index)
-            known.append(gain)
-    value_scale(axes, [*known, 1.0], canvas.theme.muted)
+    found = [gains.get(row.place) for row in rows]
+    _draw_stems(axes, canvas.theme, found)
+    value_scale(axes, [*(gain for gain in found if gain is not None), 1.0], canvas.theme.muted)
     axes.axvline(1, color=canvas.theme.ink, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlabel("rms of output / rms of input")
 
 
-def _draw_stem(axes: "Axes", theme: Theme, value: float, row: int) -> None:
-    """Draw a dot on a line from 0, which is found in its row where there are many."""
-    axes.plot([0, value], [row, row], color=theme.grid, linewidth=1.2, zorder=1)
-    axes.plot(value, row, "o", color=theme.first, markersize=_DOT, zorder=3)
+def _draw_stems(axes: "Axes", theme: Theme, values: Sequence[float | None]) -> None:
+    """Draw dots on lines from 0, which are found in their rows where there are many."""
+    known = [(row, value) for row, value in enumerate(values) if value is not None]
+    for row, value in known:
+        axes.plot([0, value], [row, row], color=theme.grid, linewidth=1.2, zorder=1)
+    _draw_dots(axes, theme, values)
+
+
+def _draw_dots(axes: "Axes", theme: Theme, values: Sequence[float | None]) -> None:
+    known = [(value, row) for row, value in enumerate(values) if value is not None]
+    axes.plot(
+        [value for value, _ in known],
+        [row for _, row in known],
+        "o",
+        color=theme.first,
+        markersize=_DOT,
+        zorder=3,
+    )
 
 
 def _is_broken(row: Row) -> bool:

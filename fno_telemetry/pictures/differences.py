@@ -47,10 +47,17 @@ def size_difference(
             mark_rows(canvas, axes, rows)
         for index, (_, one, other) in enumerate(known):
             sizes.plot([one, other], [index, index], color=theme.grid, linewidth=1.4, zorder=1)
-            sizes.plot(
-                one, index, "o", markersize=5, markerfacecolor="none", markeredgecolor=theme.second, zorder=2
-            )
-            sizes.plot(other, index, "o", markersize=4, color=theme.first, zorder=3)
+        numbers = range(len(known))
+        sizes.plot(
+            [one for _, one, _ in known],
+            numbers,
+            "o",
+            markersize=5,
+            markerfacecolor="none",
+            markeredgecolor=theme.second,
+            zorder=2,
+        )
+        sizes.plot([other for *_, other in known], numbers, "o", markersize=4, color=theme.first, zorder=3)
         value_scale(sizes, [value for _, one, other in known for value in (one, other)], theme.muted)
         sizes.set_xlabel(f"○ {first}   ● {second}")
         for index, ratio in enumerate(ratios):

@@ -2,6 +2,7 @@
 
 import html
 import io
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,16 @@ from fno_telemetry.errors import NameNotFound, OptionError
 from fno_telemetry.files import whole_file
 from fno_telemetry.pictures.canvas import Canvas, drawing
 from fno_telemetry.pictures.themes import Theme, ThemeName, colours_of, name_colours, style_rules
-from fno_telemetry.wording import hint_at_names
+from fno_telemetry.wording import hint_at_names, to_printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DOTS_PER_INCH = 150
 _TAG = re.compile(r"<[a-zA-Z][^>]*>")
+_BETWEEN_TAGS = re.compile(r">\s+<")
+_STYLE = "stroke-linejoin:round;stroke-linecap:butt"
+"""What matplotlib expects of everything that says nothing else."""
 _NO_FACTS = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 """What matplotlib writes about a file: the time, and its own version."""
 
@@ -55,11 +59,17 @@ class Picture:
             drawn.figure.savefig(written, format="svg", transparent=True, metadata=_NO_FACTS)
         text = written.getvalue()
         text = text[text.index("<svg") :]
-        text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+        # A style element would be one of the whole page.
+        text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
         for name, full in drawn.full_names.items():
             text = text.replace(f'<g id="{name}">', f'<g id="{name}"><title>{html.escape(full)}</title>')
-        text = _TAG.sub(lambda tag: self._name_apart(tag[0]), text)
-        head = f'<svg role="img" aria-label="{html.escape(f"{self.title}. {self.alt}")}"'
+        text = _TAG.sub(lambda tag: self._name_apart(tag[0]), _BETWEEN_TAGS.sub("><", text))
+        words = html.escape(to_printable(f"{self.title}. {self.alt}"))
+        head = f'<svg style="{_STYLE}" role="img" aria-label="{words}"'
+        if drawn.rows:
+            # So that a page can say what is under the pointer.
+            first, last = drawn.rows_from_to
+            head += f' data-rows="{first:.5f} {last:.5f}" data-names="{html.escape(json.dumps(drawn.rows))}"'
         text = text.replace("<svg", head, 1).strip()
         return name_colours(text) if theme == "auto" else text
 
@@ -91,6 +101,9 @@ class Picture:
 
     def _name_apart(self, tag: str) -> str:
         """Return a tag with its own and its target's id under this picture, as a page has several."""
+        if tag.startswith(("<g ", "<image ")):  # nothing refers to these
+            tag = re.sub(r' id="[^"]*"', "", tag)
+        tag = " ".join(tag.split())
         return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{self.name}-", tag)
 
 

@@ -34,7 +34,7 @@ def test_the_version_is_the_packages(run):
 
 
 def test_an_option_of_a_later_version_does_not_exist(run, folder):
-    assert "--html" in run("view", "out", "--html", "x").err
+    assert "--pdf" in run("view", "out", "--pdf", "x").err
 
 
 @pytest.mark.parametrize(

@@ -296,3 +296,17 @@ def test_zero_is_on_the_scale():
     modules = (*record.modules[:2], module, huge, *record.modules[4:])
     shown = texts(pictures.size_and_gain(replace(record, modules=modules)).svg())
     assert {"0", "1e8", "−1e8"} & set(shown)
+
+
+def test_the_pictures_of_the_documents_are_small_and_load_nothing():
+    folder = Path(__file__).parents[2] / "docs" / "pictures"
+    files = sorted(folder.glob("*.svg"))
+    shown = "".join((folder.parent.parent / name).read_text() for name in ("README.md", "docs/pictures.md"))
+    assert files
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        ElementTree.fromstring(text)
+        assert len(text) < 40_000
+        assert "prefers-color-scheme" in text
+        assert "http" not in text.replace("http://www.w3.org/", "")
+        assert f"pictures/{file.name}" in shown

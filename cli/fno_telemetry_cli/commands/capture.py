@@ -37,12 +37,13 @@ from fno_telemetry_cli.options.model import (
     Source,
     WeightOptions,
 )
-from fno_telemetry_cli.options.output import OutputOptions, PrintingOptions, WandbCaptureOptions
+from fno_telemetry_cli.options.output import OutputOptions, PageOptions, PrintingOptions, WandbCaptureOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.showing.captured_reports import CapturedReports, show_captured_reports
 from fno_telemetry_cli.showing.dry_run import Plan, show_plan
 from fno_telemetry_cli.showing.findings_view import check_level, is_at_or_above
-from fno_telemetry_cli.showing.terminal import keep_stdout_clean
+from fno_telemetry_cli.showing.page_file import check_page_file, write_page_file
+from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_error, print_notes
 from fno_telemetry_cli.sink_choice import choose_sinks
 
 EXIT_FOUND, EXIT_FAILED_IN_PART = 1, 3
@@ -79,6 +80,7 @@ class CaptureRequest:
     measuring: MeasuringOptions
     destination: OutputOptions
     wandb: WandbCaptureOptions
+    page: PageOptions
     printing: PrintingOptions
     config: Annotated[
         Path | None,
@@ -99,6 +101,8 @@ class CaptureRequest:
         if self.shard is not None:
             Shard.parse(self.shard)
             self._check_shard()
+        if self.measuring.dry_run and self.page.html is not None:
+            raise ft.OptionError("--dry-run writes nothing; leave out --dry-run or --html")
         if self.wandb.alert and not self.diagnoses:
             raise ft.OptionError("--wandb-alert sends what --diagnose finds; add --diagnose")
 
@@ -181,6 +185,8 @@ def _capture(context: typer.Context, request: CaptureRequest) -> int:
     """Capture, show what was captured and return the exit code, which is the same in all processes."""
     with processes.agree_on_errors():
         source, target = request.find_source(), request.find_target()
+        if launched.is_first():
+            check_page_file(request.page.html)
     with keep_stdout_clean():
         destination = request.destination
         sinks = choose_sinks(
@@ -205,8 +211,9 @@ def _capture(context: typer.Context, request: CaptureRequest) -> int:
     if request.measuring.dry_run and jobs:
         show_plan(plan, request.printing.as_json)
         return 0
+    has_page = not launched.is_first() or _write_page(request, captured)
     code = 0
-    if captured.failed_in_part:
+    if captured.failed_in_part or not has_page:
         code = EXIT_FAILED_IN_PART
     elif is_at_or_above(captured.findings or (), request.level):
         code = EXIT_FOUND
@@ -214,6 +221,20 @@ def _capture(context: typer.Context, request: CaptureRequest) -> int:
     if launched.is_first():
         show_captured_reports(captured, request.printing)
     return code
+
+
+def _write_page(request: CaptureRequest, captured: CapturedReports) -> bool:
+    """Write the page if one was asked for; return whether there is one, or none was asked for."""
+    if request.page.html is None:
+        return True
+    try:
+        written = write_page_file(request.page.html, list(captured.reports.values()), captured.findings)
+    except ft.TelemetryError as error:
+        print_error(f"the page failed, the report is written: {error}")
+        return False
+    if not request.printing.quiet:
+        print_notes([written])
+    return True
 
 
 @dataclass(frozen=True)

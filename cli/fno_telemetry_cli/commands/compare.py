@@ -24,12 +24,13 @@ from fno_telemetry_cli.options.model import (
     Source,
     WeightOptions,
 )
-from fno_telemetry_cli.options.output import DashboardOptions, PrintingOptions, WandbOptions
+from fno_telemetry_cli.options.output import DashboardOptions, PageOptions, PrintingOptions, WandbOptions
 from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import list_parameters, with_options
 from fno_telemetry_cli.reports_in import find_history, refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.comparison_view import comparison_document, comparison_view
 from fno_telemetry_cli.showing.findings_view import LEVELS, check_level
+from fno_telemetry_cli.showing.page_file import check_page_file, write_page_file
 from fno_telemetry_cli.showing.terminal import (
     keep_stdout_clean,
     print_error,
@@ -69,6 +70,7 @@ class CompareRequest:
     weights: WeightOptions
     dashboards: DashboardOptions
     wandb: WandbOptions
+    page: PageOptions
     printing: PrintingOptions
 
     def __post_init__(self) -> None:
@@ -125,16 +127,20 @@ def compare(context: typer.Context, request: CompareRequest) -> None:
     _refuse_idle_options(context, request)
     limits = read_thresholds(request.judging.thresholds) if request.judging.thresholds else None
     replays = request.replays
+    check_page_file(request.page.html)
     with keep_stdout_clean():
         found, notes = _read_records(request, context.ensure_object(Invocation).command)
         if not request.printing.quiet:
             print_notes(notes)
         comparison = _compare(request, found, limits)
         outcome = replays.run(found) if replays is not None else None
+        written = _write_page(request, found, comparison)
     failed = _failures(outcome)
     for name, reason in failed.items():
         print_error(f"the {name} sink failed: {reason}")
     _show(comparison, outcome, request)
+    if written is not None and not request.printing.quiet:
+        print_notes([written])
     if comparison.severity is not None and LEVELS.index(comparison.severity) >= LEVELS.index(
         request.judging.fail_on
     ):
@@ -208,6 +214,18 @@ def _runs(paths: Iterable[Path], found: Found) -> Iterator[ft.CaptureRecord]:
             yield max(records, key=lambda record: record.step or 0)
         else:
             yield from records
+
+
+def _write_page(request: CompareRequest, found: Found, comparison: ft.Comparison) -> str | None:
+    """Write the page if one was asked for; return a line that says where it is."""
+    if request.page.html is None:
+        return None
+    paths = [path for path, _ in found]
+    # Two reports are compared in the order in which they were given.
+    records = [record for _, record in found]
+    labels = [record.spelled_step or path.stem for path, record in found]
+    names = labels if len(set(labels)) == len(labels) else [str(path) for path in paths]
+    return write_page_file(request.page.html, records, comparison=comparison, names=names)
 
 
 def _failures(outcome: Outcome | None) -> dict[str, str]:

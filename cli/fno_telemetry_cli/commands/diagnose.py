@@ -13,7 +13,7 @@ from fno_telemetry import report
 from fno_telemetry.comparison import has_learned_since
 from fno_telemetry.diagnosis import Skipped, explain_rule, find_skipped, read_rule_thresholds
 from fno_telemetry_cli.options.judging import DiagnosisOptions
-from fno_telemetry_cli.options.output import PrintingOptions
+from fno_telemetry_cli.options.output import PageOptions, PrintingOptions
 from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.options.spelling import spell_options
@@ -26,6 +26,7 @@ from fno_telemetry_cli.showing.findings_view import (
     skipped_document,
     skipped_view,
 )
+from fno_telemetry_cli.showing.page_file import check_page_file, write_page_file
 from fno_telemetry_cli.showing.tables import headline, shown
 from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, print_notes, print_results
 
@@ -46,6 +47,7 @@ class DiagnoseRequest:
     ] = None
     judging: DiagnosisOptions
     reading: ReadingOptions
+    page: PageOptions
     printing: PrintingOptions
 
     def __post_init__(self) -> None:
@@ -53,6 +55,10 @@ class DiagnoseRequest:
         if self.judging.explain is not None and self.paths:
             raise ft.OptionError(
                 f"--explain {self.judging.explain} needs no report; leave out {self.paths[0]}"
+            )
+        if self.judging.explain is not None and self.page.html is not None:
+            raise ft.OptionError(
+                "--html is a page of reports, and --explain needs none; leave out one of them"
             )
         if self.judging.explain is None and not self.paths:
             raise ft.OptionError("diagnose needs a report, a folder of reports, a history, or --explain RULE")
@@ -85,13 +91,22 @@ def diagnose(request: DiagnoseRequest) -> None:
     if request.judging.explain is not None:
         _explain(request.judging.explain, request.printing.as_json)
         return
+    page = request.page.html
+    check_page_file(page)
     with keep_stdout_clean():
         reports = _read(request)
         title, findings = _judge(request, reports)
     if not request.printing.quiet:
         print_notes(reports.notes, style="yellow")
     skipped = find_skipped(*reports.found.values(), **reports.others, rules=_rules(request))
+    written = None
+    if page is not None:
+        written = write_page_file(
+            page, list(reports.found.values()), findings, skipped=list(map(str, skipped))
+        )
     _show(findings, skipped, title, request)
+    if written is not None and not request.printing.quiet:
+        print_notes([written])
     if is_at_or_above(findings, request.judging.fail_on):
         raise typer.Exit(EXIT_FOUND)
 

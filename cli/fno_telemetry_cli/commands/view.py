@@ -10,10 +10,17 @@ import typer
 
 import fno_telemetry as ft
 from fno_telemetry import report
-from fno_telemetry_cli.options.output import PrintingOptions
+from fno_telemetry_cli.options.output import PageOptions, PrintingOptions
 from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import with_options
-from fno_telemetry_cli.reports_in import find_history, record_at, reports_below
+from fno_telemetry_cli.reports_in import (
+    find_history,
+    record_at,
+    refuse_two_runs,
+    reports_below,
+    reports_in,
+)
+from fno_telemetry_cli.showing.page_file import check_page_file, write_page_file
 from fno_telemetry_cli.showing.tables import headline, record_view, shown
 from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_results, stdout_console
 
@@ -54,6 +61,7 @@ class ViewRequest:
         ),
     ] = False
     reading: ReadingOptions
+    page: PageOptions
     printing: PrintingOptions
 
     def __post_init__(self) -> None:
@@ -68,6 +76,9 @@ class ViewRequest:
             raise ft.OptionError(
                 f"--stage {self.reading.stage} is for tables; leave out --tensorboard and --wandb"
             )
+        if self.page.html is not None and (self.tensorboard or self.wandb):
+            other = "--tensorboard" if self.tensorboard else "--wandb"
+            raise ft.OptionError(f"give --html or {other}, not both")
         if self.save_workspace and not self.wandb:
             raise ft.OptionError("--save-workspace is for --wandb; add that, or leave it out")
         if self.port is not None and not self.tensorboard:
@@ -88,6 +99,10 @@ def view(request: ViewRequest) -> None:
         from fno_telemetry_cli.showing.wandb_view import show_wandb
 
         show_wandb(request.path, request.save_workspace, request.printing.as_json, request.printing.quiet)
+    elif request.page.html is not None:
+        _write_page(request, request.page.html)
+        if request.printing.as_json:
+            _show_reports(request)
     else:
         _show_reports(request)
 
@@ -113,6 +128,29 @@ def _show_reports(request: ViewRequest) -> None:
         if file != request.path and not request.printing.quiet:
             print_results(shown(str(file), "dim"))
         print_results(record_view(record, width))
+
+
+def _write_page(request: ViewRequest, page: Path) -> None:
+    """Write a page of a report, of all reports of a capture, or of a whole history."""
+    check_page_file(page)
+    stage = request.reading.stage
+    if (history := find_history(request.path)) is not None and request.step is not None:
+        reports, refused = record_at(history, request.step, stage)
+    else:
+        reports, refused = reports_in(request.path, stage)
+    if not (request.printing.quiet or request.printing.as_json):
+        print_notes((f"left out: {reason}" for reason in refused), style="yellow")
+    records = list(reports.values())
+    if len(records) > 1:
+        refuse_two_runs(reports.items())
+        if without := [path for path, record in reports.items() if record.step is None]:
+            raise ft.OptionError(
+                f"--html: {len(records)} reports of unknown order in {request.path}, as {without[0].name} "
+                "has no step; name one report"
+            )
+    line = write_page_file(page, records)
+    if not request.printing.as_json:
+        print_results(line)
 
 
 def _list_captures(reports: Mapping[Path, ft.CaptureRecord], folders: Sequence[Path], quiet: bool) -> None:

@@ -184,6 +184,21 @@ class WandbCaptureOptions(WandbOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageOptions:
+    """The page that is written besides."""
+
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write a page with pictures and tables: one HTML file that loads nothing. Needs the "
+            "extra html.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrintingOptions:
     """What every command has."""
 

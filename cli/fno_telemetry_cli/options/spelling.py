@@ -15,7 +15,7 @@ from fno_telemetry_cli.options.model import (
     PredictionOptions,
     WeightOptions,
 )
-from fno_telemetry_cli.options.output import DashboardOptions, OutputOptions, WandbCaptureOptions
+from fno_telemetry_cli.options.output import DashboardOptions, OutputOptions, PageOptions, WandbCaptureOptions
 from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import list_parameters
 
@@ -29,7 +29,7 @@ _GROUPS = (
         OutputOptions,
         DashboardOptions,
     ),
-    *(WandbCaptureOptions, ComparisonOptions, DiagnosisOptions, ReadingOptions),
+    *(PageOptions, WandbCaptureOptions, ComparisonOptions, DiagnosisOptions, ReadingOptions),
 )
 _OTHER_NAMES = {"trust": "--trust-checkpoint", "given": "--map", "checkpoint": "--checkpoint"}
 _OTHER_NAMES |= {"weights": "--weights"}
