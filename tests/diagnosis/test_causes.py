@@ -86,6 +86,14 @@ def moving(moved: dict[str, float], update: float) -> list[CaptureRecord]:
     return make_series(*(replace(plain, parameters=tuple(few)) for _ in range(3)))
 
 
+def shifted(error: float, last: float) -> CaptureRecord:
+    """A target far from zero, an output at its scale, and a last layer of this rms."""
+    record = change_output(change_module(healthy_record(), "head", rms=last), rms=280.0)
+    return add_target(
+        record, target={"rms": 280.0, "mean": 279.7, "std": 11.7}, error_to_mean_predictor=error
+    )
+
+
 CASES: list[tuple[str, Callable[[], Record], Callable[[], Record]]] = [
     ("unnormalised_input", lambda: missed(rms=2e3), lambda: missed(rms=50.0)),
     ("unnormalised_input", lambda: missed(rms=1e-3), lambda: set_step(missed(rms=1e-3), 0)),
@@ -101,6 +109,16 @@ CASES: list[tuple[str, Callable[[], Record], Callable[[], Record]]] = [
         lambda: trained(change_module(healthy_record(), "blocks.1.act", dead_channel_fraction=0.8)),
         lambda: change_module(healthy_record(), "blocks.1.act", dead_channel_fraction=0.8),
     ),
+    (
+        "dead_channels",
+        lambda: trained(change_module(healthy_record(), "blocks.1.act", dead_channel_fraction=0.8)),
+        lambda: trained(
+            change_module(healthy_record(), "blocks.1.act", dead_channel_fraction=0.8, class_name="ReLU")
+        ),
+    ),
+    # A network that itself has to reach a mean of 24 deviations, and one that adds it at its end.
+    ("target_scale", lambda: shifted(0.3, last=280.0), lambda: shifted(0.1, last=280.0)),
+    ("target_scale", lambda: shifted(0.3, last=280.0), lambda: shifted(0.3, last=1.0)),
     ("exploding_activations", lambda: of_blocks(gain=5.0), lambda: of_blocks(gain=4.0)),
     ("amplitude_or_phase", lambda: complex_output(1.0, 2.0), lambda: complex_output(1.0, 1.0)),
     ("amplitude_or_phase", lambda: complex_output(1.0, 2.0), lambda: complex_output(0.4, 2.0)),
@@ -139,12 +157,10 @@ def test_a_rule_speaks_where_it_should_and_not_close_by(name, fires, silent):
         assert (name in loud) is speaks
 
 
-@pytest.mark.parametrize(
-    ("share", "error", "severity"), [(0.8, 0.6, "warning"), (0.8, 0.2, "note"), (0.6, 0.6, "note")]
-)
-def test_too_few_modes_in_every_layer_are_a_warning_only_where_the_target_is_missed(share, error, severity):
-    found = [each for each in diagnose(cutting(share, error)) if each.rule == "mode_truncation"]
-    assert {each.severity for each in found} == {severity}
+def test_what_modes_cut_off_from_the_input_is_a_note_though_the_target_is_missed():
+    # An input may be rougher than its target: whether the target needs more modes is told by its own bands.
+    found = [each for each in diagnose(cutting(0.8, 0.6)) if each.rule == "mode_truncation"]
+    assert {each.severity for each in found} == {"note"}
 
 
 def test_parameters_that_stand_still_in_part_are_no_matter_of_the_rate():
@@ -173,9 +189,9 @@ def test_a_missing_band_is_named_by_its_ends(ratios, low, high):
 
 
 def test_a_few_percent_of_the_target_may_be_missing():
-    record = add_target(healthy_record(), (1.0, 1.0, 1.0, 0.01))
+    record = add_target(healthy_record(), (1.0, 1.0, 0.01, 0.01))
     assert record.accuracy is not None and record.accuracy.bands is not None
-    bands = replace(record.accuracy.bands, target=(0.0, 0.5, 0.3, 0.15, 0.05))
+    bands = replace(record.accuracy.bands, target=(0.0, 0.5, 0.37, 0.08, 0.05))
     smooth = replace(record, accuracy=replace(record.accuracy, bands=bands))
     assert [("missing_band" in {each.rule for each in diagnose(one)}) for one in (record, smooth)] == [
         True,

@@ -37,7 +37,7 @@ def error_above_modes(
     of_error: float = 0.75,
     learned: float = 0.25,
     factor: float = 2.0,
-    error: float = 0.1,
+    error: float = 0.25,
     of_target: float = 0.5,
     missed: float = 0.5,
 ) -> Iterator[Symptom]:
@@ -49,7 +49,7 @@ def error_above_modes(
         root r; let s be the share of the upper bands in the energy of the error. One of
         (1) s >= `noted` (0.5), and r above f >= `factor` (2) times r below it, which is a note. It is a
             warning if s >= `of_error` (0.75), r below f <= `learned` (0.25), and relative_l2 is at least
-            `error` (0.1): the network has learned what its modes reach;
+            `error` (0.25): the network has learned what its modes reach;
         (2) the upper bands hold at least `of_target` (0.5) of the energy of the target without the mean, and
             `noted` (0.5) of that of the error, and r above f is >= `missed` (0.5), which is a warning.
     Default: of trained healthy networks whose modes end at 1/8 cycle per grid point, the upper bands held up

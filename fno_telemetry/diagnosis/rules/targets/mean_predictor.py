@@ -20,7 +20,7 @@ from fno_telemetry.records import CaptureRecord
 def mean_predictor(
     record: CaptureRecord,
     *,
-    no_better: float = 0.9,
+    no_better: float = 0.85,
     flat: float = 0.5,
     alike: float = 0.3,
     missed: float = 0.3,
@@ -29,7 +29,7 @@ def mean_predictor(
 
     Formula: the record is not of an untrained network. Let e be the error over that of predicting the mean of
         each channel of the target. One of
-        (1) e >= `no_better` (0.9). If the output has at most `flat` (0.5) times the rms of the target,
+        (1) e >= `no_better` (0.85). If the output has at most `flat` (0.5) times the rms of the target,
             nothing of the target could be learned from the input; if it is larger, the output has structure,
             but not that of the target;
         (2) e >= `missed` (0.3), and the sample_variation of the output is <= `alike` (0.3) times that of the

@@ -21,7 +21,7 @@ def missing_band(
     record: CaptureRecord,
     *,
     least_share: float = 0.01,
-    lost_share: float = 0.1,
+    lost_share: float = 0.15,
     missing: float = 0.12,
     present: float = 0.5,
     alike: float = 0.5,
@@ -33,7 +33,7 @@ def missing_band(
 
     Formula: of the bands of one octave that hold at least `least_share` (0.01) of the target's energy without
         the mean, let r be spectrum_ratio, the energy of the output over that of the target. All of
-        (1) r <= `missing` (0.12) in some of them, which hold at least `lost_share` (0.1) of that energy;
+        (1) r <= `missing` (0.12) in some of them, which hold at least `lost_share` (0.15) of that energy;
         (2) r >= `present` (0.5) and band_coherence >= `alike` (0.5) in another one, so that the output has
             learned something: noise has energy too;
         (3) the bands of (1) hold at least `of_error` (0.2) of the energy of the error.
