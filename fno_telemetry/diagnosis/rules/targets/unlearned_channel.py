@@ -29,8 +29,8 @@ def unlearned_channel(
 ) -> Iterator[Symptom]:
     """Some channels of the output have the size of the target, and others are far from it.
 
-    Formula: the record is not of an untrained network, and its error is >= `missed` (0.3) times that of
-        predicting the mean. Let r be output_to_target_rms of a channel. r of one channel is <= 1 / `away`
+    Formula: the record is not of an untrained network, its output has space, and its error is >= `missed`
+        (0.3) times that of predicting the mean. Let r be output_to_target_rms of a channel. r of one channel is <= 1 / `away`
         (2.5) or >= `away`, and r of another is from `learned` (0.65) to 1 / `learned`.
     Default: in healthy networks r of every channel was 0.79 to 1.1, and all channels of a network were alike.
         Where a loss left a channel out, that was 0.2.
@@ -41,6 +41,8 @@ def unlearned_channel(
     error = accuracy.stats.get("error_to_mean_predictor") if accuracy is not None else None
     if end is None or accuracy is None or error is None or error < missed or is_untrained(record):
         return
+    if not end.entry.spatial_axes:
+        return  # what is taken for channels may be points
     known = [(index, ratio) for index, ratio in enumerate(accuracy.channels or ()) if ratio is not None]
     far = [(index, ratio) for index, ratio in known if not 1 / away < ratio < away]
     right = [(index, ratio) for index, ratio in known if learned <= ratio <= 1 / learned]
