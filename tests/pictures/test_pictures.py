@@ -310,3 +310,19 @@ def test_the_pictures_of_the_documents_are_small_and_load_nothing():
         assert "prefers-color-scheme" in text
         assert "http" not in text.replace("http://www.w3.org/", "")
         assert f"pictures/{file.name}" in shown
+
+
+@pytest.mark.parametrize("size", [0.0, 5e-324, 1e-200, 1e200, 1.7e308])
+def test_numbers_beyond_every_scale_are_left_out_or_zero(size):
+    record = example()
+    stats = dict.fromkeys(("rms", "p01", "p99", "sample_variation", "dead_channel_fraction"), size)
+    modules = tuple(
+        replace(module, stats=FrozenMapping({**module.stats, **stats})) for module in record.modules
+    )
+    blocks = tuple(
+        replace(block, stats=FrozenMapping(dict.fromkeys(block.stats, size))) for block in record.blocks
+    )
+    wide = replace(record.modules[0].spectrum, band_edges=(0.0, 1e300, 1.5e300, 1.7e308))
+    modules = (replace(modules[0], spectrum=wide), *modules[1:])
+    for picture in all_of(replace(record, modules=modules, blocks=blocks)):
+        ElementTree.fromstring(picture.svg())
