@@ -391,7 +391,7 @@ def _list_layers(record: CaptureRecord, causes: Sequence[Cause]) -> tuple[list[L
         found = {each.layer for cause in causes for each in (cause.finding, *cause.consequences)}
 
         def rank(index: int) -> tuple[int, int]:
-            place, _, entry = entries[index]
+            place, _, [entry, *_] = entries[index]
             has_role = getattr(entry, "role", "block") not in ("other", "activation", "norm")
             return (0 if place in found else 1 if has_role else 2, index)
 
@@ -399,9 +399,9 @@ def _list_layers(record: CaptureRecord, causes: Sequence[Cause]) -> tuple[list[L
     else:
         kept = [*range(len(entries))]
     listed = [
-        LayerNumbers(f"layer-{index}", to_printable(place), line, number_table(record, entry))
+        LayerNumbers(f"layer-{index}", to_printable(place), line, number_table(record, *found_there))
         for index in kept
-        for place, line, entry in (entries[index],)
+        for place, line, found_there in (entries[index],)
     ]
     return listed, len(entries) - len(listed)
 

@@ -54,15 +54,17 @@ class Table:
 
 def module_table(record: CaptureRecord) -> Table:
     """Return the inputs, the modules in order, the outputs and the target, with the numbers of `view`."""
-    rows: list[tuple[str, str, TensorRecord, str | None]] = []
+    rows: list[tuple[str, str, TensorRecord, str]] = []
     for entered in record.inputs or ([] if record.input is None else [record.input]):
-        rows.append((place_name("input", 0, entered.item), "", entered, None))
+        name = place_name("input", 0, entered.item)
+        rows.append((name, "", entered, name))
     for module in keys.modules_in_order(record):
         rows.append((module.place, module.role, module, module.place))
     for output in record.outputs:
-        rows.append((place_name("output", 0, output.item), "", output, None))
+        name = place_name("output", 0, output.item)
+        rows.append((name, "", output, name))
     if record.target is not None:
-        rows.append(("target", "", record.target, None))
+        rows.append(("target", "", record.target, "target"))
     quantities = columns([entry.stats for _, _, entry, _ in rows], record.quantities)
     heads = [Column(" ".join(each.column.split()), each.title, True) for each in quantities]
     return Table(
@@ -105,15 +107,16 @@ def block_table(record: CaptureRecord) -> Table | None:
     )
 
 
-def number_table(record: CaptureRecord, entry: TensorRecord | BlockRecord | AccuracyRecord) -> Table:
-    """Return every number of an entry with its title, and the reason where it is undefined."""
+def number_table(record: CaptureRecord, *entries: TensorRecord | BlockRecord | AccuracyRecord) -> Table:
+    """Return every number of these entries with its title, and the reason where it is undefined."""
     rows = []
-    for name, quantity in look_up(entry.stats, record.quantities).items():
-        value = entry.stats[name]
-        shown = show(value, quantity.keeps_one, digits=4)
-        if value is None and (reason := entry.reasons.get(name)):
-            shown = f"{UNDEFINED} {to_printable(reason)}"
-        rows.append(Row((to_printable(quantity.title), shown, to_printable(name))))
+    for entry in entries:
+        for name, quantity in look_up(entry.stats, record.quantities).items():
+            value = entry.stats[name]
+            shown = show(value, quantity.keeps_one, digits=4)
+            if value is None and (reason := entry.reasons.get(name)):
+                shown = f"{UNDEFINED} {to_printable(reason)}"
+            rows.append(Row((to_printable(quantity.title), shown, to_printable(name))))
     return Table("", (Column("number"), Column("value", is_number=True), Column("key")), tuple(rows))
 
 
@@ -179,22 +182,31 @@ def show(value: Value, keeps_one: bool = True, digits: int = 3) -> str:
     return UNDEFINED if value is None else format_number(value, digits, keeps_one=keeps_one)
 
 
-def layer_entries(record: CaptureRecord) -> Iterator[tuple[str, str, TensorRecord | BlockRecord]]:
-    """Yield the place, a line and the entry of everything whose numbers a page lists one by one."""
+Entries = list[TensorRecord | BlockRecord]
+"""What is known of one place: a module, a block, or both."""
+
+
+def layer_entries(record: CaptureRecord) -> Iterator[tuple[str, str, Entries]]:
+    """Yield the place, a line and the entries of everything whose numbers a page lists one by one.
+
+    The numbers of a block are those of the module with its place, where there is one.
+    """
+    blocks = {block.place: block for block in record.blocks}
     if record.input is not None:
-        yield "input", f"{shape_of(record.input)} {record.input.dtype}", record.input
+        yield "input", _describe(record.input), [record.input]
     for module in keys.modules_in_order(record):
-        yield module.place, _describe(module), module
-    for block in record.blocks:
-        yield block.place, "block", block
-    if record.output is not None:
-        yield "output", f"{shape_of(record.output)} {record.output.dtype}", record.output
-    if record.target is not None:
-        yield "target", f"{shape_of(record.target)} {record.target.dtype}", record.target
+        block = blocks.pop(module.place, None)
+        yield module.place, _describe(module), [module, *([] if block is None else [block])]
+    for block in blocks.values():
+        yield block.place, "block", [block]
+    for place, entry in (("output", record.output), ("target", record.target)):
+        if entry is not None:
+            yield place, _describe(entry), [entry]
 
 
-def _describe(module: ModuleRecord) -> str:
-    return to_printable(f"{module.role}, {module.class_name}, {shape_of(module)} {module.dtype}")
+def _describe(entry: TensorRecord) -> str:
+    of = f"{entry.role}, {entry.class_name}, " if isinstance(entry, ModuleRecord) else ""
+    return to_printable(f"{of}{shape_of(entry)} {entry.dtype}")
 
 
 def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
@@ -203,5 +215,7 @@ def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
             yield from _flatten(part, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list | tuple):
         yield name, ", ".join(map(str, value))
+    elif isinstance(value, float):
+        yield name, format_number(value, digits=6)
     elif value is not None:
         yield name, str(value)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from fno_telemetry.pictures.canvas import SMALL, Canvas, decade_text, set_ticks
 from fno_telemetry.pictures.picture import Picture
-from fno_telemetry.pictures.spectra import name_frequencies
+from fno_telemetry.pictures.rows import drawable
+from fno_telemetry.pictures.spectra import are_edges, name_frequencies
 from fno_telemetry.pictures.themes import Theme
 from fno_telemetry.records import BandAccuracy, CaptureRecord
 from fno_telemetry.wording import format_percent
@@ -22,6 +23,10 @@ def target_and_output(record: CaptureRecord) -> Picture | None:
     """Return the energies of target, output and error by frequency, and the coherence; None without bands."""
     bands = None if record.accuracy is None else record.accuracy.bands
     if bands is None or len(bands.band_edges) < 3 or not any(bands.target[1:]):
+        return None
+    if not are_edges(bands.band_edges):
+        return None
+    if any(drawable(energy) is None for row in (bands.target, bands.output, bands.error) for energy in row):
         return None
     edges = bands.band_edges
     middles = [(above + below) / 2 for above, below in pairwise(edges)]

@@ -26,6 +26,9 @@ MOST_ROWS = 160
 LONGEST_NAME = 28
 """Columns of a name; a letter of Chinese takes two."""
 
+LARGEST = 1e150
+"""What is larger than this, or smaller than its inverse, is on no scale."""
+
 _SHOWN_OF_END = 2 / 3  # the end of a path tells more than its beginning
 
 
@@ -49,8 +52,14 @@ class Row:
 
     def number(self, statistic: str) -> float | None:
         """Return a number that can be drawn; None where it is undefined."""
-        value = self.stats.get(statistic)
-        return float(value) if value is not None and keys.is_defined(value) else None
+        return drawable(self.stats.get(statistic))
+
+
+def drawable(value: Value) -> float | None:
+    """Return a number that can be drawn; None for what is undefined, or so large that a scale overflows."""
+    if value is None or not keys.is_defined(value) or abs(value) > LARGEST:
+        return None
+    return float(value) if abs(value) >= 1 / LARGEST else 0.0
 
 
 def layer_rows(record: CaptureRecord, findings: Iterable[Finding] | None = None) -> list[Row]:

@@ -1,6 +1,7 @@
 """Pictures of distributions by depth: energy over frequency, numbers over their size, weights over modes."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ _DECADES = 6  # of energy: what has less than a millionth is as good as nothing
 _ROUNDING = 1e-9  # shares of energy that float32 leaves where a layer keeps nothing
 _EXACT = ("float32", "float64", "complex64", "complex128")
 _MOST_BANDS = 256
+_HIGHEST = 16.0  # cycles per grid point; a grid of 1,000 axes has less
+_MOST_DIGITS = 300.0  # decades that float64 has
 
 
 def spectrum_by_layer(record: CaptureRecord) -> Picture | None:
@@ -129,13 +132,27 @@ def mode_energy(record: CaptureRecord) -> Picture | None:
 def spectrum_of(entry: object) -> Spectrum | None:
     """Return the spectrum of an entry that has one with energy."""
     found = entry.spectrum if isinstance(entry, TensorRecord) else None
-    return found if found is not None and len(found.bands) and sum(found.bands) > 0 else None
+    if found is None or not are_edges(found.band_edges) or not _are_shares(found.bands):
+        return None
+    return found
 
 
 def log_histogram_of(entry: object) -> LogHistogram | None:
     """Return the histogram of log10 |x| of an entry with values."""
     found = entry.log_histogram if isinstance(entry, TensorRecord) else None
-    return found if found is not None and _total(found) else None
+    if found is None or not are_edges(found.edges, -_MOST_DIGITS, _MOST_DIGITS) or not _total(found):
+        return None
+    return found
+
+
+def are_edges(edges: Sequence[float], least: float = 0.0, most: float = _HIGHEST) -> bool:
+    """Whether these are edges of bins that can be drawn; a report from anywhere may hold others."""
+    inside = all(least <= edge <= most for edge in edges)
+    return inside and len(edges) > 1 and all(below < above for below, above in pairwise(edges))
+
+
+def _are_shares(bands: Sequence[float]) -> bool:
+    return all(0 <= share <= 2 for share in bands) and sum(bands) > 0
 
 
 def common_edges(spectra: Sequence[Spectrum]) -> npt.NDArray[np.float64]:
@@ -247,7 +264,8 @@ def _shares_of_modes(row: Row) -> tuple[tuple[float, ...], ...]:
     entry = row.entry
     if not isinstance(entry, ModuleRecord) or entry.mode_energy is None:
         return ()
-    return tuple(shares for shares in entry.mode_energy.axis_shares if len(shares) > 1)
+    every = entry.mode_energy.axis_shares
+    return tuple(shares for shares in every if len(shares) > 1 and _are_shares(shares))
 
 
 def _modes_along(rows: Sequence[Row], axis: int) -> Grid:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fno_telemetry.findings import Finding, group_by_cause, select_new
-from fno_telemetry.keys import is_defined
 from fno_telemetry.pictures.canvas import SMALL, Canvas, choose_columns, decade_text, row_panels, set_ticks
 from fno_telemetry.pictures.maps import ColourScale, Grid, draw_map, draw_scale, stack
 from fno_telemetry.pictures.picture import Picture
-from fno_telemetry.pictures.rows import Row, block_rows, entries_by_place, layer_rows, marked_places
+from fno_telemetry.pictures.rows import Row, block_rows, drawable, entries_by_place, layer_rows, marked_places
 from fno_telemetry.pictures.spectra import (
     common_edges,
     energy_scale,
@@ -26,7 +25,7 @@ from fno_telemetry.pictures.spectra import (
 )
 from fno_telemetry.pictures.themes import Theme
 from fno_telemetry.quantities import OF_THE_TENSOR, SHARE, look_up
-from fno_telemetry.records import CaptureRecord, Value
+from fno_telemetry.records import CaptureRecord
 from fno_telemetry.wording import format_number, to_one_line, to_printable
 
 if TYPE_CHECKING:
@@ -166,9 +165,9 @@ def losses(records: Sequence[CaptureRecord], findings: Iterable[Finding] | None 
     None for fewer than two records with either.
     """
     records = _thin(records)
-    loss = [_defined(record.summary.get("loss")) for record in records]
+    loss = [drawable(record.summary.get("loss")) for record in records]
     error = [
-        None if record.accuracy is None else _defined(record.accuracy.stats.get("relative_l2"))
+        None if record.accuracy is None else drawable(record.accuracy.stats.get("relative_l2"))
         for record in records
     ]
     curves = [
@@ -254,7 +253,7 @@ def _collect(
     found = []
     for row in rows:
         numbers = [
-            _defined(stats[row.place].get(statistic)) if row.place in stats else None for stats in entries
+            drawable(stats[row.place].get(statistic)) if row.place in stats else None for stats in entries
         ]
         if any(number is not None for number in numbers):
             found.append((Row(row.place, row.entry, row.place in marked), numbers))
@@ -270,10 +269,6 @@ def _thin(records: Sequence[CaptureRecord]) -> Sequence[CaptureRecord]:
     if len(records) <= _MOST_COLUMNS:
         return records
     return [records[round(i * (len(records) - 1) / (_MOST_COLUMNS - 1))] for i in range(_MOST_COLUMNS)]
-
-
-def _defined(value: Value) -> float | None:
-    return float(value) if value is not None and is_defined(value) else None
 
 
 def _name_steps(axes: "Axes", theme: Theme, records: Sequence[CaptureRecord], most: int = 9) -> None:

@@ -12,6 +12,8 @@ import matplotlib
 import matplotlib.pyplot
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Annotation
 
 import fno_telemetry as ft
 from fno_telemetry import pictures
@@ -106,16 +108,10 @@ def test_a_name_is_shortened_in_its_middle(name, longest):
 @pytest.mark.parametrize("layers", [4, 40, 60, 120, 400])
 def test_names_of_layers_do_not_overlap(layers):
     figure = pictures.size_and_gain(deep(layers)).figure()
-    renderer = figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None
-    if renderer is None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]
-    boxes = sorted(
-        (label.get_window_extent(renderer) for label in axes.get_yticklabels() if label.get_text()),
-        key=lambda box: box.y0,
-    )
+    names = [text for text in axes.texts if not isinstance(text, Annotation)]
+    boxes = sorted((name.get_window_extent(renderer) for name in names), key=lambda box: box.y0)
     assert len(boxes) >= min(layers, 50)
     assert all(below.y1 <= above.y0 + 1.5 for below, above in pairwise(boxes))
     assert min(box.x0 for box in boxes) >= 0
@@ -310,3 +306,19 @@ def test_the_pictures_of_the_documents_are_small_and_load_nothing():
         assert "prefers-color-scheme" in text
         assert "http" not in text.replace("http://www.w3.org/", "")
         assert f"pictures/{file.name}" in shown
+
+
+@pytest.mark.parametrize("size", [0.0, 5e-324, 1e-200, 1e200, 1.7e308])
+def test_numbers_beyond_every_scale_are_left_out_or_zero(size):
+    record = example()
+    stats = dict.fromkeys(("rms", "p01", "p99", "sample_variation", "dead_channel_fraction"), size)
+    modules = tuple(
+        replace(module, stats=FrozenMapping({**module.stats, **stats})) for module in record.modules
+    )
+    blocks = tuple(
+        replace(block, stats=FrozenMapping(dict.fromkeys(block.stats, size))) for block in record.blocks
+    )
+    wide = replace(record.modules[0].spectrum, band_edges=(0.0, 1e300, 1.5e300, 1.7e308))
+    modules = (replace(modules[0], spectrum=wide), *modules[1:])
+    for picture in all_of(replace(record, modules=modules, blocks=blocks)):
+        ElementTree.fromstring(picture.svg())
