@@ -16,14 +16,14 @@ class ProcessGroup:
     """All processes of the program, in a group of its own.
 
     What the program itself reduces cannot mix with it. Every process has to make it at the same point, and to
-    call the same methods in the same order. A call raises an error if another process is gone, at the latest
-    after the time limit of the program's own group.
+    call the same methods in the same order, and each may write into the array that it is given. A call raises
+    an error if another process is gone, at the latest after this time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: timedelta) -> None:
         self.rank = dist.get_rank()
         self.count = dist.get_world_size()
-        self._group = dist.new_group(backend=BACKEND, timeout=find_timeout())
+        self._group = dist.new_group(backend=BACKEND, timeout=timeout)
 
     def largest(self, numbers: Numbers) -> Numbers:
         """Return the largest of each number over the processes, in every one of them."""
@@ -35,7 +35,7 @@ class ProcessGroup:
 
     def add_up_in_first(self, numbers: Numbers) -> Numbers | None:
         """Return the same in the first process, None in the others."""
-        tensor = torch.from_numpy(np.array(numbers, np.float64))
+        tensor = torch.from_numpy(np.ascontiguousarray(numbers, np.float64))
         dist.reduce(tensor, dst=0, op=dist.ReduceOp.SUM, group=self._group)
         return tensor.numpy() if self.rank == 0 else None
 
@@ -64,22 +64,26 @@ class ProcessGroup:
         ]
 
     def _reduce_all(self, numbers: Numbers, operation: Any) -> Numbers:
-        tensor = torch.from_numpy(np.array(numbers, np.float64))
+        tensor = torch.from_numpy(np.ascontiguousarray(numbers, np.float64))
         dist.all_reduce(tensor, op=operation, group=self._group)
         found: Numbers = tensor.numpy()
         return found
 
 
-def find_group() -> ProcessGroup:
-    """Return the group of all processes, which is made once; the first call is one of all of them."""
+def find_group(in_training: bool = False) -> ProcessGroup:
+    """Return the group of all processes, which is made once; the first call is one of all of them.
+
+    Its time limit is that of the program's own group, in a training half of that: a process that waits here
+    must not let another one run into its limit in the training itself.
+    """
     world = dist.group.WORLD
-    if _found.get("world") is not world:
-        _found.update(world=world, group=ProcessGroup())
-    group: ProcessGroup = _found["group"]
-    return group
+    if _made.get(in_training, (None, None))[0] is not world:
+        limit = find_timeout()
+        _made[in_training] = world, ProcessGroup(limit / 2 if in_training else limit)
+    return _made[in_training][1]
 
 
-_found: dict[str, Any] = {}  # the program's own group, and the one that was made for it
+_made: dict[bool, tuple[Any, ProcessGroup]] = {}  # the program's own group, and the one made for it
 
 
 def is_distributed() -> bool:

@@ -90,7 +90,10 @@ class Meeting:
 
 def _name(model: nn.Module) -> str:
     """Return a name that the same model has in every process."""
-    parameters = [(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()]
+    parameters = [
+        (name, None if nn.parameter.is_lazy(parameter) else tuple(parameter.shape))
+        for name, parameter in model.named_parameters()
+    ]
     return _shorten(repr((type(model).__name__, parameters)))
 
 

@@ -387,7 +387,7 @@ class Watch:
             is_whole = self._merge(self._together, measured, finished, facts)
         elif measured is not None and finished is not None:
             with self._apart(stage), torch.no_grad():
-                self._deliver(measured.build(finished, warnings=self._list_warnings()))
+                self._deliver(measured.build(finished, warnings=self._list_warnings(stage)))
         if measured is not None:
             with self._noting("a step could not be ended"):
                 measured.stop()
@@ -413,15 +413,20 @@ class Watch:
         if measured is not None and finished is not None:
             with self._apart(self._training), torch.no_grad():
                 if merged is not None or together.is_over:
-                    self._deliver(measured.build(finished, merged, self._list_warnings()))
+                    self._deliver(measured.build(finished, merged, self._list_warnings(self._training)))
                 else:
                     self._recorded += 1  # by the first process
         return finished is not None
 
-    def _list_warnings(self) -> tuple[str, ...]:
+    def _list_warnings(self, stage: Stage) -> tuple[str, ...]:
         """Return what a record says of the processes whose numbers it does not have."""
-        why = None if self._together is None else self._together.why_alone
-        return () if why is None else (f"the numbers are those of the first process alone: {why}",)
+        if self._together is None:
+            return ()
+        if self._together.why_alone is not None:
+            return (f"the numbers are those of the first process alone: {self._together.why_alone}",)
+        if stage is self._validation:
+            return ("the numbers are those of the first process alone, as of every validation",)
+        return ()
 
     def _deliver(self, record: CaptureRecord) -> None:
         self._delivery.deliver(record)

@@ -42,7 +42,7 @@ class Together:
                 self._end(why)
                 return None
             if self._merging is None:
-                self._merging = Merging(find_group())
+                self._merging = Merging(find_group(in_training=True))
             return self._merging.merge(step, measured)
         except NotTogether:
             raise

@@ -252,3 +252,4 @@ def test_forwards_of_all_processes_make_the_record_and_a_validation_is_of_the_fi
     assert training["training"]["forwards"] == 3 and training["provenance"]["processes"]["samples"] == [1, 4]
     assert len(next(iter(training["layers"].values()))) == 3
     assert validation["training"]["stage"] == "val" and validation["summary"]["n_samples"] == 1
+    assert not training["warnings"] and "first process alone" in validation["warnings"][0]
