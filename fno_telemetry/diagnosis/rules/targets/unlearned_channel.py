@@ -30,8 +30,8 @@ def unlearned_channel(
     """Some channels of the output have the size of the target, and others are far from it.
 
     Formula: the record is not of an untrained network, its output has space, and its error is >= `missed`
-        (0.3) times that of predicting the mean. Let r be output_to_target_rms of a channel. r of one channel is <= 1 / `away`
-        (2.5) or >= `away`, and r of another is from `learned` (0.65) to 1 / `learned`.
+        (0.3) times that of predicting the mean. Let r be output_to_target_rms of a channel. r of one channel
+        is <= 1 / `away` (2.5) or >= `away`, and r of another is from `learned` (0.65) to 1 / `learned`.
     Default: in healthy networks r of every channel was 0.79 to 1.1, and all channels of a network were alike.
         Where a loss left a channel out, that was 0.2.
     False alarm when: a channel is noise, or constant, which is best predicted by its mean.
