@@ -343,7 +343,7 @@ def _changes(
         after = steps.index(comparison.break_step, 1)
         before = after - 1
     called = names or [record.spelled_step or record.label for record in records]
-    pair = (str(called[before]), str(called[after]))
+    pair = _tell_apart(str(called[before]), str(called[after]))
     if pair[0] == pair[1]:
         pair = ("before", "after")
     layers = [
@@ -351,7 +351,8 @@ def _changes(
         for layer in (*comparison.modules, *comparison.blocks)
         if layer.differs and (layer.same_as is None or layer.changes)
     ]
-    text = [*comparison.notes]
+    text = [_as_sentence(change.message) for change in comparison.accuracy]
+    text += [_as_sentence(note) for note in comparison.notes]
     if comparison.first_diverging is not None:
         text.append(f"The first layer that differs is {comparison.first_diverging}.")
     for what, places in (("Added", comparison.added), ("Removed", comparison.removed)):
@@ -368,6 +369,19 @@ def _changes(
         pictures=pictures.pictures_of_pair(records[before], records[after], pair),
         tables=[change_table(_worst_first(layers))] if layers else [],
     )
+
+
+def _tell_apart(first: str, second: str) -> tuple[str, str]:
+    """Return the folders and files of two paths without those that both begin and end with."""
+    one, other = first.split("/"), second.split("/")
+    for end in (0, -1):
+        while len(one) > 1 and len(other) > 1 and one[end] == other[end]:
+            del one[end], other[end]
+    return "/".join(one), "/".join(other)
+
+
+def _as_sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _worst_first(layers: Sequence[LayerChange]) -> list[LayerChange]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _LEAST_SHARE = 1e-6  # of energy: below it a ratio means nothing
 _MOST_DECADES = 3.0
-_LONGEST_NAME = 24
+_LONGEST_NAME, _LONGEST_TITLE = 24, 14  # in a legend, and above a narrow map
 
 Names = tuple[str, str]
 """What the two records are called."""
@@ -117,7 +117,7 @@ def spectrum_difference(
     with np.errstate(divide="ignore", invalid="ignore"):
         lowest = [np.where(np.isfinite(grid), np.maximum(grid, _LEAST_SHARE), np.nan) for grid in grids]
         change = np.clip(np.log10(lowest[1] / lowest[0]), -_MOST_DECADES, _MOST_DECADES)
-    titles = [to_one_line(name, _LONGEST_NAME) for name in names]
+    titles = [to_one_line(name, _LONGEST_TITLE) for name in names]
 
     def draw(theme: Theme) -> Canvas:
         shares = [(titles[0], 1.0), (titles[1], 1.0), ("change in decades", 1.0)]
