@@ -57,6 +57,7 @@ class Look:
 
     what: str
     run: str
+    task: str
     given: str
     is_series: bool
     finding: str
@@ -175,7 +176,7 @@ SAME_DATA = ("warm-up and cosine", "high rate", "clipping at 0.1", "batches of e
 
 def _look(made: Made, name: str, findings: Iterable[ft.Finding], *, is_series: bool) -> Look:
     loud = [finding for finding in findings if finding.severity != "note"]
-    return Look(made.run.what, made.run.name, name, is_series, str(loud[0]) if loud else "")
+    return Look(made.run.what, made.run.name, made.run.task, name, is_series, str(loud[0]) if loud else "")
 
 
 def describe(made: Sequence[Made], kind: str) -> Iterator[str]:

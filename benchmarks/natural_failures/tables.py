@@ -127,6 +127,9 @@ def healthy(judgement: Judgement) -> Iterator[str]:
     for is_series, title in ((False, "**single reports**"), (True, "**series**")):
         looks = [look for look in judgement.looks if look.is_series == is_series]
         yield f"| {title} | {len(looks)} | {_share(looks, lambda look: bool(look.finding))} |"
+    for task in dict.fromkeys(look.task for look in judgement.looks):
+        looks = [look for look in judgement.looks if look.task == task]
+        yield f"| of {task} | {len(looks)} | {sum(bool(look.finding) for look in looks)} |"
 
 
 def spikes(outcomes: Sequence[Outcome]) -> Iterator[str]:
