@@ -9,7 +9,7 @@ from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import add_target, healthy_record
 from fno_telemetry.diagnosis.places import output_place
 from fno_telemetry.diagnosis.wording import format_number, format_percent
-from fno_telemetry.records import CaptureRecord, ModeEnergy
+from fno_telemetry.records import CaptureRecord, ModeEnergy, Spectrum
 
 
 def _with_modes(*ratios: float, modes: int = 8) -> CaptureRecord:
@@ -40,6 +40,7 @@ def error_above_modes(
     error: float = 0.25,
     of_target: float = 0.5,
     missed: float = 0.5,
+    of_input: float = 0.5,
 ) -> Iterator[Symptom]:
     """Most of the error lies at frequencies that no spectral layer has modes for.
 
@@ -52,6 +53,8 @@ def error_above_modes(
             `error` (0.25): the network has learned what its modes reach;
         (2) the upper bands hold at least `of_target` (0.5) of the energy of the target without the mean, and
             `noted` (0.5) of that of the error, and r above f is >= `missed` (0.5), which is a warning.
+        It is a note in both where the share of the energy above f is in the input less than `of_input` (0.5)
+        times that in the target: what the input does not show, more modes would not find.
     Default: of trained healthy networks whose modes end at 1/8 cycle per grid point, the upper bands held up
         to 0.63 of the error, and 0.46 of the target. The local branches and the activations make some of the
         higher frequencies, so that a few more modes are not needed for every target.
@@ -75,10 +78,12 @@ def error_above_modes(
     is_needed = needed >= of_target and upper >= missed
     if share < noted or (upper < factor * lower and not is_needed):
         return
+    entered = _share_above(record.input.spectrum if record.input is not None else None, reached)
+    is_shown = entered is not None and entered >= of_input * needed
     total = accuracy.stats.get("relative_l2")
     is_known_below = share >= of_error and lower <= learned and total is not None and total >= error
     yield Symptom(
-        severity="warning" if is_needed or is_known_below else "note",
+        severity="warning" if (is_needed or is_known_below) and is_shown else "note",
         place=end,
         message=f"misses what its spectral layers have no modes for: {format_percent(share)} of the error is "
         f"above {format_number(reached)} cycles per grid point, where the modes end; the relative error is "
@@ -86,6 +91,7 @@ def error_above_modes(
         evidence={
             "share_of_error": share,
             "share_of_target": needed,
+            "share_of_input": entered,
             "relative_error_above": upper,
             "relative_error_below": lower,
             "modes_end_at": reached,
@@ -115,6 +121,14 @@ def _find_highest_frequency(record: CaptureRecord) -> float | None:
         ends.append(min(half / number for half, number in zip(halves, points, strict=True)))
     highest = max(ends, default=0.5)
     return highest if highest < 0.5 else None
+
+
+def _share_above(spectrum: Spectrum | None, frequency: float) -> float | None:
+    """Return the share of the energy, without the mean, in the radial bands above a frequency."""
+    if spectrum is None:
+        return None
+    starts = zip(spectrum.band_edges, spectrum.bands, strict=False)
+    return math.fsum(share for start, share in starts if start >= frequency)
 
 
 def _relative_error(error: Sequence[float], target: Sequence[float], members: Sequence[int]) -> float | None:

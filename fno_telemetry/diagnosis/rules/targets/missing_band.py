@@ -39,8 +39,10 @@ def missing_band(
         (3) the bands of (1) hold at least `of_error` (0.2) of the energy of the error.
         The place is the block after which these frequencies are lost, if one of them leaves a share of its
         energy there that is at most `lost_in_block` (0.2) of what entered it; otherwise it is the output.
-        Without such a block it is a note if the error is at least `no_better` (0.9) times that of predicting
-        the mean: then nothing was learned, and the bands do not tell why.
+        Without such a block it is a note where the error is at least `no_better` (0.9) times that of
+        predicting the mean, since then nothing was learned, and where these are the highest frequencies of
+        the target and band_coherence is below `alike` (0.5) in them: a network that still learns, or a target
+        that its input does not determine, looks the same.
     Default: in trained healthy networks bands with r <= 0.12 held at most 0.035 of the energy of the target,
         0.075 after half of the training: the finest structure is learned last. `least_share` is 0.01: less is
         not seen in the error.
@@ -77,7 +79,9 @@ def missing_band(
     block = _find_block(record, lost_in_block)
     where = "; they are lost here" if block is not None else ""
     missed = record.accuracy.stats.get("error_to_mean_predictor") if record.accuracy is not None else None
-    is_lost = block is not None or missed is None or missed < no_better
+    is_finest = lost[-1] == judged[-1][0] and all((octaves.band_coherence[i] or 0.0) < alike for i in lost)
+    has_learned = missed is None or missed < no_better
+    is_lost = block is not None or (has_learned and not is_finest)
     yield Symptom(
         severity="warning" if is_lost else "note",
         place=block or end,
