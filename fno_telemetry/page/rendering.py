@@ -13,10 +13,10 @@ from fno_telemetry.findings import (
     Cause,
     Finding,
     describe_counts,
-    describe_evidence,
     group_by_cause,
     select_new,
 )
+from fno_telemetry.page.shown_causes import ShownCause, show_cause
 from fno_telemetry.page.tables import (
     Table,
     band_table,
@@ -42,7 +42,6 @@ MOST_AT_ONCE = 5
 """Findings that are seen at once; the others unfold."""
 
 MOST_CAUSES = 50
-MOST_CONSEQUENCES = 30
 MOST_CHANGES = 200
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {script}; "
@@ -79,23 +78,6 @@ class LayerNumbers:
 
 
 @dataclass(frozen=True)
-class ShownCause:
-    """A finding as the page shows it."""
-
-    severity: str
-    where: str
-    message: str
-    rule: str
-    when: str
-    evidence: str
-    advice: str
-    place: str | None
-    follows: Sequence[str]
-    follow: int
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class _Page:
     """Everything that the template shows."""
 
@@ -126,9 +108,9 @@ def render_page(
 ) -> str:
     """Return one page of HTML that loads nothing: of a record, or of several in the order of their steps.
 
-    `findings` are those of a diagnosis; without them, those that the records have. `comparison` is that of
-    these records. `skipped` are lines about what could not be judged. `names` are what the records are
-    called, by default their steps. The same arguments give the same text.
+    `findings` are those of a diagnosis; without them, and without a comparison, those that the records have.
+    `comparison` is that of these records. `skipped` are lines about what could not be judged. `names` are
+    what the records are called, by default their steps. The same arguments give the same text.
 
     Raises:
         OptionError: there is no record.
@@ -202,28 +184,28 @@ def _collect(
     names: Sequence[str] | None,
 ) -> _Page:
     given = None if findings is None else tuple(findings)
-    found = _own_findings(records) if given is None else given
+    # A comparison is about changes; whose findings these are, of two records, would not be seen.
+    found = given if given is not None or comparison is not None else _own_findings(records)
     last = records[-1] if given is None else replace(records[-1], findings=_findings_at(records, given))
     causes = group_by_cause(found or ())
     verdict, level = _judge(found, comparison, causes)
     listed, left_out = _list_layers(last, causes)
     # What is severe is read first; the pictures are to come after it on the same screen, or the next.
-    first = [cause for cause in causes if cause.worst != "note"][:MOST_AT_ONCE]
-    more = [cause for cause in causes[:MOST_CAUSES] if cause not in first]
+    at_once = [cause for cause in causes if cause.worst != "note"][:MOST_AT_ONCE]
+    more = [cause for cause in causes[:MOST_CAUSES] if cause not in at_once]
     heading = to_printable(str(last.summary.get("architecture") or "model"))
     of = last.spelled_step or ""
     if len(records) > 1:
-        of = f"{len(records)} records" + (
-            f", {records[0].spelled_step} to {of}" if of and records[0].spelled_step else ""
-        )
+        first = records[0].spelled_step
+        of = f"{len(records)} records" + (f", {first} to {of}" if first and of and first != of else "")
     return _Page(
         title=f"{heading}: {of}" if of else heading,
         heading=heading,
         facts=[to_printable(line) for line in ([of] if len(records) > 1 else []) + list_facts(last)],
         verdict=verdict,
         level=level,
-        causes=[_show(cause, len(records) > 1) for cause in first],
-        more_causes=[_show(cause, len(records) > 1) for cause in more],
+        causes=[show_cause(cause, len(records) > 1) for cause in at_once],
+        more_causes=[show_cause(cause, len(records) > 1) for cause in more],
         causes_left_out=max(0, len(causes) - MOST_CAUSES),
         is_diagnosed=found is not None,
         skipped=[to_one_line(line) for line in skipped],
@@ -269,29 +251,6 @@ def _judge(
     return describe_counts(found), "note" if causes else "good"
 
 
-def _show(cause: Cause, several: bool) -> ShownCause:
-    finding = cause.finding
-    follows = [
-        to_one_line(f"{each.severity}: {each.where}{f', {each.when}' if several else ''}: {each.message}")
-        for each in cause.consequences
-    ]
-    if len(follows) > MOST_CONSEQUENCES:
-        follows = [*follows[:MOST_CONSEQUENCES], f"and {len(follows) - MOST_CONSEQUENCES} more"]
-    return ShownCause(
-        severity=finding.severity,
-        where=to_one_line(finding.where),
-        message=to_one_line(finding.message),
-        rule=to_one_line(finding.rule),
-        when=to_one_line(finding.when) if several else "",
-        evidence=describe_evidence(finding),
-        advice=to_one_line(finding.what_to_do),
-        place=None if finding.layer is None else to_printable(finding.layer),
-        follows=follows,
-        follow=len(cause.consequences),
-        note=cause.follows_from,
-    )
-
-
 def _sections(
     records: Sequence[CaptureRecord],
     last: CaptureRecord,
@@ -305,7 +264,7 @@ def _sections(
     sections = []
     if comparison is not None:
         sections.append(_changes(records, comparison, names))
-    if len(records) > 2 or (comparison is None and len(records) > 1):
+    if len(records) > 1 and (comparison is None or comparison.series is not None):
         steps = pictures.pictures_of_series(records, found)
         sections.append(Section("steps", "Over the steps", pictures=steps))
     of = f" of {last.spelled_step}" if len(records) > 1 and last.spelled_step else ""

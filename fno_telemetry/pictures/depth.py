@@ -51,6 +51,7 @@ def size_and_gain(record: CaptureRecord) -> Picture | None:
                     fontsize=7.5,
                     horizontalalignment="right",
                     verticalalignment="center",
+                    bbox={"facecolor": theme.page, "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
                     zorder=4,
                 )
         _draw_dots(sizes, theme, [row.number("rms") for row in rows])

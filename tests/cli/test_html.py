@@ -95,6 +95,14 @@ def test_compare_writes_its_verdict(run, run_folder):
     assert two.out.splitlines()[0] in parsed.text
 
 
+def test_two_reports_are_shown_in_the_order_in_which_they_were_given(run, run_folder):
+    line = (run_folder / "step3.json", run_folder / "step0.json", "--html", "page.html", "--fail-on", "never")
+    assert run("compare", *line).code == 0
+    assert "Rings are step 3, dots step 0." in read().text
+    assert run("compare", "--group", run_folder / "step3.json", run_folder / "step0.json", *line).code == 0
+    assert "Over the steps" not in read().headings()
+
+
 def test_capture_writes_a_page_of_what_it_captured(run, folder, small):
     line = ("capture", "--input", "train.npz", "--output", "out", *small)
     result = run(*line, "--html", "page.html", "--diagnose")

@@ -32,10 +32,11 @@ def write_page_file(
     skipped: Sequence[str] = (),
     names: Sequence[str] | None = None,
 ) -> str:
-    """Write the page, and return a line that says where it is; records with steps are put in their order."""
+    """Write the page, and return a line that says where it is; records of a series are put in their order."""
     from fno_telemetry.page import write_page
 
-    if len(records) > 1 and all(record.step is not None for record in records):
+    is_series = comparison is None or comparison.series is not None
+    if is_series and all(record.step is not None for record in records):
         order = sorted(range(len(records)), key=lambda index: records[index].step or 0)
         records = [records[index] for index in order]
         names = None if names is None else [names[index] for index in order]
