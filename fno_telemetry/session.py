@@ -96,8 +96,9 @@ def plan(
     _require_values(model)
     with preserve(model) as preserved, torch.no_grad():
         detected = _detect(batch_run.suit(first), first, given, preserved)
-    warnings = tuple(_describe_state(model, detected.built, preserved))
-    return replace(detected.plan, model_map=replace(detected.plan.model_map, warnings=warnings))
+    model_map = detected.plan.model_map
+    warnings = (*model_map.warnings, *_describe_state(model, detected.built, preserved))
+    return replace(detected.plan, model_map=replace(model_map, warnings=warnings))
 
 
 @keep_uncompiled

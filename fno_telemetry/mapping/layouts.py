@@ -124,6 +124,8 @@ class AxesGuide:
         space = self.given.get(path)
         if space is None or any(axis >= len(shape) for axis in space):
             space = tracked.axes if tracked else self._space(module, shape, sample)
+            # A transform that runs over the samples by mistake makes no space of them.
+            space = tuple(axis for axis in space if axis != sample)
         channel = self.given_channels.get(path)
         if channel is None or channel >= len(shape) or channel in space:
             frequencies = tracked.frequencies if tracked else ()

@@ -77,7 +77,7 @@ class ModelMap:
     # By path and number of a call: the numbers of its sums, in the order in which they are reported.
     order_of_sums: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
     runs_whole: bool = False  # the model itself is called, not only its modules
-    warnings: tuple[str, ...] = ()  # what structure detection could not put back
+    warnings: tuple[str, ...] = ()  # what is odd, and what structure detection could not put back
 
     def __getitem__(self, name: str) -> MappedModule:
         return self._by_name[name]

@@ -1,7 +1,7 @@
 """Structure detection: the role of each module, from one followed forward, else from its class."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -216,7 +216,27 @@ class _Structure:
             )
         _require_axes(given, modules)
         runs_whole = any(not entry.call.path for entry in self._ended_calls)
-        return ModelMap(tuple(modules.values()), blocks, axes, roles, numbered, order_of_sums, runs_whole)
+        warnings = tuple(self._transforms_over_samples(batch_size))
+        return ModelMap(
+            tuple(modules.values()), blocks, axes, roles, numbered, order_of_sums, runs_whole, warnings
+        )
+
+    def _transforms_over_samples(self, batch_size: int | None) -> Iterator[str]:
+        """Yield a warning that names the innermost modules whose transforms run over the samples."""
+        mixing = dict.fromkeys(
+            entry.call.path
+            for entry in self._ended_calls
+            for transform in entry.call.forward_transforms
+            if batch_size is not None and 0 in transform.axes and transform.shape[0] == batch_size
+        )
+        innermost = [path for path in mixing if not any(one.startswith(f"{path}.") for one in mixing)]
+        if mixing:
+            names = ", ".join(filter(None, innermost)) or "the model"
+            yield (
+                f"{names}: the Fourier transform runs over axis 0, "
+                "which holds the samples, so each output depends on the other samples of its batch; give it "
+                "the axes of space alone, such as dim=(-2, -1)"
+            )
 
     def _order_of_sums(self) -> dict[tuple[str, int], tuple[int, ...]]:
         """Return by path and number of a parent call the number of each of its sums, in order of report."""

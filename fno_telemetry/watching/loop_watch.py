@@ -117,7 +117,9 @@ class Watch:
         # Hooks inside what is compiled would become a part of it.
         called = model if settings.is_compiled else self._root
         begin = Hook(self._forward_begins)
-        self._handles = [called.register_forward_pre_hook(begin, with_kwargs=True)]
+        # First, with the arguments as the loop gives them: a forward that is run again, as for the plan, goes
+        # through the hooks that the model already has, which may change its arguments.
+        self._handles = [called.register_forward_pre_hook(begin, with_kwargs=True, prepend=True)]
         if self._checks is not None:
             look = Hook(self._checks.look_at_output)
             self._handles.append(called.register_forward_hook(look, always_call=True))
