@@ -212,7 +212,7 @@ class _Outlet:
         """Close the sink in any case, and log how to look at what it wrote."""
         try:
             for line in self._sink.close(not self._has_failed):
-                _log.info("%s", line)
+                _log.info("fno-telemetry: to look at what was recorded: %s", line)
         except BaseException as error:  # noqa: BLE001 - a sink may raise anything
             if not self._has_failed:
                 self._fail(error)

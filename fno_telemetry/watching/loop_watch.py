@@ -390,6 +390,9 @@ class Watch:
         elif measured is not None and finished is not None:
             with self._apart(stage), torch.no_grad():
                 self._deliver(measured.build(finished, warnings=self._list_warnings(stage)))
+                if measured.misfit is not None:
+                    # The loss may have compared them all the same, by broadcasting, and not what was meant.
+                    self._delivery.problems.note(f"output and target are not compared: {measured.misfit}")
         if measured is not None:
             with self._noting("a step could not be ended"):
                 measured.stop()

@@ -100,6 +100,7 @@ class StepMeasurement:
         expects_target: bool = False,
     ) -> None:
         self.forwards = 0
+        self.misfit: str | None = None  # why the output and the target that the loop gave cannot be compared
         self.learns = torch.is_grad_enabled()
         self._model = model
         self._plan = plan
@@ -314,7 +315,8 @@ class StepMeasurement:
             return
         with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
             if (why := explain_misfit(output, target)) is not None:
-                self._collector.target.mark_undefined(f"{why}; give `step` what the loss compares")
+                self.misfit = f"{why}; give `step` what the loss compares"
+                self._collector.target.mark_undefined(self.misfit)
             else:
                 self._collector.compare(output.detach(), target.detach())
                 self._collector.end_batch()

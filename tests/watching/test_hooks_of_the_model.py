@@ -73,3 +73,17 @@ def test_a_transform_over_the_samples_is_measured_and_named(samples: int) -> Non
 
 def test_a_transform_over_space_alone_is_not_named() -> None:
     assert ft.capture(Network(-1), torch.rand(3, 1, 16)).warnings == ()
+
+
+def test_an_output_and_a_target_of_other_shapes_are_named_once_while_the_loop_runs() -> None:
+    model, x = nn.Conv1d(1, 1, 1), torch.rand(3, 1, 16)
+    sink = InMemorySink()
+    with ft.watch(model, [sink], every=1) as watch:
+        for step in range(3):
+            output = model(x)
+            loss = output.square().mean()
+            loss.backward()
+            watch.step(step, loss=loss, output=output, target=x[:, 0])
+    [problem] = watch.problems
+    assert str(problem).startswith("output and target are not compared: the output is (3, 1, 16) float32")
+    assert len(sink.records) == 3

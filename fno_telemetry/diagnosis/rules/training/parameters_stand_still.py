@@ -71,8 +71,8 @@ def parameters_stand_still(
         yield Symptom(
             severity="error",
             record=last,
-            message=f"hardly learns: parameters have not moved, or by {format_number(evidence['moved'])} of "
-            f"their size (median of {len(known)}), since {first.spelled_step}",
+            message=f"hardly learns: {_spell_moves(evidence['moved'], len(known))} since "
+            f"{first.spelled_step}",
             evidence=evidence,
             advice=_advise_on_all(last, len(still) == len(known)),
             confirm="one optimizer step should change a weight by 1e-4 to 1e-2 of its size: print that.",
@@ -92,8 +92,22 @@ def parameters_stand_still(
             advice=_advise_on_part(last, still, known),
             confirm="compare `sum(p.numel() for group in optimizer.param_groups for p in group['params'])` "
             "with the number of parameters, and look at `requires_grad` of these.",
-            explains=Consequences(rules=("stalled_update", "identity_block", "trend")),
+            explains=Consequences(
+                rules=(
+                    "stalled_update",
+                    "identity_block",
+                    "spectral_branch_weak",
+                    "spectral_branch_dead",
+                    "trend",
+                )
+            ),
         )
+
+
+def _spell_moves(moved: float, parameters: int) -> str:
+    if moved == 0:
+        return "most parameters have not moved at all"
+    return f"half of the {parameters} parameters moved by less than {format_number(moved)} of their size"
 
 
 def _largest_update(series: Sequence[CaptureRecord]) -> float | None:
