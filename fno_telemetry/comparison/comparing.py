@@ -55,17 +55,16 @@ def compare(
     notes = _notes(first, others, allow_different_input)
     if len({record.stage == VALIDATION for record in (first, *others)}) > 1:
         notes = (*notes, TWO_STAGES)
-    notes = (*notes, *_of_parameters(first, others[-1]))
     if len(others) > 1 and not group:
         _refuse_two_stages((first, *others))
-        return replace(compare_series([first, *others], limits), notes=notes)
+        return _noted(compare_series([first, *others], limits), notes, first, others[-1])
     if any(has_learned_since(first, other) for other in others):
         notes = (*notes, LEARNED)
     if group:
         found = compare_runs(first, others, limits)
     else:
         found = compare_pair(first, others[0], limits, has_learned_since(first, others[0]))
-    return replace(found, notes=notes)
+    return _noted(found, notes, first, others[-1])
 
 
 def _refuse_two_stages(records: Sequence[CaptureRecord]) -> None:
@@ -100,6 +99,12 @@ def _notes(
     if len({record.input.spatial_axes and _size(record) for record in (first, *others) if record.input}) > 1:
         notes.append("the resolutions differ; spectra are compared mode by mode, in cycles per field")
     return tuple(notes)
+
+
+def _noted(found: Comparison, notes: Sequence[str], first: CaptureRecord, last: CaptureRecord) -> Comparison:
+    """Return the comparison with its notes; where layers differ, also with what did not change."""
+    of_parameters = () if found.first_diverging is None else _of_parameters(first, last)
+    return replace(found, notes=(*notes, *of_parameters))
 
 
 def _of_parameters(first: CaptureRecord, last: CaptureRecord) -> Iterator[str]:

@@ -78,5 +78,6 @@ def _describe(
 def _digest(parameter: torch.Tensor, sample: torch.Tensor) -> str:
     found = hashlib.sha256(f"{dtype_name(parameter.dtype)} {tuple(parameter.shape)}".encode())
     values = sample.resolve_conj().resolve_neg().contiguous()
-    found.update(values.view(torch.uint8).numpy().tobytes())
+    # Of a copy: a tensor that lent its memory to NumPy can never be resized again, which sharded models do.
+    found.update(values.clone().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()

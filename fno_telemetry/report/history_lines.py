@@ -114,7 +114,11 @@ class _Tables:
 
     def pack_entry(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Return an entry with its statistics and reasons as this module's text says."""
-        return {key: self._pack(key, value) for key, value in entry.items() if value not in (None, {})}
+        return {
+            key: self._pack(key, value)
+            for key, value in entry.items()
+            if key == "stats" or value not in (None, {})
+        }
 
     def pack_tensor(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         told = {

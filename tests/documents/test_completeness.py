@@ -169,7 +169,8 @@ def test_every_entry_of_the_provenance_has_a_row_and_every_row_is_an_entry(
         for first, text in rows(ROOT / "docs" / "report.md", "| in `provenance` |")
         for key in code(first)
     }
-    assert rows_of.keys() == entries.keys()
+    # `processes` is there with several of them alone, which tests/cli/test_launched.py starts.
+    assert rows_of.keys() - {"processes"} == entries.keys()
     assert {key: missing for key, own in entries.items() if (missing := own - rows_of[key])} == {}
 
 

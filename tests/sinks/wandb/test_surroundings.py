@@ -95,9 +95,13 @@ def test_a_folder_of_wandb_that_cannot_be_written_costs_nothing_and_prints_nothi
 
 
 def test_a_disk_without_room_for_the_log_is_a_failure(alone, record, examples, monkeypatch):
+    def children() -> set[str]:
+        return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+
     def start_without_room() -> None:
+        before = children()
         start_service()
-        [process] = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        [process] = children() - before
         resource.prlimit(int(process), resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     start_service = session.start_service
