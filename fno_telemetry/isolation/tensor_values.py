@@ -176,7 +176,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 def _bytes(tensor: torch.Tensor) -> torch.Tensor:
     """Return the bytes as the longest whole numbers that fit, of which fewer have to be compared."""
-    flat = tensor.detach().contiguous().view(-1)
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
     for whole in (torch.int64, torch.int32):
         if flat.numel() * flat.element_size() % whole.itemsize == 0 == flat.data_ptr() % whole.itemsize:
             return flat.view(torch.uint8).view(whole)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fno_telemetry.records import FrozenMapping, ParameterRecord
-from fno_telemetry.statistics.activation import dtype_name
+from fno_telemetry.statistics.activation import dtype_name, unmeasurable
 from fno_telemetry.statistics.gradients import trained_parameters
 from fno_telemetry.statistics.host_transfer import on_host
 from fno_telemetry.statistics.norms import frobenius_norm
@@ -31,8 +31,8 @@ def list_parameters(model: nn.Module, measured: Collection[str]) -> tuple[Parame
     with torch.no_grad(), torch._C.DisableTorchFunction():
         samples = [_sample(parameter) for _, parameter in named]
         norms = [
-            None if id(p) in covered or s is None else frobenius_norm(p)
-            for (_, p), s in zip(named, samples, strict=True)
+            None if id(parameter) in covered or sample is None else _norm(parameter)
+            for (_, parameter), sample in zip(named, samples, strict=True)
         ]
     samples, norms = on_host((samples, norms))
     return tuple(
@@ -42,17 +42,27 @@ def list_parameters(model: nn.Module, measured: Collection[str]) -> tuple[Parame
 
 
 def _sample(parameter: torch.Tensor) -> torch.Tensor | None:
-    """Return the values that are digested, on the parameter's device; None where they cannot be read."""
+    """Return the bytes that are digested, on the parameter's device; None where they cannot be read."""
     if (
         type(parameter) not in (torch.Tensor, nn.Parameter)
         or parameter.is_meta
-        or (parameter.layout is not torch.strided)
+        or parameter.layout is not torch.strided
     ):
         return None
-    flat = parameter.detach().reshape(-1)
-    if flat.numel() <= MOST_DIGESTED:
-        return flat
-    return flat[spread_places(MOST_DIGESTED, flat.numel(), flat.device)]
+    values = parameter.detach().resolve_conj().resolve_neg().contiguous()
+    # As bytes: many types of small numbers can be stored, but not indexed.
+    rows = values.reshape(-1).view(torch.uint8).reshape(values.numel(), values.itemsize)
+    if len(rows) <= MOST_DIGESTED:
+        return rows
+    return rows[spread_places(MOST_DIGESTED, len(rows), rows.device)]
+
+
+def _norm(parameter: torch.Tensor) -> torch.Tensor | None:
+    """Return the norm; None for integers and other types that are not measured."""
+    if unmeasurable(parameter) is not None:
+        return None
+    small = parameter.is_floating_point() and parameter.itemsize < 4
+    return frobenius_norm(parameter.float() if small else parameter)
 
 
 def _describe(
@@ -77,7 +87,6 @@ def _describe(
 
 def _digest(parameter: torch.Tensor, sample: torch.Tensor) -> str:
     found = hashlib.sha256(f"{dtype_name(parameter.dtype)} {tuple(parameter.shape)}".encode())
-    values = sample.resolve_conj().resolve_neg().contiguous()
     # Of a copy: a tensor that lent its memory to NumPy can never be resized again, which sharded models do.
-    found.update(values.clone().view(torch.uint8).numpy().tobytes())
+    found.update(sample.clone().numpy().tobytes())
     return found.hexdigest()

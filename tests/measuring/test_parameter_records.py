@@ -95,6 +95,22 @@ def test_a_parameter_of_another_kind_has_no_digest() -> None:
     assert listed["weight"].is_same_as(listed["weight"]) is None
 
 
+@pytest.mark.parametrize("size", [3, 5000])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.int8, torch.bool, torch.uint16, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64],
+)
+def test_parameters_of_any_type_are_digested(dtype: torch.dtype, size: int) -> None:
+    model = nn.Linear(3, 3)
+    stored = torch.ones(size).to(dtype)
+    # As a quantized layer has them, or as the conjugate of another tensor.
+    model.odd = nn.Parameter(stored.conj() if dtype.is_complex else stored, requires_grad=False)
+    [odd] = [one for one in ft.capture(model, torch.rand(2, 3)).parameters if one.name == "odd"]
+    assert odd.digest is not None
+    has_norm = dtype.is_floating_point or dtype.is_complex
+    assert dict(odd.stats) == ({"weight_norm": pytest.approx(size**0.5)} if has_norm else {})
+
+
 def test_a_norm_that_is_not_finite_is_null_with_a_reason() -> None:
     model = Gated()
     with torch.no_grad():

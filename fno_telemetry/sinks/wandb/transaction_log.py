@@ -72,12 +72,8 @@ def _parser() -> Callable[[bytes], Any]:
 
 
 def _records(run_folder: Path) -> Iterator[bytes]:
-    """Yield the records of a run; W&B may go on in a second file."""
-    for log in sorted(run_folder.glob("*.wandb")):
-        yield from _records_of(log.read_bytes())
-
-
-def _records_of(content: bytes) -> Iterator[bytes]:
+    [log] = run_folder.glob("*.wandb")
+    content = log.read_bytes()
     position, parts = _HEADER, b""
     while position + _HEADER <= len(content):
         left = _BLOCK - position % _BLOCK
