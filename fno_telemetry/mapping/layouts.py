@@ -126,6 +126,8 @@ class AxesGuide:
             space = tracked.axes if tracked else self._space(module, shape, sample)
             # A transform that runs over the samples by mistake makes no space of them.
             space = tuple(axis for axis in space if axis != sample)
+        if sample in space:
+            sample = None  # who gives axes by hand knows that the first one holds no samples
         channel = self.given_channels.get(path)
         if channel is None or channel >= len(shape) or channel in space:
             frequencies = tracked.frequencies if tracked else ()

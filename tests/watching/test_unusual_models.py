@@ -1,4 +1,4 @@
-"""Models whose own hooks change what goes in, and transforms over the samples: both are recorded."""
+"""Models with hooks of their own, transforms over the samples, targets of another shape: all are recorded."""
 
 import pytest
 import torch
@@ -87,3 +87,10 @@ def test_an_output_and_a_target_of_other_shapes_are_named_once_while_the_loop_ru
     [problem] = watch.problems
     assert str(problem).startswith("output and target are not compared: the output is (3, 1, 16) float32")
     assert len(sink.records) == 3
+
+
+def test_axes_given_by_hand_may_include_the_first_one() -> None:
+    given = {"lifting": ft.GivenRole("lifting", spatial_axes=(0, 2))}
+    record = ft.capture(Network(-1), torch.rand(3, 1, 16), given=given)
+    assert record.errors == () and record.module("lifting").spatial_axes == (0, 2)
+    assert record.module("lifting").reasons["sample_variation"] == "the tensor has no sample axis"
