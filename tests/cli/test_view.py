@@ -116,8 +116,10 @@ def test_colour_follows_the_environment(run, captured, monkeypatch, variable, co
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv(variable, "1")
+    path = Path("out/activation_report.json")
+    path.write_text(path.read_text().replace('"warnings": []', '"warnings": ["odd"]'))
     text = run("view", "out").out
-    assert ("\x1b[35m" in text) == coloured
+    assert ("\x1b[33m" in text) == coloured
     assert "\x1b[3" not in text or coloured
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry import report
+from fno_telemetry.wording import to_printable
+from fno_telemetry_cli.options.choosing import LayerOptions
 from fno_telemetry_cli.options.output import PageOptions, PrintingOptions
 from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import with_options
@@ -20,9 +23,20 @@ from fno_telemetry_cli.reports_in import (
     reports_below,
     reports_in,
 )
+from fno_telemetry_cli.showing.chosen_layers import (
+    Layers,
+    check_choice,
+    choose_in_document,
+    choose_in_record,
+    choose_layers,
+)
 from fno_telemetry_cli.showing.page_file import check_page_file, write_page_file
-from fno_telemetry_cli.showing.tables import headline, record_view, shown
-from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_results, stdout_console
+from fno_telemetry_cli.showing.record_view import View, chosen_view, one_screen, record_view
+from fno_telemetry_cli.showing.tables import format_count, headline, shown
+from fno_telemetry_cli.showing.terminal import print_json, print_notes, print_results, screen_of_stdout
+
+_MOST_LISTED = 5  # earlier reports of a folder, in a terminal
+_SPARE = 4  # lines of a screen: two for the name of the file, one for a hint, one for the next command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +74,7 @@ class ViewRequest:
             help="With --wandb: save a W&B workspace with one section per statistic, in the online project.",
         ),
     ] = False
+    choice: LayerOptions
     reading: ReadingOptions
     page: PageOptions
     printing: PrintingOptions
@@ -75,6 +90,13 @@ class ViewRequest:
         if self.reading.stage is not None and (self.tensorboard or self.wandb):
             raise ft.OptionError(
                 f"--stage {self.reading.stage} is for tables; leave out --tensorboard and --wandb"
+            )
+        if self.choice.typed is not None and (self.tensorboard or self.wandb):
+            raise ft.OptionError(f"{self.choice.typed} is for tables; leave out --tensorboard and --wandb")
+        if self.page.html is not None and (self.choice.sort or self.choice.top or self.choice.show_all):
+            raise ft.OptionError(
+                f"{self.choice.typed_order} is for the terminal; the tables of a page are sorted in the "
+                "browser, and --layers chooses what is on it"
             )
         if self.page.html is not None and (self.tensorboard or self.wandb):
             other = "--tensorboard" if self.tensorboard else "--wandb"
@@ -108,26 +130,70 @@ def view(request: ViewRequest) -> None:
 
 
 def _show_reports(request: ViewRequest) -> None:
-    history = find_history(request.path)
+    history, choice = find_history(request.path), request.choice
     stage = request.reading.stage
     reports, refused = (
         reports_below(request.path, stage) if history is None else record_at(history, request.step, stage)
     )
+    captures = list(dict.fromkeys(file.parent for file in reports))
+    several = history is None and request.path.is_dir() and captures != [request.path]
+    if several and choice.typed is not None:
+        raise ft.OptionError(
+            f"{choice.typed} is for the tables of one capture; name a folder, such as {captures[0]}"
+        )
+    check_choice(choice, reports.values())
     if not request.printing.quiet:
         print_notes((f"left out: {reason}" for reason in refused), style="yellow")
     if request.printing.as_json:
         [record, *_] = reports.values()
-        print_json(_document(request.path, list(reports)) if history is None else report.as_document(record))
-        return
-    captures = list(dict.fromkeys(file.parent for file in reports))
-    if history is None and request.path.is_dir() and captures != [request.path]:
+        document = _document(request.path, list(reports)) if history is None else report.as_document(record)
+        print_json(choose_in_document(document, record, choice) if choice.chooses else document)
+    elif several:
         _list_captures(reports, captures, request.printing.quiet)
-        return
-    width = stdout_console().width
-    for file, record in reports.items():
-        if file != request.path and not request.printing.quiet:
+    else:
+        _show_tables(reports, request)
+
+
+def _show_tables(reports: Mapping[Path, ft.CaptureRecord], request: ViewRequest) -> None:
+    """Print all tables or, in a terminal, of the last record what fits on its screen and a line of others."""
+    screen, choice, is_quiet = screen_of_stdout(), request.choice, request.printing.quiet
+    whole = choice.typed is not None or not screen.is_terminal
+    *earlier, last = reports.items()
+    listed = [] if whole else earlier[-_MOST_LISTED:]
+    if more := len(earlier) - len(listed) if not whole else 0:
+        print_results(f"{more} earlier reports")
+    for file, record in listed:
+        print_results(Text.assemble((to_printable(f"{file.name}: "), "dim"), headline(record)))
+    for file, record in [*earlier, last] if whole else [last]:
+        if file != request.path and not is_quiet:
             print_results(shown(str(file), "dim"))
-        print_results(record_view(record, width))
+        if whole:
+            layers = choose_layers(record, choice)
+            chosen = chosen_view(record, layers, screen) if choice.chooses else record_view(record, screen)
+            print_results(chosen)
+            if choice.chooses and not is_quiet:
+                print_notes([_count(record, layers)])
+            continue
+        view = one_screen(record, screen, _SPARE + 2 * len(listed))
+        print_results(view.content)
+        if not is_quiet and (view.shown < view.modules or earlier):
+            print_notes([_how_to_see_more(view, len(earlier))], style="dim")
+
+
+def _count(record: ft.CaptureRecord, layers: Layers) -> str:
+    modules, blocks = (
+        f"{len(chosen)} of {format_count(len(every), noun)}"
+        for chosen, every, noun in (
+            (layers.modules, record.modules, "module"),
+            (layers.blocks, record.blocks, "block"),
+        )
+    )
+    return f"{modules}, {blocks}"
+
+
+def _how_to_see_more(view: View, earlier: int) -> str:
+    listed = f"{view.shown or 'none'} of {format_count(view.modules, 'module')} listed"
+    return f"{listed}; all{' of all reports' if earlier else ''}: --all, some: --layers GLOB"
 
 
 def _write_page(request: ViewRequest, page: Path) -> None:
@@ -140,7 +206,10 @@ def _write_page(request: ViewRequest, page: Path) -> None:
         reports, refused = reports_in(request.path, stage)
     if not (request.printing.quiet or request.printing.as_json):
         print_notes((f"left out: {reason}" for reason in refused), style="yellow")
+    check_choice(request.choice, reports.values())
     records = list(reports.values())
+    if request.choice.layers:
+        records = [choose_in_record(record, request.choice) for record in records]
     if len(records) > 1:
         refuse_two_runs(reports.items())
         if without := [path for path, record in reports.items() if record.step is None]:

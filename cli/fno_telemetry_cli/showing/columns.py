@@ -2,13 +2,17 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fno_telemetry_cli.showing.bars import bar
+from fno_telemetry_cli.showing.terminal import Screen
+
+_BAR_CELLS = (6, 4, 1)  # of a bar beside a share, the widest for which there is room
 _NAMES_FOLD = 2  # names are folded before a column that gives way this late, or later, is dropped
 _FOLDED_NAME = 20  # columns of the terminal that a folded name keeps while there is anything to drop
 _GAP = 2  # columns of the terminal between columns of a table
@@ -22,6 +26,8 @@ class Column:
     cells: Sequence[Text]
     is_number: bool = False
     gives_way: int = 0  # the highest goes first; 0 stays
+    shares: Sequence[float | None] = ()  # the numbers of its cells from 0 to 1, which terminals get as bars
+    should_be_low: bool = False  # whether a large share is a fault
 
     @property
     def width(self) -> int:
@@ -31,11 +37,15 @@ class Column:
         )
 
 
-def fit(columns: list[Column], width: int) -> Iterator[RenderableType]:
-    """Yield a table of the columns that fit side by side, then a line that names the others."""
-    shown = _choose(columns, width)
+def fit(columns: list[Column], screen: Screen) -> Iterator[RenderableType]:
+    """Yield a table of the columns that fit side by side, then a line that names the others.
+
+    In a terminal, shares get bars where there is still room.
+    """
+    chosen = _choose(columns, screen.width)
+    shown = _with_bars(chosen, screen)
     names, *others = shown
-    room = max(1, width - sum(column.width + _GAP for column in others))
+    room = max(1, screen.width - _width(others))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for column in shown:
         justify = "right" if column.is_number else "left"
@@ -50,9 +60,33 @@ def fit(columns: list[Column], width: int) -> Iterator[RenderableType]:
     for name, *cells in zip(*(column.cells for column in shown), strict=True):
         table.add_row(folded(name, room), *cells)
     yield table
-    if len(shown) < len(columns):
-        left_out = [" ".join(column.heading.split()) for column in columns if column not in shown]
+    if len(chosen) < len(columns):
+        left_out = [" ".join(column.heading.split()) for column in columns if column not in chosen]
         yield Text(f"no room at this width for: {', '.join(left_out)}", style="dim")
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return sum(column.width + _GAP for column in columns)
+
+
+def _with_bars(columns: list[Column], screen: Screen) -> list[Column]:
+    """Return the columns, those of shares with bars as wide as there is room for."""
+    drawn = [column for column in columns if any(column.shares)] if screen.is_terminal else []
+    room = screen.width - _width(columns[1:]) - columns[0].width
+    cells = next((cells for cells in _BAR_CELLS if drawn and (cells + 1) * len(drawn) <= room), 0)
+    if not cells:
+        return columns
+    return [_add_bars(column, cells, screen) if column in drawn else column for column in columns]
+
+
+def _add_bars(column: Column, cells: int, screen: Screen) -> Column:
+    widest = max(cell.cell_len for cell in column.cells)
+    found = []
+    for cell, share in zip(column.cells, column.shares, strict=True):
+        number = Text(" " * (widest - cell.cell_len)).append_text(cell)
+        drawn = bar(share, cells, screen, should_be_low=column.should_be_low)
+        found.append(Text.assemble(number, " ", drawn))
+    return replace(column, cells=found)
 
 
 def folded(name: Text, width: int) -> Text:

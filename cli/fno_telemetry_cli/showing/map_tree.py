@@ -12,7 +12,15 @@ from rich.tree import Tree
 
 import fno_telemetry as ft
 from fno_telemetry.wording import to_printable
-from fno_telemetry_cli.showing.tables import ROLE_STYLES, shown
+from fno_telemetry_cli.showing.tables import shown
+
+_ROLE_STYLES = {
+    "lifting": "cyan",
+    "spectral": "magenta",
+    "local": "blue",
+    "block": "bold",
+    "projection": "cyan",
+}
 
 
 def map_view(model_map: ft.ModelMap, architecture: str) -> RenderableType:
@@ -103,7 +111,7 @@ def _label(leaf: str, module: ft.MappedModule) -> Text:
     return Text.assemble(
         to_printable(leaf),
         "  ",
-        (module.role, ROLE_STYLES.get(module.role, "")),
+        (module.role, _ROLE_STYLES.get(module.role, "")),
         "  ",
         (to_printable(f"{', '.join(details)}: {module.reason}"), "dim"),
     )

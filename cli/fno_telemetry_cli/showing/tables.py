@@ -1,55 +1,14 @@
-"""Tables of a record for the terminal."""
+"""Lines about a record, and numbers and names in them, for the terminal."""
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
-from itertools import pairwise
 
-from rich.console import Group, RenderableType
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_new
-from fno_telemetry.keys import VALIDATION
-from fno_telemetry.quantities import columns, look_up
-from fno_telemetry.records import BandAccuracy, place_name
-from fno_telemetry.wording import format_number, format_percent, to_printable
-from fno_telemetry_cli.showing.channel_lines import channel_lines
-from fno_telemetry_cli.showing.columns import Column, fit
+from fno_telemetry.quantities import look_up
+from fno_telemetry.wording import format_number, to_printable
 
-# How early these columns are dropped on a narrow terminal, as `Quantity.gives_way` says of numbers.
-_SHAPE_GIVES_WAY, _ROLE_GIVES_WAY = 1, 2
 _NAMES_SHOWN = 3
-ROLE_STYLES = {
-    "lifting": "cyan",
-    "spectral": "magenta",
-    "local": "blue",
-    "block": "bold",
-    "projection": "cyan",
-}
-
-
-def record_view(record: ft.CaptureRecord, width: int) -> RenderableType:
-    """Return what `view` shows of a record: headline, modules in order, blocks, notes."""
-    parts: list[RenderableType] = [
-        headline(record),
-        *_training(record),
-        *accuracy_line(record),
-        *map(shown, channel_lines(record)),
-    ]
-    if record.accuracy is not None and record.accuracy.bands is not None:
-        parts += [Text(), *fit(_bands(record.accuracy.bands), width)]
-    parts += [Text(), *fit(_modules(record), width)]
-    if record.blocks:
-        parts += [Text(), *fit(_blocks(record), width)]
-    found = [shown(line, "yellow") for line in (*_unmoved(record), *notes(record))]
-    if record.findings is not None:
-        found.append(Text(f"diagnosed: {describe_diagnosis(record)}", style="bold"))
-        found += [
-            shown(str(cause.finding))
-            for cause in group_by_cause(select_new(record))
-            if cause.finding.severity != "note"
-        ]
-    return Group(*parts, *([Text(), *found] if found else []))
 
 
 def headline(record: ft.CaptureRecord) -> Text:
@@ -85,20 +44,6 @@ def notes(record: ft.CaptureRecord) -> Iterator[str]:
         yield from (f"{what}: {some(names)}: {reason}" for reason, names in places.items())
 
 
-def _training(record: ft.CaptureRecord) -> Iterator[Text]:
-    """Yield a line of what only a training knows of its step."""
-    training = record.training
-    if not training:
-        return
-    rates = training.get("learning_rates") or ()
-    parts = [f"learning rate {', '.join(map(format_number, rates))}"] if rates else []
-    if (forwards := training.get("forwards")) is not None:
-        parts.append(format_count(forwards, "forward"))
-    if dropped := training.get("dropped"):
-        parts.append(f"{format_count(dropped, 'record')} before it dropped")
-    yield shown(f"{'validation' if record.stage == VALIDATION else 'training'}: {', '.join(parts)}")
-
-
 def accuracy_line(record: ft.CaptureRecord) -> Iterator[Text]:
     """Yield a line that says how the output compares with the target, where one was given."""
     if record.accuracy is None:
@@ -110,13 +55,6 @@ def accuracy_line(record: ft.CaptureRecord) -> Iterator[Text]:
         for value in (stats[name],)
     ]
     yield shown(f"accuracy: {', '.join(parts)}")
-
-
-def _unmoved(record: ft.CaptureRecord) -> Iterator[str]:
-    """Yield a line that names parameters which the training has not moved, where it has moved others."""
-    unmoved = [parameter.name for parameter in record.parameters if parameter.stats.get("moved") == 0]
-    if unmoved and any(parameter.stats.get("moved") for parameter in record.parameters):
-        yield f"not moved since the first record: {some(unmoved)}"
 
 
 def shown(text: str, style: str = "") -> Text:
@@ -146,55 +84,3 @@ def _weights(weights: str | None) -> str:
     if weights.startswith("untrained"):
         return "untrained weights" + weights.removeprefix("untrained")
     return "weights from the checkpoint" if weights == "checkpoint" else f"weights {weights}"
-
-
-def _modules(record: ft.CaptureRecord) -> list[Column]:
-    rows: list[tuple[Text, str, ft.TensorRecord]] = []
-    # Reports of earlier versions have the first input alone.
-    for entered in record.inputs or ([] if record.input is None else [record.input]):
-        rows.append((shown(place_name("input", 0, entered.item), "dim"), "", entered))
-    for module in sorted(record.modules, key=lambda module: module.order):
-        rows.append((shown(module.place), module.role, module))
-    for output in record.outputs:
-        rows.append((shown(place_name("output", 0, output.item), "dim"), "", output))
-    if record.target is not None:
-        rows.append((Text("target", style="dim"), "", record.target))
-    shapes = [Text("×".join(map(str, entry.shape)) or "scalar") for _, _, entry in rows]
-    return [
-        Column("module", [name for name, _, _ in rows]),
-        Column("role", [Text(r, style=ROLE_STYLES.get(r, "")) for _, r, _ in rows], False, _ROLE_GIVES_WAY),
-        Column("shape", shapes, False, _SHAPE_GIVES_WAY),
-        *_numbers([entry for _, _, entry in rows], record),
-    ]
-
-
-def _blocks(record: ft.CaptureRecord) -> list[Column]:
-    names = [shown(block.place) for block in record.blocks]
-    return [Column("block", names), *_numbers(record.blocks, record)]
-
-
-def _bands(bands: BandAccuracy) -> list[Column]:
-    """Return how output and target compare by octave."""
-    pooled = bands.pool()
-    edges = [f"{edge:g}" if edge > 1 / 2 else str(Fraction(edge)) for edge in pooled.band_edges]
-    spans = ["mean", *(f"{above} to {below}" for above, below in pairwise(edges))]
-    total = sum(pooled.target)
-    shares = [format_percent(energy / total) if total else number(None) for energy in pooled.target]
-    rows = (pooled.band_error, pooled.spectrum_ratio, pooled.band_coherence)
-    headings = ("relative\nerror", "output\n/ target", "coherence")
-    return [
-        Column("cycles per\ngrid point", [Text(span) for span in spans]),
-        Column("energy of\nthe target", [Text(share) for share in shares], True),
-        *(
-            Column(heading, [Text(number(value)) for value in row], True)
-            for heading, row in zip(headings, rows, strict=True)
-        ),
-    ]
-
-
-def _numbers(
-    entries: Sequence[ft.TensorRecord | ft.BlockRecord], record: ft.CaptureRecord
-) -> Iterator[Column]:
-    for quantity in columns([entry.stats for entry in entries], record.quantities):
-        cells = [Text(number(entry.stats.get(quantity.name), quantity.keeps_one)) for entry in entries]
-        yield Column(quantity.column, cells, True, quantity.gives_way)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,22 @@ from fno_telemetry.wording import is_printable, to_one_line, to_printable
 
 _STDOUT, _STDERR = 1, 2  # descriptors
 _PIPED_WIDTH = 160  # columns for tables that go to a file or a pipe
+_BLOCKS = "▁█▏"  # that bars are made of
+_IN_ASCII = str.maketrans("×–—…→·‘’“”─²³", "x--.>|''\"\"-23")
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What results are shown on: its size, and whether it draws blocks; no height where it is no terminal."""
+
+    width: int
+    height: int | None = None
+    takes_blocks: bool = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody looks at it, and not a file or another program."""
+        return self.height is not None
 
 
 class ReaderLeft(Exception):
@@ -27,13 +44,16 @@ class _CleanConsole(Console):
     """Sends nothing to the terminal that it would obey, wherever a text comes from."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        encoding = self.encoding
         for segment in super().render(renderable, options):
-            if segment.control or is_printable(segment.text):
+            if segment.control:
                 yield segment
-            else:
+                continue
+            text = segment.text
+            if not is_printable(text):
                 # A text of several lines is no name; names are printable before they get here.
-                lines = map(to_printable, segment.text.split("\n"))
-                yield Segment("\n".join(lines), segment.style)
+                text = "\n".join(map(to_printable, text.split("\n")))
+            yield Segment(to_encodable(text, encoding), segment.style)
 
 
 class _ResultConsole(_CleanConsole):
@@ -45,6 +65,32 @@ def stdout_console() -> Console:
     """A console for results; wide when stdout is no terminal. It takes text as it is, without markup."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
     return _ResultConsole(width=width, markup=False, emoji=False, highlight=False)
+
+
+def screen_of_stdout() -> Screen:
+    """Return what results are shown on; a pipe or a file has neither height nor bars."""
+    console = stdout_console()
+    if not sys.stdout.isatty():
+        return Screen(console.width)
+    is_dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return Screen(console.width, console.height, not is_dumb and _can_write(_BLOCKS, console.encoding))
+
+
+def to_encodable(text: str, encoding: str) -> str:
+    """Return a text with the signs that tables use in ASCII, where the encoding lacks some of them."""
+    if text.isascii() or _can_write(text, encoding):
+        return text
+    return text.translate(_IN_ASCII)
+
+
+def _can_write(text: str, encoding: str) -> bool:
+    if encoding.lower().startswith("utf"):
+        return True
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def stderr_console() -> Console:
@@ -87,7 +133,8 @@ def print_notes(lines: Iterable[str], style: str = "") -> None:
 def print_error(message: str) -> None:
     """Print the one line that an error is."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"fno-telemetry: {to_one_line(message)}\n")
+        line = to_encodable(to_one_line(message), getattr(sys.stderr, "encoding", None) or "utf-8")
+        sys.stderr.write(f"fno-telemetry: {line}\n")
         sys.stderr.flush()
 
 
