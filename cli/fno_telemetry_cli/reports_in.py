@@ -26,7 +26,7 @@ _NAMED = 3  # folders, or steps, in a message
 
 
 def reports_in(path: Path, stage: str | None = None) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
-    """Return the report at `path`, or those in that folder, and why other JSON files in it are not reports.
+    """Return the report at `path`, or those in that folder, and a line for each report that is left out.
 
     Of a history, also of one in a folder without reports, the records by `<history>/<label>`. Of a training
     and its validations, which are series of their own, those of the `stage`, by default the training, and a
@@ -38,17 +38,32 @@ def reports_in(path: Path, stage: str | None = None) -> tuple[dict[Path, ft.Capt
     if not path.is_dir():
         return {path: ft.load_report(path)}, []
     found: dict[Path, ft.CaptureRecord] = {}
-    refused: list[ft.ReportError] = []
+    refused: list[str] = []
+    first: ft.ReportError | None = None
     with _without_collector():
         for file in sorted(path.glob("*.json"), key=_by_numbers):
             try:
                 found[file] = ft.load_report(file)
             except ft.ReportError as error:
-                refused.append(error)
+                first = first or error
+                # Other programs write JSON, too.
+                refused += [str(error)] if _is_a_report(file) else []
     if not found:
-        raise refused[0] if refused else ft.ReportError(_nothing_in(path))
+        raise first or ft.ReportError(_nothing_in(path))
     chosen, others = _choose_stage(path, list(found.items()), stage, lambda item: item[1].stage)
-    return dict(chosen), [*(str(error) for error in refused), *others]
+    return dict(chosen), [*refused, *others, *_history_beside(path, found.values())]
+
+
+def _history_beside(folder: Path, reports: Iterable[ft.CaptureRecord]) -> Iterator[str]:
+    """Yield a line about a history next to reports that holds more than they do."""
+    history = folder / _HISTORY
+    if not history.is_file():
+        return
+    known = {(record.step, record.stage) for record in reports}
+    with contextlib.suppress(ft.ReportError):
+        more = [entry for entry in report.list_history(history) if (entry.step, entry.stage) not in known]
+        if more:
+            yield f"{history}: a history with {len(more)} more records; name it to read it"
 
 
 def find_history(path: Path) -> Path | None:
@@ -170,17 +185,16 @@ def _nothing_in(folder: Path) -> str:
 
 
 def _holds_a_report(folder: Path) -> bool:
-    for file in folder.glob("*.json"):
-        # A folder of that name, or a file that cannot be read, is skipped.
-        with contextlib.suppress(OSError):
-            if why_no_file(file) is None and _starts_as_a_report(file):
-                return True
+    return any(map(_is_a_report, folder.glob("*.json")))
+
+
+def _is_a_report(file: Path) -> bool:
+    """Whether a file begins as a report; a folder of that name, or what cannot be read, does not."""
+    with contextlib.suppress(OSError):
+        if why_no_file(file) is None:
+            with file.open("rb") as opened:
+                return _REPORT in opened.read(_HEAD)
     return False
-
-
-def _starts_as_a_report(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return _REPORT in opened.read(_HEAD)
 
 
 def refuse_two_runs(found: Iterable[tuple[Path, ft.CaptureRecord]]) -> None:

@@ -71,7 +71,7 @@ def test_a_healthy_report_ends_well(run, healthy):
 
 
 def test_the_cause_comes_first_with_its_evidence_and_advice_and_the_rest_is_folded(run, broken):
-    result = run("diagnose", broken)
+    result = run("diagnose", broken, "--all")
     assert result.code == 1
     lines = [line.strip() for line in result.out.splitlines()]
     assert lines[1].startswith("error   lifter.conv returns zero everywhere")
@@ -506,3 +506,32 @@ def test_only_the_worst_causes_are_shown_where_a_number_is_given():
 
 def test_all_findings_are_printed_on_request(run, broken):
     assert "--all" not in run("diagnose", broken, "--all").out
+
+
+def test_what_was_not_judged_is_one_line_and_with_all_what_to_give(run, healthy):
+    short = run("diagnose", healthy).out.splitlines()
+    [line] = [line for line in short if "not applied" in line]
+    assert line.endswith("; --all says what to give")
+    assert "no baseline" in line and "no target" in line
+    whole = run("diagnose", healthy, "--all").out
+    assert "give a report from before it broke as --baseline" in whole
+    assert "not applied" not in whole
+
+
+def test_notes_are_printed_where_nothing_is_worse_or_with_all(run, broken, tmp_path):
+    noted = example_records.change_module(
+        ft.load_report(broken), "blocks.1.spectral", unused_weight_fraction=0.5
+    )
+    report.write(noted, tmp_path / "both.json")
+    short = run("diagnose", tmp_path / "both.json").out
+    assert "unused_modes" not in short
+    assert "and 1 more finding: --all" in short
+    assert "unused_modes" in run("diagnose", tmp_path / "both.json", "--all").out
+
+
+def test_two_reports_of_the_same_weights_on_other_samples_may_be_a_test(run, captured, small):
+    line = ("capture", "--input", "train.npz", "--output", "out", *small, "--max-samples", 2)
+    assert run(*line, "--output-json-name", "b.json").code == 0
+    noted = run("diagnose", "out").err
+    assert "fno-telemetry diagnose out/activation_report.json --test out/b.json" in noted
+    assert "same weights" not in run("diagnose", "out/activation_report.json").err

@@ -153,3 +153,12 @@ def test_dashboards_show_a_history(run, history):
     assert result.code in (0, 1)
     found = ft.TensorBoard().read_back(Path("boards"))
     assert list(found) == [0, 100, 200, 300]
+
+
+def test_a_history_next_to_reports_is_named_if_it_holds_more(run, history, record):
+    ft.JsonFile("run/activation_report.json").write(record)
+    noted = run("diagnose", "run").err
+    assert "left out: run/history.jsonl: a history with 5 more records; name it to read it" in noted
+    Path("run/history.jsonl").unlink()
+    ft.HistoryFile("run/history.jsonl").write(record)
+    assert "history" not in run("diagnose", "run").err

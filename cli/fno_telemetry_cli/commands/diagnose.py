@@ -1,6 +1,7 @@
 """`fno-telemetry diagnose`: what is wrong in reports, in which layer, by which numbers, and what to do."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -127,9 +128,27 @@ def _read(request: DiagnoseRequest) -> _Reports:
         notes.append(
             "the network learned most of what it knows after the baseline; only the inputs are compared"
         )
+    if test is None:
+        notes += _may_be_tests(found)
     if test is not None and test.input_digest in {record.input_digest for record in found.values()}:
         notes.append("the report of --test is of the same samples as the report itself")
     return _Reports(found, baseline, test, notes)
+
+
+def _may_be_tests(found: Mapping[Path, ft.CaptureRecord]) -> Iterator[str]:
+    """Yield a line about two reports of the same weights on different samples, of which one may be a test."""
+    first: dict[object, Path] = {}
+    for path, record in found.items():
+        weights = (record.step, *((each.name, each.digest) for each in record.parameters))
+        if not record.parameters or any(each.digest is None for each in record.parameters):
+            continue
+        other = first.setdefault(weights, path)
+        if other != path and found[other].input_digest != record.input_digest:
+            yield (
+                f"{other} and {path} are of the same weights on different samples; if one of them is of test "
+                f"samples: fno-telemetry diagnose {shlex.quote(str(other))} --test {shlex.quote(str(path))}"
+            )
+            return
 
 
 def _judge(request: DiagnoseRequest, reports: _Reports) -> tuple[Text, Sequence[ft.Finding]]:
@@ -165,7 +184,7 @@ def _show(
         print_results(title)
     print_results(*findings_view(findings, printing.quiet, None if request.judging.show_all else MOST_SHOWN))
     if not printing.quiet:
-        print_results(*skipped_view(skipped))
+        print_results(*skipped_view(skipped, request.judging.show_all))
 
 
 def _title(found: dict[Path, ft.CaptureRecord]) -> Text:

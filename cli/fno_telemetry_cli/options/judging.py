@@ -82,7 +82,12 @@ class DiagnosisOptions:
     ] = None
     show_all: Annotated[
         bool,
-        typer.Option("--all", metavar="", help="Print all findings. Default: the five worst causes."),
+        typer.Option(
+            "--all",
+            metavar="",
+            help="Print all findings, and what to give for the rules that were not applied. Default: the "
+            "five worst causes, and notes only where there is nothing worse.",
+        ),
     ] = False
     explain: Annotated[
         str | None,

@@ -53,11 +53,12 @@ def findings_view(
     """Yield each cause with its evidence, advice and what follows from it, then how many causes there are.
 
     Notes from which nothing follows but themselves at later steps are listed by rule. With `quiet`, yield one
-    line for each cause that is an error or a warning. Of more than `most` causes, only the first are yielded,
-    which are the worst, and a line that says how many were left out.
+    line for each cause that is an error or a warning. With `most`, only so many of the first causes are
+    yielded, which are the worst, and notes only where there is nothing worse; then a line says how many were
+    left out.
     """
     causes = group_by_cause(findings)
-    shown = causes if most is None else causes[:most]
+    shown = causes if most is None else _choose(causes)[:most]
     several = len({finding.report for finding in findings}) > 1
     notes = [cause for cause in causes if cause.finding.severity == "note" and _only_lasts(cause)]
     for cause in shown:
@@ -73,10 +74,24 @@ def findings_view(
         yield Text(describe_counts(findings), style="bold" if causes else "green")
 
 
-def skipped_view(skipped: Sequence[Skipped]) -> Iterator[RenderableType]:
-    """Yield a line for each thing that was not given, with what could not be judged without it."""
-    for each in skipped:
-        yield Text(spell_options(str(each)), style="dim")
+def skipped_view(skipped: Sequence[Skipped], show_all: bool = False) -> Iterator[RenderableType]:
+    """Yield a line about what was not given, and how many rules were not applied without it.
+
+    With `show_all`, a line for each of these things, with how to give it.
+    """
+    if show_all:
+        yield from (Text(spell_options(str(each)), style="dim") for each in skipped)
+        return
+    if number := sum(len(each.rules) for each in skipped):
+        lacks = ", ".join(each.missing for each in skipped if each.rules)
+        yield Text(
+            f"{format_count(number, 'rule')} not applied: {lacks}; --all says what to give", style="dim"
+        )
+
+
+def _choose(causes: Sequence[Cause]) -> Sequence[Cause]:
+    """Return the causes from which an error or a warning comes; without any, all of them, which are notes."""
+    return [cause for cause in causes if cause.worst != "note"] or causes
 
 
 def skipped_document(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
