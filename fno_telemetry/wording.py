@@ -16,6 +16,7 @@ _LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
 _NOT_THE_USERS = {Path(__file__).parent, *(Path(sysconfig.get_path(name)) for name in _LIBRARIES)}
 _ROUNDING_ERROR = 1e-10  # sums over the elements of a tensor are not more exact
 # Fillers, joiners and variation selectors: nobody sees them, and `str.isprintable` takes them for printable.
+_IN_ASCII = str.maketrans("×–—…→·‘’“”─²³", "x--.>|''\"\"-23")
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -43,6 +44,17 @@ def to_one_line(text: str, longest: int | None = None) -> str:
     """Return `to_printable` with single spaces for all white space, cut to `longest` characters if given."""
     line = to_printable(" ".join(text.split()))
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def to_encodable(text: str, encoding: str) -> str:
+    """Return a text with the signs that tables and messages use in ASCII, where the encoding lacks some."""
+    if text.isascii() or encoding.lower().startswith("utf"):
+        return text
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_IN_ASCII)
+    return text
 
 
 def describe_error(error: BaseException) -> str:

@@ -73,7 +73,9 @@ def watch(
         sinks = make_sinks(tracker.tracker for tracker in accelerator.trackers)
         if not sinks:
             raise OptionError("the accelerator has no TensorBoard or W&B tracker; give `sinks`")
-    made = watching.watch(model, sinks, optimizer=optimizer, scaler=accelerator.scaler, **options)
+    made = watching.watch(
+        model, sinks, optimizer=optimizer, scaler=accelerator.scaler, **{"progress": False} | options
+    )
     made.resume(resume_at)
     return AcceleratedWatch(accelerator, made, resume_at)
 

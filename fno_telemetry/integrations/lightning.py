@@ -244,7 +244,7 @@ class Watch(Callback):
             sinks,
             optimizer=cast(torch.optim.Optimizer, self._rates),
             scaler=scaler,
-            **self._options,
+            **{"progress": False} | self._options,
         )
         self._watch.resume(step)
         return self._watch

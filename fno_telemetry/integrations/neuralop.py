@@ -66,7 +66,7 @@ class TrainerWatch:
             sinks,
             optimizer=cast(torch.optim.Optimizer, self._rates),
             scaler=_NoScale(),
-            **options,
+            **{"progress": False} | options,
         )
         self._own = [
             _Replacement(trainer, "train_one_epoch", self._train_one_epoch),

@@ -89,6 +89,16 @@ class Delivery:
         """How many records did not get to a sink, counted for each sink; one that failed does not count."""
         return self._unjudged + sum(outlet.dropped for outlet in (*self._in_loop, *self._apart))
 
+    @property
+    def judges(self) -> bool:
+        """Whether records are judged before sinks get them."""
+        return self._judge is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether `catch_up` has something to write."""
+        return bool(self._judged)
+
     def deliver(self, record: CaptureRecord) -> None:
         """Write a record where the caller's own rows go, and queue it for the other sinks."""
         if self._is_closed or self._is_forked():

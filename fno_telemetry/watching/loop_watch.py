@@ -1,6 +1,7 @@
 """A watch of a training loop: the hooks by which it finds the due steps, and what it does in each."""
 
 import contextlib
+import logging
 import sys
 import threading
 import weakref
@@ -25,6 +26,8 @@ from fno_telemetry.tracing.module_calls import count_running, unwrap
 from fno_telemetry.tracing.nested_tensors import tensors_in
 from fno_telemetry.watching.delivery import Delivery
 from fno_telemetry.watching.forward_state import ForwardState
+from fno_telemetry.watching.live_line import LiveLine
+from fno_telemetry.watching.loop_cost import LoopCost
 from fno_telemetry.watching.nonfinite_checks import NonfiniteChecks
 from fno_telemetry.watching.nonfinite_dump import Dump
 from fno_telemetry.watching.own_forwards import OwnForwards, runs_own_forward
@@ -38,7 +41,9 @@ from fno_telemetry.watching.step_measurement import (
     StepMeasurement,
 )
 from fno_telemetry.watching.together import Together
-from fno_telemetry.wording import describe_error
+from fno_telemetry.wording import describe_error, format_percent
+
+_log = logging.getLogger("fno_telemetry")
 
 TRAINING = "train"
 
@@ -73,6 +78,8 @@ class Watch:
         validation_batches: int = 0,
         dump: Dump | None = None,
         together: Together | None = None,
+        cost: LoopCost | None = None,
+        live_line: LiveLine | None = None,
     ) -> None:
         self.problems = delivery.problems.lines
         self._model = model
@@ -112,6 +119,9 @@ class Watch:
             self._checks = NonfiniteChecks(
                 self._root, self._training, self._own, dump, note, apart, self._is_elsewhere
             )
+        self._cost = cost or LoopCost()
+        self._in_hooks = 0.0  # of the forward that runs, until now
+        self._live_line = live_line
         self._ends: list[RemovableHandle] = []
         self._raised_before: BaseException | None = None  # the error that is handled around a forward
         # Hooks inside what is compiled would become a part of it.
@@ -136,6 +146,11 @@ class Watch:
         """How many records were handed to the sinks."""
         return self._recorded
 
+    @property
+    def seconds(self) -> float:
+        """For how long the loop has waited for this watch, on the clock of the host."""
+        return self._cost.seconds
+
     def __enter__(self) -> Self:
         return self
 
@@ -159,7 +174,9 @@ class Watch:
         if self._checks is not None:
             self._checks.start_step(loss, step)
         self._training.expects_target = output is not None and target is not None
-        self._delivery.catch_up()
+        if self._delivery.is_behind:
+            with self._cost.counted():
+                self._delivery.catch_up()
         measured = self._training.take()
         has_measured = measured is not None and measured.forwards > 0
         if has_measured or self._is_owed:
@@ -187,6 +204,8 @@ class Watch:
         with self._noting("the schedule cannot be read"):
             self._is_armed = self._is_armed or self._schedule.is_due_between(step, self._next)
         self._expect_step()
+        if self._live_line is not None:
+            self._live_line.show()
 
     def validation(self, *, loss: object = None, output: object = None, target: object = None) -> None:
         """Say that a validation has ended; its record has these numbers, and the step that was named last.
@@ -247,7 +266,12 @@ class Watch:
         self._handles.clear()
         if _find_watch(self._root) is self:
             del _watching[self._root]
-        self._delivery.close()
+        with self._cost.counted():
+            self._delivery.close()
+        if self._live_line is not None:
+            self._live_line.close()
+        if self._recorded:
+            _log.info("fno-telemetry: %s", self._describe_cost())
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if module.training:
@@ -260,12 +284,14 @@ class Watch:
                 return
         if self._is_elsewhere() or _recomputes():
             return
-        with self._apart(stage):
+        with self._cost.counted(), self._apart(stage):
             self._remove_hooks()
             if module.training:
                 self._training_begins(args, kwargs)
             if is_due:
                 self._begin(stage, module, args, kwargs)
+                if stage.measuring is not None:
+                    self._in_hooks = stage.measuring.forward_seconds
 
     def _training_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._validation.measuring is not None:
@@ -322,7 +348,8 @@ class Watch:
         if stage is None or stage.measuring is None:
             return
         measuring = stage.measuring
-        with self._apart(stage):
+        self._cost.add(measuring.forward_seconds - self._in_hooks)
+        with self._cost.counted(), self._apart(stage):
             if self._settings.is_compiled:
                 measuring.watch_output(output)
             else:
@@ -366,6 +393,12 @@ class Watch:
 
         Of a step that this process could not measure, `measured` is None: others wait for it.
         """
+        if measured is not None:
+            self._cost.add(measured.backward_seconds)
+        with self._cost.counted():
+            return self._finish_counted(stage, measured, facts)
+
+    def _finish_counted(self, stage: Stage, measured: StepMeasurement | None, facts: LoopFacts) -> bool:
         is_whole = measured is not None and measured.deviation is None
         finished = None
         with self._apart(stage), torch.no_grad():
@@ -433,8 +466,18 @@ class Watch:
             return ("the numbers are those of the first process alone, as of every validation",)
         return ()
 
+    def _describe_cost(self) -> str:
+        records = f"{self._recorded} record{'' if self._recorded == 1 else 's'}"
+        share = format_percent(float(f"{self._cost.share:.2g}"))
+        return (
+            f"{records}; the loop waited {self._cost.seconds:.3g} s for the watch, {share} of its "
+            f"{self._cost.elapsed:.3g} s"
+        )
+
     def _deliver(self, record: CaptureRecord) -> None:
         self._delivery.deliver(record)
+        if self._live_line is not None and not self._delivery.judges:
+            self._live_line.take(record)
         self._recorded += 1
         if self._checks is not None and record.stage == TRAINING:
             self._checks.keep(record)

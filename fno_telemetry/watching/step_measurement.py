@@ -146,6 +146,16 @@ class StepMeasurement:
         return any(module.dtype == "float16" for module in self._collector.modules.values())
 
     @property
+    def forward_seconds(self) -> float:
+        """The time spent in hooks of forwards."""
+        return self._live.seconds
+
+    @property
+    def backward_seconds(self) -> float:
+        """The time spent at the end of the loop's backwards."""
+        return 0.0 if self._gradients is None else self._gradients.seconds
+
+    @property
     def is_running(self) -> bool:
         """Whether a forward is being measured."""
         return self._live.is_running

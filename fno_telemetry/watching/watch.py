@@ -13,12 +13,15 @@ from fno_telemetry.isolation.compilation import has_compiled_parts
 from fno_telemetry.mapping.measurement_plan import MeasurementPlan
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.processes.group import is_distributed, is_first_process
+from fno_telemetry.records import CaptureRecord
 from fno_telemetry.session import BUDGETS, MEMORY_LIMIT
 from fno_telemetry.sinks.contract import Sink
 from fno_telemetry.statistics.contract import Statistic
 from fno_telemetry.tracing.module_calls import takes_hooks, unwrap
-from fno_telemetry.watching.delivery import Delivery
+from fno_telemetry.watching.delivery import Delivery, Judge
 from fno_telemetry.watching.live_diagnosis import LiveDiagnosis
+from fno_telemetry.watching.live_line import LiveLine, make_live_line
+from fno_telemetry.watching.loop_cost import LoopCost
 from fno_telemetry.watching.loop_watch import Scaler, Watch, release_earlier
 from fno_telemetry.watching.nonfinite_dump import Dump
 from fno_telemetry.watching.schedule import Schedule
@@ -54,6 +57,7 @@ def watch(
     diagnose: bool = False,
     folder: str | Path = ".",
     over_processes: bool = True,
+    progress: bool | None = None,
 ) -> Watch:
     """Watch a model in its training loop; a record of each due step goes to the sinks.
 
@@ -106,6 +110,11 @@ def watch(
         over_processes: Where `torch.distributed` is at work, whether records of a training are of all of its
             processes together. Each of them then watches with the same options and names the same steps. If
             one does not take part, the records are those of the first process, with that reason.
+        progress: Whether a line on stderr says how the training goes: step, loss, sizes and low frequencies
+            of the blocks, what was found, and the share of the time that the watch takes. True: after each
+            record, in place if stderr is a terminal, and above a bar of tqdm. None: only if stderr is a
+            terminal, not next to a progress bar, and if the loop may print into the same terminal, as lines
+            of their own at least 10 s apart. False: never.
 
     Raises:
         OptionError: an argument cannot be used.
@@ -129,7 +138,9 @@ def watch(
     schedule = Schedule(every=every, start=start, stop=stop, steps=steps, first=first)
     schedule.is_due(0)  # a function that raises does so here, not in the loop
     settings = _settle(statistics, memory_limit, budget, gradients, updates, has_compiled_parts(model))
-    judge = LiveDiagnosis().judge if diagnose else None
+    cost = LoopCost()
+    live_line = make_live_line(progress, lambda: cost.share) if is_first_process() else None
+    judge = _make_judge(live_line) if diagnose else None
     is_shared = over_processes and is_distributed()
     settings = replace(settings, takes_shares=is_shared)
     # Before its sinks are opened again: a cell of a notebook that runs again may use the same ones.
@@ -154,7 +165,24 @@ def watch(
         validation_batches=validation_batches,
         dump=None if on_nonfinite is None else Dump(Path(folder), keep),
         together=together,
+        cost=cost,
+        live_line=live_line,
     )
+
+
+def _make_judge(live_line: LiveLine | None) -> Judge:
+    """Return what judges records, each of which the line then shows."""
+    diagnosis = LiveDiagnosis()
+    if live_line is None:
+        return diagnosis.judge
+    shown = live_line.take
+
+    def judge(record: CaptureRecord) -> CaptureRecord:
+        judged = diagnosis.judge(record)
+        shown(judged)
+        return judged
+
+    return judge
 
 
 def _settle(

@@ -17,9 +17,10 @@ from rich.console import Console
 
 import fno_telemetry as ft
 from fno_telemetry.records import FrozenMapping
+from fno_telemetry.wording import to_encodable
 from fno_telemetry_cli.showing.bars import bar, profile
 from fno_telemetry_cli.showing.record_view import one_screen
-from fno_telemetry_cli.showing.terminal import Screen, to_encodable
+from fno_telemetry_cli.showing.terminal import Screen
 
 TERMINAL = Screen(80, 24, takes_blocks=True)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")

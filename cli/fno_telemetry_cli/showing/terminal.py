@@ -14,12 +14,11 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from fno_telemetry.wording import is_printable, to_one_line, to_printable
+from fno_telemetry.wording import is_printable, to_encodable, to_one_line, to_printable
 
 _STDOUT, _STDERR = 1, 2  # descriptors
 _PIPED_WIDTH = 160  # columns for tables that go to a file or a pipe
-_BLOCKS = "▁█▏"  # that bars are made of
-_IN_ASCII = str.maketrans("×–—…→·‘’“”─²³", "x--.>|''\"\"-23")
+_BLOCKS = "▁█▏×"  # what bars are made of, and a sign that becomes another one where it cannot be written
 
 
 @dataclass(frozen=True)
@@ -73,24 +72,9 @@ def screen_of_stdout() -> Screen:
     if not sys.stdout.isatty():
         return Screen(console.width)
     is_dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-    return Screen(console.width, console.height, not is_dumb and _can_write(_BLOCKS, console.encoding))
-
-
-def to_encodable(text: str, encoding: str) -> str:
-    """Return a text with the signs that tables use in ASCII, where the encoding lacks some of them."""
-    if text.isascii() or _can_write(text, encoding):
-        return text
-    return text.translate(_IN_ASCII)
-
-
-def _can_write(text: str, encoding: str) -> bool:
-    if encoding.lower().startswith("utf"):
-        return True
-    try:
-        text.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    return Screen(
+        console.width, console.height, not is_dumb and to_encodable(_BLOCKS, console.encoding) == _BLOCKS
+    )
 
 
 def stderr_console() -> Console:
