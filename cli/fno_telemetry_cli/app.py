@@ -15,6 +15,7 @@ from fno_telemetry.wording import to_one_line
 from fno_telemetry_cli import launched
 from fno_telemetry_cli.interrupts import ignore_sigterm, sigterm_as_ctrl_c
 from fno_telemetry_cli.invocation import Invocation
+from fno_telemetry_cli.options.panels import arrange
 from fno_telemetry_cli.showing import terminal
 
 EXIT_UNUSABLE = 2
@@ -47,10 +48,10 @@ def _hide_types_of_flags(parameters: list[Any]) -> list[Any]:
 
 
 class _Command(TyperCommand):
-    """A command with its options."""
+    """A command with its options, in panels."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return _hide_types_of_flags(super().get_params(ctx))
+        return arrange(str(self.name), _hide_types_of_flags(super().get_params(ctx)))
 
 
 class _Commands(TyperGroup):

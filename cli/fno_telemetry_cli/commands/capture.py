@@ -172,6 +172,11 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
     """Run a model over a few samples and send the record to the chosen sinks.
 
     Example: fno-telemetry capture --input train.npz --output out
+
+    With pages of TensorBoard, and what is wrong: fno-telemetry capture --input train.npz --output out
+    --sink tensorboard --diagnose --force
+
+    What would be captured: fno-telemetry capture --input train.npz --output out --dry-run
     """
     if request.measuring.dry_run and not launched.is_first():
         return

@@ -122,7 +122,11 @@ def compare(context: typer.Context, request: CompareRequest) -> None:
     Two reports are compared with each other. Three or more are taken as one run, in the order of their
     steps. The result names the first layer that changed and, for a run, the step at which it broke.
 
-    Example: fno-telemetry compare before/activation_report.json after/activation_report.json
+    Example: fno-telemetry compare before after
+
+    Every layer that changed: fno-telemetry compare before after --all
+
+    Runs of one experiment with the first: fno-telemetry compare --group before after
     """
     _refuse_idle_options(context, request)
     limits = read_thresholds(request.judging.thresholds) if request.judging.thresholds else None

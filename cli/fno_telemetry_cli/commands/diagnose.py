@@ -87,7 +87,11 @@ def diagnose(request: DiagnoseRequest) -> None:
     Root causes come first, with their consequences grouped under them. Several reports are taken as one run,
     in the order of their steps.
 
-    Example: fno-telemetry diagnose out/activation_report.json
+    Example: fno-telemetry diagnose out
+
+    With all notes: fno-telemetry diagnose out --all
+
+    What a rule looks for: fno-telemetry diagnose --explain dead_layer
     """
     if request.judging.explain is not None:
         _explain(request.judging.explain, request.printing.as_json)

@@ -77,6 +77,8 @@ def map_model(request: MapRequest) -> None:
     """Print each module's role and the reason for it.
 
     Example: fno-telemetry map --input train.npz --output map.toml
+
+    Of another network: fno-telemetry map --input train.npz --architecture hybrid
     """
     with keep_stdout_clean():
         prepared = prepare(request.source, read_input(request.source))

@@ -58,6 +58,8 @@ def merge(request: MergeRequest) -> None:
     they are.
 
     Example: fno-telemetry merge out --sink tensorboard
+
+    Several folders into one: fno-telemetry merge before after --output merged
     """
     with keep_stdout_clean():
         target = request.target

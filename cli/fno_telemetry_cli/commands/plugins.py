@@ -18,7 +18,9 @@ from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_json, pr
 def plugins(request: PrintingOptions) -> None:
     """List the sinks, statistics, architectures and rules, both built in and from plug-ins.
 
-    Example: fno-telemetry plugins --json
+    Example: fno-telemetry plugins
+
+    For programs: fno-telemetry plugins --json
     """
     with keep_stdout_clean():
         found, kernels = ft.list_plugins(), statistics.kernels_in_use()

@@ -111,7 +111,11 @@ class ViewRequest:
 def view(request: ViewRequest) -> None:
     """Show a report as tables: modules in execution order, then blocks.
 
-    Example: fno-telemetry view out/activation_report.json
+    Example: fno-telemetry view out
+
+    The five layers with the largest values: fno-telemetry view out --sort rms --top 5
+
+    The branches of one block: fno-telemetry view out --layers 'fno_blocks.0*'
     """
     if request.tensorboard:
         from fno_telemetry_cli.showing.tensorboard_server import serve

@@ -8,7 +8,6 @@ import typer
 import fno_telemetry as ft
 from fno_telemetry_cli.options.completion import complete_layers, complete_sort_keys
 
-_CHOICE = "Which layers"
 DIRECTIONS = ("asc", "desc")
 
 
@@ -21,8 +20,7 @@ class LayerOptions:
         typer.Option(
             metavar="GLOB",
             help="Show only the layers and blocks that match; * also matches dots, and a call (@1) or output "
-            "([amp]) may be a part of the name. Repeatable.",
-            rich_help_panel=_CHOICE,
+            "(\\[amp]) may be a part of the name. Repeatable.",
             autocompletion=complete_layers,
         ),
     ] = None
@@ -33,15 +31,12 @@ class LayerOptions:
             help="Sort by a statistic, such as rms or gain, the largest first; or by order, role or name. "
             "Default: order.",
             show_default=False,
-            rich_help_panel=_CHOICE,
             autocompletion=complete_sort_keys,
         ),
     ] = None
     top: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Show only the first N rows of each table.", rich_help_panel=_CHOICE, min=1
-        ),
+        typer.Option(metavar="N", help="Show only the first N rows of each table.", min=1),
     ] = None
     show_all: Annotated[
         bool,
@@ -49,7 +44,6 @@ class LayerOptions:
             "--all",
             metavar="",
             help="In a terminal, show all layers, also where they need more than one screen.",
-            rich_help_panel=_CHOICE,
         ),
     ] = False
 

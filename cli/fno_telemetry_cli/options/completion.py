@@ -62,7 +62,8 @@ def _read(context: typer.Context) -> ft.CaptureRecord | None:
 
     None where there is none that can be read: no message helps between two keys.
     """
-    typed = context.params.get("path")
+    # Where the option to complete comes last, the parser ends before it looks at what is no option.
+    typed = context.params.get("path") or next((word for word in context.args if word[:1] != "-"), None)
     if typed is None:
         return None
     path = Path(typed)

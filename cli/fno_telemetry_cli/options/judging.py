@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fno_telemetry_cli.options.completion import complete_names
+from fno_telemetry_cli.options.completion import complete_names, complete_words
+
+_LEVELS = ("note", "warning", "error", "never")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class ComparisonOptions:
             help="Exit with code 1 if a change is at least this severe: note, warning (worse) or error. "
             "never: changes do not affect the exit code. Default: warning.",
             show_default=False,
+            autocompletion=complete_words(_LEVELS),
         ),
     ] = "warning"
 
@@ -104,5 +107,6 @@ class DiagnosisOptions:
             help="Exit with code 1 if a finding is at least this severe: note, warning or error. "
             "never: findings do not affect the exit code. Default: warning.",
             show_default=False,
+            autocompletion=complete_words(_LEVELS),
         ),
     ] = "warning"

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fno_telemetry_cli.options.completion import complete_words
+
 _MEASURED = "Measured"
 
 
@@ -20,6 +22,7 @@ class MeasuringOptions:
             help="mse or relative_l2, which need --target, or a function (output, batch) -> scalar. Also "
             "record the gradients of this loss.",
             rich_help_panel=_MEASURED,
+            autocompletion=complete_words(("mse", "relative_l2")),
         ),
     ] = None
     layers: Annotated[
@@ -46,6 +49,7 @@ class MeasuringOptions:
             "spectra of an eighth of the fields. The report states the errors that this adds. Default: full.",
             show_default=False,
             rich_help_panel=_MEASURED,
+            autocompletion=complete_words(("full", "light")),
         ),
     ] = "full"
     strict: Annotated[
@@ -82,5 +86,6 @@ class MeasuringOptions:
             help="Implies --diagnose. Exit with code 1 if a finding is at least this severe: note, warning "
             "or error. Default: never, findings do not affect the exit code.",
             rich_help_panel=_MEASURED,
+            autocompletion=complete_words(("note", "warning", "error", "never")),
         ),
     ] = None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fno_telemetry_cli.options.completion import complete_names
+from fno_telemetry_cli.options.completion import complete_names, complete_words
 
 OUTPUT, _WANDB = "Output", "W&B"
 
@@ -28,6 +28,7 @@ DetailText = Annotated[
         help="How much goes to dashboards. overview: the layers with a role, and of each at most 12 numbers. "
         "full: every number. The report always has every number. Default: overview.",
         rich_help_panel=OUTPUT,
+        autocompletion=complete_words(("overview", "full")),
     ),
 ]
 
@@ -149,6 +150,7 @@ class WandbOptions:
             metavar="MODE",
             help="online, offline or disabled. Default: online if there are credentials, else offline.",
             rich_help_panel=_WANDB,
+            autocompletion=complete_words(("online", "offline", "disabled")),
         ),
     ] = None
     layout: Annotated[
@@ -159,6 +161,7 @@ class WandbOptions:
             help="experiment: one W&B run, with a row for each checkpoint. per-checkpoint: one for "
             "each checkpoint. Default: experiment.",
             rich_help_panel=_WANDB,
+            autocompletion=complete_words(("experiment", "per-checkpoint")),
         ),
     ] = None
 

@@ -8,6 +8,7 @@ import typer
 import fno_telemetry as ft
 from fno_telemetry.records import STAGES
 from fno_telemetry.wording import hint_at_names
+from fno_telemetry_cli.options.completion import complete_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class ReadingOptions:
             metavar="STAGE",
             help="Of a training, read its steps (train) or its validations (val). Default: train.",
             show_default=False,
-            autocompletion=lambda incomplete: [name for name in STAGES if name.startswith(incomplete)],
+            autocompletion=complete_words(STAGES),
         ),
     ] = None
 
