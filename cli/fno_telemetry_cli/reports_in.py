@@ -47,7 +47,7 @@ def reports_in(path: Path, stage: str | None = None) -> tuple[dict[Path, ft.Capt
             except ft.ReportError as error:
                 first = first or error
                 # Other programs write JSON, too.
-                refused += [str(error)] if _is_a_report(file) else []
+                refused += [str(error)] if _may_be_a_report(file) else []
     if not found:
         raise first or ft.ReportError(_nothing_in(path))
     chosen, others = _choose_stage(path, list(found.items()), stage, lambda item: item[1].stage)
@@ -191,10 +191,20 @@ def _holds_a_report(folder: Path) -> bool:
 def _is_a_report(file: Path) -> bool:
     """Whether a file begins as a report; a folder of that name, or what cannot be read, does not."""
     with contextlib.suppress(OSError):
-        if why_no_file(file) is None:
-            with file.open("rb") as opened:
-                return _REPORT in opened.read(_HEAD)
+        return why_no_file(file) is None and _begins_as_a_report(file)
     return False
+
+
+def _may_be_a_report(file: Path) -> bool:
+    """Whether a file begins as a report, or cannot be read."""
+    with contextlib.suppress(OSError):
+        return why_no_file(file) is not None or _begins_as_a_report(file)
+    return True
+
+
+def _begins_as_a_report(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return _REPORT in opened.read(_HEAD)
 
 
 def refuse_two_runs(found: Iterable[tuple[Path, ft.CaptureRecord]]) -> None:

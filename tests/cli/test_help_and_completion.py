@@ -14,9 +14,7 @@ from fno_telemetry_cli.options.panels import COMMON, MOST_NEEDED, OTHER
 
 def examples_of(command):
     """Return the command lines in the help of a command."""
-    paragraphs = " ".join(load_command(command).help.split("\n")).split("  ")
-    lines = [re.search(rf"fno-telemetry {command} .*|fno-telemetry {command}$", part) for part in paragraphs]
-    return [line[0].strip() for line in lines if line]
+    return re.findall(rf"^.+: (fno-telemetry {command}\b.*)$", load_command(command).help, re.MULTILINE)
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

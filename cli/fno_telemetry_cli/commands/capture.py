@@ -173,8 +173,7 @@ def capture(context: typer.Context, request: CaptureRequest) -> None:
 
     Example: fno-telemetry capture --input train.npz --output out
 
-    With pages of TensorBoard, and what is wrong: fno-telemetry capture --input train.npz --output out
-    --sink tensorboard --diagnose --force
+    For TensorBoard: fno-telemetry capture --input train.npz --output out --sink tensorboard --force
 
     What would be captured: fno-telemetry capture --input train.npz --output out --dry-run
     """

@@ -197,7 +197,7 @@ def _count(record: ft.CaptureRecord, layers: Layers) -> str:
 
 def _how_to_see_more(view: View, earlier: int) -> str:
     listed = f"{view.shown or 'none'} of {format_count(view.modules, 'module')} listed"
-    return f"{listed}; all{' of all reports' if earlier else ''}: --all, some: --layers GLOB"
+    return f"{listed}; all{' (of every report)' if earlier else ''}: --all, some: --layers GLOB"
 
 
 def _write_page(request: ViewRequest, page: Path) -> None:
