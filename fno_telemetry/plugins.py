@@ -62,6 +62,7 @@ _RULES = (
     "targets.target_scale",
     "training.parameters_stand_still",
     "training.unchanged_parameters",
+    "training.as_initialised",
     "training.updates_too_large",
     "training.loss_stopped",
     "training.weight_decay",

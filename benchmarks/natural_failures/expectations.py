@@ -39,7 +39,7 @@ def _cause(rules: str, words: str, advice: str) -> Cause:
     return Cause(frozenset(rules.split()), words, advice)
 
 
-MOVES = r"not moved|never moved|did not move|does not move|never (been )?trained|unchanged since"
+MOVES = r"not moved|never moved|did not move|does not move|never (been )?trained|unchanged since|as initiali[sz]ed"
 UNLEARNED = (
     r"mean (of the )?(target|predict)|predict\w* the mean|no better than|not learned|has learned nothing"
 )
@@ -96,17 +96,17 @@ CAUSES: Mapping[str, Cause] = {
         r"activation|sigmoid|relu|tanh|last layer|range|at the output",
     ),
     "nothing moves": _cause(
-        "parameters_stand_still",
+        "parameters_stand_still as_initialised",
         rf"{MOVES}|updates?.*(small|tiny)",
         r"learning rate|rate|optimi[sz]er|clip|requires_grad|gradient",
     ),
     "part does not move": _cause(
-        "parameters_stand_still stalled_update",
+        "parameters_stand_still stalled_update as_initialised",
         MOVES,
         r"optimi[sz]er|requires_grad|frozen|freez|detach|no_grad|param",
     ),
     "layer scale": _cause(
-        "parameters_stand_still identity_block",
+        "parameters_stand_still identity_block as_initialised",
         rf"layer ?scale|gamma|{MOVES}",
         r"layer ?scale|gamma|optimi[sz]er|scale|initiali",
     ),
@@ -117,7 +117,7 @@ CAUSES: Mapping[str, Cause] = {
         r"initiali[sz]|zero|scale|weights",
     ),
     "weights in part": _cause(
-        "weights_in_part",
+        "weights_in_part as_initialised",
         r"not loaded|loaded in part|untrained|as (initiali[sz]ed|at the start)|not in the checkpoint|random",
         r"load|checkpoint|strict|names|missing",
     ),
