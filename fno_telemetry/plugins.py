@@ -63,6 +63,8 @@ _RULES = (
     "training.parameters_stand_still",
     "training.unchanged_parameters",
     "training.as_initialised",
+    "training.weights_too_large",
+    "training.weights_too_small",
     "training.updates_too_large",
     "training.loss_stopped",
     "training.weight_decay",

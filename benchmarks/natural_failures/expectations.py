@@ -39,7 +39,10 @@ def _cause(rules: str, words: str, advice: str) -> Cause:
     return Cause(frozenset(rules.split()), words, advice)
 
 
-MOVES = r"not moved|never moved|did not move|does not move|never (been )?trained|unchanged since|as initiali[sz]ed"
+MOVES = (
+    r"not moved|never moved|did not move|does not move|never (been )?trained|unchanged since"
+    r"|as initiali[sz]ed"
+)
 UNLEARNED = (
     r"mean (of the )?(target|predict)|predict\w* the mean|no better than|not learned|has learned nothing"
 )
@@ -122,12 +125,12 @@ CAUSES: Mapping[str, Cause] = {
         r"load|checkpoint|strict|names|missing",
     ),
     "updates too large": _cause(
-        "updates_too_large",
+        "updates_too_large weights_too_large",
         r"updates?.*(large|times)|learning rate|diverg|loss (rose|rises|grew|is not finite|has risen|stays)",
         r"(lower|reduce|smaller|decrease|halve|divide).*rate|rate.*(lower|too high|too large)|warm.?up|clip",
     ),
     "decay too strong": _cause(
-        "weight_decay",
+        "weight_decay weights_too_small",
         r"weight decay|weights?.*(shrink|shrank|fell|decay)",
         r"weight decay|decay",
     ),
@@ -178,7 +181,7 @@ CAUSES: Mapping[str, Cause] = {
         r"leak|target|input",
     ),
     "spike": _cause(
-        "collapse_at_step updates_too_large non_finite",
+        "collapse_at_step updates_too_large weights_too_large non_finite",
         r"broke at|spike|updates?.*(large|times)|loss (rose|rises|jump)",
         r"(lower|reduce|check).*rate|rate|clip|batch|data",
     ),

@@ -1,8 +1,9 @@
-"""Tells parameters that still have the values which layers start with, from what a report holds of them."""
+"""Compares parameters with the values that layers start with, from what a report holds of them."""
 
 import math
+from statistics import median
 
-from fno_telemetry.records import ParameterRecord
+from fno_telemetry.records import CaptureRecord, ParameterRecord
 
 LEAST_VALUES = 128
 """Of fewer values too few are near the bounds to tell that none has moved."""
@@ -10,6 +11,7 @@ LEAST_VALUES = 128
 _ROUNDING = 1e-6
 _MOST_DECAYED = 0.005  # the share by which weight decay alone may have shrunk them
 _NEAR_BOUND = 10.0  # expected values between the largest and the bound: fewer than this but for exp(-10)
+_LEAST_LAYERS = 3
 _ERRORS = 4.0  # standard errors of the rms
 
 
@@ -42,6 +44,28 @@ def is_as_initialised(parameter: ParameterRecord) -> bool | None:
         if min(sample.max, -sample.min) >= bound * _least_share(sample.number)
     ]
     return any(starts)
+
+
+def compare_with_start(record: CaptureRecord) -> tuple[float, float, int] | None:
+    """Return how large the weights are beside usual starts: over the smallest, over the largest, of how many.
+
+    Both are medians over the weights of linear and convolution layers; None where there are fewer than three.
+    """
+    layers = {module.name for module in record.modules if _is_plain_layer(module.class_name)}
+    found = []
+    for one in record.parameters:
+        name, _, own = one.name.rpartition(".")
+        if one.sample is not None and own == "weight" and name in layers and len(one.shape) > 1:
+            usual = [bound / math.sqrt(3) for bound in _bounds(one.shape)]
+            found.append((one.sample.rms / min(usual), one.sample.rms / max(usual)))
+    if len(found) < _LEAST_LAYERS:
+        return None
+    over_smallest, over_largest = zip(*found, strict=True)
+    return median(over_smallest), median(over_largest), len(found)
+
+
+def _is_plain_layer(class_name: str) -> bool:
+    return class_name == "Linear" or class_name.startswith("Conv")
 
 
 def _bounds(shape: tuple[int, ...]) -> tuple[float, ...]:

@@ -43,7 +43,10 @@ def list_parameters(model: nn.Module, measured: Collection[str]) -> tuple[Parame
 
 
 def _sample(parameter: torch.Tensor) -> torch.Tensor | None:
-    """Return the bytes that are digested, a row each value, on the parameter's device; None where they cannot be read."""
+    """Return the bytes that are digested, a row for each value, on the parameter's device.
+
+    None where they cannot be read.
+    """
     if (
         type(parameter) not in (torch.Tensor, nn.Parameter)
         or parameter.is_meta

@@ -32,9 +32,7 @@ from fno_telemetry.report.consistency import check_consistency
 from fno_telemetry.report.schema import Misfit, check_document
 from fno_telemetry.report.strict_json import MOST_BYTES, TooLarge, decode
 
-_Part = TypeVar(
-    "_Part", BandAccuracy, Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum, ValueSample
-)
+_Part = TypeVar("_Part", BandAccuracy, Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum, ValueSample)
 
 _NAMES: Mapping[type, Collection[str]] = {
     kind: frozenset(field.name for field in dataclasses.fields(kind))

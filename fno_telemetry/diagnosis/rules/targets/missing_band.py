@@ -10,7 +10,7 @@ from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import add_target, healthy_record
 from fno_telemetry.diagnosis.places import Place, block_places, module_places, output_place
 from fno_telemetry.diagnosis.wording import format_number, format_percent
-from fno_telemetry.records import BandAccuracy, CaptureRecord, ModuleRecord
+from fno_telemetry.records import LEAST_RATIO, BandAccuracy, CaptureRecord, ModuleRecord
 
 _SIDES = ("in", "out")
 
@@ -47,8 +47,8 @@ def missing_band(
         the output. Without such a block or layer it is a note: a network that still learns, or a target that
         its input does not determine, looks the same.
     Default: in most trained healthy networks bands with r <= 0.12 held at most 0.035 of the energy of the
-        target, but 0.3 where it has much fine structure, which is learned last. Half-trained ones had no block
-        that lost them. `least_share` is 0.01: less is not seen in the error.
+        target, but 0.3 where it has much fine structure, which is learned last. No block of half-trained ones
+        lost them. `least_share` is 0.01: less is not seen in the error.
     False alarm when: the frequencies are noise of the target, which no network can predict.
     """
     end = output_place(record)
@@ -81,14 +81,15 @@ def missing_band(
     ratio = sum(octaves.output[index] for index in lost) / sum(octaves.target[index] for index in lost)
     place = _find_block(record, lost_in_block)
     before, after = (place.value(f"missing_band_{side}") if place is not None else None for side in _SIDES)
-    if place is None and (smoother := _find_smoother(record, octaves.band_edges[lost[0] - 1], smoothed)):
+    if place is None and (smoother := _find_smoother(record, _find_start(octaves, lost[0]), smoothed)):
         place, before, after = smoother
     is_lost = place is not None
     yield Symptom(
         severity="warning" if is_lost else "note",
         place=place or end,
         message=f"{'loses' if is_lost else 'lacks'} frequencies of the target: the output has "
-        f"{format_percent(ratio)} of the target's energy {_spell(octaves, lost)}{'; they are lost here' if is_lost else ''}",
+        f"{format_percent(ratio)} of the target's energy {_spell(octaves, lost)}"
+        + ("; they are lost here" if is_lost else ""),
         evidence={
             "spectrum_ratio": ratio,
             "share_of_error": share_of_error,
@@ -124,6 +125,13 @@ def _find_block(record: CaptureRecord, lost: float) -> Place[Any] | None:
         if before and after is not None and after <= lost * before:
             falls.append((after / before, place))
     return min(falls, key=lambda pair: pair[0])[1] if falls else None
+
+
+def _find_start(bands: BandAccuracy, lost: int) -> float:
+    """Return the frequency from which on, up to a lost band, less than half of the energy is there."""
+    while lost > 1 and (bands.spectrum_ratio[lost - 1] or 1.0) < LEAST_RATIO:
+        lost -= 1
+    return bands.band_edges[lost - 1]
 
 
 def _find_smoother(

@@ -48,8 +48,8 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
         (2) s holds all of k: an error if the report has a step beyond 0 or weights of a checkpoint, and
             otherwise a note.
         Scales that are all the same are enough by themselves.
-    Default: `least` is 800: of so many values some eight are beyond the bounds when all move by 1 %. In trained
-        healthy networks single weights of up to 300 values were within.
+    Default: `least` is 800: of so many values some eight are beyond the bounds when all move by 1 %. In
+        trained healthy networks single weights of up to 300 values were within.
     False alarm when: layers are random and frozen on purpose. Not seen are weights that start normally
         distributed or at zero.
     """
@@ -72,8 +72,8 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
         says_trained = is_trained(record) or record.summary.get("weights") == "checkpoint"
         yield Symptom(
             severity="error" if says_trained else "note",
-            message=f"has never been trained, or hardly: all {len(told)} parameters of which it can be told are "
-            "as initialised",
+            message=f"has never been trained, or hardly: all {len(told)} parameters of which it can be told "
+            "are as initialised",
             evidence=evidence,
             advice="If it should be trained: the optimizer has other parameters (make it of "
             "`model.parameters()`, after the model was moved or wrapped), the learning rate is far too low, "

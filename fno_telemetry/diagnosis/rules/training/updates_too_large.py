@@ -87,7 +87,9 @@ def updates_too_large(
             message += format_number(max(before))
         elif again and update is not None:
             message = "takes larger and larger steps: one changes the weights of a layer by "
-            message += f"{format_number(update)} times their size, earlier ones by {format_number(median(before))}"
+            message += (
+                f"{format_number(update)} times their size, earlier ones by {format_number(median(before))}"
+            )
         elif is_large and update is not None:
             message = "takes steps that are too large: one optimizer step changes the weights of a layer by "
             message += f"{format_number(update)} times their size"
