@@ -365,11 +365,25 @@ class BlockRecord:
         return record_text.describe_block(self)
 
 
+@dataclass(frozen=True)
+class ValueSample:
+    """Extremes and root mean square of at most 4,096 values of a parameter, always the same ones.
+
+    Real and imaginary parts count as values of their own, so that `number` is twice that of complex ones.
+    """
+
+    number: int
+    min: float
+    max: float
+    rms: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ParameterRecord:
     """The statistics of one parameter; `name` is its canonical path.
 
-    `digest` tells whether it changed between two captures; None in a training run, which has `moved`.
+    `digest` tells whether it changed between two captures, and `sample` whether it has the values that it
+    starts with; both are None in a training run, which has `moved`.
     """
 
     name: str
@@ -378,6 +392,7 @@ class ParameterRecord:
     stats: FrozenMapping[Value]
     reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
     digest: str | None = None
+    sample: ValueSample | None = None
 
     def is_same_as(self, other: "ParameterRecord") -> bool | None:
         """Return whether both have the same values; None where a digest is not known."""

@@ -227,13 +227,15 @@ CONTROLS = {
         Control("half of the samples", _few_samples),
         Control("inputs from 0 to 1", _scaled_by_maximum),
         Control(
-            "input x2, target x0.5", _twice_as_large, tasks=("burgers", "darcy", "weather", "deblurring")
+            "input x2, target x0.5",
+            _twice_as_large,
+            tasks=("burgers", "darcy", "weather", "deblurring", "vorticity", "seismic"),
         ),
         Control(
             "normalised inside",
             _normalised_inside,
             ("written", "unet", *NEURALOP),
-            ("weather", "darcy", "deblurring"),
+            ("weather", "darcy", "deblurring", "vorticity", "seismic"),
         ),
         Control("softplus at the output", _positive_output, ("written", "unet", *NEURALOP), ("darcy",)),
         Control("ReLU", _relu),

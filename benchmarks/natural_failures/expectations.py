@@ -39,7 +39,10 @@ def _cause(rules: str, words: str, advice: str) -> Cause:
     return Cause(frozenset(rules.split()), words, advice)
 
 
-MOVES = r"not moved|never moved|did not move|does not move|never (been )?trained|unchanged since"
+MOVES = (
+    r"not moved|never moved|did not move|does not move|never (been )?trained|unchanged since"
+    r"|as initiali[sz]ed"
+)
 UNLEARNED = (
     r"mean (of the )?(target|predict)|predict\w* the mean|no better than|not learned|has learned nothing"
 )
@@ -96,17 +99,17 @@ CAUSES: Mapping[str, Cause] = {
         r"activation|sigmoid|relu|tanh|last layer|range|at the output",
     ),
     "nothing moves": _cause(
-        "parameters_stand_still",
+        "parameters_stand_still as_initialised",
         rf"{MOVES}|updates?.*(small|tiny)",
         r"learning rate|rate|optimi[sz]er|clip|requires_grad|gradient",
     ),
     "part does not move": _cause(
-        "parameters_stand_still stalled_update",
+        "parameters_stand_still stalled_update as_initialised",
         MOVES,
         r"optimi[sz]er|requires_grad|frozen|freez|detach|no_grad|param",
     ),
     "layer scale": _cause(
-        "parameters_stand_still identity_block",
+        "parameters_stand_still identity_block as_initialised",
         rf"layer ?scale|gamma|{MOVES}",
         r"layer ?scale|gamma|optimi[sz]er|scale|initiali",
     ),
@@ -117,17 +120,17 @@ CAUSES: Mapping[str, Cause] = {
         r"initiali[sz]|zero|scale|weights",
     ),
     "weights in part": _cause(
-        "weights_in_part",
+        "weights_in_part as_initialised",
         r"not loaded|loaded in part|untrained|as (initiali[sz]ed|at the start)|not in the checkpoint|random",
         r"load|checkpoint|strict|names|missing",
     ),
     "updates too large": _cause(
-        "updates_too_large",
+        "updates_too_large weights_too_large",
         r"updates?.*(large|times)|learning rate|diverg|loss (rose|rises|grew|is not finite|has risen|stays)",
         r"(lower|reduce|smaller|decrease|halve|divide).*rate|rate.*(lower|too high|too large)|warm.?up|clip",
     ),
     "decay too strong": _cause(
-        "weight_decay",
+        "weight_decay weights_too_small",
         r"weight decay|weights?.*(shrink|shrank|fell|decay)",
         r"weight decay|decay",
     ),
@@ -178,7 +181,7 @@ CAUSES: Mapping[str, Cause] = {
         r"leak|target|input",
     ),
     "spike": _cause(
-        "collapse_at_step updates_too_large non_finite",
+        "collapse_at_step updates_too_large weights_too_large non_finite",
         r"broke at|spike|updates?.*(large|times)|loss (rose|rises|jump)",
         r"(lower|reduce|check).*rate|rate|clip|batch|data",
     ),

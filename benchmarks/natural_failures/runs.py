@@ -1,6 +1,6 @@
 """Which trainings there are: those that serve for choosing thresholds, and those that judge.
 
-Choosing and judging share no seed, and one task serves for judging only. Nobody who mends rules looks at
+Choosing and judging share no seed, and some tasks serve for judging only. Nobody who mends rules looks at
 findings of the judging ones; their reports are written, and `judge` prints their tables without examples.
 """
 
@@ -17,8 +17,9 @@ from benchmarks.natural_failures.kinds.known import KINDS
 from benchmarks.natural_failures.networks.families import FAMILIES
 from benchmarks.natural_failures.tasks.known import TASKS
 
-SEEDS = {"choose": (0, 1, 2), "judge": (7, 8, 9)}
+SEEDS = {"choose": (0, 1, 2), "judge": (20, 21, 22)}
 FAILING, HEALTHY = 3, 3  # runs of each kind, and of each control
+SPIKES = 3  # times as many of those that break at a known step
 PLAIN = "plain"
 IN_3D = (PLAIN, "warm-up and cosine", "ReLU", "group norm", "twice the steps")
 """Controls of three dimensions."""
@@ -57,7 +58,12 @@ def list_runs(which: str, most: int = max(FAILING, HEALTHY)) -> list[Run]:
     """
     things = [*KINDS.values(), *(control for control in CONTROLS.values() if control.name != PLAIN)]
     chosen = [list(_choose(thing, which)) for thing in things]
-    rounds = [run for turn in range(most) for runs in chosen for run in runs[turn : turn + 1]]
+    rounds = [
+        run
+        for turn in range(most)
+        for thing, runs in zip(things, chosen, strict=True)
+        for run in _select_turn(runs, turn, _runs_at_once(thing))
+    ]
     solid = [(task, family) for task in TASKS.values() for family in FAMILIES if task.dimension == 3]
     rounds += [
         Run(name, task.name, family, seed)
@@ -69,18 +75,26 @@ def list_runs(which: str, most: int = max(FAILING, HEALTHY)) -> list[Run]:
     return list(dict.fromkeys((*plain, *rounds)))
 
 
+def _select_turn(runs: Sequence[Run], turn: int, at_once: int) -> Sequence[Run]:
+    return runs[turn * at_once : (turn + 1) * at_once]
+
+
+def _runs_at_once(thing: Kind | Control) -> int:
+    return SPIKES if isinstance(thing, Kind) and thing.spike is not None else 1
+
+
 def _choose(thing: Kind | Control, which: str) -> Iterator[Run]:
     flat = [task for task in TASKS.values() if task.dimension < 3]
     tasks = [task for task in flat if which == "judge" or not task.set_aside]
     pairs = [(task, family) for task in tasks for family in FAMILIES if thing.fits(task, family)]
     random.Random(zlib.crc32(f"{which} {thing.name}".encode())).shuffle(pairs)
-    # In the judging set the task that is set aside comes first, then each further one before any twice.
+    # In the judging set the tasks that are set aside come first, then each further one before any twice.
     order: list[tuple[int, int]] = []
     seen: list[str] = []
     for index, (task, _) in enumerate(pairs):
         order.append((seen.count(task.name) - (task.set_aside and task.name not in seen), index))
         seen.append(task.name)
-    number = FAILING if isinstance(thing, Kind) else HEALTHY
+    number = (FAILING if isinstance(thing, Kind) else HEALTHY) * _runs_at_once(thing)
     for turn, (_, index) in enumerate(sorted(order)[:number]):
         task, family = pairs[index]
         yield Run(thing.name, task.name, family, SEEDS[which][turn % len(SEEDS[which])])

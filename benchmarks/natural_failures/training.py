@@ -82,7 +82,7 @@ def capture_again(setup: Setup, folder: Path) -> dict[str, Any]:
         weights = "trained" if name == "test" else name
         network.load_state_dict(torch.load(folder / f"{weights}.pt", weights_only=True))
         batches = setup.captured(setup.test if name == "test" else setup.train)
-        step = {"untrained": 0, "half": setup.steps // 2}.get(name, setup.steps)
+        step = {"untrained": 0, "half": setup.steps // 2}.get(name, setup.steps or None)
         record = _capture(setup, network, batches, step)
         ft.JsonFile(folder / f"{name}.json").write(record)
         numbers[name] = measure_numbers(setup, network, batches, record)

@@ -18,6 +18,7 @@ from fno_telemetry.records import (
     Role,
     Spectrum,
     TensorRecord,
+    ValueSample,
     freeze_mapping,
 )
 from fno_telemetry.wording import find_near_names
@@ -152,6 +153,30 @@ def change_block(record: CaptureRecord, index: int, **stats: Any) -> CaptureReco
     blocks = list(record.blocks)
     blocks[index] = _changed(record, blocks[index], stats)
     return replace(record, blocks=tuple(blocks))
+
+
+def make_linear(rms: float) -> CaptureRecord:
+    """Return the healthy record with linear layers whose weights, of shape (48, 48), have this rms."""
+    record = healthy_record()
+    names = [module.name for module in record.modules[:3]]
+    weights = [
+        ParameterRecord(
+            name=f"{name}.weight",
+            shape=(48, 48),
+            dtype="float32",
+            stats=FrozenMapping(),
+            sample=ValueSample(2304, -3 * rms, 3 * rms, rms),
+        )
+        for name in names
+    ]
+    return replace(
+        record,
+        modules=tuple(
+            replace(module, class_name="Linear") if module.name in names else module
+            for module in record.modules
+        ),
+        parameters=tuple(weights),
+    )
 
 
 def add_training(

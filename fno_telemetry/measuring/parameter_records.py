@@ -1,13 +1,14 @@
-"""The parameters of a captured model: a digest of each, and the norm of those that no measured module has."""
+"""The parameters of a captured model: what each holds, and the norm of those that no measured module has."""
 
 import hashlib
 import math
 from collections.abc import Collection
 
+import numpy as np
 import torch
 from torch import nn
 
-from fno_telemetry.records import FrozenMapping, ParameterRecord
+from fno_telemetry.records import FrozenMapping, ParameterRecord, ValueSample
 from fno_telemetry.statistics.activation import dtype_name, unmeasurable
 from fno_telemetry.statistics.gradients import trained_parameters
 from fno_telemetry.statistics.host_transfer import on_host
@@ -42,7 +43,10 @@ def list_parameters(model: nn.Module, measured: Collection[str]) -> tuple[Parame
 
 
 def _sample(parameter: torch.Tensor) -> torch.Tensor | None:
-    """Return the bytes that are digested, on the parameter's device; None where they cannot be read."""
+    """Return the bytes that are digested, a row for each value, on the parameter's device.
+
+    None where they cannot be read.
+    """
     if (
         type(parameter) not in (torch.Tensor, nn.Parameter)
         or parameter.is_meta
@@ -82,6 +86,7 @@ def _describe(
         stats=FrozenMapping(stats),
         reasons=FrozenMapping(reasons),
         digest=None if sample is None else _digest(parameter, sample),
+        sample=None if sample is None else _summarise(parameter, sample),
     )
 
 
@@ -90,3 +95,16 @@ def _digest(parameter: torch.Tensor, sample: torch.Tensor) -> str:
     # Of a copy: a tensor that lent its memory to NumPy can never be resized again, which sharded models do.
     found.update(sample.clone().numpy().tobytes())
     return found.hexdigest()
+
+
+def _summarise(parameter: torch.Tensor, sample: torch.Tensor) -> ValueSample | None:
+    """Return the extremes of the digested values; None for integers, none at all, and what is not finite."""
+    if not sample.numel() or unmeasurable(parameter) is not None:
+        return None
+    stored = sample.clone().view(parameter.dtype)
+    values = (torch.view_as_real(stored) if stored.is_complex() else stored).reshape(-1).double().numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = float(np.dot(values, values)) / values.size
+    if not math.isfinite(square):
+        return None
+    return ValueSample(values.size, float(values.min()), float(values.max()), math.sqrt(square))

@@ -10,7 +10,7 @@ from benchmarks.natural_failures.networks.families import FAMILIES
 from benchmarks.natural_failures.networks.written_fno import SpectralConv, WrittenFNO
 from benchmarks.natural_failures.setup import Setup
 
-SHARP_TASKS = ("burgers", "holography", "deblurring")
+SHARP_TASKS = ("burgers", "holography", "deblurring", "seismic")
 
 
 class Identity(nn.Module):

@@ -96,7 +96,7 @@ def targets_shifted(setup: Setup) -> Places:
     return OUTCOME
 
 
-FLAT = ("darcy", "holography", "weather", "deblurring")
+FLAT = ("darcy", "holography", "weather", "deblurring", "vorticity")
 KINDS = (
     Kind("rows and columns swapped", "target order", rows_and_columns_swapped, tasks=FLAT),
     Kind("upside down", "target order", upside_down),

@@ -7,7 +7,7 @@ from benchmarks.natural_failures.kinds.contract import OUTCOME, Kind, Places
 from benchmarks.natural_failures.networks.families import FAMILIES
 from benchmarks.natural_failures.setup import Samples, Setup, complex_mse
 
-REAL_TASKS = ("burgers", "darcy", "weather", "deblurring")
+REAL_TASKS = ("burgers", "darcy", "weather", "deblurring", "vorticity", "seismic")
 
 
 def _scaled_targets(setup: Setup, factor: float) -> None:
@@ -117,7 +117,12 @@ KINDS = (
     Kind("target with an offset", "target scale", target_with_offset, tasks=REAL_TASKS),
     Kind("labels shuffled", "unrelated target", labels_shuffled),
     Kind("target leaks into the input", "leak", target_leaks, needs_test=True),
-    Kind("loss broadcasts", "unrelated target", loss_broadcasts, tasks=("burgers", "darcy", "deblurring")),
+    Kind(
+        "loss broadcasts",
+        "unrelated target",
+        loss_broadcasts,
+        tasks=("burgers", "darcy", "deblurring", "vorticity", "seismic"),
+    ),
     Kind("phase not in the loss", "phase lost", phase_not_in_loss, tasks=("holography",)),
     Kind("sigmoid at the output", "output range", sigmoid_at_output, tasks=REAL_TASKS),
     Kind("ReLU at the output", "output range", relu_at_output, tasks=REAL_TASKS),

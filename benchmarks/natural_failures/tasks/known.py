@@ -14,6 +14,8 @@ from benchmarks.natural_failures.tasks.darcy import make_darcy
 from benchmarks.natural_failures.tasks.deblurring import make_deblurring
 from benchmarks.natural_failures.tasks.fisher import make_fisher
 from benchmarks.natural_failures.tasks.holography import make_holography
+from benchmarks.natural_failures.tasks.seismic import make_seismic
+from benchmarks.natural_failures.tasks.vorticity import make_vorticity
 from benchmarks.natural_failures.tasks.weather import make_weather
 
 TRAINING_SAMPLES, TEST_SAMPLES = 128, 32
@@ -26,7 +28,9 @@ TASKS: Mapping[str, Task] = {
         Task("holography", make_holography, dimension=2, size=24, inputs=2, targets=2, is_complex=True),
         Task("weather", make_weather, dimension=2, size=24, inputs=4, targets=2),
         Task("fisher", make_fisher, dimension=3, size=12, inputs=1, targets=1),
-        Task("deblurring", make_deblurring, dimension=2, size=24, inputs=1, targets=1, set_aside=True),
+        Task("deblurring", make_deblurring, dimension=2, size=24, inputs=1, targets=1),
+        Task("vorticity", make_vorticity, dimension=2, size=24, inputs=1, targets=1, set_aside=True),
+        Task("seismic", make_seismic, dimension=1, size=96, inputs=2, targets=1, set_aside=True),
     )
 }
 

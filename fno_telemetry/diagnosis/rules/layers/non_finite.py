@@ -34,20 +34,23 @@ def non_finite(record: CaptureRecord, *, most: float = 0) -> Iterator[Symptom]:
             "inf_count": infinite,
             "count": place.value("count"),
         }
+        message = f"contains {format_number(nan)} NaN and {format_number(infinite)} infinite values"
         advice = (
             "This layer probably divides by zero, takes the root or logarithm of a negative number, or "
             "overflows: check what it computes."
         )
         if place.entry.reasons.get("weight_norm") == "a parameter is not finite":
             evidence["weights"] = "a parameter is not finite"
+            message += ": its weights are not finite, as after a training that diverged"
             advice = (
-                "Its weights are not finite, usually after an optimiser step that was too large: go back to "
-                "an earlier checkpoint, lower the learning rate, and clip gradients."
+                "Weights become so by an optimizer step that was too large, or by a batch that was not "
+                "finite: go back to an earlier checkpoint, lower the learning rate, clip gradients, and "
+                "check the samples for NaN."
             )
         yield Symptom(
             severity="error",
             place=place,
-            message=f"contains {format_number(nan)} NaN and {format_number(infinite)} infinite values",
+            message=message,
             evidence=evidence,
             advice=advice,
             explains=Consequences(about=("values", "gradients", "finiteness")),

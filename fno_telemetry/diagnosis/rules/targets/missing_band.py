@@ -1,14 +1,18 @@
 """Finds frequencies of the target that the output does not have, and the layer where they are lost."""
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from fno_telemetry.comparison.learning import is_untrained
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import add_target, healthy_record
-from fno_telemetry.diagnosis.places import Place, block_places, output_place
+from fno_telemetry.diagnosis.places import Place, block_places, module_places, output_place
 from fno_telemetry.diagnosis.wording import format_number, format_percent
-from fno_telemetry.records import BandAccuracy, CaptureRecord
+from fno_telemetry.records import LEAST_RATIO, BandAccuracy, CaptureRecord, ModuleRecord
+
+_SIDES = ("in", "out")
 
 
 @rule(
@@ -27,7 +31,7 @@ def missing_band(
     alike: float = 0.5,
     of_error: float = 0.2,
     lost_in_block: float = 0.2,
-    no_better: float = 0.9,
+    smoothed: float = 0.6,
 ) -> Iterator[Symptom]:
     """The output lacks frequencies that the target has, although it has others.
 
@@ -38,14 +42,13 @@ def missing_band(
             learned something: noise has energy too;
         (3) the bands of (1) hold at least `of_error` (0.2) of the energy of the error.
         The place is the block after which these frequencies are lost, if one of them leaves a share of its
-        energy there that is at most `lost_in_block` (0.2) of what entered it; otherwise it is the output.
-        Without such a block it is a note where the error is at least `no_better` (0.9) times that of
-        predicting the mean, since then nothing was learned, and where these are the highest frequencies of
-        the target and band_coherence is below `alike` (0.5) in them: a network that still learns, or a target
-        that its input does not determine, looks the same.
-    Default: in trained healthy networks bands with r <= 0.12 held at most 0.035 of the energy of the target,
-        0.075 after half of the training: the finest structure is learned last. `least_share` is 0.01: less is
-        not seen in the error.
+        energy there that is at most `lost_in_block` (0.2) of what entered it; or else a layer without weights
+        after the last block, such as a pooling, that leaves at most `smoothed` (0.6) of it; otherwise it is
+        the output. Without such a block or layer it is a note: a network that still learns, or a target that
+        its input does not determine, looks the same.
+    Default: in most trained healthy networks bands with r <= 0.12 held at most 0.035 of the energy of the
+        target, but 0.3 where it has much fine structure, which is learned last. No block of half-trained ones
+        lost them. `least_share` is 0.01: less is not seen in the error.
     False alarm when: the frequencies are noise of the target, which no network can predict.
     """
     end = output_place(record)
@@ -76,25 +79,25 @@ def missing_band(
         return
     lost = _find_widest(octaves, lost)
     ratio = sum(octaves.output[index] for index in lost) / sum(octaves.target[index] for index in lost)
-    block = _find_block(record, lost_in_block)
-    where = "; they are lost here" if block is not None else ""
-    missed = record.accuracy.stats.get("error_to_mean_predictor") if record.accuracy is not None else None
-    is_finest = lost[-1] == judged[-1][0] and all((octaves.band_coherence[i] or 0.0) < alike for i in lost)
-    has_learned = missed is None or missed < no_better
-    is_lost = block is not None or (has_learned and not is_finest)
+    place = _find_block(record, lost_in_block)
+    before, after = (place.value(f"missing_band_{side}") if place is not None else None for side in _SIDES)
+    if place is None and (smoother := _find_smoother(record, _find_start(octaves, lost[0]), smoothed)):
+        place, before, after = smoother
+    is_lost = place is not None
     yield Symptom(
         severity="warning" if is_lost else "note",
-        place=block or end,
-        message=f"{'loses' if block is not None else 'lacks'} frequencies of the target: the output has "
-        f"{format_percent(ratio)} of the target's energy {_spell(octaves, lost)}{where}",
+        place=place or end,
+        message=f"{'loses' if is_lost else 'lacks'} frequencies of the target: the output has "
+        f"{format_percent(ratio)} of the target's energy {_spell(octaves, lost)}"
+        + ("; they are lost here" if is_lost else ""),
         evidence={
             "spectrum_ratio": ratio,
             "share_of_error": share_of_error,
             "share_of_target": sum(octaves.target[index] for index in lost) / total,
             "from_frequency": octaves.band_edges[lost[0] - 1],
             "to_frequency": octaves.band_edges[lost[-1]],
-            "missing_band_in": block.value("missing_band_in") if block is not None else None,
-            "missing_band_out": block.value("missing_band_out") if block is not None else None,
+            "missing_band_in": before,
+            "missing_band_out": after,
         },
         advice="There are probably too few modes for the target, or something smooths: raise the number of "
         "modes of the spectral layers, check that the local branch passes fine structure, and look for "
@@ -122,6 +125,46 @@ def _find_block(record: CaptureRecord, lost: float) -> Place[Any] | None:
         if before and after is not None and after <= lost * before:
             falls.append((after / before, place))
     return min(falls, key=lambda pair: pair[0])[1] if falls else None
+
+
+def _find_start(bands: BandAccuracy, lost: int) -> float:
+    """Return the frequency from which on, up to a lost band, less than half of the energy is there."""
+    while lost > 1 and (bands.spectrum_ratio[lost - 1] or 1.0) < LEAST_RATIO:
+        lost -= 1
+    return bands.band_edges[lost - 1]
+
+
+def _find_smoother(
+    record: CaptureRecord, from_frequency: float, left: float
+) -> tuple[Place[Any], float, float] | None:
+    """Return the layer after the last block that smooths most, with the shares before and after it.
+
+    It has no weights, follows a layer of the same parent with as many channels and points, and leaves at most
+    `left` of the share of the energy above the frequency.
+    """
+    start = max((place.position for place in block_places(record)), default=math.inf)
+    found = []
+    for before, place in pairwise(module_places(record)):
+        one, other = before.entry, place.entry
+        if (
+            place.position > start
+            and one.parent == other.parent
+            and one.shape == other.shape
+            and other.role != "activation"
+            and other.stats.get("weight_norm") is None
+        ):
+            entering, leaving = _share_above(one, from_frequency), _share_above(other, from_frequency)
+            if entering and leaving is not None and leaving <= left * entering:
+                found.append((leaving / entering, place, entering, leaving))
+    return min(found, key=lambda each: each[0])[1:] if found else None
+
+
+def _share_above(module: ModuleRecord, frequency: float) -> float | None:
+    """Return the share of the energy, without the mean, in the radial bands above a frequency."""
+    if module.spectrum is None:
+        return None
+    starts = zip(module.spectrum.band_edges, module.spectrum.bands, strict=False)
+    return math.fsum(share for start, share in starts if start >= frequency)
 
 
 def _spell(bands: BandAccuracy, lost: Sequence[int]) -> str:

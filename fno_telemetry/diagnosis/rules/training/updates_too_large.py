@@ -9,6 +9,9 @@ from fno_telemetry.diagnosis.places import module_places, select_defined
 from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord, TensorRecord
 
+_SETTLED = 6  # records, at least, that tell how large the updates of a run usually are
+_WORSE = 1.05  # the loss over that of the record before
+
 
 def _series(updates: Sequence[float], losses: Sequence[float]) -> list[CaptureRecord]:
     records = []
@@ -34,6 +37,8 @@ def updates_too_large(
     fallen: float = 0.7,
     sudden: float = 3,
     least_sudden: float = 0.05,
+    grown: float = 0.03,
+    huge: float = 0.3,
     risen: float = 3,
 ) -> Iterator[Symptom]:
     """Optimizer steps change the weights by so much that the loss does not fall, or suddenly by far more.
@@ -43,9 +48,12 @@ def updates_too_large(
         (1) u >= `large` (0.15), if the last known loss is > `fallen` (0.7) times the first, or is not finite;
         (2) u >= `least_sudden` (0.05), and u >= `sudden` (3) times the largest u of the records before, of
             which there are three or more;
-        (3) a loss >= `risen` (3) times the first one, if the last loss is not below the first, or is not
+        (3) u >= `grown` (0.03), and u >= `sudden` times the median of the u of the records before, of which
+            there are six or more, if u had fallen to half of the first ones since: it grows again;
+        (4) u >= `huge` (0.3), if the loss of the next record is larger than that of this one;
+        (5) a loss >= `risen` (3) times the first one, if the last loss is not below the first, or is not
             finite;
-        (4) a loss that is not finite after one that is, if all inputs and targets of the records are finite.
+        (6) a loss that is not finite after one that is, if all inputs and targets of the records are finite.
         It is an error if the last loss is > `fallen` times the first, or not finite.
     Default: healthy training had u of at most 0.04 (0.1 with a high rate), the most in the first steps, and
         1e-4 to 1e-2 later; from one record to the next u did not double, except during a warm-up.
@@ -65,15 +73,23 @@ def updates_too_large(
         before = [each for each in updates[:index] if each is not None]
         jumps = update is not None and len(before) >= 3 and update >= max(least_sudden, sudden * max(before))
         is_large = update is not None and update >= large and stays and len(known) > 1
-        loss = losses[index]
+        loss, next_losses = losses[index], losses[index + 1 : index + 2]
+        is_worse = loss is not None and any(each is not None and each > _WORSE * loss for each in next_losses)
+        is_large = is_large or (update is not None and update >= huge and is_worse)
+        again = update is not None and update >= grown and _grows_again(before, update / sudden)
         grows = first is not None and loss is not None and loss >= risen * first and ends_above
         breaks = loss is None and first is not None and losses[0] is not None and is_broken and is_clean
-        if not (jumps or is_large or grows or breaks):
+        if not (jumps or again or is_large or grows or breaks):
             continue
         if jumps and update is not None:
             message = "takes a step that is far too large: it changes the weights of a layer by "
             message += f"{format_number(update)} times their size, earlier ones by at most "
             message += format_number(max(before))
+        elif again and update is not None:
+            message = "takes larger and larger steps: one changes the weights of a layer by "
+            message += (
+                f"{format_number(update)} times their size, earlier ones by {format_number(median(before))}"
+            )
         elif is_large and update is not None:
             message = "takes steps that are too large: one optimizer step changes the weights of a layer by "
             message += f"{format_number(update)} times their size"
@@ -101,6 +117,14 @@ def updates_too_large(
             explains=Consequences(about=("accuracy", "values", "gradients", "finiteness", "steps")),
         )
         return
+
+
+def _grows_again(before: Sequence[float], most: float) -> bool:
+    """Return whether half of the updates before were at most so large, after first ones twice as large."""
+    if len(before) < _SETTLED or median(before) > most:
+        return False
+    lowest = min(range(len(before)), key=before.__getitem__)
+    return lowest > 0 and max(before[:lowest]) >= 2 * before[lowest]
 
 
 def _is_finite(tensor: TensorRecord | None) -> bool:
