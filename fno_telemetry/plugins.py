@@ -58,6 +58,7 @@ _RULES = (
     "inputs.target_leak",
     "inputs.test_input",
     "inputs.other_resolution",
+    "inputs.resolution_dependent",
     "inputs.unnormalised_input",
     "targets.target_scale",
     "training.parameters_stand_still",

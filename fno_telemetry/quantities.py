@@ -383,6 +383,10 @@ _ACCURACY = (
         rank=4,
     ),
 )
+_RESOLUTION = (
+    _plain("resolution_difference", "difference from the same fields at another resolution", "resolution"),
+    _plain("resolution_gain", "size over that at another resolution", "resolution"),
+)
 _BANDS = (
     _plain("band_error", "relative L2 error of a band", "bands"),
     _plain("spectrum_ratio", "output over target energy of a band", "bands"),
@@ -391,7 +395,16 @@ _BANDS = (
 
 QUANTITIES: Mapping[str, Quantity] = {
     quantity.name: quantity
-    for quantity in (*_TENSOR, *_WEIGHTS, *_BLOCKS, *_GRADIENTS, *_TRAINING, *_ACCURACY, *_BANDS)
+    for quantity in (
+        *_TENSOR,
+        *_WEIGHTS,
+        *_BLOCKS,
+        *_GRADIENTS,
+        *_TRAINING,
+        *_ACCURACY,
+        *_RESOLUTION,
+        *_BANDS,
+    )
 }
 """All numbers of the built-in statistics by name, in the order of table columns."""
 

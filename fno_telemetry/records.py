@@ -407,6 +407,27 @@ class AccuracyRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResolutionRecord:
+    """How a capture of fields at another resolution differs from that of the same fields as they were.
+
+    `factor` is that of the resolution, `sizes` and `of_sizes` are the points of the fields along each axis,
+    as captured here and before. `of_digest` is the input digest of the capture before, `of_report` the name
+    of its report, where there is one. `differences` are those of the model's first output, in bands of
+    frequency that both grids have: ‖here - before‖ / ‖before‖, the first that of the means, entry i that of
+    band_edges[i - 1] < |f| <= band_edges[i] in cycles per grid point of the coarser grid; None without
+    energy.
+    """
+
+    factor: float
+    sizes: tuple[int, ...]
+    of_sizes: tuple[int, ...]
+    of_digest: str | None
+    of_report: str | None = None
+    band_edges: tuple[float, ...] = ()
+    differences: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaptureRecord:
     """All results of one capture; the top-level keys of the report are its attributes."""
 
@@ -425,6 +446,8 @@ class CaptureRecord:
     """The target, as it was compared with the output; None where none is known."""
     accuracy: AccuracyRecord | None = None
     """None where no target is known."""
+    resolution: ResolutionRecord | None = None
+    """Only of a capture of the same fields at another resolution."""
     training: FrozenMapping[Any] = field(default_factory=FrozenMapping)
     """What only a training loop knows of a step; empty in a capture."""
     quantities: tuple[Quantity, ...] = ()

@@ -22,6 +22,7 @@ from fno_telemetry.records import (
     ModeEnergy,
     ModuleRecord,
     ParameterRecord,
+    ResolutionRecord,
     SketchNote,
     Spectrum,
     TensorRecord,
@@ -31,11 +32,13 @@ from fno_telemetry.report.consistency import check_consistency
 from fno_telemetry.report.schema import Misfit, check_document
 from fno_telemetry.report.strict_json import MOST_BYTES, TooLarge, decode
 
-_Part = TypeVar("_Part", BandAccuracy, Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
+_Part = TypeVar(
+    "_Part", BandAccuracy, Histogram, LogHistogram, ModeEnergy, ResolutionRecord, SketchNote, Spectrum
+)
 
 _NAMES: Mapping[type, Collection[str]] = {
     kind: frozenset(field.name for field in dataclasses.fields(kind))
-    for kind in (BandAccuracy, Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum)
+    for kind in (BandAccuracy, Histogram, LogHistogram, ModeEnergy, ResolutionRecord, SketchNote, Spectrum)
 }
 """The fields of each part; looking them up anew for thousands of parts takes a fifth of all reading."""
 
@@ -67,6 +70,7 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             parameters=tuple(_parameter(entry) for entry in document.get("parameters", ())),
             target=_optional(_tensor, document.get("target")),
             accuracy=_optional(_accuracy, document.get("accuracy")),
+            resolution=_part(ResolutionRecord, document.get("resolution")),
             training=freeze_mapping(document.get("training", {})),
             quantities=tuple(_quantity(entry) for entry in document.get("quantities", ())),
             not_fired=tuple(FrozenMapping(entry) for entry in document.get("not_fired", ())),

@@ -1,9 +1,12 @@
 """Options about what is measured and judged."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+
+import fno_telemetry as ft
 
 _MEASURED = "Measured"
 
@@ -48,6 +51,16 @@ class MeasuringOptions:
             rich_help_panel=_MEASURED,
         ),
     ] = "full"
+    also_at: Annotated[
+        float | None,
+        typer.Option(
+            "--also-at",
+            metavar="FACTOR",
+            help="Also run the same fields on a grid of FACTOR times the points along each axis, such as 2, "
+            "resampled by their spectrum, into a second report. diagnose compares the layers of both.",
+            rich_help_panel=_MEASURED,
+        ),
+    ] = None
     strict: Annotated[
         bool,
         typer.Option(
@@ -84,3 +97,8 @@ class MeasuringOptions:
             rich_help_panel=_MEASURED,
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        factor = self.also_at
+        if factor is not None and not (math.isfinite(factor) and factor > 0 and factor != 1):
+            raise ft.OptionError(f"--also-at {factor:g}: expected a positive number but 1, such as 2 or 0.5")

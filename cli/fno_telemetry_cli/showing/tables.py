@@ -67,7 +67,10 @@ def headline(record: ft.CaptureRecord) -> Text:
     run = "" if samples is None else f"; {format_count(samples, 'sample')}{batches}"
     loss = "" if summary.get("loss") is None else f"; loss {format_number(summary['loss'], digits=4)}"
     light = "; light budget" if record.provenance.get("budget") == "light" else ""
-    text = f"{summary.get('architecture', 'model')}: {', '.join(filter(None, about))}{run}{loss}{light}"
+    found = record.resolution
+    resampled = "" if found is None else f"; fields at {found.factor:g} times the resolution"
+    of_what = f"{summary.get('architecture', 'model')}: {', '.join(filter(None, about))}"
+    text = f"{of_what}{run}{loss}{light}{resampled}"
     return shown(text, "bold")
 
 
