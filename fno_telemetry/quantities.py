@@ -383,6 +383,15 @@ _ACCURACY = (
         rank=4,
     ),
 )
+_ORDER = (
+    _plain("input_coherence", "coherence of input and target", "accuracy"),
+    _plain("output_coherence", "coherence of output and target", "accuracy"),
+    _plain("edge_error_ratio", "error at the edges over that inside", "accuracy"),
+    _plain("target_edge_jump", "jump of the target over its edges, in steps between neighbours", "accuracy"),
+    _plain("output_edge_jump", "jump of the output over its edges, in steps between neighbours", "accuracy"),
+    _plain("input_noise", "noise of input_coherence", "accuracy"),
+    _plain("output_noise", "noise of output_coherence", "accuracy"),
+)
 _RESOLUTION = (
     _plain("resolution_difference", "difference from the same fields at another resolution", "resolution"),
     _plain("resolution_gain", "size over that at another resolution", "resolution"),
@@ -402,6 +411,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         *_GRADIENTS,
         *_TRAINING,
         *_ACCURACY,
+        *_ORDER,
         *_RESOLUTION,
         *_BANDS,
     )

@@ -389,18 +389,41 @@ class ParameterRecord:
         return record_text.describe_parameter(self)
 
 
+@dataclass(frozen=True)
+class OrderCoherence:
+    """The coherence of the input, and of the output, with the target when its spatial axes are in this order.
+
+    Spatial axis i is then `axes[i]` as captured, read backwards if `flipped[i]`; both count spatial axes.
+    """
+
+    axes: tuple[int, ...]
+    flipped: tuple[bool, ...]
+    input: float | None
+    output: float | None
+
+    def __str__(self) -> str:
+        swapped = "" if self.axes == tuple(range(len(self.axes))) else "swapped"
+        if swapped and len(self.axes) > 2:
+            swapped = f"in the order {', '.join(map(str, self.axes))}"
+        axes = [str(axis) for axis, is_flipped in enumerate(self.flipped) if is_flipped]
+        flipped = f"flipped along {' and '.join(axes)}" if axes else ""
+        return " and ".join(filter(None, (swapped, flipped))) or "as given"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AccuracyRecord:
     """How the output of the model compares with the target.
 
     `channels` is `output_to_target_rms` of each channel; None for one whose target is zero. `reasons` also
     has "bands" and "channels" where these are None, and the names of ratios that some bands do not have.
+    `orders` has, of all flips and swaps of the spatial axes, those in which input or output cohere most.
     """
 
     stats: FrozenMapping[Value]
     reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
     bands: BandAccuracy | None = None
     channels: tuple[Value, ...] | None = None
+    orders: tuple[OrderCoherence, ...] | None = None
 
     def __repr__(self) -> str:
         return record_text.describe_accuracy(self)

@@ -21,11 +21,13 @@ from fno_telemetry.records import (
     LogHistogram,
     ModeEnergy,
     ModuleRecord,
+    OrderCoherence,
     ParameterRecord,
     ResolutionRecord,
     SketchNote,
     Spectrum,
     TensorRecord,
+    freeze,
     freeze_mapping,
 )
 from fno_telemetry.report.consistency import check_consistency
@@ -196,7 +198,13 @@ def _accuracy(entry: Mapping[str, Any]) -> AccuracyRecord:
         reasons=FrozenMapping(entry["reasons"]),
         bands=_part(BandAccuracy, entry.get("bands")),
         channels=_optional(tuple, entry.get("channels")),
+        orders=_optional(_orders, entry.get("orders")),
     )
+
+
+def _orders(entries: list[Mapping[str, Any]]) -> tuple[OrderCoherence, ...]:
+    names = [each.name for each in dataclasses.fields(OrderCoherence)]
+    return tuple(OrderCoherence(**{name: freeze(entry[name]) for name in names}) for entry in entries)
 
 
 def _findings(entries: list[Mapping[str, Any]]) -> tuple[Finding, ...]:
