@@ -16,6 +16,9 @@ Direction = Literal["up", "down", "either", "none"]
 SHARE = "share"
 """The unit of numbers between 0 and 1."""
 
+ORDER = "order and edges"
+"""The group of numbers of the accuracy that rules read, and that fill no line that people read."""
+
 OF_THE_TENSOR = "x"
 """The unit of the tensor's values."""
 
@@ -384,13 +387,13 @@ _ACCURACY = (
     ),
 )
 _ORDER = (
-    _plain("input_coherence", "coherence of input and target", "accuracy"),
-    _plain("output_coherence", "coherence of output and target", "accuracy"),
-    _plain("edge_error_ratio", "error at the edges over that inside", "accuracy"),
-    _plain("target_edge_jump", "jump of the target over its edges, in steps between neighbours", "accuracy"),
-    _plain("output_edge_jump", "jump of the output over its edges, in steps between neighbours", "accuracy"),
-    _plain("input_noise", "noise of input_coherence", "accuracy"),
-    _plain("output_noise", "noise of output_coherence", "accuracy"),
+    _plain("input_coherence", "coherence of input and target", ORDER),
+    _plain("output_coherence", "coherence of output and target", ORDER),
+    _plain("edge_error_ratio", "error at the edges over that inside", ORDER),
+    _plain("target_edge_jump", "jump of the target over its edges, in steps between neighbours", ORDER),
+    _plain("output_edge_jump", "jump of the output over its edges, in steps between neighbours", ORDER),
+    _plain("input_noise", "noise of input_coherence", ORDER),
+    _plain("output_noise", "noise of output_coherence", ORDER),
 )
 _RESOLUTION = (
     _plain("resolution_difference", "difference from the same fields at another resolution", "resolution"),

@@ -402,12 +402,12 @@ class OrderCoherence:
     output: float | None
 
     def __str__(self) -> str:
-        swapped = "" if self.axes == tuple(range(len(self.axes))) else "swapped"
+        swapped = "" if self.axes == tuple(range(len(self.axes))) else "swapped axes"
         if swapped and len(self.axes) > 2:
-            swapped = f"in the order {', '.join(map(str, self.axes))}"
+            swapped = f"axes in the order {', '.join(map(str, self.axes))}"
         axes = [str(axis) for axis, is_flipped in enumerate(self.flipped) if is_flipped]
-        flipped = f"flipped along {' and '.join(axes)}" if axes else ""
-        return " and ".join(filter(None, (swapped, flipped))) or "as given"
+        flipped = f"a flip along spatial axis {' and '.join(axes)}" if axes else ""
+        return " and ".join(filter(None, (swapped, flipped))) or "the axes as given"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,9 +91,9 @@ def test_what_an_operator_does_to_a_wave_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("turn", "axes", "flipped", "words"),
     [
-        (lambda x: x.transpose(2, 3), (1, 0), (False, False), "swapped"),
-        (lambda x: x.flip(2), (0, 1), (True, False), "flipped along 0"),
-        (lambda x: x.rot90(1, (2, 3)), (1, 0), (False, True), "swapped and flipped along 1"),
+        (lambda x: x.transpose(2, 3), (1, 0), (False, False), "swapped axes"),
+        (lambda x: x.flip(2), (0, 1), (True, False), "a flip along spatial axis 0"),
+        (lambda x: x.rot90(1, (2, 3)), (1, 0), (False, True), "swapped axes and a flip along spatial axis 1"),
     ],
 )
 def test_the_order_that_is_named_brings_back_the_target(

@@ -10,7 +10,7 @@ from rich.text import Text
 import fno_telemetry as ft
 from fno_telemetry.findings import describe_diagnosis, group_by_cause, select_new
 from fno_telemetry.keys import VALIDATION
-from fno_telemetry.quantities import columns, look_up
+from fno_telemetry.quantities import ORDER, columns, look_up
 from fno_telemetry.records import BandAccuracy, place_name
 from fno_telemetry.wording import format_number, format_percent, to_printable
 from fno_telemetry_cli.showing.channel_lines import channel_lines
@@ -111,6 +111,7 @@ def accuracy_line(record: ft.CaptureRecord) -> Iterator[Text]:
         f"{quantity.title} {number(value) if value is not None else f'undefined ({reasons.get(name)})'}"
         for name, quantity in look_up(stats, record.quantities).items()
         for value in (stats[name],)
+        if quantity.group != ORDER
     ]
     yield shown(f"accuracy: {', '.join(parts)}")
 

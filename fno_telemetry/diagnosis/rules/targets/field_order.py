@@ -77,8 +77,8 @@ def _describe(
     return Symptom(
         severity="warning",
         place=place,
-        message=f"has its spatial axes in another order than the target: {order}, its coherence with the "
-        f"target is {format_number(best)}, as it is {format_number(as_given)}",
+        message="has its spatial axes in another order than the target: their coherence is "
+        f"{format_number(as_given)} as given, and {format_number(best)} with {order}",
         evidence={
             "coherence_in_the_other_order": best,
             "coherence": as_given,
