@@ -31,6 +31,7 @@ from .records import TensorRecord as TensorRecord
 from .report import load_history as load_history
 from .report import load_report as load_report
 from .session import capture as capture
+from .session import capture_resampled as capture_resampled
 from .session import map_model as map_model
 from .session import plan as plan
 from .sinks.contract import RunContext as RunContext

@@ -42,6 +42,8 @@ STATISTICS = {
     "parameter_gradients": "fno_telemetry.statistics.gradients:ParameterGradientNorms",
     "branch_gradients": "fno_telemetry.statistics.gradients:BranchGradientRatio",
     "accuracy": "fno_telemetry.statistics.accuracy:Accuracy",
+    "edges": "fno_telemetry.statistics.edges:Edges",
+    "field_order": "fno_telemetry.statistics.field_order:FieldOrder",
     "missing_bands": "fno_telemetry.statistics.missing_bands:MissingBands",
 }
 ARCHITECTURES = {
@@ -58,7 +60,10 @@ _RULES = (
     "inputs.target_leak",
     "inputs.test_input",
     "inputs.other_resolution",
+    "inputs.resolution_dependent",
     "inputs.unnormalised_input",
+    "targets.field_order",
+    "targets.padding_missing",
     "targets.target_scale",
     "training.parameters_stand_still",
     "training.unchanged_parameters",

@@ -16,6 +16,9 @@ Direction = Literal["up", "down", "either", "none"]
 SHARE = "share"
 """The unit of numbers between 0 and 1."""
 
+ORDER = "order and edges"
+"""The group of numbers of the accuracy that rules read, and that fill no line that people read."""
+
 OF_THE_TENSOR = "x"
 """The unit of the tensor's values."""
 
@@ -383,6 +386,19 @@ _ACCURACY = (
         rank=4,
     ),
 )
+_ORDER = (
+    _plain("input_coherence", "coherence of input and target", ORDER),
+    _plain("output_coherence", "coherence of output and target", ORDER),
+    _plain("edge_error_ratio", "error at the edges over that inside", ORDER),
+    _plain("target_edge_jump", "jump of the target over its edges, in steps between neighbours", ORDER),
+    _plain("output_edge_jump", "jump of the output over its edges, in steps between neighbours", ORDER),
+    _plain("input_noise", "noise of input_coherence", ORDER),
+    _plain("output_noise", "noise of output_coherence", ORDER),
+)
+_RESOLUTION = (
+    _plain("resolution_difference", "difference from the same fields at another resolution", "resolution"),
+    _plain("resolution_gain", "size over that at another resolution", "resolution"),
+)
 _BANDS = (
     _plain("band_error", "relative L2 error of a band", "bands"),
     _plain("spectrum_ratio", "output over target energy of a band", "bands"),
@@ -391,7 +407,17 @@ _BANDS = (
 
 QUANTITIES: Mapping[str, Quantity] = {
     quantity.name: quantity
-    for quantity in (*_TENSOR, *_WEIGHTS, *_BLOCKS, *_GRADIENTS, *_TRAINING, *_ACCURACY, *_BANDS)
+    for quantity in (
+        *_TENSOR,
+        *_WEIGHTS,
+        *_BLOCKS,
+        *_GRADIENTS,
+        *_TRAINING,
+        *_ACCURACY,
+        *_ORDER,
+        *_RESOLUTION,
+        *_BANDS,
+    )
 }
 """All numbers of the built-in statistics by name, in the order of table columns."""
 

@@ -108,6 +108,7 @@ def list_facts(record: "CaptureRecord") -> list[str]:
         str(summary.get("device") or ""),
         str(summary.get("dtype") or ""),
         "" if loss is None else f"loss {_number(loss)}",
+        "" if record.resolution is None else f"fields at {record.resolution.factor:g} times the resolution",
         "light budget" if record.provenance.get("budget") == "light" else "",
     )
     names = len({module.name for module in record.modules})

@@ -404,21 +404,65 @@ class ParameterRecord:
         return record_text.describe_parameter(self)
 
 
+@dataclass(frozen=True)
+class OrderCoherence:
+    """The coherence of the input, and of the output, with the target when its spatial axes are in this order.
+
+    Spatial axis i is then `axes[i]` as captured, read backwards if `flipped[i]`; both count spatial axes.
+    """
+
+    axes: tuple[int, ...]
+    flipped: tuple[bool, ...]
+    input: float | None
+    output: float | None
+
+    def __str__(self) -> str:
+        swapped = "" if self.axes == tuple(range(len(self.axes))) else "swapped axes"
+        if swapped and len(self.axes) > 2:
+            swapped = f"axes in the order {', '.join(map(str, self.axes))}"
+        axes = [str(axis) for axis, is_flipped in enumerate(self.flipped) if is_flipped]
+        flipped = f"a flip along spatial axis {' and '.join(axes)}" if axes else ""
+        return " and ".join(filter(None, (swapped, flipped))) or "the axes as given"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AccuracyRecord:
     """How the output of the model compares with the target.
 
     `channels` is `output_to_target_rms` of each channel; None for one whose target is zero. `reasons` also
     has "bands" and "channels" where these are None, and the names of ratios that some bands do not have.
+    `orders` has, of all flips and swaps of the spatial axes, those in which input or output cohere most.
     """
 
     stats: FrozenMapping[Value]
     reasons: FrozenMapping[str] = field(default_factory=FrozenMapping)
     bands: BandAccuracy | None = None
     channels: tuple[Value, ...] | None = None
+    orders: tuple[OrderCoherence, ...] | None = None
 
     def __repr__(self) -> str:
         return record_text.describe_accuracy(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolutionRecord:
+    """How a capture of fields at another resolution differs from that of the same fields as they were.
+
+    `factor` is that of the resolution, `sizes` and `of_sizes` are the points of the fields along each axis,
+    as captured here and before. `of_digest` is the input digest of the capture before, `of_report` the name
+    of its report, where there is one. `differences` are those of the model's first output, in bands of
+    frequency that both grids have: ‖here - before‖ / ‖before‖, the first that of the means, entry i that of
+    band_edges[i - 1] < |f| <= band_edges[i] in cycles per grid point of the coarser grid; None without
+    energy.
+    """
+
+    factor: float
+    sizes: tuple[int, ...]
+    of_sizes: tuple[int, ...]
+    of_digest: str | None
+    of_report: str | None = None
+    band_edges: tuple[float, ...] = ()
+    differences: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -440,6 +484,8 @@ class CaptureRecord:
     """The target, as it was compared with the output; None where none is known."""
     accuracy: AccuracyRecord | None = None
     """None where no target is known."""
+    resolution: ResolutionRecord | None = None
+    """Only of a capture of the same fields at another resolution."""
     training: FrozenMapping[Any] = field(default_factory=FrozenMapping)
     """What only a training loop knows of a step; empty in a capture."""
     quantities: tuple[Quantity, ...] = ()

@@ -31,6 +31,8 @@ from fno_telemetry.measuring.measured_batches import Counts, digest_batches, run
 from fno_telemetry.measuring.measured_forwards import MeasuredForwards
 from fno_telemetry.measuring.parameter_records import list_parameters
 from fno_telemetry.measuring.record_builder import Run, Seconds, build_record
+from fno_telemetry.measuring.resampled_batches import Resampling
+from fno_telemetry.measuring.resolution_pass import add_resolution, compare_resolutions
 from fno_telemetry.measuring.statistic_set import choose_statistics
 from fno_telemetry.measuring.target_collector import Prediction, TargetPairs
 from fno_telemetry.processes.agreement import agree_on_errors
@@ -99,6 +101,9 @@ def plan(
     model_map = detected.plan.model_map
     warnings = (*model_map.warnings, *_describe_state(model, detected.built, preserved))
     return replace(detected.plan, model_map=replace(model_map, warnings=warnings))
+
+
+make_plan = plan  # where an argument has its name
 
 
 @keep_uncompiled
@@ -282,6 +287,56 @@ def capture(
         parameters=list_parameters(model, {module.name for module in record.modules}),
         warnings=(*record.warnings, *_describe_state(model, detected.built, preserved)),
     )
+
+
+@keep_uncompiled
+def capture_resampled(
+    model: nn.Module,
+    batches: object,
+    also_at: float,
+    record: CaptureRecord,
+    *,
+    plan: MeasurementPlan | None = None,
+    given: Mapping[str, GivenRole] | None = None,
+    inputs: Selection = None,
+    target: Selection = None,
+    forward: Forward | None = None,
+    layers: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    of_report: str | None = None,
+    **arguments: Any,
+) -> CaptureRecord:
+    """Capture the same batches once more with `also_at` times as many points along each axis.
+
+    Every field of a batch that has the points of the model's input is resampled by its spectrum: cut off, or
+    zero-padded. `record` is the capture of the batches as they are, `of_report` the name of its report; all
+    other arguments are those of `capture`, and should be the same again. In the record, `resolution` says how
+    the output differs in the frequencies that both grids have, and `resolution_difference` and
+    `resolution_gain` of each module how its outputs do: `diagnose` given both records reads these.
+
+    Both resolutions are run once more to compare them; all processes of a launch compare all batches.
+
+    Raises:
+        InputError: the fields have no spatial axes, too few points for this factor, or no spectrum.
+        OptionError: `also_at` is not a number above 0 other than 1; and what `capture` raises.
+    """
+    batches = list(_batches(batches))
+    resampling = Resampling.of(record, also_at)
+    others = list(resampling.apply(batches))
+    chosen: dict[str, Any] = {"inputs": inputs, "target": target, "forward": forward}
+    plan = plan or make_plan(model, batches, given=given, **chosen)
+    found = capture(model, others, **chosen, plan=plan, layers=layers, exclude=exclude, **arguments)
+    batch_run = BatchRun(model, BatchParts.choose(inputs, target), forward)
+    names = select_names(plan.model_map, layers, exclude)
+    with preserve(model), torch.no_grad():
+        set_to_eval(model)
+        mode = with_gradients() if plan.differentiates else contextlib.nullcontext()
+        with mode:
+            moved = (follow_model(iter(each), model) for each in (batches, others))
+            compared = compare_resolutions(
+                model, plan, batch_run.suit(batches[0]), names, zip(*moved, strict=True)
+            )
+    return add_resolution(found, record, resampling, compared, of_report)
 
 
 def _detect(

@@ -18,6 +18,7 @@ def test_every_number_of_a_built_in_statistic_is_in_the_table(name):
 def test_every_quantity_of_the_table_belongs_to_one_statistic_or_to_a_training():
     given = [q.name for name in plugins.STATISTICS for q in plugins.load("statistics", name)().quantities]
     given += ["band_error", "spectrum_ratio", "band_coherence", "update_to_weight", "moved"]
+    given += ["resolution_difference", "resolution_gain"]
     assert sorted(given) == sorted(QUANTITIES)
 
 

@@ -78,7 +78,7 @@ CAUSES: Mapping[str, Cause] = {
         "mean_predictor", UNLEARNED, r"pair|shuffl|order|match|belong|align|broadcast|shape"
     ),
     "target order": _cause(
-        "mean_predictor",
+        "mean_predictor field_order",
         r"transposed|swapped|axes|order of",
         r"transpos|swap|axes|reshape|permute|rows",
     ),
@@ -155,9 +155,13 @@ CAUSES: Mapping[str, Cause] = {
         r"linear|no activation|without (an )?activation",
         r"activation|nonlinear|gelu|relu",
     ),
-    "padding": _cause("", r"border|edge|padding|shifted|boundary", r"pad|crop|border|boundary|shift"),
+    "padding": _cause(
+        "padding_missing", r"border|edge|padding|shifted|boundary", r"pad|crop|border|boundary|shift"
+    ),
     "resolution": _cause(
-        "other_resolution", r"resolution|grid|aliasing", r"resolution|grid|resampl|downsampl"
+        "other_resolution resolution_dependent",
+        r"resolution|grid|aliasing",
+        r"resolution|grid|resampl|downsampl",
     ),
     "dropout": _cause("strong_dropout output_size", r"dropout", r"dropout|regulari[sz]"),
     "residual drift": _cause(

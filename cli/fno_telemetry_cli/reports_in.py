@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,8 +25,13 @@ EVERY_STAGE = "every stage"
 _NAMED = 3  # folders, or steps, in a message
 
 
-def reports_in(path: Path, stage: str | None = None) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
+def reports_in(
+    path: Path, stage: str | None = None, *, with_resampled: bool = False
+) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
     """Return the report at `path`, or those in that folder, and a line for each report that is left out.
+
+    In a folder, reports of the same fields at another resolution are no part of the series: they are left out
+    unless asked for, as long as there are others.
 
     Of a history, also of one in a folder without reports, the records by `<history>/<label>`. Of a training
     and its validations, which are series of their own, those of the `stage`, by default the training, and a
@@ -50,6 +55,8 @@ def reports_in(path: Path, stage: str | None = None) -> tuple[dict[Path, ft.Capt
                 refused += [str(error)] if _may_be_a_report(file) else []
     if not found:
         raise first or ft.ReportError(_nothing_in(path))
+    if not with_resampled:
+        found = leave_out_resampled(found)
     chosen, others = _choose_stage(path, list(found.items()), stage, lambda item: item[1].stage)
     return dict(chosen), [*refused, *others, *_history_beside(path, found.values())]
 
@@ -64,6 +71,11 @@ def _history_beside(folder: Path, reports: Iterable[ft.CaptureRecord]) -> Iterat
         more = [entry for entry in report.list_history(history) if (entry.step, entry.stage) not in known]
         if more:
             yield f"{history}: a history with {len(more)} more records; name it to read it"
+
+
+def leave_out_resampled(found: Mapping[Path, ft.CaptureRecord]) -> dict[Path, ft.CaptureRecord]:
+    """Return the reports without those of the same fields at another resolution, unless all are of these."""
+    return {path: record for path, record in found.items() if record.resolution is None} or dict(found)
 
 
 def find_history(path: Path) -> Path | None:
@@ -164,13 +176,13 @@ def captures_below(path: Path) -> list[Path]:
 
 
 def reports_in_all(
-    paths: Iterable[Path], stage: str | None = None
+    paths: Iterable[Path], stage: str | None = None, *, with_resampled: bool = False
 ) -> tuple[dict[Path, ft.CaptureRecord], list[str]]:
     """Return the reports at all these paths, and a line for each file that is left out."""
     found: dict[Path, ft.CaptureRecord] = {}
     notes: list[str] = []
     for path in paths:
-        reports, refused = reports_in(path, stage)
+        reports, refused = reports_in(path, stage, with_resampled=with_resampled)
         found |= reports
         notes += [f"left out: {reason}" for reason in refused]
     return found, notes

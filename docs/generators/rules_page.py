@@ -20,6 +20,7 @@ _NEEDS = {
     "training": "a history of `watch`",
     "baseline": "a baseline",
     "test": "a report on test samples",
+    "resolution": "a report of the same fields at another resolution",
 }
 _HEAD = """# The rules of `diagnose`
 

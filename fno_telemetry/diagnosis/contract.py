@@ -15,7 +15,8 @@ A rule is a generator function that yields a `Symptom` for each problem; `diagno
 Its thresholds are keyword-only arguments whose defaults are numbers; a TOML file may change them.
 `explain_rule` returns its docstring. A rule whose first argument is called `series` gets all records of a run
 by ascending step, two or more. A rule with a keyword argument `baseline` gets the record of the same network
-when it was healthy, or None; one with `test` gets the record of the same weights on test samples, or None.
+when it was healthy, or None; one with `test` gets the record of the same weights on test samples, or None;
+one with `resampled` that of the same fields at another resolution, or None.
 A rule is applied only where there is what it `needs`, and `diagnose` tells the user what was missing. Rules
 skip null statistics.
 """
@@ -40,13 +41,14 @@ weights, gradients, the output compared with the target, and a series."""
 
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 
-Need = Literal["target", "gradients", "training", "baseline", "test"]
+Need = Literal["target", "gradients", "training", "baseline", "test", "resolution"]
 """What a rule cannot do without: a target, gradients, what only a training loop knows (updates, and how far
-parameters moved), and the records that users give as `baseline` and `test`."""
+parameters moved), the records that users give as `baseline` and `test`, and one of the same fields at another
+resolution."""
 
 NEEDS: tuple[Need, ...] = get_args(Need)
 
-_RECORDS = ("baseline", "test")  # keyword arguments of a rule that are no thresholds
+_RECORDS = ("baseline", "test", "resampled")  # keyword arguments of a rule that are no thresholds
 
 Evidence = Mapping[str, Value | str]
 """Name -> number or text; None is left out of the finding."""
@@ -136,6 +138,7 @@ class Rule:
     takes_series: bool
     takes_baseline: bool
     takes_test: bool
+    takes_resampled: bool
     yields: int
     fires_on: Example | None
     silent_on: Example | None
@@ -154,7 +157,7 @@ class Rule:
     def __call__(
         self, of: CaptureRecord | Sequence[CaptureRecord], **arguments: float | CaptureRecord | None
     ) -> Iterator[Symptom]:
-        """Yield the symptoms of a record or series; `arguments` are thresholds, `baseline` and `test`."""
+        """Yield the symptoms of a record or series; `arguments` are thresholds and other records."""
         return self.function(of, **arguments)
 
 
@@ -174,7 +177,7 @@ def rule(
         needs: What a record, or the user, must give for the rule to be applied at all.
         fires_on: Makes a record (or series) on which the rule yields a symptom.
         silent_on: Makes a record (or series) on which it yields none.
-        against: Makes the record that is given with both as `test`, else as `baseline`.
+        against: Makes the record that is given with both as `resampled`, else `test`, else `baseline`.
         yields: 1 or 2 if other findings of the same severity come before its own; see `Rule`.
 
     Raises:
@@ -199,6 +202,7 @@ def rule(
             takes_series=next(iter(parameters), None) == "series",
             takes_baseline="baseline" in parameters,
             takes_test="test" in parameters,
+            takes_resampled="resampled" in parameters,
             yields=yields,
             fires_on=fires_on,
             silent_on=silent_on,

@@ -11,6 +11,7 @@ from fno_telemetry.diagnosis.causes import sort_by_cause
 from fno_telemetry.diagnosis.contract import Rule, Symptom, Topic, check_symptom
 from fno_telemetry.diagnosis.installed_rules import load_rules
 from fno_telemetry.diagnosis.needs import applies
+from fno_telemetry.diagnosis.resolutions import pair_resolutions
 from fno_telemetry.diagnosis.rule_thresholds import RuleThresholds, check_thresholds
 from fno_telemetry.errors import ReportError
 from fno_telemetry.findings import SEVERITIES, Cause, Finding, group_by_cause
@@ -32,7 +33,9 @@ def diagnose(
 
     Args:
         records: One record, or several over the steps of one run, in any order. Those of a training and of
-            its validations are two series, judged apart.
+            its validations are two series, judged apart. One of the same fields at another resolution, as
+            `capture_resampled` returns it, is no step of a run: it is compared with the record that it
+            belongs to.
         baseline: A capture of the same network when it was healthy, with which rules compare. From an
             untrained one everything changes by learning: then only the inputs, the targets and what is
             known of the training are compared.
@@ -56,15 +59,18 @@ def diagnose(
     report_of = dict(zip(map(id, records), reports, strict=True)) if reports is not None else {}
     limits = check_thresholds(thresholds or {})
     loaded, failures = load_rules(rules)
-    judging = _Judging(loaded, limits, baseline, report_of, several=len(records) > 1)
+    records_as_they_are, resampled = pair_resolutions(records)
+    several = len(records_as_they_are) > 1
+    judging = _Judging(loaded, limits, baseline, report_of, resampled, several)
     causes: list[Cause] = []
     for in_validation in (False, True):
-        series = _as_series([each for each in records if (each.stage == VALIDATION) is in_validation])
+        of_stage = [each for each in records_as_they_are if (each.stage == VALIDATION) is in_validation]
+        series = _as_series(of_stage)
         if not series:
             continue
         _refuse_other_networks([*series, *others])
         # A test is one of the training, unless there are only validations.
-        is_tested = not in_validation or len(series) == len(records)
+        is_tested = not in_validation or len(series) == len(records_as_they_are)
         causes += _diagnose_series(series, test if is_tested else None, judging)
     causes += group_by_cause(_describe_failure(name, error) for name, error in failures.items())
     return tuple(_sort_causes(causes, {rule.name: rule.yields for rule in loaded}))
@@ -78,6 +84,7 @@ class _Judging:
     limits: RuleThresholds
     baseline: CaptureRecord | None
     report_of: Mapping[int, str]  # by id of a record
+    resampled: Mapping[int, CaptureRecord]  # by id of the record that it belongs to
     several: bool  # records in all
     used: set[str] = field(default_factory=set)  # ids of findings
 
@@ -108,7 +115,14 @@ def _diagnose_series(
         symptoms = {
             rule: [symptom for symptom in over_steps[rule] if (symptom.record or last_placed) is record]
             if rule.takes_series
-            else _apply(rule, record, limits, baseline, test if record is tested else None)
+            else _apply(
+                rule,
+                record,
+                limits,
+                baseline,
+                test if record is tested else None,
+                judging.resampled.get(id(record)),
+            )
             for rule in rules
         }
         report = judging.report_of.get(id(record))
@@ -181,8 +195,9 @@ def _apply(
     limits: RuleThresholds,
     baseline: CaptureRecord | None,
     test: CaptureRecord | None,
+    resampled: CaptureRecord | None,
 ) -> list[Symptom]:
-    if not applies(rule, [record], baseline, test):
+    if not applies(rule, [record], baseline, test, resampled):
         return []
     arguments: dict[str, float | CaptureRecord | None] = dict(limits.get(rule.name, {}))
     if rule.takes_baseline:
@@ -192,6 +207,8 @@ def _apply(
         arguments["baseline"] = baseline if is_comparable else None
     if rule.takes_test:
         arguments["test"] = test
+    if rule.takes_resampled:
+        arguments["resampled"] = resampled
     return _call(rule, record, arguments)
 
 

@@ -13,6 +13,7 @@ _MISSING = {
     "training": "nothing known of the training",
     "baseline": "no baseline",
     "test": "no report on test samples",
+    "resolution": "no other resolution",
     "steps": "a single step",
 }
 _GIVE = {
@@ -21,6 +22,7 @@ _GIVE = {
     "training": "watch the training loop, and give the history that it writes",
     "baseline": "give a report from before it broke as `baseline`",
     "test": "give a report on samples that were not trained on as `test`",
+    "resolution": "capture with `also_at=2` (in Python `ft.capture_resampled`), and give both reports",
     "steps": "give reports of several steps",
 }
 
@@ -45,8 +47,16 @@ class Skipped:
         return f"{self.missing}: {', '.join(parts)}; {self.give}"
 
 
-def is_met(need: Need, record: CaptureRecord, baseline: CaptureRecord | None, test: object) -> bool:
+def is_met(
+    need: Need,
+    record: CaptureRecord,
+    baseline: CaptureRecord | None,
+    test: object,
+    resampled: CaptureRecord | None = None,
+) -> bool:
     """Return whether a record, or what was given with it, has what a rule needs."""
+    if need == "resolution":
+        return record.resolution is not None or resampled is not None
     if need == "target":
         return record.accuracy is not None
     if need == "gradients":
@@ -57,10 +67,16 @@ def is_met(need: Need, record: CaptureRecord, baseline: CaptureRecord | None, te
 
 
 def applies(
-    rule: Rule, records: Sequence[CaptureRecord], baseline: CaptureRecord | None, test: object
+    rule: Rule,
+    records: Sequence[CaptureRecord],
+    baseline: CaptureRecord | None,
+    test: object,
+    resampled: CaptureRecord | None = None,
 ) -> bool:
     """Return whether a rule has what it needs in one of the records."""
-    return all(any(is_met(need, record, baseline, test) for record in records) for need in rule.needs)
+    return all(
+        any(is_met(need, record, baseline, test, resampled) for record in records) for need in rule.needs
+    )
 
 
 def find_skipped(

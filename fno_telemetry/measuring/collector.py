@@ -24,6 +24,8 @@ from fno_telemetry.measuring.target_collector import TargetCollector
 from fno_telemetry.records import place_name
 from fno_telemetry.statistics.activation import unmeasurable
 from fno_telemetry.statistics.contract import OF_TENSORS
+from fno_telemetry.statistics.field_order import FieldOrder
+from fno_telemetry.statistics.low_frequencies import LowFrequencies, find_low_frequencies
 from fno_telemetry.statistics.subjects import (
     ModeSizes,
     SpectralInput,
@@ -86,6 +88,9 @@ class Collector:
         self._order = 0
         # Paths whose weights were measured, which are the same in every call.
         self._weights_measured: set[str] = set()
+        of_order = any(isinstance(one, FieldOrder) for one in statistics.of("comparison"))
+        self._has_target = has_target and of_order
+        self._entered: LowFrequencies | None = None  # what of the first field that went into this batch
         self._was_away = False  # whether a tensor was on another device than the host
         self._sent: set[tuple[str, str, int]] = set()  # the events of this batch: kind, name and number
 
@@ -111,6 +116,7 @@ class Collector:
         """Prepare for a batch and measure its tensors."""
         self._layouts.batch_size = batch_size
         self._sent.clear()
+        self._entered = None
         self._prepare()
         self._blocks.start_batch()
         for position, (item, tensor) in enumerate(items(inputs)):
@@ -123,6 +129,9 @@ class Collector:
             if item not in self.inputs:
                 self.inputs[item] = TensorAccumulator(States(self.statistics, self.budget))
             self.inputs[item].add(tensor, cached)
+            if self._has_target and self._entered is None and cached.layout.space:
+                # Now, because a model may write to its input.
+                self._entered = find_low_frequencies(cached.activation)
 
     def start_again(self) -> None:
         """Prepare for the events of the same batch again, of which those that came already are left out.
@@ -140,7 +149,7 @@ class Collector:
         """Measure a target of the batch that has just run, and what is compared with it."""
         self._was_away |= prediction.device.type != "cpu"
         outputs = [KnownOutput(output.shape, output.layout) for output in self.outputs.values()]
-        self.target.add(outputs, prediction, target)
+        self.target.add(outputs, prediction, target, self._entered)
 
     def end_batch(self) -> None:
         """Release everything that refers to tensors of the batch."""

@@ -20,6 +20,7 @@ from fno_telemetry.sources.batch_parts import BatchParts
 from fno_telemetry.sources.batch_words import describe_parts, describe_value
 from fno_telemetry.statistics.activation import dtype_name, unmeasurable
 from fno_telemetry.statistics.contract import OF_MODEL, Known
+from fno_telemetry.statistics.low_frequencies import LowFrequencies
 from fno_telemetry.statistics.named_losses import NAMED_LOSSES
 from fno_telemetry.statistics.subjects import Comparison
 from fno_telemetry.tracing.nested_tensors import tensors_in
@@ -112,8 +113,17 @@ class TargetCollector:
         """What is measured of the target; empty without one."""
         return [self._target] if self._target.dtype else []
 
-    def add(self, outputs: Sequence[KnownOutput], prediction: torch.Tensor, target: torch.Tensor) -> None:
-        """Measure the pair of one batch, which fits together; `outputs` are those of the model."""
+    def add(
+        self,
+        outputs: Sequence[KnownOutput],
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        entered: LowFrequencies | None = None,
+    ) -> None:
+        """Measure the pair of one batch, which fits together; `outputs` are those of the model.
+
+        `entered` are low frequencies of what went in.
+        """
         self.is_known = True
         target = target.to(prediction.device)
         place = Place("target", "")
@@ -123,7 +133,7 @@ class TargetCollector:
         self._target.add(target, cached)
         if self._statistics.of("comparison"):
             output = self._cache.activation(prediction, layout, Place("output", ""))
-            self.compared.add("comparison", Comparison(output, cached.activation))
+            self.compared.add("comparison", Comparison(output, cached.activation, entered))
 
     def mark_undefined(self, reason: str) -> None:
         """Record that an output and its target cannot be compared, for this reason."""
@@ -144,6 +154,7 @@ class TargetCollector:
             reasons=FrozenMapping(found.reasons),
             bands=found.accuracy_bands,
             channels=found.accuracy_channels,
+            orders=found.accuracy_orders,
         )
 
 

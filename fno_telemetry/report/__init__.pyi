@@ -3,6 +3,7 @@
 from .documents import as_document as as_document
 from .documents import as_plain as as_plain
 from .documents import dumps as dumps
+from .documents import resampled_report_name as resampled_report_name
 from .documents import series_report_name as series_report_name
 from .documents import write as write
 from .histories import HistoryEntry as HistoryEntry

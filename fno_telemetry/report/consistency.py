@@ -38,6 +38,16 @@ def check_consistency(record: CaptureRecord) -> None:
     bands = None if record.accuracy is None else record.accuracy.bands
     if bands is not None and not _are_alike(bands):
         raise ReportError("sizes in bands of the accuracy do not fit together")
+    orders = (record.accuracy.orders if record.accuracy is not None else None) or ()
+    if not all(sorted(each.axes) == list(range(len(each.flipped))) for each in orders):
+        raise ReportError("axes in orders of the accuracy do not fit together")
+    resolution = record.resolution
+    if resolution is not None and (
+        len(resolution.sizes) != len(resolution.of_sizes)
+        or len(resolution.band_edges) != len(resolution.differences)
+        or not _ascend(resolution.band_edges)
+    ):
+        raise ReportError("sizes in resolution do not fit together")
     # Of a name that no view can show, this raises OptionError.
     stats = [entry.stats for entry in tensors]
     stats += [block.stats for block in record.blocks] + [one.stats for one in record.parameters]

@@ -11,7 +11,7 @@ from fno_telemetry.errors import ReportError
 from fno_telemetry.files import whole_file
 from fno_telemetry.records import CaptureRecord, ModuleRecord, TensorRecord
 
-_WHERE_KNOWN = ("quantities", "parameters", "target", "accuracy", "training")
+_WHERE_KNOWN = ("quantities", "parameters", "target", "accuracy", "resolution", "training")
 """Keys that a report has where there is something under them."""
 
 
@@ -82,6 +82,11 @@ def write(record: CaptureRecord, path: str | Path) -> None:
     with whole_file(path) as part:
         # Lone surrogates (from file names that are not UTF-8) become \udcXX, which is how JSON writes them.
         part.write_bytes(dumps(as_document(record)).encode("utf-8", "backslashreplace"))
+
+
+def resampled_report_name(name: str, factor: float) -> str:
+    """Return the name of the report at another resolution: `activation_report.at2x.json`."""
+    return series_report_name(name, f"at{factor:g}x")
 
 
 def series_report_name(name: str, label: str) -> str:

@@ -21,22 +21,44 @@ from fno_telemetry.records import (
     LogHistogram,
     ModeEnergy,
     ModuleRecord,
+    OrderCoherence,
     ParameterRecord,
+    ResolutionRecord,
     SketchNote,
     Spectrum,
     TensorRecord,
     ValueSample,
+    freeze,
     freeze_mapping,
 )
 from fno_telemetry.report.consistency import check_consistency
 from fno_telemetry.report.schema import Misfit, check_document
 from fno_telemetry.report.strict_json import MOST_BYTES, TooLarge, decode
 
-_Part = TypeVar("_Part", BandAccuracy, Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum, ValueSample)
+_Part = TypeVar(
+    "_Part",
+    BandAccuracy,
+    Histogram,
+    LogHistogram,
+    ModeEnergy,
+    ResolutionRecord,
+    SketchNote,
+    Spectrum,
+    ValueSample,
+)
 
 _NAMES: Mapping[type, Collection[str]] = {
     kind: frozenset(field.name for field in dataclasses.fields(kind))
-    for kind in (BandAccuracy, Histogram, LogHistogram, ModeEnergy, SketchNote, Spectrum, ValueSample)
+    for kind in (
+        BandAccuracy,
+        Histogram,
+        LogHistogram,
+        ModeEnergy,
+        ResolutionRecord,
+        SketchNote,
+        Spectrum,
+        ValueSample,
+    )
 }
 """The fields of each part; looking them up anew for thousands of parts takes a fifth of all reading."""
 
@@ -68,6 +90,7 @@ def as_record(document: Mapping[str, Any]) -> CaptureRecord:
             parameters=tuple(_parameter(entry) for entry in document.get("parameters", ())),
             target=_optional(_tensor, document.get("target")),
             accuracy=_optional(_accuracy, document.get("accuracy")),
+            resolution=_part(ResolutionRecord, document.get("resolution")),
             training=freeze_mapping(document.get("training", {})),
             quantities=tuple(_quantity(entry) for entry in document.get("quantities", ())),
             not_fired=tuple(FrozenMapping(entry) for entry in document.get("not_fired", ())),
@@ -194,7 +217,13 @@ def _accuracy(entry: Mapping[str, Any]) -> AccuracyRecord:
         reasons=FrozenMapping(entry["reasons"]),
         bands=_part(BandAccuracy, entry.get("bands")),
         channels=_optional(tuple, entry.get("channels")),
+        orders=_optional(_orders, entry.get("orders")),
     )
+
+
+def _orders(entries: list[Mapping[str, Any]]) -> tuple[OrderCoherence, ...]:
+    names = [each.name for each in dataclasses.fields(OrderCoherence)]
+    return tuple(OrderCoherence(**{name: freeze(entry[name]) for name in names}) for entry in entries)
 
 
 def _findings(entries: list[Mapping[str, Any]]) -> tuple[Finding, ...]:

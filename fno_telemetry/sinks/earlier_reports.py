@@ -126,7 +126,8 @@ class EarlierReports:
         summary, provenance = document.get("summary"), document.get("provenance")
         if not isinstance(summary, dict) or not isinstance(provenance, dict):
             return None
-        if provenance.get("experiment") != self._experiment:
+        # One of the same fields at another resolution is no point of a curve.
+        if provenance.get("experiment") != self._experiment or document.get("resolution") is not None:
             return None
         step, kind = summary.get("checkpoint_step"), summary.get("step_kind")
         if not isinstance(step, int):

@@ -64,6 +64,8 @@ class JsonFile:
         for path in paths:
             with contextlib.suppress(ReportError):
                 record = report.load_report(path)
+                if record.resolution is not None and len(paths) > 1:
+                    continue  # the same step at another resolution
                 # A validation of the same step has keys of its own.
                 found.setdefault(record.step, {}).update(keys.numbers(record))
         return found

@@ -13,6 +13,7 @@ from fno_telemetry.records import (
     Histogram,
     LogHistogram,
     ModeEnergy,
+    OrderCoherence,
     SketchNote,
     Spectrum,
     Value,
@@ -136,6 +137,7 @@ class Summary:
     mode_energy: ModeEnergy | None = None
     accuracy_bands: BandAccuracy | None = None
     accuracy_channels: tuple[Value, ...] | None = None
+    accuracy_orders: tuple[OrderCoherence, ...] | None = None
     channel_rms: tuple[Value, ...] | None = None
 
 

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from fno_telemetry.statistics.activation import Activation
+from fno_telemetry.statistics.low_frequencies import LowFrequencies
 from fno_telemetry.statistics.mode_energies import find_modes, measure_energies
 from fno_telemetry.statistics.own_weights import own_weights
 from fno_telemetry.statistics.process_shares import is_spread
@@ -146,7 +147,11 @@ class BlockCall:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """An output and its target as the loss compares them: of one shape and layout, both real or complex."""
+    """An output and its target as the loss compares them: of one shape and layout, both real or complex.
+
+    `entered` are low frequencies of the model's first input in space; None if they are not known.
+    """
 
     output: Activation
     target: Activation
+    entered: LowFrequencies | None = None

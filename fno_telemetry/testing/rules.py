@@ -51,6 +51,8 @@ def check_rule(rule: Rule) -> None:
         _check_silence(rule, healthy, "a healthy record with itself as baseline", baseline=healthy_record())
     if rule.takes_test:
         _check_silence(rule, healthy, "a healthy record with itself as test", test=healthy_record())
+    if rule.takes_resampled:
+        _check_silence(rule, healthy, "a healthy record without another", resampled=healthy_record())
     _check_silence(rule, _change(healthy, remove_numbers), "a record whose statistics are all null")
     _check_silence(rule, _change(healthy, _remove_layers), "a record without layers, input and output")
     # What is read off names and shapes is there without numbers too, so this only has to end well.
@@ -91,11 +93,12 @@ def _make_others(rule: Rule) -> dict[str, Any]:
     """Return the record that both examples are compared with, as an argument of the rule."""
     if rule.against is None:
         return {}
-    _require(rule, rule.takes_test or rule.takes_baseline, "`against` is for rules with `test` or `baseline`")
+    name = next((name for name in ("resampled", "test", "baseline") if getattr(rule, f"takes_{name}")), None)
+    _require(rule, name is not None, "`against` is for rules with `resampled`, `test` or `baseline`")
     with calling(f"rule {rule.name}: `against`"):
         other = rule.against()
     _require(rule, isinstance(other, CaptureRecord), "`against` must return a record")
-    return {"test" if rule.takes_test else "baseline": other}
+    return {str(name): other}
 
 
 def _apply(rule: Rule, of: _Of, what: str, **arguments: Any) -> list[Symptom]:

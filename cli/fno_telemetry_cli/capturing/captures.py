@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import fno_telemetry as ft
-from fno_telemetry import diagnosis, processes
+from fno_telemetry import diagnosis, processes, records, report
+from fno_telemetry_cli import launched
 from fno_telemetry_cli.capturing.checkpoint_series import Listed
 from fno_telemetry_cli.capturing.input_batches import InputBatches
 from fno_telemetry_cli.capturing.preparing import Prepared, prepare
 from fno_telemetry_cli.capturing.redaction import redact, redact_findings
-from fno_telemetry_cli.capturing.running import capture_record, errors_in_one_line
+from fno_telemetry_cli.capturing.running import Resampled, capture_record, errors_in_one_line
+from fno_telemetry_cli.capturing.target import Target
 from fno_telemetry_cli.failures import Failure
 from fno_telemetry_cli.interrupts import finish_first
 from fno_telemetry_cli.options.model import Source
@@ -41,7 +43,9 @@ class Captures:
     quiet: bool
     name_report: Callable[[ft.CaptureRecord], str]
     diagnose: bool = False
+    also_at: float | None = None  # the factor to another resolution
     records: list[ft.CaptureRecord] = field(default_factory=list)
+    resampled: dict[str, ft.CaptureRecord] = field(default_factory=dict)  # by the path of the report
     failures: list[Failure] = field(default_factory=list)
     findings: tuple[ft.Finding, ...] | None = None
     _plan: "ft.MeasurementPlan | None" = None
@@ -68,7 +72,8 @@ class Captures:
         if not self.records:
             return
         names = [self.name_report(record) for record in self.records]
-        self.findings = self._diagnose(*self.records, reports=names)
+        others = self.resampled
+        self.findings = self._diagnose(*self.records, *others.values(), reports=[*names, *others])
         self.records = diagnosis.assign_findings(self.records, names, self.findings)
         for record in self.records:
             sinks.write(record)
@@ -82,7 +87,8 @@ class Captures:
     def _capture(self, jobs: Sequence[Job], given: InputBatches, sinks: ft.FanOut) -> None:
         for number, job in enumerate(jobs, 1):
             try:
-                record = self._record(job, given, f"({number} of {len(jobs)})")
+                place = f"({number} of {len(jobs)})"
+                record, prepared, plan = self._record(job, given, place)
             except ft.TelemetryError as error:
                 if job.listed is None:
                     raise
@@ -90,32 +96,84 @@ class Captures:
                 continue
             if self.strict:
                 _refuse_unfired(record)  # the same in all processes
+            if self.also_at is not None:
+                record = self._capture_resampled(record, prepared, plan, job, sinks)
             with processes.agree_on_errors(), finish_first():
-                if self.diagnose:
-                    sinks.keep(replace(record, findings=self._diagnose(record)))
-                else:
-                    sinks.write(record)
+                self._write(record, sinks)
                 self.records.append(record)
         if not self.records:
             raise ft.CheckpointError(f"none of the checkpoints could be captured: {self.failures[0]}")
 
-    def _record(self, job: Job, given: InputBatches, place: str) -> ft.CaptureRecord:
+    def _write(self, record: ft.CaptureRecord, sinks: ft.FanOut) -> None:
+        if self.diagnose:
+            sinks.keep(replace(record, findings=self._diagnose(record)))
+        else:
+            sinks.write(record)
+
+    def _capture_resampled(
+        self,
+        record: ft.CaptureRecord,
+        prepared: Prepared,
+        plan: "ft.MeasurementPlan | None",
+        job: Job,
+        sinks: ft.FanOut,
+    ) -> ft.CaptureRecord:
+        """Write the report at the other resolution; return the record, which then names that.
+
+        A model that cannot take another size costs the first report nothing: that is on disk before.
+        """
+        factor = self.also_at or 1.0
+        with processes.agree_on_errors(), finish_first():
+            sinks.keep(record)
+        path = Path(self.name_report(record))
+        other = Target.resampled(path, factor)
+        resampled = Resampled(factor, record, path.name)
+        try:
+            found = self._capture_planned(prepared, job, f"at {factor:g} times", plan, resampled)
+            if self.redacted_paths is not None:
+                found = redact(found, self.redacted_paths)
+            with processes.agree_on_errors(), finish_first():
+                if launched.is_first():
+                    report.write(found, other)
+        except ft.TelemetryError as error:
+            self.failures.append(Failure.of(other, error))
+            return record
+        except KeyboardInterrupt:
+            with finish_first(was_interrupted=True):
+                self._write(record, sinks)
+                self.records.append(record)
+            raise
+        self.resampled[str(other)] = found
+        return name_resampled(record, factor, other.name)
+
+    def _record(
+        self, job: Job, given: InputBatches, place: str
+    ) -> "tuple[ft.CaptureRecord, Prepared, ft.MeasurementPlan | None]":
         with processes.agree_on_errors():
             prepared = prepare(job.source, given)
-            plan = None if job.listed is None else self._find_plan(prepared)
+            needs_plan = job.listed is not None or self.also_at is not None
+            plan = self._find_plan(prepared) if needs_plan else None
         record = self._capture_planned(prepared, job, place, plan)
         if plan is not None and record.provenance["deviations"]:
             # This checkpoint runs otherwise than the one that the plan was made of.
             self._plan = None
-            record = self._capture_planned(prepared, job, place, self._find_plan(prepared))
+            plan = self._find_plan(prepared)
+            record = self._capture_planned(prepared, job, place, plan)
         if job.listed is not None and record.label != job.listed.label:
             raise ft.CheckpointError(
                 f"{job.listed.path}: was {job.listed.label} and is now {record.label}; capture it again"
             )
-        return record if self.redacted_paths is None else redact(record, self.redacted_paths)
+        if self.redacted_paths is not None:
+            record = redact(record, self.redacted_paths)
+        return record, prepared, plan
 
     def _capture_planned(
-        self, prepared: Prepared, job: Job, place: str, plan: "ft.MeasurementPlan | None"
+        self,
+        prepared: Prepared,
+        job: Job,
+        place: str,
+        plan: "ft.MeasurementPlan | None",
+        resampled: Resampled | None = None,
     ) -> ft.CaptureRecord:
         return capture_record(
             prepared,
@@ -126,6 +184,7 @@ class Captures:
             budget=self.budget,
             doing="capturing" if job.listed is None else f"{job.listed.label} {place}",
             quiet=self.quiet,
+            resampled=resampled,
         )
 
     def _find_plan(self, prepared: Prepared) -> "ft.MeasurementPlan":
@@ -153,6 +212,13 @@ def open_sinks(sinks: ft.FanOut, run: ft.RunContext, captures: Captures) -> Iter
     except BaseException:
         sinks.close(ok=False)
         raise
+
+
+def name_resampled(record: ft.CaptureRecord, factor: float, name: str) -> ft.CaptureRecord:
+    """Return the record with the report of the same fields at another resolution named in it."""
+    named = records.freeze_mapping({"factor": factor, "report": name})
+    provenance = {**record.provenance, "also_at": named}
+    return replace(record, provenance=records.FrozenMapping(provenance))
 
 
 def _refuse_unfired(record: ft.CaptureRecord) -> None:

@@ -3,6 +3,8 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -65,6 +67,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """Another resolution: `also_at` times that of a record, whose report has this name."""
+
+    also_at: float
+    record: ft.CaptureRecord
+    of_report: str
+
+
 def capture_record(
     prepared: Prepared,
     *,
@@ -75,10 +86,17 @@ def capture_record(
     budget: str = "full",
     doing: str = "capturing",
     quiet: bool = False,
+    resampled: Resampled | None = None,
 ) -> ft.CaptureRecord:
-    """Return the record of a capture; TelemetryError when it is empty, which would look like success."""
+    """Return the record of a capture; TelemetryError when it is empty, which would look like success.
+
+    With `resampled` it is that of the same fields at another resolution.
+    """
+    run = ft.capture
+    if resampled is not None:
+        run = partial(ft.capture_resampled, **vars(resampled))
     with progress_bar(prepared.samples, doing, quiet) as progress, errors_in_one_line(prepared):
-        record = ft.capture(
+        record = run(
             prepared.model,
             prepared.batches,
             summary=prepared.summary,

@@ -51,6 +51,11 @@ class Target:
         """Return the paths of the reports of a series."""
         return [self.folder / report.series_report_name(self.name, label) for label in labels]
 
+    @staticmethod
+    def resampled(report_of: Path, factor: float) -> Path:
+        """Return the path of the report at another resolution, next to that of the fields as they are."""
+        return report_of.with_name(report.resampled_report_name(report_of.name, factor))
+
     @property
     def log(self) -> Path:
         """The path of the log."""

@@ -143,6 +143,12 @@ class CaptureRequest:
         """Whether existing reports may be replaced, or are left alone because nothing is written."""
         return self.destination.force or self.measuring.dry_run
 
+    def name_reports(self, *reports: Path) -> list[Path]:
+        """Return the paths of these reports, and of those at another resolution if that was asked for."""
+        factor = self.measuring.also_at
+        others = [] if factor is None else [Target.resampled(path, factor) for path in reports]
+        return [*reports, *others]
+
     def find_source(self) -> Source:
         """Return the model and its input; OptionError for a glob that matches nothing."""
         checkpoints = expand_globs(self.checkpoint or ())
@@ -163,7 +169,7 @@ class CaptureRequest:
         label = None if shard is None else shard.label
         target = Target.of(given.output, given.output_json_name, given.experiment, writes, label)
         if not self.several and not self.replaces_reports:
-            target.refuse_existing([target.report])
+            target.refuse_existing(self.name_reports(target.report))
         return target
 
 
@@ -287,6 +293,7 @@ def _run(request: CaptureRequest, work: _Work, sinks: ft.FanOut) -> CapturedRepo
     paths = [target.report]
     if request.several:
         paths = target.reports(listed.label for listed in work.series.listed)
+    paths = request.name_reports(*paths)
     captures = _captures(request, work)
     log = RunLog(work.command)
     with contextlib.ExitStack() as stack:
@@ -309,7 +316,15 @@ def _run(request: CaptureRequest, work: _Work, sinks: ft.FanOut) -> CapturedRepo
                 problems = target.replace_log(None if redact else log)
     reports = {_report_path(request, work, record): record for record in captures.records}
     failures = (*work.series.failures, *captures.failures)
-    return CapturedReports(reports, outcome, failures, captures.findings, work.series.notes, tuple(problems))
+    return CapturedReports(
+        reports,
+        outcome,
+        failures,
+        captures.findings,
+        work.series.notes,
+        tuple(problems),
+        resampled=captures.resampled,
+    )
 
 
 def _report_path(request: CaptureRequest, work: _Work, record: ft.CaptureRecord) -> Path:
@@ -330,4 +345,5 @@ def _captures(request: CaptureRequest, work: _Work) -> Captures:
         request.printing.quiet or not launched.is_first(),
         lambda record: str(_report_path(request, work, record)),
         request.diagnoses,
+        request.measuring.also_at,
     )

@@ -27,7 +27,7 @@ from fno_telemetry_cli.options.model import (
 from fno_telemetry_cli.options.output import DashboardOptions, PageOptions, PrintingOptions, WandbOptions
 from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import list_parameters, with_options
-from fno_telemetry_cli.reports_in import find_history, refuse_two_runs, reports_in_all
+from fno_telemetry_cli.reports_in import find_history, leave_out_resampled, refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.comparison_view import comparison_document, comparison_view
 from fno_telemetry_cli.showing.findings_view import LEVELS, check_level
 from fno_telemetry_cli.showing.page_file import check_page_file, write_page_file
@@ -179,6 +179,10 @@ def _read_records(request: CompareRequest, command: str) -> tuple[Found, list[st
             reports, left_out = reports_in_all([path], request.reading.stage)
             found += reports.items()
             notes += left_out
+    if len(found) > 2:
+        # A glob names those of the same fields at another resolution too.
+        kept = leave_out_resampled(dict(found))
+        found = [(path, record) for path, record in found if path in kept]
     return found, notes
 
 

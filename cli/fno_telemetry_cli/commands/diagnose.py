@@ -18,7 +18,7 @@ from fno_telemetry_cli.options.output import PageOptions, PrintingOptions
 from fno_telemetry_cli.options.reading import ReadingOptions
 from fno_telemetry_cli.options.signature import with_options
 from fno_telemetry_cli.options.spelling import spell_options
-from fno_telemetry_cli.reports_in import refuse_two_runs, reports_in_all
+from fno_telemetry_cli.reports_in import leave_out_resampled, refuse_two_runs, reports_in_all
 from fno_telemetry_cli.showing.findings_view import (
     check_level,
     findings_document,
@@ -67,9 +67,13 @@ class DiagnoseRequest:
 
 @dataclass(frozen=True)
 class _Reports:
-    """The reports that are diagnosed, and notes about what was given besides."""
+    """The reports that are diagnosed, and notes about what was given besides.
+
+    `found` are those of fields as they are, `resampled` those of the same fields at another resolution.
+    """
 
     found: dict[Path, ft.CaptureRecord]
+    resampled: dict[Path, ft.CaptureRecord]
     baseline: ft.CaptureRecord | None
     test: ft.CaptureRecord | None
     notes: list[str]
@@ -78,6 +82,11 @@ class _Reports:
     def others(self) -> dict[str, ft.CaptureRecord | None]:
         """The records that the reports are compared with, as arguments of the library."""
         return {"baseline": self.baseline, "test": self.test}
+
+    @property
+    def all(self) -> dict[Path, ft.CaptureRecord]:
+        """All reports that the library is given."""
+        return self.found | self.resampled
 
 
 @with_options(DiagnoseRequest)
@@ -103,7 +112,7 @@ def diagnose(request: DiagnoseRequest) -> None:
         title, findings = _judge(request, reports)
     if not request.printing.quiet:
         print_notes(reports.notes, style="yellow")
-    skipped = find_skipped(*reports.found.values(), **reports.others, rules=_rules(request))
+    skipped = find_skipped(*reports.all.values(), **reports.others, rules=_rules(request))
     written = None
     if page is not None:
         written = write_page_file(
@@ -119,7 +128,9 @@ def diagnose(request: DiagnoseRequest) -> None:
 def _read(request: DiagnoseRequest) -> _Reports:
     baseline = ft.load_report(request.judging.baseline) if request.judging.baseline else None
     test = ft.load_report(request.judging.test) if request.judging.test else None
-    found, notes = reports_in_all(request.paths or (), request.reading.stage)
+    given, notes = reports_in_all(request.paths or (), request.reading.stage, with_resampled=True)
+    found = leave_out_resampled(given)
+    resampled = {path: record for path, record in given.items() if path not in found}
     refuse_two_runs(found.items())
     without = [path.name for path, record in found.items() if record.step is None]
     if len(without) == len(found) > 1:
@@ -136,7 +147,7 @@ def _read(request: DiagnoseRequest) -> _Reports:
         notes += _may_be_tests(found)
     if test is not None and test.input_digest in {record.input_digest for record in found.values()}:
         notes.append("the report of --test is of the same samples as the report itself")
-    return _Reports(found, baseline, test, notes)
+    return _Reports(found, resampled, baseline, test, notes)
 
 
 def _may_be_tests(found: Mapping[Path, ft.CaptureRecord]) -> Iterator[str]:
@@ -161,11 +172,11 @@ def _judge(request: DiagnoseRequest, reports: _Reports) -> tuple[Text, Sequence[
     limits = read_rule_thresholds(thresholds) if thresholds else None
     try:
         return _title(reports.found), ft.diagnose(
-            *reports.found.values(),
+            *reports.all.values(),
             **reports.others,
             rules=_rules(request),
             thresholds=limits,
-            reports=[str(path) for path in reports.found],
+            reports=[str(path) for path in reports.all],
         )
     except ft.ReportError as error:
         names = ", ".join(map(str, request.paths or ()))

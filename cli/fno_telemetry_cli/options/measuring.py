@@ -1,10 +1,12 @@
 """Options about what is measured and judged."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
+import fno_telemetry as ft
 from fno_telemetry_cli.options.completion import complete_words
 
 _MEASURED = "Measured"
@@ -52,6 +54,16 @@ class MeasuringOptions:
             autocompletion=complete_words(("full", "light")),
         ),
     ] = "full"
+    also_at: Annotated[
+        float | None,
+        typer.Option(
+            "--also-at",
+            metavar="FACTOR",
+            help="Also run the same fields on a grid of FACTOR times the points along each axis, such as 2, "
+            "resampled by their spectrum, into a second report. diagnose compares the layers of both.",
+            rich_help_panel=_MEASURED,
+        ),
+    ] = None
     strict: Annotated[
         bool,
         typer.Option(
@@ -89,3 +101,8 @@ class MeasuringOptions:
             autocompletion=complete_words(("note", "warning", "error", "never")),
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        factor = self.also_at
+        if factor is not None and not (math.isfinite(factor) and factor > 0 and factor != 1):
+            raise ft.OptionError(f"--also-at {factor:g}: expected a positive number but 1, such as 2 or 0.5")

@@ -1,7 +1,7 @@
 """The result of a capture for the terminal and as JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from fno_telemetry.sinks import Outcome
 from fno_telemetry_cli.failures import Failure
 from fno_telemetry_cli.options.output import PrintingOptions
 from fno_telemetry_cli.showing.findings_view import findings_document, findings_view
-from fno_telemetry_cli.showing.tables import accuracy_line, format_count, headline, notes
+from fno_telemetry_cli.showing.tables import accuracy_line, format_count, headline, notes, number
 from fno_telemetry_cli.showing.terminal import print_error, print_json, print_notes, print_results
 
 
@@ -28,6 +28,7 @@ class CapturedReports:
     notes: tuple[str, ...]
     problems: tuple[str, ...]
     schema: str = "fno-telemetry-capture/1"
+    resampled: Mapping[str, ft.CaptureRecord] = field(default_factory=dict)  # at another resolution, by path
 
     @property
     def failed_sinks(self) -> dict[str, str]:
@@ -46,7 +47,7 @@ class CapturedReports:
             "schema": self.schema,
             "reports": [
                 {"path": str(path), "step": record.step, "summary": as_document(record)["summary"]}
-                for path, record in self.reports.items()
+                for path, record in [*self.reports.items(), *self.resampled.items()]
             ],
             "sinks": self.outcome.status,
             "errors": [{"checkpoint": str(f.path), "error": f.reason} for f in self.failures],
@@ -62,12 +63,12 @@ def show_captured_reports(captured: CapturedReports, printing: PrintingOptions) 
     if printing.as_json:
         print_json(captured.document())
     else:
-        lines = () if printing.quiet else _lines(captured.reports)
+        lines = () if printing.quiet else (*_lines(captured.reports), *_resampled_lines(captured.resampled))
         diagnosed = captured.findings is not None
         print_results(*lines, *findings_view(captured.findings or (), printing.quiet) if diagnosed else ())
     if printing.quiet:
         return
-    own = _notes_of_all(list(captured.reports.values()))
+    own = _notes_of_all([*captured.reports.values(), *captured.resampled.values()])
     print_notes((*captured.notes, *own, *captured.problems), style="yellow")
     if captured.outcome.lines and not printing.as_json:
         print_notes(["look at it:", *(f"  {line}" for line in captured.outcome.lines)])
@@ -81,6 +82,18 @@ def _lines(reports: Mapping[Path, ft.CaptureRecord]) -> Iterator[Text | str]:
         yield headline(record)
         yield from accuracy_line(record)
         yield f"{path}: {modules}, {blocks}"
+
+
+def _resampled_lines(resampled: Mapping[str, ft.CaptureRecord]) -> Iterator[str]:
+    """Yield what was captured at another resolution, and how the output differs there."""
+    for path, record in resampled.items():
+        found = record.resolution
+        if found is None:
+            continue
+        points = " x ".join(map(str, found.sizes))
+        difference = None if record.output is None else record.output.stats.get("resolution_difference")
+        differs = "" if difference is None else f"; the output differs by {number(difference)}"
+        yield f"{path}: the same fields on {points} points{differs}"
 
 
 def _notes_of_all(records: Sequence[ft.CaptureRecord]) -> Iterator[str]:

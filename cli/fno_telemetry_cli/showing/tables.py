@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 import fno_telemetry as ft
-from fno_telemetry.quantities import look_up
+from fno_telemetry.quantities import ORDER, look_up
 from fno_telemetry.wording import format_number, to_printable
 
 _NAMES_SHOWN = 3
@@ -26,7 +26,10 @@ def headline(record: ft.CaptureRecord) -> Text:
     run = "" if samples is None else f"; {format_count(samples, 'sample')}{batches}"
     loss = "" if summary.get("loss") is None else f"; loss {format_number(summary['loss'], digits=4)}"
     light = "; light budget" if record.provenance.get("budget") == "light" else ""
-    text = f"{summary.get('architecture', 'model')}: {', '.join(filter(None, about))}{run}{loss}{light}"
+    found = record.resolution
+    resampled = "" if found is None else f"; fields at {found.factor:g} times the resolution"
+    of_what = f"{summary.get('architecture', 'model')}: {', '.join(filter(None, about))}"
+    text = f"{of_what}{run}{loss}{light}{resampled}"
     return shown(text, "bold")
 
 
@@ -53,6 +56,7 @@ def accuracy_line(record: ft.CaptureRecord) -> Iterator[Text]:
         f"{quantity.title} {number(value) if value is not None else f'undefined ({reasons.get(name)})'}"
         for name, quantity in look_up(stats, record.quantities).items()
         for value in (stats[name],)
+        if quantity.group != ORDER
     ]
     yield shown(f"accuracy: {', '.join(parts)}")
 
