@@ -12,7 +12,9 @@ from fno_telemetry.errors import OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
+from fno_telemetry.sinks.dashboard_pictures import are_possible, draw
 from fno_telemetry.sinks.earlier_reports import EarlierReports, Point, ReportOnDisk, point_of
+from fno_telemetry.sinks.kept_series import KeptSeries
 from fno_telemetry.sinks.options import check_path
 from fno_telemetry.sinks.overview import DETAILS, Detail, at_detail
 from fno_telemetry.sinks.tensorboard import overview_text
@@ -58,6 +60,11 @@ class TensorBoard:
     each writes the run again at its end if another one's report belongs in between. To a writer or a
     `log_dir`, write records in ascending step. In a series a checkpoint without a step has a run of its own,
     `<experiment>/<checkpoint>`. TensorBoard stores curves as float32, so a larger number appears as infinity.
+
+    Pictures of the whole run are drawn when it ends well: the profile by depth, all layers over the steps,
+    and maps by layer and step. They need matplotlib; without it `close` says so in a line. With
+    `pictures=None` a run of its own has them and the caller's writer does not: there, drawing holds up the
+    program for a second or several.
     """
 
     name = "tensorboard"
@@ -75,6 +82,7 @@ class TensorBoard:
         log_dir: str | Path | None = None,
         layout: bool = True,
         detail: Detail = "overview",
+        pictures: bool | None = None,
     ) -> None:
         if writer is not None and log_dir is not None:
             raise OptionError(
@@ -88,6 +96,7 @@ class TensorBoard:
         if detail not in DETAILS:
             raise OptionError(f"`detail` {detail!r}: expected {' or '.join(DETAILS)}")
         self.detail: Detail = detail
+        self._has_pictures = writer is None if pictures is None else pictures
         self._callers = writer
         self._callers_steps = None if writer is None else CallersSteps("TensorBoard", drawn_at=0)
         self._log_dir = None if log_dir is None else check_path("log_dir", log_dir)
@@ -133,8 +142,11 @@ class TensorBoard:
         runs, earlier = self._runs, self._earlier
         self._start_afresh()
         lines: list[str] = []
+        problems: dict[str, None] = {}
         for name, run in runs.items():
             if run.own is None or not ok or not run.points:
+                if ok and run.points:
+                    problems |= dict.fromkeys(run.add_pictures())
                 run.close(ok)
                 continue
             try:
@@ -142,9 +154,11 @@ class TensorBoard:
                     if not name and earlier is not None:
                         run.complete(earlier, self._layout)
                         lines = [f"left out of TensorBoard: {reason}" for reason in earlier.left_out]
+                    problems |= dict.fromkeys(run.add_pictures())
                     run.close(ok)
             finally:
                 run.close(ok=False)
+        lines += problems
         written = [run for run in runs.values() if run.is_visible]
         if not written:
             return []
@@ -197,7 +211,9 @@ class TensorBoard:
         return self._run(own, own.writer)
 
     def _run(self, own: OwnRun | None, writer: "Callable[[], SummaryWriter]") -> "_Run":
-        return _Run(own, writer, self.detail, Charts(self.detail))
+        series = KeptSeries() if self._has_pictures else None
+        is_redacted = self._context is not None and self._context.redact
+        return _Run(own, writer, self.detail, Charts(self.detail), series, is_redacted)
 
 
 @dataclass
@@ -208,6 +224,8 @@ class _Run:
     writer: "Callable[[], SummaryWriter]"
     detail: Detail
     charts: Charts
+    series: KeptSeries | None  # None: no pictures
+    is_redacted: bool = False
     points: list[Point] = field(default_factory=list)  # those written so far
     sources: list[ReportOnDisk | None] = field(default_factory=list)  # the report of each point
     earlier: Earlier = field(default_factory=Earlier)
@@ -227,7 +245,12 @@ class _Run:
             writer.add_custom_scalars(self.charts.layout)
         texts = {
             TEXT_TAG: table(record if len(record.modules) <= MOST_TABLE_ROWS else shown),
-            overview_text.TAG: overview_text.overview_text(record, self.earlier),
+            overview_text.TAG: overview_text.overview_text(
+                record,
+                self.earlier,
+                folder=None if source is None or self.is_redacted else source.path.parent,
+                has_pictures=self.series is not None and are_possible(),
+            ),
             FINDINGS_TAG: findings_list(record),
         }
         for tag, text in texts.items():
@@ -237,6 +260,21 @@ class _Run:
         self.points.append(point_of(record))
         self.sources.append(source)
         self.earlier.add(record)
+        if self.series is not None:
+            self.series.add(record)
+
+    def add_pictures(self) -> list[str]:
+        """Write the pictures of all records at the last step; return a line about what is missing."""
+        if self.series is None:
+            return []
+        writer = self.writer()
+        if getattr(writer, "all_writers", writer) is None:
+            return []  # the caller has closed it, and more would begin another file
+        drawn, missing = draw(self.series)
+        for picture in drawn:
+            writer.add_image(picture.key, picture.pixels, self.points[-1][0], dataformats="HWC")
+        writer.flush()
+        return [] if missing is None else [f"TensorBoard lacks pictures of this run: {missing}"]
 
     def complete(self, earlier: EarlierReports, layout: bool) -> None:
         """Write the reports that are not in the run yet; all of them again where one belongs in between.
@@ -263,6 +301,7 @@ class _Run:
         if self.own is not None:
             self.own.start_over()
         self.charts, self.earlier = Charts(self.detail), Earlier()
+        self.series = None if self.series is None else KeptSeries()
         self.points, self.sources = [], []
 
     def flush(self) -> None:
