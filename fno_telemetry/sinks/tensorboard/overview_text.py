@@ -29,6 +29,11 @@ _HISTOGRAMS = "#histograms"
 
 _IMAGES = "#images"
 
+_ABOUT_PICTURES = (
+    "Images has, once the run has ended, the profile by depth, all layers over the steps with colours that "
+    "tell their depth, and a map of each number by layer and step. A click on one shows it in full size."
+)
+
 
 @dataclass
 class Earlier:
@@ -57,6 +62,8 @@ def overview_text(
     parts = [_verdict(record), *_earlier_steps(earlier), *_worst_finding(record, earlier)]
     parts += [
         f"{_links(has_pictures)} {_what_is_below(record)}",
+        f"{_command(folder, 'view', '--html page.html')} writes one page with all of this, which opens in "
+        f"any browser.{' DIR is the folder of the reports.' if folder is None else ''}",
         *_accuracy(record),
         *_non_finite(record),
         *_extremes(record),
@@ -82,25 +89,21 @@ def _links(has_pictures: bool) -> str:
     return f"Open {', '.join(parts)}{',' if has_pictures else ''} or [histograms]({_HISTOGRAMS})."
 
 
-def _how_to_read_on(folder: Path | None, has_pictures: bool) -> str:
+def _command(folder: Path | None, command: str, options: str = "") -> str:
+    """Return a command line; not in backticks, in which an escaped character is shown as its number."""
     where = "DIR" if folder is None else escape(shlex.quote(to_printable(str(folder))))
-    # Not in backticks, within which an escaped character would be shown as its number.
-    page = f"<code>fno-telemetry view {where} --html page.html</code>"
+    return f"<code>{f'fno-telemetry {command} {where} {options}'.rstrip()}</code>"
+
+
+def _how_to_read_on(folder: Path | None, has_pictures: bool) -> str:
     lines = [
-        f"{page} writes one page with all of this, which opens in any browser.",
         "Custom Scalars has a chart for each number, with all layers over the steps. If lines leave the "
         "frame of a chart, untick *Ignore outliers in chart scaling* there.",
-        "Images has, once the run has ended, the profile by depth and maps of each number by layer and step; "
-        "colours tell depth. *Show actual image size* makes them readable.",
+        *([_ABOUT_PICTURES] if has_pictures else []),
         "Histograms has the values of each layer over the steps: `histogram` between their quantiles, "
         "`log_histogram` over log10 of their magnitude.",
-        f"<code>fno-telemetry view {where}</code> and <code>fno-telemetry diagnose {where}</code> show every "
-        "number and finding.",
+        f"{_command(folder, 'view')} and {_command(folder, 'diagnose')} show every number and finding.",
     ]
-    if not has_pictures:
-        del lines[2]
-    if folder is None:
-        lines[-1] += " DIR is the folder of the reports."
     return "\n".join(["How to read on:", "", *(f"- {line}" for line in lines)])
 
 

@@ -2,36 +2,25 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fno_telemetry import keys
 from fno_telemetry.errors import OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
-from fno_telemetry.sinks.dashboard_pictures import are_possible, draw
-from fno_telemetry.sinks.earlier_reports import EarlierReports, Point, ReportOnDisk, point_of
+from fno_telemetry.sinks.earlier_reports import EarlierReports, Point
 from fno_telemetry.sinks.kept_series import KeptSeries
 from fno_telemetry.sinks.options import check_path
-from fno_telemetry.sinks.overview import DETAILS, Detail, at_detail
-from fno_telemetry.sinks.tensorboard import overview_text
-from fno_telemetry.sinks.tensorboard.event_files import TEXT_TAG, as_unavailable, read_numbers
-from fno_telemetry.sinks.tensorboard.markdown import findings_list, table
-from fno_telemetry.sinks.tensorboard.overview_text import Earlier
+from fno_telemetry.sinks.overview import DETAILS, Detail
+from fno_telemetry.sinks.tensorboard.event_files import as_unavailable, read_numbers
+from fno_telemetry.sinks.tensorboard.one_run import OneRun
 from fno_telemetry.sinks.tensorboard.run_folders import OWN_EVENTS, OwnRun, folder_name
-from fno_telemetry.sinks.tensorboard.summaries import Charts, scalars, write_histograms
+from fno_telemetry.sinks.tensorboard.summaries import Charts
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-FINDINGS_TAG = "findings"
-"""The tag of the findings of a diagnosed record, shown as `findings/text_summary`."""
-
-MOST_TABLE_ROWS = 64
-"""A table of more layers has those of the overview alone, unless the detail is "full"."""
 
 
 class TensorBoard:
@@ -187,7 +176,7 @@ class TensorBoard:
         callers = self._callers
         self._runs = {} if callers is None else {"": self._run(None, lambda: callers)}
 
-    def _run_of(self, record: CaptureRecord) -> "_Run":
+    def _run_of(self, record: CaptureRecord) -> OneRun:
         """Return the run that a record belongs to: the experiment's, or one of its own."""
         context = self._context
         if self._callers is None and context is None:
@@ -198,7 +187,7 @@ class TensorBoard:
             self._runs[name] = self._own_run(context, name)
         return self._runs[name]
 
-    def _own_run(self, run: RunContext, name: str) -> "_Run":
+    def _own_run(self, run: RunContext, name: str) -> OneRun:
         make_writer = _summary_writer_class()
         if self._log_dir is None:
             shown = run.folder / "tensorboard"
@@ -210,109 +199,10 @@ class TensorBoard:
         own = OwnRun(make_writer, folder / folder_name(name) if name else folder, shown, hidden_in)
         return self._run(own, own.writer)
 
-    def _run(self, own: OwnRun | None, writer: "Callable[[], SummaryWriter]") -> "_Run":
+    def _run(self, own: OwnRun | None, writer: "Callable[[], SummaryWriter]") -> OneRun:
         series = KeptSeries() if self._has_pictures else None
         is_redacted = self._context is not None and self._context.redact
-        return _Run(own, writer, self.detail, Charts(self.detail), series, is_redacted)
-
-
-@dataclass
-class _Run:
-    """One TensorBoard run: its writer, its charts, the points written so far and what was found."""
-
-    own: OwnRun | None
-    writer: "Callable[[], SummaryWriter]"
-    detail: Detail
-    charts: Charts
-    series: KeptSeries | None  # None: no pictures
-    is_redacted: bool = False
-    points: list[Point] = field(default_factory=list)  # those written so far
-    sources: list[ReportOnDisk | None] = field(default_factory=list)  # the report of each point
-    earlier: Earlier = field(default_factory=Earlier)
-
-    @property
-    def is_visible(self) -> bool:
-        """Whether something was written, and not only into a hidden folder."""
-        return bool(self.points) and (self.own is None or self.own.is_visible)
-
-    def write(self, record: CaptureRecord, layout: bool, source: ReportOnDisk | None = None) -> None:
-        writer, step = self.writer(), record.step or 0
-        shown = at_detail(record, self.detail)
-        for tag, value in scalars(shown):
-            writer.add_scalar(tag, value, step)
-        write_histograms(writer, shown, step)
-        if self.charts.add(record) and layout:
-            writer.add_custom_scalars(self.charts.layout)
-        texts = {
-            TEXT_TAG: table(record if len(record.modules) <= MOST_TABLE_ROWS else shown),
-            overview_text.TAG: overview_text.overview_text(
-                record,
-                self.earlier,
-                folder=None if source is None or self.is_redacted else source.path.parent,
-                has_pictures=self.series is not None and are_possible(),
-            ),
-            FINDINGS_TAG: findings_list(record),
-        }
-        for tag, text in texts.items():
-            if text is not None:
-                writer.add_text(keys.of_stage(tag, record), text, step)
-        writer.flush()
-        self.points.append(point_of(record))
-        self.sources.append(source)
-        self.earlier.add(record)
-        if self.series is not None:
-            self.series.add(record)
-
-    def add_pictures(self) -> list[str]:
-        """Write the pictures of all records at the last step; return a line about what is missing."""
-        if self.series is None:
-            return []
-        writer = self.writer()
-        if getattr(writer, "all_writers", writer) is None:
-            return []  # the caller has closed it, and more would begin another file
-        drawn, missing = draw(self.series)
-        for picture in drawn:
-            writer.add_image(picture.key, picture.pixels, self.points[-1][0], dataformats="HWC")
-        writer.flush()
-        return [] if missing is None else [f"TensorBoard lacks pictures of this run: {missing}"]
-
-    def complete(self, earlier: EarlierReports, layout: bool) -> None:
-        """Write the reports that are not in the run yet; all of them again where one belongs in between.
-
-        Reports come in between when several captures write into the folder at the same time.
-        """
-        there = earlier.by_point()
-        reports = {source.path for source in self.sources if source is not None}
-        if len(reports) < len(self.sources) or not there.keys() >= set(self.points):
-            # No sink writes reports, or each replaced the one before: only this run has all records.
-            rest = earlier.rest()
-        else:
-            after = {point: found for point, found in there.items() if point > self.points[-1]}
-            before = [(point, there[point]) for point in sorted(there.keys() - after.keys())]
-            is_in_order = before == list(zip(self.points, self.sources, strict=True))
-            if not is_in_order or self.own is None or not self.own.is_undisturbed():
-                self._start_over()
-                after = there
-            rest = earlier.read(after)
-        for record, source in rest:
-            self.write(record, layout, source)
-
-    def _start_over(self) -> None:
-        if self.own is not None:
-            self.own.start_over()
-        self.charts, self.earlier = Charts(self.detail), Earlier()
-        self.series = None if self.series is None else KeptSeries()
-        self.points, self.sources = [], []
-
-    def flush(self) -> None:
-        if self.points:
-            self.writer().flush()
-
-    def close(self, ok: bool) -> None:
-        if self.own is not None:
-            self.own.close(ok)
-        else:
-            self.flush()
+        return OneRun(own, writer, self.detail, Charts(self.detail), series, is_redacted)
 
 
 def _experiment(run: RunContext) -> str:

@@ -54,6 +54,7 @@ class Feed:
         self._detail = detail
         self._alerts = alerts
         self.left_out: tuple[str, ...] = ()
+        self.media: list[str] = []  # keys of pictures
         self.lacks_pictures: str | None = None  # a line
         self._defined: set[tuple[str, str | None]] = set()
         self._reports: deque[tuple[Path, CaptureRecord]] = deque()
@@ -130,7 +131,7 @@ class Feed:
         if self._series is not None:
             series, self._series = self._series, KeptSeries()
             try:
-                self.lacks_pictures = log_pictures(self.run, series, commit)
+                self.media, self.lacks_pictures = log_pictures(self.run, series, commit)
             except Exception as error:  # noqa: BLE001 - as above
                 lacks.append(("pictures", to_one_line(str(error), LONGEST_REASON)))
         return lacks

@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
 
 
-def log_pictures(run: "Run", series: KeptSeries, commit: bool) -> str | None:
-    """Log the pictures and the page in one row, at the last step; return a line about what is missing.
+def log_pictures(run: "Run", series: KeptSeries, commit: bool) -> tuple[list[str], str | None]:
+    """Log the pictures and the page in one row, at the last step; return their keys, and what is missing.
+
+    What is missing is a line with the reason; None if nothing is.
 
     They are in no summary, which has the numbers of the whole model alone. Without `commit` they are added
     to the open row, or to the next one.
     """
     last = series.last
     if last is None:
-        return None
+        return [], None
     import wandb
 
     drawn, no_pictures = draw(series)
@@ -35,8 +37,12 @@ def log_pictures(run: "Run", series: KeptSeries, commit: bool) -> str | None:
         if last.step is not None:
             media[STEP] = last.step
         run.log(media, commit=commit)
+    missing = None
     if no_page is not None and no_pictures is not None:
-        return f"W&B lacks the pictures and the page of this run: {no_page}"
-    if (missing := no_pictures or no_page) is not None:
-        return f"W&B lacks {'pictures' if no_pictures else 'the page'} of this run: {missing}"
-    return None
+        missing = f"the pictures and the page of this run: {no_page}"
+    elif no_pictures is not None:
+        missing = f"pictures of this run: {no_pictures}"
+    elif no_page is not None:
+        missing = f"the page of this run: {no_page}"
+    keys = [picture.key for picture in drawn] + ([PAGE] if page is not None else [])
+    return keys, None if missing is None else f"W&B lacks {missing}"

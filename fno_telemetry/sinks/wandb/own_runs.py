@@ -175,7 +175,7 @@ class OwnRuns:
         except TimeoutError:
             problem = f"not everything was uploaded in {self._plan.finish_timeout:g} s"
         finally:
-            known = replace(known, problem=problem)
+            known = replace(known, problem=problem, media=",".join(feed.media) or None)
             self._finished.append(known)
             self._note(known)
             if not self._running and self._turn is not None:
