@@ -51,6 +51,12 @@ def _without_pictures() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def draws_pictures() -> Callable[[KeptSeries, CaptureRecord], None]:
+    """What `KeptSeries.add` is outside of tests."""
+    return _ADD
+
+
 @pytest.fixture
 def with_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dashboards draw their pictures, as everywhere outside of tests."""

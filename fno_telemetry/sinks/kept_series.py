@@ -1,10 +1,9 @@
 """The records of a run that its pictures are made of at its end: so few that a long training keeps no more.
 
 Of each record the numbers that have a picture are kept, for the layers of the overview; of the last record
-everything. Where there are too many, every second one is forgotten, but not those at which something broke.
+everything. Where there are too many, every second one is forgotten, but hardly one at which something broke.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -39,32 +38,34 @@ class KeptSeries:
     """What is kept of the records so far; validations, whose curves are others, are left out."""
 
     def __init__(self) -> None:
-        self._kept: list[CaptureRecord] = []
+        self._kept: dict[int, CaptureRecord] = {}  # by their number among all
         self._stride = 1
         self._count = 0
-        self._has_last = False  # whether the last record is among those kept
         self.last: CaptureRecord | None = None
 
     def add(self, record: CaptureRecord) -> None:
         """Keep a record; records come in the order of their steps."""
         if record.stage == VALIDATION:
             return
-        self.last = record
-        self._has_last = self._count % self._stride == 0 or _breaks(record)
-        if self._has_last:
-            self._kept.append(reduce_record(record))
-        self._count += 1
-        if len(self._kept) > _find_room(self._kept[-1]):
-            self._kept = _thin(self._kept)
-            self._has_last = self._kept[-1].label == record.label
+        number, self._count, self.last = self._count, self._count + 1, record
+        room = _find_room(record)
+        others = [each for each in self._kept if each % self._stride]
+        if number % self._stride == 0 or (_breaks(record) and len(others) < room // 4):
+            self._kept[number] = reduce_record(record)
+        if len(self._kept) > room:
             self._stride *= 2
+            regular = [each for each in self._kept if each % self._stride == 0]
+            broken = [n for n, each in self._kept.items() if n % self._stride and _breaks(each)]
+            # Where much breaks, the first ones tell most.
+            self._kept = {n: self._kept[n] for n in sorted([*regular, *broken[: room // 4]])}
 
     @property
     def records(self) -> list[CaptureRecord]:
         """The records kept, the last one among them, all with the same numbers."""
-        if self.last is None or self._has_last:
-            return list(self._kept)
-        return [*self._kept, reduce_record(self.last)]
+        found = [*self._kept.values()]
+        if self.last is not None and self._count - 1 not in self._kept:
+            found.append(reduce_record(self.last))
+        return found
 
 
 def reduce_record(record: CaptureRecord) -> CaptureRecord:
@@ -108,12 +109,3 @@ def _breaks(record: CaptureRecord) -> bool:
 def _find_room(record: CaptureRecord) -> int:
     layers = len(record.modules) + len(record.blocks) + 2
     return min(MOST_RECORDS, max(FEWEST_RECORDS, MOST_ENTRIES // layers))
-
-
-def _thin(records: Sequence[CaptureRecord]) -> list[CaptureRecord]:
-    """Return the first record and one of each two that follow, rather one at which something broke."""
-    kept = [records[0]]
-    for index in range(1, len(records), 2):
-        pair = records[index : index + 2]
-        kept.append(pair[0] if _breaks(pair[0]) else pair[-1])
-    return kept

@@ -23,7 +23,7 @@ Get = Callable[..., Any]
 
 @contextlib.contextmanager
 def serving(log_dir: Path, is_shown: Callable[[Get], bool]) -> Iterator[Get]:
-    """Yield what asks the server for one of its JSON documents, or for bytes, once it shows what it has to."""
+    """Yield what asks the server for a JSON document, or for bytes, once it shows what it has to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
