@@ -17,7 +17,6 @@ BY_STEP = (
     "spectral_share",
     "update_ratio",
     "rms",
-    "gain",
     "sample_variation",
     "dead_channel_fraction",
     "grad_norm",

@@ -22,7 +22,7 @@ from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_notes, p
 _ADDRESS = re.compile(r"http://\S+?/(?=\s|$)")
 _START_SECONDS = 60
 _STOP_SECONDS = 5
-_MOST_DRAWN = 4  # of more reports nobody waits for the pictures
+_MOST_DRAWN = 4  # reports; of more, nobody waits for the pictures
 _LAST_WORDS_SECONDS = 0.2
 
 

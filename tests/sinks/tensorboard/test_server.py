@@ -299,7 +299,7 @@ def test_pictures_are_in_the_images_tab_at_the_last_step_as_they_are_drawn(get: 
     tags = get("plugin/images/tags")
     assert [run for run in tags if tags[run]] == ["pictured"]
     names = ("depth", "spectrum", "curves", "low_frequency_fraction", "spectral_share", "update_ratio", "rms")
-    names += ("gain", "sample_variation")
+    names += ("sample_variation",)
     assert sorted(tags["pictured"]) == [f"pictures/{index:02d}_{name}" for index, name in enumerate(names, 1)]
     [found] = get("plugin/images/images", run="pictured", tag="pictures/01_depth", sample="0")
     assert found["step"] == 2000
