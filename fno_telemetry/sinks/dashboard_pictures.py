@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from fno_telemetry.errors import MissingExtra
-from fno_telemetry.sinks.kept_series import BY_STEP, KeptSeries
+from fno_telemetry.sinks.kept_series import KeptSeries
 from fno_telemetry.sinks.overview import select_overview
 from fno_telemetry.wording import describe_error, to_one_line
 
@@ -24,6 +24,18 @@ GROUP = "pictures"
 
 PAGE = f"{GROUP}/page"
 """The key of the page."""
+
+BY_STEP = (
+    "low_frequency_fraction",
+    "spectral_share",
+    "update_ratio",
+    "rms",
+    "sample_variation",
+    "dead_channel_fraction",
+    "grad_norm",
+    "update_to_weight",
+)
+"""The numbers that have a map, the most telling first."""
 
 NAMES = ("depth", "spectrum", "curves", *BY_STEP)
 """The pictures: two of the last record, all layers over the steps, and a map of each number by step."""
@@ -77,7 +89,7 @@ def make_page(series: KeptSeries) -> tuple[str | None, str | None]:
     if not all(find_spec(name) for name in ("jinja2", "matplotlib")):
         return None, NEEDED
     try:
-        text = render_page([*series.records[:-1], series.last])
+        text = render_page(series.records, last=series.last)
     except Exception as error:  # noqa: BLE001 - matplotlib and jinja2 may raise anything
         return None, _describe(error)
     if len(text.encode()) > MOST_PAGE_BYTES:

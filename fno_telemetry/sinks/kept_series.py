@@ -12,17 +12,18 @@ from fno_telemetry.keys import VALIDATION
 from fno_telemetry.records import BlockRecord, CaptureRecord, FrozenMapping, ModuleRecord, TensorRecord, Value
 from fno_telemetry.sinks.overview import select_overview
 
-BY_STEP = (
+NUMBERS = (
     "low_frequency_fraction",
     "spectral_share",
     "update_ratio",
     "rms",
+    "gain",
     "sample_variation",
     "dead_channel_fraction",
     "grad_norm",
     "update_to_weight",
 )
-"""The numbers that are kept of each layer, in the order in which to look at them."""
+"""The numbers that are kept of each layer: those that pictures and pages show over the steps."""
 
 MOST_ENTRIES = 20_000
 """Layers times records, of about 1 kB each."""
@@ -68,7 +69,7 @@ class KeptSeries:
 
 
 def reduce_record(record: CaptureRecord) -> CaptureRecord:
-    """Return a record with the numbers in BY_STEP of the layers of its overview; spectra of both ends."""
+    """Return a record with the numbers in NUMBERS of the layers of its overview; spectra of both ends."""
     shown = select_overview(record)
     return replace(
         shown,
@@ -97,7 +98,7 @@ def _reduce(entry: Measured) -> Measured:
 
 
 def _select(entry: TensorRecord | BlockRecord) -> FrozenMapping[Value]:
-    return FrozenMapping({name: entry.stats[name] for name in BY_STEP if name in entry.stats})
+    return FrozenMapping({name: entry.stats[name] for name in NUMBERS if name in entry.stats})
 
 
 def _breaks(record: CaptureRecord) -> bool:

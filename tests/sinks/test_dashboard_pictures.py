@@ -13,6 +13,7 @@ from fno_telemetry.sinks import dashboard_pictures
 from fno_telemetry.sinks.contract import RunContext
 from fno_telemetry.sinks.dashboard_pictures import MOST_PAGE_BYTES, NAMES, draw, key_of, make_page
 from fno_telemetry.sinks.kept_series import FEWEST_RECORDS, MOST_ENTRIES, KeptSeries
+from fno_telemetry.sinks.tensorboard import one_run
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 from fno_telemetry.sinks.wandb.sink import WandbRun
 from support import wandb_log as log
@@ -91,7 +92,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_other(record, monkeypatch):
 def test_a_page_that_is_too_large_is_left_out(record, monkeypatch):
     from fno_telemetry.page import rendering
 
-    monkeypatch.setattr(rendering, "render_page", lambda records: "x" * (MOST_PAGE_BYTES + 1))
+    monkeypatch.setattr(rendering, "render_page", lambda records, last: "x" * (MOST_PAGE_BYTES + 1))
     assert make_page(kept(record)) == (
         None,
         "it would be too large; `fno-telemetry view DIR --html FILE` writes it",
@@ -119,6 +120,7 @@ def test_of_a_long_run_few_are_kept_at_equal_distances_and_where_something_broke
     distances = {each for each in range(10, 5_010, 10) if {*range(0, 5_000, each)} <= set(steps)}
     assert distances
     assert len(set(steps) - {*range(0, 5_000, min(distances))} - {5000}) <= most // 4
+    assert len({tuple(module.place for module in each.modules) for each in series.records}) == 1
     # All of the last one, of the others the numbers that are shown.
     assert series.last.modules[0].histogram is not None
     kept_of_layers = {
@@ -131,6 +133,19 @@ def test_of_a_long_run_few_are_kept_at_equal_distances_and_where_something_broke
 
 
 # --- TensorBoard
+
+
+def test_nothing_is_drawn_before_a_run_ends(tmp_path, record, examples, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(one_run, "draw", lambda series: (drawn.append(steps_of(series)), ([], None))[1])
+    sink = TensorBoard(log_dir=tmp_path)
+    sink.open(RunContext(tmp_path))
+    for step in (10, 20, 30):
+        sink.write(examples.at_step(record, step))
+        sink.flush()
+        assert drawn == []
+    sink.close(ok=True)
+    assert drawn == [[10, 20, 30]]
 
 
 def test_a_callers_writer_has_pictures_on_request_alone(tmp_path, record, read_events):
@@ -186,6 +201,9 @@ def test_wandb_has_pictures_and_the_page_in_one_row_and_none_in_the_summary(alon
     assert page.startswith("<!doctype html>")
     assert "2 records, step 1000 to step 2000" in page
     assert Page(page).loads() == []
+    # The last record's numbers are all there, and over the steps no layer is known in it alone.
+    assert "the gelu of fno_blocks.0" in page
+    assert "Hatched" not in page.partition('id="steps"')[2].partition('id="profile"')[0]
     [picture] = draw(kept(records[1]))[0][:1]
     with Image.open(media[2000][picture.key]) as image:
         assert np.array_equal(np.asarray(image), picture.pixels)
@@ -198,6 +216,7 @@ def test_without_matplotlib_everything_else_is_there_and_a_line_says_so(run_prog
     done = run_program(
         """
 import sys
+KeptSeries.add = draws_pictures
 for name in [name for name in sys.modules if name.partition(".")[0] in ("matplotlib", "jinja2")]:
     del sys.modules[name]
 sys.modules["matplotlib"] = None
