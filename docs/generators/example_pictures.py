@@ -1,4 +1,4 @@
-"""Writes the pictures of README, docs/pictures.md and docs/dashboards.md: a training that a spike of the learning rate breaks.
+"""Writes the pictures of README, docs/pictures.md and docs/dashboards.md: a spike breaks a training.
 
     python docs/generators/example_pictures.py
 
