@@ -22,6 +22,7 @@ from torch import nn
 
 from fno_telemetry import plugins
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.kept_series import KeptSeries
 from fno_telemetry.testing import example_record
 
 Events = dict[str, list[tuple[int, object]]]
@@ -37,6 +38,29 @@ def _seeded() -> Iterator[None]:
             # That would note for each device from where it was called, which costs more than many a test.
             torch.default_generator.manual_seed(0)
         yield
+
+
+_ADD = KeptSeries.add
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_pictures() -> Iterator[None]:
+    """Dashboards draw no pictures, which takes seconds for each run, but in tests of pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeptSeries, "add", lambda series, record: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def draws_pictures() -> Callable[[KeptSeries, CaptureRecord], None]:
+    """What `KeptSeries.add` is outside of tests."""
+    return _ADD
+
+
+@pytest.fixture
+def with_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dashboards draw their pictures, as everywhere outside of tests."""
+    monkeypatch.setattr(KeptSeries, "add", _ADD)
 
 
 @pytest.fixture

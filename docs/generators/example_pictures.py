@@ -1,4 +1,4 @@
-"""Writes the pictures of README and docs/pictures.md: a training that a spike of the learning rate breaks.
+"""Writes the pictures of README, docs/pictures.md and docs/dashboards.md: a spike breaks a training.
 
     python docs/generators/example_pictures.py
 
@@ -16,6 +16,7 @@ from fno_telemetry import pictures
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "pictures"
+SHOWN = ("curves", "steps-rms", "losses", "sizes", "spectrum", "spectrum-difference")
 HEALTHY = 30
 """A step before the spike."""
 
@@ -33,12 +34,13 @@ def main() -> None:
     findings = ft.diagnose(*records)
     healthy = next(record for record in records if record.step == HEALTHY)
     drawn = [
+        pictures.curves_by_step(records, findings),
         *pictures.pictures_of_series(records, findings),
         *pictures.pictures_of(healthy),
         *pictures.pictures_of_pair(healthy, records[-1], (f"step {HEALTHY}", "after the spike")),
     ]
     for picture in drawn:
-        if picture.name in ("steps-rms", "losses", "sizes", "spectrum", "spectrum-difference"):
+        if picture is not None and picture.name in SHOWN:
             picture.save(FOLDER / f"{picture.name}.svg", "auto")
 
 

@@ -105,12 +105,14 @@ def render_page(
     comparison: Comparison | None = None,
     skipped: Sequence[str] = (),
     names: Sequence[str] | None = None,
+    last: CaptureRecord | None = None,
 ) -> str:
     """Return one page of HTML that loads nothing: of a record, or of several in the order of their steps.
 
     `findings` are those of a diagnosis; without them, and without a comparison, those that the records have.
     `comparison` is that of these records. `skipped` are lines about what could not be judged. `names` are
-    what the records are called, by default their steps. The same arguments give the same text.
+    what the records are called, by default their steps. `last` is the last record with all of its numbers,
+    where the records have those alone that are shown over the steps. The same arguments give the same text.
 
     Raises:
         OptionError: there is no record.
@@ -119,7 +121,7 @@ def render_page(
     require_records("render_page", records)
     if not records:
         raise OptionError("a page needs a record; got none")
-    page = _collect(records, findings, comparison, skipped, names)
+    page = _collect(records, findings, comparison, skipped, names, last or records[-1])
     script, style = (_read(name) for name in ("page.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = _POLICY.format(script=f"'sha256-{digest}'")
@@ -182,11 +184,13 @@ def _collect(
     comparison: Comparison | None,
     skipped: Sequence[str],
     names: Sequence[str] | None,
+    last: CaptureRecord,
 ) -> _Page:
     given = None if findings is None else tuple(findings)
     # A comparison is about changes; whose findings these are, of two records, would not be seen.
     found = given if given is not None or comparison is not None else _own_findings(records)
-    last = records[-1] if given is None else replace(records[-1], findings=_findings_at(records, given))
+    if given is not None:
+        last = replace(last, findings=_findings_at(records, given))
     causes = group_by_cause(found or ())
     verdict, level = _judge(found, comparison, causes)
     listed, left_out = _list_layers(last, causes)

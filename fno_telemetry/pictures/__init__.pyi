@@ -11,6 +11,8 @@ from .differences import size_difference as size_difference
 from .differences import spectrum_difference as spectrum_difference
 from .picture import Picture as Picture
 from .picture import Pictures as Pictures
+from .profile import curves_by_step as curves_by_step
+from .profile import depth_profile as depth_profile
 from .spectra import mode_energy as mode_energy
 from .spectra import spectrum_by_layer as spectrum_by_layer
 from .spectra import values_by_layer as values_by_layer

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from fno_telemetry.errors import MissingExtra
 from fno_telemetry.pictures.rows import Row, columns_of, shorten
@@ -16,6 +17,7 @@ from fno_telemetry.pictures.themes import Theme
 
 try:
     from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 except ImportError as error:
@@ -59,6 +61,14 @@ def drawing(salt: str) -> Iterator[None]:
         # Letters that this font lacks are in another one of the reader's.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
         yield
+
+
+def rasterize(figure: Figure, dots_per_inch: int) -> npt.NDArray[np.uint8]:
+    """Return a figure as (height, width, 3) red, green and blue."""
+    figure.set_dpi(dots_per_inch)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 class Canvas:
@@ -124,19 +134,23 @@ class Canvas:
 
 
 def row_panels(
-    theme: Theme, rows: Sequence[Row], titles: Sequence[tuple[str, float]], bars: Sequence[int] = ()
+    theme: Theme,
+    rows: Sequence[Row],
+    titles: Sequence[tuple[str, float]],
+    bars: Sequence[int] = (),
+    right: float = _RIGHT,
 ) -> tuple[Canvas, list["Axes"]]:
     """Return a canvas with a panel for each title and share of the width, all with the same rows.
 
     The first row is the highest, so depth goes down as in a table. To the right of the panels in `bars` there
-    is room for a scale of colours.
+    is room for a scale of colours. `right` is the margin there, in inches.
     """
     inch_of_row = 0.2 if len(rows) <= 16 else 0.165 if len(rows) <= 41 else 0.135
     inch_of_row = min(inch_of_row, _MOST_HEIGHT / max(len(rows), 1))
     inside = max(inch_of_row * len(rows), 0.9)
     canvas = Canvas(theme, _TOP + inside + _BOTTOM)
     left = 0.16 + _LETTER * max(columns_of(canvas._label(row)) for row in rows)
-    room = WIDTH - left - _RIGHT - _BAR * len(bars) - _GAP * (len(titles) - 1)
+    room = WIDTH - left - right - _BAR * len(bars) - _GAP * (len(titles) - 1)
     total = sum(share for _, share in titles)
     panels = []
     for index, (title, share) in enumerate(titles):

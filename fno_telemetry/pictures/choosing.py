@@ -8,7 +8,7 @@ from fno_telemetry.pictures.depth import branch_balance, channels_and_samples, s
 from fno_telemetry.pictures.differences import Names, size_difference, spectrum_difference
 from fno_telemetry.pictures.picture import Picture, Pictures
 from fno_telemetry.pictures.rows import entries_by_place, layer_rows
-from fno_telemetry.pictures.spectra import mode_energy, spectrum_by_layer, values_by_layer
+from fno_telemetry.pictures.spectra import mode_energy, spectrum_by_layer, spectrum_of, values_by_layer
 from fno_telemetry.pictures.steps import losses, spectrum_by_step, statistic_by_step, values_by_step
 from fno_telemetry.records import CaptureRecord
 
@@ -73,10 +73,12 @@ def _has(record: CaptureRecord, statistic: str) -> bool:
 
 
 def _find_place(records: Sequence[CaptureRecord], findings: Sequence[Finding] | None) -> str | None:
-    """Return the layer of the first error or warning that has a spectrum, else the output."""
+    """Return the layer of the first error or warning that has a spectrum at both ends, else the output."""
     if not records:
         return None
-    entries = entries_by_place(records[-1])
+    # Of a long run, a dashboard keeps the spectra of all layers for the last record alone.
+    ends = [entries_by_place(record) for record in (records[0], records[-1])]
+    entries = {place for place in ends[1] if all(spectrum_of(end.get(place)) is not None for end in ends)}
     given = (
         [finding for record in records for finding in record.findings or ()] if findings is None else findings
     )

@@ -20,6 +20,7 @@ Grid = npt.NDArray[np.float64]
 
 _LARGE_RATIO = 30  # of the largest to the middle number: then colours are by decades
 _MOST_DECADES = 30
+_DEPTHS = (0.1, 0.85)  # of the colours: the others are hard to see on a dark page, or on a light one
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,12 @@ def draw_scale(canvas: Canvas, axes: "Axes", scale: ColourScale) -> None:
             color=canvas.theme.muted,
             horizontalalignment="right",
         )
+
+
+def colours_of_depth(count: int) -> Grid:
+    """Return (count, 4) colours, from that of the input to that of the output."""
+    found: Grid = colormaps[MAP](np.linspace(*_DEPTHS, max(count, 1)))
+    return found
 
 
 def stack(rows: Sequence[Sequence[float | None]]) -> Grid:

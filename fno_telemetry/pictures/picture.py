@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+import numpy as np
+import numpy.typing as npt
+
 from fno_telemetry.errors import NameNotFound, OptionError
 from fno_telemetry.files import whole_file
-from fno_telemetry.pictures.canvas import Canvas, drawing
+from fno_telemetry.pictures.canvas import Canvas, drawing, rasterize
 from fno_telemetry.pictures.themes import Theme, ThemeName, colours_of, name_colours, style_rules
 from fno_telemetry.wording import hint_at_names, to_printable
 
@@ -72,6 +75,13 @@ class Picture:
             head += f' data-rows="{first:.5f} {last:.5f}" data-names="{html.escape(json.dumps(drawn.rows))}"'
         text = text.replace("<svg", head, 1).strip()
         return name_colours(text) if theme == "auto" else text
+
+    def pixels(
+        self, theme: ThemeName = "light", dots_per_inch: int = _DOTS_PER_INCH
+    ) -> npt.NDArray[np.uint8]:
+        """Return the picture as (height, width, 3) red, green and blue; the same record gives the same."""
+        with drawing(self.name):
+            return rasterize(self.figure(theme), dots_per_inch)
 
     def save(self, path: str | Path, theme: ThemeName = "light") -> Path:
         """Write an `.svg` or a `.png`, whole or not at all; an SVG may have the theme "auto" as well."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fno_telemetry.findings import Finding, group_by_cause, select_new
-from fno_telemetry.pictures.canvas import SMALL, Canvas, choose_columns, decade_text, row_panels, set_ticks
+from fno_telemetry.pictures.canvas import SMALL, Canvas, decade_text, row_panels, set_ticks
+from fno_telemetry.pictures.columns import collect_numbers, name_block_numbers, name_steps, thin
 from fno_telemetry.pictures.maps import ColourScale, Grid, draw_map, draw_scale, stack
 from fno_telemetry.pictures.picture import Picture
-from fno_telemetry.pictures.rows import Row, block_rows, drawable, entries_by_place, layer_rows, marked_places
+from fno_telemetry.pictures.rows import drawable, entries_by_place
 from fno_telemetry.pictures.spectra import (
     common_edges,
     energy_scale,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _HEIGHT = 2.9  # inches
 _MOST_MARKS = 9
 _LONGEST_TEXT = 120
-_MOST_COLUMNS = 1000
-"""Of a longer series, so many evenly spread records have a column: a screen has no more."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def statistic_by_step(
 
     None for fewer than two records, and for a number that none of them has.
     """
-    records = _thin(records)
-    rows, values = _collect(records, statistic, findings)
+    records = thin(records)
+    rows, values = collect_numbers(records, statistic, findings)
     if len(records) < 2 or not rows:
         return None
     quantity = look_up([statistic], records[-1].quantities)[statistic]
@@ -84,6 +83,7 @@ def statistic_by_step(
     unit = {OF_THE_TENSOR: "x", "1": "ratio"}.get(quantity.unit, quantity.unit)
     known = grid[np.isfinite(grid)]
     is_share = quantity.unit == SHARE and known.max() <= 1
+    of = "block" if statistic in name_block_numbers(records) else "layer"
 
     def draw(theme: Theme) -> Canvas:
         canvas, [axes] = row_panels(theme, rows, [(quantity.title, 1.0)], bars=[0])
@@ -94,7 +94,7 @@ def statistic_by_step(
             axes.plot(
                 mark.column, row, "v", color="#ffffff", markeredgecolor="#000000", markersize=6, zorder=4
             )
-        _name_steps(axes, theme, records)
+        name_steps(axes, theme, records)
         draw_scale(canvas, axes, scale)
         return canvas
 
@@ -102,8 +102,8 @@ def statistic_by_step(
     return Picture(
         name=f"steps-{_identifier(statistic)}",
         title=f"{quantity.title[:1].upper()}{quantity.title[1:]} by step and depth",
-        caption=f"A row for each {'block' if statistic in _of_blocks(records) else 'layer'}, a column for "
-        f"each of {len(records)} records; light is much, dark is little.{triangles}{_hatched_numbers(grid)}",
+        caption=f"A row for each {of}, a column for each of {len(records)} records; "
+        f"light is much, dark is little.{triangles}{_hatched_numbers(grid)}",
         alt=f"{quantity.title} from {format_number(float(known.min()))} to "
         f"{format_number(float(known.max()))} in {len(rows)} rows, {_range_of_steps(records)}.",
         draw=draw,
@@ -112,7 +112,7 @@ def statistic_by_step(
 
 def spectrum_by_step(records: Sequence[CaptureRecord], place: str) -> Picture | None:
     """Return the energy of a layer, or of input or output, by frequency and step; None without spectra."""
-    records = _thin(records)
+    records = thin(records)
     spectra = [spectrum_of(entries_by_place(record).get(place)) for record in records]
     known = [spectrum for spectrum in spectra if spectrum is not None]
     if len(records) < 2 or not known:
@@ -136,7 +136,7 @@ def spectrum_by_step(records: Sequence[CaptureRecord], place: str) -> Picture | 
 
 def values_by_step(records: Sequence[CaptureRecord], place: str) -> Picture | None:
     """Return the distribution of log10 |x| of one layer by step; None without histograms."""
-    records = _thin(records)
+    records = thin(records)
     found = [log_histogram_of(entries_by_place(record).get(place)) for record in records]
     known = [histogram for histogram in found if histogram is not None]
     if len(records) < 2 or not known:
@@ -164,7 +164,7 @@ def losses(records: Sequence[CaptureRecord], findings: Iterable[Finding] | None 
 
     None for fewer than two records with either.
     """
-    records = _thin(records)
+    records = thin(records)
     loss = [drawable(record.summary.get("loss")) for record in records]
     error = [
         None if record.accuracy is None else drawable(record.accuracy.stats.get("relative_l2"))
@@ -188,7 +188,7 @@ def losses(records: Sequence[CaptureRecord], findings: Iterable[Finding] | None 
             _draw_curve(axes, theme, values)
             _draw_marks(axes, theme, marks, len(records))
             axes.set_xlim(-0.5, len(records) - 0.5)
-            _name_steps(axes, theme, records, most=6)
+            name_steps(axes, theme, records, most=6)
         return canvas
 
     numbered = "; ".join(f"{number}: {mark.text}" for number, mark in enumerate(marks, 1))
@@ -223,7 +223,7 @@ def _picture_of_layer(
         draw_map(canvas, axes, grid[::-1], scale, rows=upwards)
         name_rows(axes)
         axes.yaxis.label.set(color=theme.muted, fontsize=SMALL)
-        _name_steps(axes, theme, records)
+        name_steps(axes, theme, records)
         draw_scale(canvas, axes, scale)
         return canvas
 
@@ -234,52 +234,6 @@ def _picture_of_layer(
         alt=f"{title} of {where}, {_range_of_steps(records)}.",
         draw=draw,
     )
-
-
-def _collect(
-    records: Sequence[CaptureRecord], statistic: str, findings: Iterable[Finding] | None
-) -> tuple[list[Row], list[list[float | None]]]:
-    """Return the rows that have this number in any of the records, with their numbers."""
-    given = [*findings] if findings is not None else [f for record in records for f in record.findings or ()]
-    marked = marked_places(given)
-    if statistic in _of_blocks(records):
-        entries = [{block.place: block.stats for block in record.blocks} for record in records]
-        rows = block_rows(records[-1], given)
-    else:
-        entries = [
-            {place: entry.stats for place, entry in entries_by_place(record).items()} for record in records
-        ]
-        rows = layer_rows(records[-1], given) if records else []
-    found = []
-    for row in rows:
-        numbers = [
-            drawable(stats[row.place].get(statistic)) if row.place in stats else None for stats in entries
-        ]
-        if any(number is not None for number in numbers):
-            found.append((Row(row.place, row.entry, row.place in marked), numbers))
-    return [row for row, _ in found], [numbers for _, numbers in found]
-
-
-def _of_blocks(records: Sequence[CaptureRecord]) -> set[str]:
-    """Return the numbers of blocks in the last record."""
-    return {name for block in records[-1].blocks for name in block.stats} if records else set()
-
-
-def _thin(records: Sequence[CaptureRecord]) -> Sequence[CaptureRecord]:
-    if len(records) <= _MOST_COLUMNS:
-        return records
-    return [records[round(i * (len(records) - 1) / (_MOST_COLUMNS - 1))] for i in range(_MOST_COLUMNS)]
-
-
-def _name_steps(axes: "Axes", theme: Theme, records: Sequence[CaptureRecord], most: int = 9) -> None:
-    """Write the steps of some columns below."""
-    steps = [
-        str(index + 1) if record.step is None else f"{record.step:,}" for index, record in enumerate(records)
-    ]
-    shown = choose_columns(steps, most)
-    set_ticks(axes, [float(column) for column in shown], [steps[column] for column in shown])
-    kinds = {str(record.summary.get("step_kind") or "step") for record in records if record.step is not None}
-    axes.set_xlabel(" or ".join(sorted(kinds)) or "record", color=theme.muted, fontsize=SMALL)
 
 
 def _draw_curve(axes: "Axes", theme: Theme, values: Sequence[float | None]) -> None:

@@ -52,7 +52,7 @@ QUOTED = (
     Said("sinks.overview:MOST_NUMBERS", r"at most (\d+) numbers"),
     Said("sinks.overview:MOST_LAYERS", r"more than (\d+) layers, as many"),
     Said("sinks.tensorboard.summaries:MOST_CHARTS", r"at most (\d+) however|of up to (\d+) layers"),
-    Said("sinks.tensorboard.sink:MOST_TABLE_ROWS", r"more than (\d+) layers those"),
+    Said("sinks.tensorboard.one_run:MOST_TABLE_ROWS", r"more than (\d+) layers those"),
     Said("sinks.wandb.rows:MOST_KEYS", r"([\d,]+) keys, below"),
     Said("sinks.wandb.workspace:MOST_PANELS", r"([\d,]+) panels|at most ([\d,]+); beyond"),
     Said("sinks.wandb.starting:FLUSH_SECONDS", r"flushed every ([\d.]+) s"),

@@ -31,6 +31,7 @@ def all_of(record):
     """Return every picture that a record, a series of it and a pair have."""
     steps = series(6, record)
     found = [*pictures.pictures_of(record), *pictures.pictures_of_series(steps)]
+    found += [pictures.depth_profile(record), pictures.curves_by_step(steps)]
     return [*found, *pictures.pictures_of_pair(steps[0], steps[-1])]
 
 
@@ -66,6 +67,9 @@ def test_a_record_has_the_pictures_whose_numbers_it_has():
     assert not pictures.pictures_of_series([])
     assert not pictures.pictures_of_series([example()])
     assert pictures.size_and_gain(bare()) is None
+    assert pictures.depth_profile(bare()) is None
+    assert pictures.curves_by_step(series(3, bare())) is None
+    assert pictures.curves_by_step([example()]) is None
 
 
 def test_modes_are_drawn_where_weights_have_them():
@@ -123,6 +127,38 @@ def test_a_finding_marks_its_row():
     assert {"! dead", "! heads[0]"} <= set(texts(pictures.size_and_gain(record).svg()))
     none = replace(record, findings=None)
     assert not [text for text in texts(pictures.size_and_gain(none).svg()) if text and text.startswith("!")]
+
+
+def test_colours_tell_the_depth_of_a_line_and_of_a_dot():
+    steps = series(3, deep(5))
+    lines = pictures.curves_by_step(steps).figure().axes[0].lines
+    dots = pictures.depth_profile(steps[-1]).figure().axes[0].collections[0].get_facecolors()
+    assert [line.get_color() for line in lines] == [tuple(colour) for colour in dots]
+    # From dark to light, as one sees in grey too.
+    assert all(sum(above[:3]) < sum(below[:3]) for above, below in pairwise(dots))
+    assert len(dots) == 1 + 5 + 1
+
+
+def test_a_dead_layer_lies_on_the_lower_edge_of_a_scale_by_decades():
+    [axes] = [
+        axes
+        for axes in pictures.curves_by_step(series(3)).figure().axes
+        if axes.get_title(loc="left") == "rms"
+    ]
+    assert axes.get_yscale() == "log"
+    [dead] = [row for row in rows.layer_rows(example()) if row.number("rms") == 0]
+    low, _ = axes.get_ylim()
+    lowest = min(line.get_ydata()[0] for line in axes.lines)
+    assert dead.place == "dead"
+    assert low < lowest < 10 * low
+    assert len(axes.lines) == len(rows.layer_rows(example()))
+
+
+def test_a_picture_as_numbers_is_the_same_each_time():
+    first, second = (pictures.depth_profile(healthy()).pixels(dots_per_inch=60) for _ in range(2))
+    assert first.shape == (*first.shape[:2], 3)
+    assert first.shape[1] == 450
+    assert np.array_equal(first, second)
 
 
 def test_pictures_of_a_series_mark_findings_at_their_steps():

@@ -145,7 +145,7 @@ def test_a_value_of_another_type_than_annotated_is_refused(installed, option, va
             "tensorboard",
             "dir",
             "The sink 'tensorboard' has no option 'dir'. "
-            "Did you mean log_dir? Known: writer, log_dir, layout, detail.",
+            "Did you mean log_dir? Known: writer, log_dir, layout, detail, pictures.",
         ),
     ],
 )

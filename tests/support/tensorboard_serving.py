@@ -23,7 +23,7 @@ Get = Callable[..., Any]
 
 @contextlib.contextmanager
 def serving(log_dir: Path, is_shown: Callable[[Get], bool]) -> Iterator[Get]:
-    """Yield what asks the server for one of its JSON documents, once it shows what it has to."""
+    """Yield what asks the server for a JSON document, or for bytes, once it shows what it has to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -32,10 +32,10 @@ def serving(log_dir: Path, is_shown: Callable[[Get], bool]) -> Iterator[Get]:
     # The server of the machine, not a proxy, is asked.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def get(path: str, **query: str) -> Any:
+    def get(path: str, as_bytes: bool = False, **query: str) -> Any:
         address = f"http://127.0.0.1:{port}/data/{path}?{urllib.parse.urlencode(query)}"
         with opener.open(address, timeout=10) as answer:
-            return json.load(answer)
+            return answer.read() if as_bytes else json.load(answer)
 
     with tempfile.TemporaryFile("w+") as log:
         # A session of its own, so that the loader it starts ends with it.

@@ -7,14 +7,23 @@ from typing import Any
 from fno_telemetry.sinks.wandb import transaction_log
 from fno_telemetry.sinks.wandb.transaction_log import read_log
 
-__all__ = ["exit_code", "read_config", "read_log", "read_metrics", "read_rows", "read_summary", "read_tables"]
+__all__ = [
+    "exit_code",
+    "read_config",
+    "read_log",
+    "read_media",
+    "read_metrics",
+    "read_rows",
+    "read_summary",
+    "read_tables",
+]
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows that hold numbers, without the tables that are logged at the end."""
+    """Return the rows that hold numbers, without the tables and pictures that are logged at the end."""
     rows = []
     for row in transaction_log.read_rows(folder):
-        kept = {key: value for key, value in row.items() if not _is_of_a_table(key)}
+        kept = {key: value for key, value in row.items() if not (_is_of_a_table(key) or _is_media(key))}
         # W&B itself adds the step metric to a table's row.
         if kept == row or kept.keys() - {"_step", "checkpoint_step"}:
             rows.append(kept)
@@ -28,6 +37,20 @@ def read_tables(folder: Path) -> dict[str, dict[str, Any]]:
         for key in [key for key in row if _is_of_a_table(key) and key.endswith(".path")]:
             found[key.removesuffix(".path")] = json.loads((folder / "files" / row[key]).read_text())
     return found
+
+
+def read_media(folder: Path) -> dict[int | None, dict[str, Path]]:
+    """Return the pictures and pages that were logged: checkpoint step -> key -> the file that is uploaded."""
+    found: dict[int | None, dict[str, Path]] = {}
+    for row in transaction_log.read_rows(folder):
+        for key in [key for key in row if _is_media(key) and key.endswith(".path")]:
+            of_step = found.setdefault(row.get("checkpoint_step"), {})
+            of_step[key.removesuffix(".path")] = folder / "files" / row[key]
+    return found
+
+
+def _is_media(key: str) -> bool:
+    return key.startswith("pictures/")
 
 
 def _is_of_a_table(key: str) -> bool:

@@ -22,6 +22,7 @@ from fno_telemetry_cli.showing.terminal import keep_stdout_clean, print_notes, p
 _ADDRESS = re.compile(r"http://\S+?/(?=\s|$)")
 _START_SECONDS = 60
 _STOP_SECONDS = 5
+_MOST_DRAWN = 4  # reports; of more, nobody waits for the pictures
 _LAST_WORDS_SECONDS = 0.2
 
 
@@ -71,7 +72,8 @@ def log_dir(path: Path) -> Iterator[Path]:
             for file, record in reports.items():
                 # Of several captures, each has a folder of its own.
                 place = file.relative_to(path) if path.is_dir() else Path(file.name)
-                sink = ft.TensorBoard(log_dir=Path(made) / place.with_suffix(""))
+                events = Path(made) / place.with_suffix("")
+                sink = ft.TensorBoard(log_dir=events, pictures=len(reports) <= _MOST_DRAWN)
                 sink.open(ft.RunContext(Path(made)))
                 sink.write(record)
                 sink.close(ok=True)

@@ -1,7 +1,9 @@
 """The text that the Text tab shows first: the verdict, where to look, and how to read on."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fno_telemetry import keys
 from fno_telemetry.findings import (
@@ -17,6 +19,7 @@ from fno_telemetry.quantities import Quantity
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.overview import list_layers, loss_by_key, sort_quantities
 from fno_telemetry.sinks.tensorboard.markdown import cause_lines, escape, format_value
+from fno_telemetry.wording import to_printable
 
 TAG = "0_overview"
 """The page sorts texts by tag, and tags that begin with a digit come first."""
@@ -24,21 +27,11 @@ TAG = "0_overview"
 _CHARTS = "#custom_scalars&_smoothingWeight=0"
 _HISTOGRAMS = "#histograms"
 
-_LINKS = (
-    f"Open [the low frequencies and branch shares of all layers]({_CHARTS}), or [histograms]({_HISTOGRAMS})."
-)
+_IMAGES = "#images"
 
-_HOW_TO_READ_ON = "\n".join(
-    (
-        "How to read on:",
-        "",
-        "- Custom Scalars has a chart for each number, with all layers over the steps. If lines leave the "
-        "frame of a chart, untick *Ignore outliers in chart scaling* there.",
-        "- Histograms has the values of each layer over the steps: `histogram` between their quantiles, "
-        "`log_histogram` over log10 of their magnitude.",
-        "- `fno-telemetry view DIR` and `fno-telemetry diagnose DIR`, with the folder of the reports, show "
-        "every number and finding.",
-    )
+_ABOUT_PICTURES = (
+    "Images has, once the run has ended, the profile by depth, all layers over the steps with colours that "
+    "tell their depth, and a map of each number by layer and step. A click on one shows it in full size."
 )
 
 
@@ -62,15 +55,19 @@ class Earlier:
                 self.worst = (found, when)
 
 
-def overview_text(record: CaptureRecord, earlier: Earlier) -> str:
-    """Return the overview of a record as Markdown."""
+def overview_text(
+    record: CaptureRecord, earlier: Earlier, folder: Path | None = None, has_pictures: bool = False
+) -> str:
+    """Return the overview of a record as Markdown; `folder` is that of the reports, None if it is unknown."""
     parts = [_verdict(record), *_earlier_steps(earlier), *_worst_finding(record, earlier)]
     parts += [
-        f"{_LINKS} {_what_is_below(record)}",
+        f"{_links(has_pictures)} {_what_is_below(record)}",
+        f"{_command(folder, 'view', '--html page.html')} writes one page with all of this, which opens in "
+        f"any browser.{' DIR is the folder of the reports.' if folder is None else ''}",
         *_accuracy(record),
         *_non_finite(record),
         *_extremes(record),
-        _HOW_TO_READ_ON,
+        _how_to_read_on(folder, has_pictures),
     ]
     return "\n\n".join(parts)
 
@@ -84,6 +81,30 @@ def _verdict(record: CaptureRecord) -> str:
             "folder of the reports."
         )
     return f"**{when}: {describe_diagnosis(record)}**"
+
+
+def _links(has_pictures: bool) -> str:
+    parts = [f"[the low frequencies and branch shares of all layers]({_CHARTS})"]
+    parts += [f"[pictures by depth and step]({_IMAGES})"] if has_pictures else []
+    return f"Open {', '.join(parts)}{',' if has_pictures else ''} or [histograms]({_HISTOGRAMS})."
+
+
+def _command(folder: Path | None, command: str, options: str = "") -> str:
+    """Return a command line; not in backticks, in which an escaped character is shown as its number."""
+    where = "DIR" if folder is None else escape(shlex.quote(to_printable(str(folder))))
+    return f"<code>{f'fno-telemetry {command} {where} {options}'.rstrip()}</code>"
+
+
+def _how_to_read_on(folder: Path | None, has_pictures: bool) -> str:
+    lines = [
+        "Custom Scalars has a chart for each number, with all layers over the steps. If lines leave the "
+        "frame of a chart, untick *Ignore outliers in chart scaling* there.",
+        *([_ABOUT_PICTURES] if has_pictures else []),
+        "Histograms has the values of each layer over the steps: `histogram` between their quantiles, "
+        "`log_histogram` over log10 of their magnitude.",
+        f"{_command(folder, 'view')} and {_command(folder, 'diagnose')} show every number and finding.",
+    ]
+    return "\n".join(["How to read on:", "", *(f"- {line}" for line in lines)])
 
 
 def _what_is_below(record: CaptureRecord) -> str:

@@ -2,34 +2,25 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fno_telemetry import keys
 from fno_telemetry.errors import OptionError, SinkUnavailable
 from fno_telemetry.records import CaptureRecord
 from fno_telemetry.sinks.callers_steps import CallersSteps
 from fno_telemetry.sinks.contract import NumbersByStep, RunContext
-from fno_telemetry.sinks.earlier_reports import EarlierReports, Point, ReportOnDisk, point_of
+from fno_telemetry.sinks.earlier_reports import EarlierReports, Point
+from fno_telemetry.sinks.kept_series import KeptSeries
 from fno_telemetry.sinks.options import check_path
-from fno_telemetry.sinks.overview import DETAILS, Detail, at_detail
-from fno_telemetry.sinks.tensorboard import overview_text
-from fno_telemetry.sinks.tensorboard.event_files import TEXT_TAG, as_unavailable, read_numbers
-from fno_telemetry.sinks.tensorboard.markdown import findings_list, table
-from fno_telemetry.sinks.tensorboard.overview_text import Earlier
+from fno_telemetry.sinks.overview import DETAILS, Detail
+from fno_telemetry.sinks.tensorboard.event_files import as_unavailable, read_numbers
+from fno_telemetry.sinks.tensorboard.one_run import OneRun
 from fno_telemetry.sinks.tensorboard.run_folders import OWN_EVENTS, OwnRun, folder_name
-from fno_telemetry.sinks.tensorboard.summaries import Charts, scalars, write_histograms
+from fno_telemetry.sinks.tensorboard.summaries import Charts
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-FINDINGS_TAG = "findings"
-"""The tag of the findings of a diagnosed record, shown as `findings/text_summary`."""
-
-MOST_TABLE_ROWS = 64
-"""A table of more layers has those of the overview alone, unless the detail is "full"."""
 
 
 class TensorBoard:
@@ -58,6 +49,11 @@ class TensorBoard:
     each writes the run again at its end if another one's report belongs in between. To a writer or a
     `log_dir`, write records in ascending step. In a series a checkpoint without a step has a run of its own,
     `<experiment>/<checkpoint>`. TensorBoard stores curves as float32, so a larger number appears as infinity.
+
+    Pictures of the whole run are drawn when it ends well: the profile by depth, all layers over the steps,
+    and maps by layer and step. They need matplotlib; without it `close` says so in a line. With
+    `pictures=None` a run of its own has them and the caller's writer does not: there, drawing holds up the
+    program for a second or several.
     """
 
     name = "tensorboard"
@@ -75,6 +71,7 @@ class TensorBoard:
         log_dir: str | Path | None = None,
         layout: bool = True,
         detail: Detail = "overview",
+        pictures: bool | None = None,
     ) -> None:
         if writer is not None and log_dir is not None:
             raise OptionError(
@@ -88,6 +85,7 @@ class TensorBoard:
         if detail not in DETAILS:
             raise OptionError(f"`detail` {detail!r}: expected {' or '.join(DETAILS)}")
         self.detail: Detail = detail
+        self._has_pictures = writer is None if pictures is None else pictures
         self._callers = writer
         self._callers_steps = None if writer is None else CallersSteps("TensorBoard", drawn_at=0)
         self._log_dir = None if log_dir is None else check_path("log_dir", log_dir)
@@ -133,8 +131,11 @@ class TensorBoard:
         runs, earlier = self._runs, self._earlier
         self._start_afresh()
         lines: list[str] = []
+        problems: dict[str, None] = {}
         for name, run in runs.items():
             if run.own is None or not ok or not run.points:
+                if ok and run.points:
+                    problems |= dict.fromkeys(run.add_pictures())
                 run.close(ok)
                 continue
             try:
@@ -142,9 +143,11 @@ class TensorBoard:
                     if not name and earlier is not None:
                         run.complete(earlier, self._layout)
                         lines = [f"left out of TensorBoard: {reason}" for reason in earlier.left_out]
+                    problems |= dict.fromkeys(run.add_pictures())
                     run.close(ok)
             finally:
                 run.close(ok=False)
+        lines += problems
         written = [run for run in runs.values() if run.is_visible]
         if not written:
             return []
@@ -173,7 +176,7 @@ class TensorBoard:
         callers = self._callers
         self._runs = {} if callers is None else {"": self._run(None, lambda: callers)}
 
-    def _run_of(self, record: CaptureRecord) -> "_Run":
+    def _run_of(self, record: CaptureRecord) -> OneRun:
         """Return the run that a record belongs to: the experiment's, or one of its own."""
         context = self._context
         if self._callers is None and context is None:
@@ -184,7 +187,7 @@ class TensorBoard:
             self._runs[name] = self._own_run(context, name)
         return self._runs[name]
 
-    def _own_run(self, run: RunContext, name: str) -> "_Run":
+    def _own_run(self, run: RunContext, name: str) -> OneRun:
         make_writer = _summary_writer_class()
         if self._log_dir is None:
             shown = run.folder / "tensorboard"
@@ -196,84 +199,10 @@ class TensorBoard:
         own = OwnRun(make_writer, folder / folder_name(name) if name else folder, shown, hidden_in)
         return self._run(own, own.writer)
 
-    def _run(self, own: OwnRun | None, writer: "Callable[[], SummaryWriter]") -> "_Run":
-        return _Run(own, writer, self.detail, Charts(self.detail))
-
-
-@dataclass
-class _Run:
-    """One TensorBoard run: its writer, its charts, the points written so far and what was found."""
-
-    own: OwnRun | None
-    writer: "Callable[[], SummaryWriter]"
-    detail: Detail
-    charts: Charts
-    points: list[Point] = field(default_factory=list)  # those written so far
-    sources: list[ReportOnDisk | None] = field(default_factory=list)  # the report of each point
-    earlier: Earlier = field(default_factory=Earlier)
-
-    @property
-    def is_visible(self) -> bool:
-        """Whether something was written, and not only into a hidden folder."""
-        return bool(self.points) and (self.own is None or self.own.is_visible)
-
-    def write(self, record: CaptureRecord, layout: bool, source: ReportOnDisk | None = None) -> None:
-        writer, step = self.writer(), record.step or 0
-        shown = at_detail(record, self.detail)
-        for tag, value in scalars(shown):
-            writer.add_scalar(tag, value, step)
-        write_histograms(writer, shown, step)
-        if self.charts.add(record) and layout:
-            writer.add_custom_scalars(self.charts.layout)
-        texts = {
-            TEXT_TAG: table(record if len(record.modules) <= MOST_TABLE_ROWS else shown),
-            overview_text.TAG: overview_text.overview_text(record, self.earlier),
-            FINDINGS_TAG: findings_list(record),
-        }
-        for tag, text in texts.items():
-            if text is not None:
-                writer.add_text(keys.of_stage(tag, record), text, step)
-        writer.flush()
-        self.points.append(point_of(record))
-        self.sources.append(source)
-        self.earlier.add(record)
-
-    def complete(self, earlier: EarlierReports, layout: bool) -> None:
-        """Write the reports that are not in the run yet; all of them again where one belongs in between.
-
-        Reports come in between when several captures write into the folder at the same time.
-        """
-        there = earlier.by_point()
-        reports = {source.path for source in self.sources if source is not None}
-        if len(reports) < len(self.sources) or not there.keys() >= set(self.points):
-            # No sink writes reports, or each replaced the one before: only this run has all records.
-            rest = earlier.rest()
-        else:
-            after = {point: found for point, found in there.items() if point > self.points[-1]}
-            before = [(point, there[point]) for point in sorted(there.keys() - after.keys())]
-            is_in_order = before == list(zip(self.points, self.sources, strict=True))
-            if not is_in_order or self.own is None or not self.own.is_undisturbed():
-                self._start_over()
-                after = there
-            rest = earlier.read(after)
-        for record, source in rest:
-            self.write(record, layout, source)
-
-    def _start_over(self) -> None:
-        if self.own is not None:
-            self.own.start_over()
-        self.charts, self.earlier = Charts(self.detail), Earlier()
-        self.points, self.sources = [], []
-
-    def flush(self) -> None:
-        if self.points:
-            self.writer().flush()
-
-    def close(self, ok: bool) -> None:
-        if self.own is not None:
-            self.own.close(ok)
-        else:
-            self.flush()
+    def _run(self, own: OwnRun | None, writer: "Callable[[], SummaryWriter]") -> OneRun:
+        series = KeptSeries() if self._has_pictures else None
+        is_redacted = self._context is not None and self._context.redact
+        return OneRun(own, writer, self.detail, Charts(self.detail), series, is_redacted)
 
 
 def _experiment(run: RunContext) -> str:

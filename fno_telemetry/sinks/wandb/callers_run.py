@@ -30,10 +30,12 @@ class CallersRun:
     `step=`. So a row is ended only where the caller allows it.
     """
 
-    def __init__(self, run: "Run", commit: bool, detail: Detail, alert: bool = False) -> None:
+    def __init__(
+        self, run: "Run", commit: bool, detail: Detail, alert: bool = False, pictures: bool = False
+    ) -> None:
         self._run = run
         self._commit = commit
-        self._feed = Feed(run, detail, alerts=alert, most_reports=1)
+        self._feed = Feed(run, detail, alerts=alert, most_reports=1, pictures=pictures)
         self._latest: CaptureRecord | None = None
         self._joined: int | None = None  # the row to which the last record was added
         self._stages: set[str | None] = set()  # of the records in that row
@@ -92,6 +94,7 @@ class CallersRun:
             lacks.append(("report", to_one_line(str(error), LONGEST_REASON)))
         lacks += self._feed.log_kept(self._commit)
         lines += [f"W&B lacks the {what} of this run: {why}" for what, why in lacks]
+        lines += [self._feed.lacks_pictures] if self._feed.lacks_pictures else []
         if self._replaced:
             lines.append(f"W&B: {self._replaced} records were replaced by later ones{_WHY_REPLACED}")
         self._joined, self._replaced = None, 0

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from fno_telemetry import files, keys, report
 from fno_telemetry.findings import STATISTIC, count_causes_by_key
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.kept_series import KeptSeries
 from fno_telemetry.sinks.overview import Detail
 from fno_telemetry.sinks.wandb import findings_table, rows
 from fno_telemetry.sinks.wandb.layers_table import LayersTable
+from fno_telemetry.sinks.wandb.media import log_pictures
 from fno_telemetry.sinks.wandb.rows import DEPTH, STEP, STEP_OF_VALIDATION
 from fno_telemetry.sinks.wandb.session import LONGEST_REASON, stage_in
 from fno_telemetry.sinks.wandb.tables import MOST_ROWS, Table
@@ -45,16 +47,20 @@ class Feed:
         redacted: bool = False,
         alerts: bool = False,
         most_reports: int = MOST_REPORTS,
+        pictures: bool = False,
     ) -> None:
         self.run = run
         self.redacted = redacted
         self._detail = detail
         self._alerts = alerts
         self.left_out: tuple[str, ...] = ()
+        self.media: list[str] = []  # keys of pictures
+        self.lacks_pictures: str | None = None  # a line
         self._defined: set[tuple[str, str | None]] = set()
         self._reports: deque[tuple[Path, CaptureRecord]] = deque()
         self._findings: deque[list[Any]] = deque(maxlen=MOST_ROWS)
         self._layers = LayersTable()
+        self._series = KeptSeries() if pictures else None
         self._causes: Counter[str] = Counter()
         self._most_reports = most_reports
         self._kept = 0
@@ -80,6 +86,8 @@ class Feed:
         self._findings += findings_table.table_rows(record)
         self._causes.update(count_causes_by_key(record))
         self._layers.add(record)
+        if self._series is not None:
+            self._series.add(record)
         alert = findings_table.alert(record) if self._alerts else None
         if alert is not None:
             # W&B holds back an alert of the same title for a minute, and takes 0 for that minute.
@@ -103,7 +111,7 @@ class Feed:
             self._reports.popleft()[0].unlink(missing_ok=True)
 
     def log_kept(self, commit: bool = True) -> list[tuple[str, str]]:
-        """Log the reports and the tables; return what is missing in the run, and why.
+        """Log the reports, the tables and the pictures; return what is missing in the run, and why.
 
         Online this waits for the server. Without `commit` the tables are added to a row, as records are.
         """
@@ -120,6 +128,12 @@ class Feed:
                 log()
             except Exception as error:  # noqa: BLE001 - the rows are written; W&B may raise anything
                 lacks.append((what, to_one_line(str(error), LONGEST_REASON)))
+        if self._series is not None:
+            series, self._series = self._series, KeptSeries()
+            try:
+                self.media, self.lacks_pictures = log_pictures(self.run, series, commit)
+            except Exception as error:  # noqa: BLE001 - as above
+                lacks.append(("pictures", to_one_line(str(error), LONGEST_REASON)))
         return lacks
 
     def _sum_findings(self) -> None:

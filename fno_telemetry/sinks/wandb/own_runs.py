@@ -46,6 +46,7 @@ class OwnRuns:
         self._finished: list[KnownRun] = []
         self._unnoted: str | None = None
         self._left_out: tuple[str, ...] = ()
+        self._lacking: dict[str, None] = {}  # lines, each once
         self._is_flushed = True
         self._count = 0
         self._turn: locks.Lock | None = None
@@ -98,7 +99,7 @@ class OwnRuns:
             return [*lines, "W&B wrote nothing."]
         if self._unnoted is not None:
             lines.append(f"W&B: `view --wandb` will not show all of this: {self._unnoted}")
-        return lines + how_to_look(self._finished) + left_out_lines(self._left_out)
+        return lines + how_to_look(self._finished) + left_out_lines(self._left_out) + list(self._lacking)
 
     def _start_series(self, record: CaptureRecord) -> Feed:
         run_id = make_id(self._experiment, self._identity)
@@ -127,6 +128,7 @@ class OwnRuns:
     def _start(
         self, record: CaptureRecord, name: str, run_id: str, of_experiment: bool, joins: str | None = None
     ) -> Feed:
+        plan = self._plan
         configuration = rows.config(record, of_experiment)
         was_online = self._mode.name == "online"
         # W&B names the folder of a run by its id and the second, and two at once would write into one.
@@ -134,7 +136,7 @@ class OwnRuns:
             run, self._mode = start(self._plan, self._mode, name, run_id, configuration)
         if was_online and run.offline:
             self._note_failed_start(run_id)
-        feed = Feed(run, self._plan.detail, self._plan.redacted, self._plan.alert)
+        feed = Feed(run, plan.detail, plan.redacted, plan.alert, pictures=plan.pictures)
         online = not run.offline
         self._running[feed] = known = KnownRun(
             self._plan.folder / "wandb" / Path(run.sync_dir).name,
@@ -162,6 +164,8 @@ class OwnRuns:
             self._series = None
         problem: str | None = run_notes.UNFINISHED
         lacks = "; ".join(f"it has no {what}: {why}" for what, why in feed.log_kept())
+        if feed.lacks_pictures is not None:
+            self._lacking[feed.lacks_pictures] = None
         try:
             feed.run.finish(exit_code=0 if ok else 1)
             problem = lacks or None
@@ -171,7 +175,7 @@ class OwnRuns:
         except TimeoutError:
             problem = f"not everything was uploaded in {self._plan.finish_timeout:g} s"
         finally:
-            known = replace(known, problem=problem)
+            known = replace(known, problem=problem, media=",".join(feed.media) or None)
             self._finished.append(known)
             self._note(known)
             if not self._running and self._turn is not None:

@@ -34,7 +34,7 @@ class KnownRun:
     `mode` is online or offline. `joins` is the id of the online run that an offline run
     continues once it is uploaded. `problem` says why something is missing on the server or in the run.
     `workspace` is the address of the view that was saved for its project. `detail` says whether the run has
-    the overview of each record or everything.
+    the overview of each record or everything. `media` are the keys of its pictures and its page, with commas.
     """
 
     folder: Path
@@ -50,6 +50,7 @@ class KnownRun:
     problem: str | None = None
     workspace: str | None = None
     detail: str | None = None
+    media: str | None = None
 
     @property
     def capture_folder(self) -> Path:

@@ -45,6 +45,11 @@ class WandbRun:
     With `alert=True`, a record with a cause that is an error or a warning sends an alert, which W&B delivers
     as its users have configured it; an offline run sends it when it is uploaded.
 
+    At the end of a run its pictures are logged as images under `pictures/`, and its page as `pictures/page`,
+    a file of HTML; neither is in the summary. They need matplotlib, and the page jinja2; without, `close`
+    says so in a line. With `pictures=None` runs of its own have them and the caller's run does not: there,
+    drawing holds up the program for a second or several.
+
     The mode is `mode`, else WANDB_MODE, else online where credentials are found. Without them, or when W&B
     cannot be reached in `init_timeout` seconds, the run is offline and `close` says why. The user is never
     asked for anything. Finishing takes at most `finish_timeout` seconds, plus about 20 without a connection.
@@ -69,6 +74,7 @@ class WandbRun:
         commit: bool = False,
         alert: bool = False,
         detail: Detail = "overview",
+        pictures: bool | None = None,
         init_timeout: float = 20.0,
         finish_timeout: float = 60.0,
     ) -> None:
@@ -95,8 +101,9 @@ class WandbRun:
         self._mode, self._layout = mode, layout
         self._timeouts = (init_timeout, finish_timeout)
         self._alert = alert
+        self._pictures = pictures
         self.detail: Detail = detail
-        self._callers = None if run is None else CallersRun(run, commit, detail, alert)
+        self._callers = None if run is None else CallersRun(run, commit, detail, alert, bool(pictures))
         self._own: OwnRuns | None = None
 
     @property
@@ -133,6 +140,7 @@ class WandbRun:
             redacted,
             self._alert,
             self.detail,
+            pictures=self._pictures is not False,
         )
         self._own = OwnRuns(plan, settle_mode(self._mode), experiment, identity, self._layout)
 

@@ -82,6 +82,7 @@ class Plan:
     redacted: bool = False
     alert: bool = False
     detail: Detail = "overview"
+    pictures: bool = True
 
 
 def check_name(argument: str, name: str) -> str:

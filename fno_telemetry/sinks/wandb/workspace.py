@@ -1,14 +1,16 @@
 """A saved view of a W&B project: a section for each statistic, its curves over `checkpoint_step`."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fno_telemetry.errors import MissingExtra, OptionError, ReportError, SinkUnavailable
 from fno_telemetry.findings import STATISTIC
 from fno_telemetry.keys import VALIDATION
 from fno_telemetry.records import CaptureRecord
+from fno_telemetry.sinks.dashboard_pictures import GROUP
 from fno_telemetry.sinks.overview import FIRST, Detail, rank_among_first
 from fno_telemetry.sinks.wandb import rows, run_notes
 from fno_telemetry.sinks.wandb.run_notes import KnownRun
@@ -20,8 +22,8 @@ NAME = "fno-telemetry"
 
 MODEL_SECTION = "whole model"
 
-OPEN_SECTIONS = 1 + len(FIRST)
-"""The whole model, the low frequencies and the share of the spectral branch."""
+OPEN_SECTIONS = (MODEL_SECTION, GROUP, *FIRST)
+"""The whole model, the pictures, the low frequencies and the share of the spectral branch."""
 
 MOST_PANELS = 2_000
 """The browser loads a view as one document, of which each panel takes about 250 bytes."""
@@ -39,7 +41,8 @@ def save_workspace(runs: Sequence[KnownRun], records: Iterable[CaptureRecord]) -
     """Save a new view of the project of the latest online run, with what the records hold.
 
     It has the curves that the run has: those of the overview, or all. Layers are in the order of completion,
-    the low frequencies and the share of the spectral branch first; the first three sections are open.
+    the low frequencies and the share of the spectral branch first. Before them are the numbers of the whole
+    model with what differs between runs, and the pictures; these sections are open.
     No view that exists is changed. The run's note keeps the address.
 
     Raises MissingExtra without wandb-workspaces, OptionError without an online run or a checkpoint's step,
@@ -136,7 +139,6 @@ def _refuse_unreachable(run: KnownRun) -> None:
 
 def _save(run: KnownRun, sections: dict[str, list[str]]) -> str:
     from wandb_workspaces import workspaces
-    from wandb_workspaces.reports.v2.interface import LinePlot
 
     workspace = workspaces.Workspace(
         entity=str(run.entity),
@@ -146,14 +148,31 @@ def _save(run: KnownRun, sections: dict[str, list[str]]) -> str:
         sections=[
             workspaces.Section(
                 name=section,
-                is_open=index < OPEN_SECTIONS,
+                is_open=section in OPEN_SECTIONS,
                 panel_settings=workspaces.SectionPanelSettings(x_axis=_x_axis(section)),
-                panels=[
-                    LinePlot(title=key.partition("/")[2] or key, x=_x_axis(section), y=[key]) for key in keys
-                ],
+                panels=panels,
             )
-            for index, (section, keys) in enumerate(sections.items())
+            for section, panels in _panels(run, sections)
         ],
     )
     workspace.save()  # type: ignore[no-untyped-call]
     return quote(workspace.url, safe=":/?=&%")
+
+
+def _panels(run: KnownRun, sections: dict[str, list[str]]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the panels of each section; those of pictures come after the numbers of the whole model."""
+    from wandb_workspaces.reports.v2.interface import LinePlot, MediaBrowser, RunComparer
+
+    pictures = [] if run.media is None else run.media.split(",")
+    before = [MediaBrowser(title=key.partition("/")[2], media_keys=[key]) for key in pictures]
+    if before and MODEL_SECTION not in sections:
+        yield GROUP, before
+    for section, keys in sections.items():
+        x = _x_axis(section)
+        panels: list[Any] = [LinePlot(title=key.partition("/")[2] or key, x=x, y=[key]) for key in keys]
+        if section == MODEL_SECTION:
+            yield section, [*panels, RunComparer(diff_only="split")]
+            if before:
+                yield GROUP, before
+        else:
+            yield section, panels

@@ -1,6 +1,10 @@
 """What a real TensorBoard, with the loader that it takes by default, shows of what the sink wrote."""
 
+import html
 import html.parser
+import io
+import re
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -9,24 +13,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from fno_telemetry import keys, report
+from fno_telemetry import keys, pictures, report
 from fno_telemetry.sinks.contract import RunContext
+from fno_telemetry.sinks.dashboard_pictures import DOTS_PER_INCH
 from fno_telemetry.sinks.fan_out import FanOut
 from fno_telemetry.sinks.json_file import JsonFile
+from fno_telemetry.sinks.kept_series import KeptSeries
+from fno_telemetry.sinks.overview import select_overview
 from fno_telemetry.sinks.tensorboard.sink import TensorBoard
 from fno_telemetry.sinks.tensorboard.summaries import BANDS_TITLE, LAYERS_TITLE
 from support import tensorboard_serving
 
 serving = tensorboard_serving.serving
 LAST_STEPS = {"once": 2000, "full": 2000, "again": 7, "grown": 2000, "diagnosed": 3000, "callers": 1100}
+LAST_STEPS |= {"pictured": 2000}
 
 Get = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, record, examples) -> Path:
+def folder(tmp_path_factory, record, examples, draws_pictures) -> Path:
     """A folder with one run for each thing that can happen, and the reports beside."""
     folder = tmp_path_factory.mktemp("captures")
 
@@ -47,6 +56,9 @@ def folder(tmp_path_factory, record, examples) -> Path:
     awkward = replace(found.findings[0], layer=examples.AWKWARD)
     found = replace(examples.at_step(found, 2000), findings=(awkward, *found.findings[1:]))
     capture("diagnosed", record, found, nothing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeptSeries, "add", draws_pictures)
+        capture("pictured", record, later)
     with SummaryWriter(str(folder / "tensorboard" / "callers")) as writer:
         writer.add_scalar("loss/train", 0.5, 900)
         TensorBoard(writer).write(record)
@@ -281,3 +293,33 @@ def test_the_overview_says_what_is_wrong_and_links_to_charts_and_histograms(get:
         # As the page's own tabs are called, which it opens without loading anything again.
         assert '<a href="#custom_scalars&amp;_smoothingWeight=0">' in text
         assert '<a href="#histograms">' in text
+
+
+def test_pictures_are_in_the_images_tab_at_the_last_step_as_they_are_drawn(get: Get, record, examples):
+    tags = get("plugin/images/tags")
+    assert [run for run in tags if tags[run]] == ["pictured"]
+    names = ("depth", "spectrum", "curves", "low_frequency_fraction", "spectral_share", "update_ratio", "rms")
+    names += ("sample_variation",)
+    assert sorted(tags["pictured"]) == [f"pictures/{index:02d}_{name}" for index, name in enumerate(names, 1)]
+    [found] = get("plugin/images/images", run="pictured", tag="pictures/01_depth", sample="0")
+    assert found["step"] == 2000
+    query = dict(urllib.parse.parse_qsl(found["query"]))
+    shown = get("plugin/images/individualImage", as_bytes=True, **query)
+    expected = pictures.depth_profile(select_overview(examples.at_step(record, 2000)))
+    with Image.open(io.BytesIO(shown)) as image:
+        assert image.format == "PNG"
+        assert np.array_equal(np.asarray(image), expected.pixels(dots_per_inch=DOTS_PER_INCH))
+    # The first text of the page leads there, and to the page that is a file.
+    [*_, text] = get("plugin/text/text", run="pictured", tag="0_overview/text_summary")
+    assert '<a href="#images">' in text["text"]
+
+
+def test_the_overview_has_the_command_that_opens_the_page(get: Get, folder: Path):
+    [*_, text] = get("plugin/text/text", run="once", tag="0_overview/text_summary")
+    command = f"fno-telemetry view {folder} --html page.html"
+    codes = re.findall(r"<code>(fno-telemetry view .*?)</code>", text["text"])
+    assert html.unescape(codes[0]) == command
+    # Before the long lists, so that it is seen without scrolling.
+    assert text["text"].index("--html") < text["text"].index("lowest")
+    [text] = get("plugin/text/text", run="callers", tag="0_overview/text_summary")
+    assert "fno-telemetry view DIR --html page.html" in html.unescape(text["text"])

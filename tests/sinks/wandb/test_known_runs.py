@@ -73,6 +73,7 @@ def test_what_the_server_calls_a_run_is_noted_in_its_folder(server, alone, recor
         "problem": None,
         "workspace": None,
         "detail": "overview",
+        "media": None,
     }
 
 
