@@ -105,9 +105,18 @@ def test_a_name_is_shortened_in_its_middle(name, longest):
         assert name.endswith(end)
 
 
+def marked(record, places):
+    """Return the record with an error in each of these places."""
+    [error, *_] = example_record.add_findings(record).findings
+    return replace(record, findings=tuple(replace(error, id=f"a:{at}", layer=at) for at in places))
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
 @pytest.mark.parametrize("layers", [4, 40, 60, 120, 400])
-def test_names_of_layers_do_not_overlap(layers):
-    figure = pictures.size_and_gain(deep(layers)).figure()
+def test_names_of_layers_do_not_overlap(layers, is_marked):
+    record = deep(layers)
+    record = marked(record, [module.place for module in record.modules]) if is_marked else record
+    figure = pictures.size_and_gain(record).figure()
     renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]
     names = [text for text in axes.texts if not isinstance(text, Annotation)]
@@ -123,6 +132,22 @@ def test_a_finding_marks_its_row():
     assert {"! dead", "! heads[0]"} <= set(texts(pictures.size_and_gain(record).svg()))
     none = replace(record, findings=None)
     assert not [text for text in texts(pictures.size_and_gain(none).svg()) if text and text.startswith("!")]
+
+
+def test_the_cause_of_a_finding_has_a_row_whatever_its_role():
+    record = deep(60)
+    modules = (replace(record.modules[0], name="decoder.0", role="other"), *record.modules[1:])
+    record = replace(record, modules=modules)
+    assert "decoder.0" not in texts(pictures.size_and_gain(record).svg())
+    assert "! decoder.0" in texts(pictures.size_and_gain(marked(record, ["decoder.0"])).svg())
+
+
+def test_one_layer_that_explodes_does_not_make_the_others_look_dead():
+    record = deep(20)
+    record = example_record.with_stats(record, record.modules[-1].name, rms=1e20, p01=-1e20, p99=1e20)
+    axes = pictures.size_and_gain(record).figure().axes[0]
+    middle = axes.transData.transform((record.modules[0].stats["rms"], 0))[0]
+    assert middle - axes.transData.transform((0, 0))[0] > 5  # points
 
 
 def test_pictures_of_a_series_mark_findings_at_their_steps():
