@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-at-once test-oldest lint docs docs-pages docs-pictures format bench bench-training bench-check bench-diagnosis bench-failures mutate clean
+.PHONY: help demo test test-at-once test-oldest lint docs check-pages docs-pages docs-pictures format bench bench-training bench-check bench-diagnosis bench-failures mutate clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,9 +47,13 @@ lint: $(VENV)/installed ## Check style and types
 docs: $(VENV)/installed ## Build the documentation as a site, which opens without a network: site/index.html
 	$(BIN)/zensical build --clean --strict
 
+check-pages: docs ## Read the site and a page of every kind with an accessibility checker (chromium and npm)
+	$(BIN)/python scripts/check_pages.py
+
 docs-pages: $(VENV)/installed ## Write the pages of the documentation that are made from the code
 	$(BIN)/python docs/generators/rules_page.py
 	$(BIN)/python docs/generators/help_page.py
+	$(BIN)/python docs/generators/report_format_page.py
 
 docs-pictures: $(VENV)/installed ## Draw the pictures of README and docs/pictures.md
 	$(BIN)/python docs/generators/example_pictures.py

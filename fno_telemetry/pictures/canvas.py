@@ -89,7 +89,7 @@ class Canvas:
         return axes
 
     def name_rows(self, axes: "Axes", rows: Sequence[Row], inch_of_row: float) -> None:
-        """Write the names to the left of the rows; of narrow rows, every second or third name, marked ones first."""
+        """Write the names to the left of the rows; of narrow rows every second or third, marked first."""
         every = max(1, int(np.ceil(_NARROWEST_LABEL / inch_of_row)))
         shown: list[int] = []
         for index in [i for i, row in enumerate(rows) if row.is_marked]:  # their names come first

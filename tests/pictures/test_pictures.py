@@ -21,6 +21,7 @@ from fno_telemetry.diagnosis import example_records
 from fno_telemetry.pictures import maps, rows, spectra, themes
 from fno_telemetry.records import FrozenMapping
 from fno_telemetry.testing import example_record
+from support.colours import contrast
 from support.picture_records import HOSTILE, bare, deep, example, healthy, hostile, series
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -208,16 +209,6 @@ def test_colours_of_maps_follow_the_numbers_and_what_is_undefined_has_none():
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_and_marks_stand_out_from_the_page(theme):
     colours = themes.colours_of(theme)
-
-    def brightness(colour):
-        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-    def contrast(one, other):
-        high, low = sorted((brightness(one), brightness(other)), reverse=True)
-        return (high + 0.05) / (low + 0.05)
-
     for name, least in (("ink", 7), ("muted", 4.5), ("alert", 4.5), ("first", 3), ("second", 3)):
         assert contrast(getattr(colours, name), colours.page) >= least, name
     assert contrast(colours.alert, colours.marked) >= 4.5
