@@ -313,7 +313,10 @@ def test_zero_is_on_the_scale():
 def test_the_pictures_of_the_documents_are_small_and_load_nothing():
     folder = Path(__file__).parents[2] / "docs" / "pictures"
     files = sorted(folder.glob("*.svg"))
-    shown = "".join((folder.parent.parent / name).read_text() for name in ("README.md", "docs/pictures.md"))
+    shown = "".join(page.read_text(encoding="utf-8") for page in folder.parent.glob("*.md"))
+    for file in sorted(folder.glob("*.png")):
+        assert file.stat().st_size <= 150_000
+        assert f"pictures/{file.name}" in shown
     assert files
     for file in files:
         text = file.read_text(encoding="utf-8")
