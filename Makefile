@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-at-once test-oldest lint docs docs-pages docs-pictures format bench bench-training bench-check bench-diagnosis bench-failures mutate clean
+.PHONY: help demo look test test-at-once test-oldest lint docs check-pages docs-pages docs-pictures docs-screenshots format bench bench-training bench-check bench-diagnosis bench-failures mutate clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -21,6 +21,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# With two threads that wait for each other it took three times as long on a busy machine.
+demo: export OMP_NUM_THREADS = 1
 demo: $(VENV)/installed ## Train a network until it collapses, capture it into all sinks, find step and layer
 	rm -rf $(DEMO)
 	$(BIN)/python examples/simulate_diffraction.py $(DEMO)/diffraction.npz
@@ -29,12 +31,19 @@ demo: $(VENV)/installed ## Train a network until it collapses, capture it into a
 	    --checkpoint '$(DEMO)/checkpoints/*.ckpt' --sink json,tensorboard,wandb --wandb-mode offline --diagnose
 	$(BIN)/fno-telemetry view $(DEMO)/fno/activation_report.step30.json
 	$(BIN)/fno-telemetry compare $(DEMO)/fno --fail-on never
-	$(BIN)/fno-telemetry diagnose $(DEMO)/fno --fail-on never
 	$(BIN)/fno-telemetry view --wandb $(DEMO)/fno
+	$(BIN)/fno-telemetry diagnose $(DEMO)/checkpoints/history.jsonl --fail-on never --html $(DEMO)/page.html
 	@echo "Look further:"
+	@echo "  make look    that page in a browser: which layer broke, and when"
 	@echo "  $(BIN)/fno-telemetry view --tensorboard $(DEMO)/fno    the real TensorBoard, until Ctrl-C"
 	@echo "  $(BIN)/fno-telemetry map --input $(DEMO)/diffraction.npz    how the network was understood"
 	@echo "  less $(DEMO)/fno/activation_report.step30.json    every number"
+
+look: ## Open the page of `make demo` in a browser: which layer broke, and when
+	@test -f $(DEMO)/page.html || { echo "no $(DEMO)/page.html yet: run make demo first"; exit 2; }
+	@$(PYTHON) -c 'import pathlib, sys, webbrowser; page = pathlib.Path(sys.argv[1]).resolve(); print(page); \
+	    sys.exit(not webbrowser.open(page.as_uri()))' "$(DEMO)/page.html" \
+	    || echo "no browser was found here: open this file in yours"
 
 test: $(VENV)/installed ## Run all tests
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
@@ -47,9 +56,16 @@ lint: $(VENV)/installed ## Check style and types
 docs: $(VENV)/installed ## Build the documentation as a site, which opens without a network: site/index.html
 	$(BIN)/zensical build --clean --strict
 
+check-pages: docs ## Read the site and a page of every kind with an accessibility checker (chromium and npm)
+	$(BIN)/python scripts/check_pages.py
+
 docs-pages: $(VENV)/installed ## Write the pages of the documentation that are made from the code
 	$(BIN)/python docs/generators/rules_page.py
 	$(BIN)/python docs/generators/help_page.py
+	$(BIN)/python docs/generators/report_format_page.py
+
+docs-screenshots: $(VENV)/installed ## Take the screenshots of README and the documentation (chromium), from make demo
+	$(BIN)/python docs/generators/screenshots.py
 
 docs-pictures: $(VENV)/installed ## Draw the pictures of README and docs/pictures.md
 	$(BIN)/python docs/generators/example_pictures.py

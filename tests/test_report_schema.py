@@ -135,7 +135,7 @@ def test_what_is_written_satisfies_the_schema(validator, record, path):
 
 
 def test_the_schema_is_of_the_number_that_is_written(validator):
-    assert validator.schema["properties"]["schema"] == {"const": f"fno-telemetry/{SCHEMA}"}
+    assert validator.schema["properties"]["schema"]["const"] == f"fno-telemetry/{SCHEMA}"
 
 
 def test_the_schema_knows_every_key_that_is_written(validator, document):

@@ -43,7 +43,7 @@ def _help_of(command: list[str]) -> str:
     plain = {
         key: value for key, value in os.environ.items() if not key.startswith(("FORCE_COLOR", "GITHUB_"))
     }
-    done = subprocess.run(  # noqa: S603 - of this package alone
+    done = subprocess.run(
         [sys.executable, "-m", "fno_telemetry_cli", *command, "--help"],
         env=plain | {"COLUMNS": str(_WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONIOENCODING": "utf-8"},
         capture_output=True,

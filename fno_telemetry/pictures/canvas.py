@@ -99,13 +99,14 @@ class Canvas:
         return axes
 
     def name_rows(self, axes: "Axes", rows: Sequence[Row], inch_of_row: float) -> None:
-        """Write the names to the left of the rows; of narrow rows, every second or third name."""
+        """Write the names to the left of the rows; of narrow rows every second or third, marked first."""
         every = max(1, int(np.ceil(_NARROWEST_LABEL / inch_of_row)))
-        shown = [index for index, row in enumerate(rows) if index % every == 0 or row.is_marked]
-        if every > 1:  # a marked name takes the place of its neighbours
-            marked = {index for index in shown if rows[index].is_marked}
-            near = {other for index in marked for other in range(index - every + 1, index + every)} - marked
-            shown = [index for index in shown if index not in near]
+        shown: list[int] = []
+        for index in [i for i, row in enumerate(rows) if row.is_marked]:  # their names come first
+            if not shown or index - shown[-1] >= every:
+                shown.append(index)
+        near = {other for index in shown for other in range(index - every + 1, index + every)}
+        shown += [index for index in range(0, len(rows), every) if index not in near]
         # Not as ticks, each of which is five artists: of 60 rows that would take half of the time.
         left = -_BEFORE_PANEL / (axes.get_position().width * self.width)
         for index in shown:
@@ -196,6 +197,8 @@ def value_scale(axes: "Axes", values: Sequence[float], colour: str) -> None:
         top = int(np.ceil(np.log10(largest)))
         # Of what is close to zero, the size hardly matters; a layer near it is seen to be near it.
         bottom = max(int(np.floor(np.log10(sizes[len(sizes) // 20]))), top - _MOST_DECADES)
+        # But most layers are never so near: however far one explodes, the others do not look dead.
+        bottom = min(bottom, int(np.floor(np.log10(middle))) - 1)
         axes.set_xscale("symlog", linthresh=10.0**bottom, linscale=0.5)
         sides = [side for side, end in ((1, high), (-1, low)) if end]
         stride = max(1, int(np.ceil((top - bottom) / (_TICKS / len(sides)))))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fno_telemetry import keys
-from fno_telemetry.findings import Finding
+from fno_telemetry.findings import Finding, group_by_cause
 from fno_telemetry.records import (
     BlockRecord,
     CaptureRecord,
@@ -65,11 +65,16 @@ def drawable(value: Value) -> float | None:
 def layer_rows(record: CaptureRecord, findings: Iterable[Finding] | None = None) -> list[Row]:
     """Return a row for the input, for each layer and for the first output.
 
-    Of a network with more than MOST_OF_ALL modules, the layers are those with a role.
+    Of a network with more than MOST_OF_ALL modules, the layers are those with a role, and those where an
+    error or a warning has its cause.
     """
-    marked = marked_places(record.findings if findings is None else findings)
-    modules = keys.modules_in_order(record)
-    shown = modules if len(modules) <= MOST_OF_ALL else keys.layers_in_order(record)
+    found = tuple((record.findings if findings is None else findings) or ())
+    marked = marked_places(found)
+    shown = keys.modules_in_order(record)
+    if len(shown) > MOST_OF_ALL:
+        causes = marked_places(cause.finding for cause in group_by_cause(found))
+        places = causes | {module.place for module in keys.layers_in_order(record)}
+        shown = [module for module in shown if module.place in places]
     named: list[tuple[str, TensorRecord | None]] = [("input", record.input)]
     named += [(module.place, module) for module in shown]
     # The last layer often is the output; it has a row of its own because findings name it.

@@ -17,7 +17,7 @@ from support.documents import NETWORKS, Shell, example_network, plain_commands, 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with samples, checkpoints of a healthy network, reports of them, and networks to import."""
+    """A folder with samples, checkpoints of a healthy network, reports of it and of a broken one."""
     folder = tmp_path_factory.mktemp("prepared")
     diffraction = simulate_diffraction.simulate(8, 32, seed=0)
     for name in ("train.npz", "diffraction.npz"):
@@ -36,6 +36,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record = ft.capture(network, batches)
     for name in ("before/activation_report.json", "after/activation_report.json", "healthy.json"):
         ft.JsonFile(folder / name).write(record)
+    with torch.no_grad():
+        for parameter in network.lifter.conv2.parameters():
+            parameter.zero_()
+    ft.JsonFile(folder / "broken/activation_report.json").write(ft.capture(network, batches))
     return folder
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import fno_telemetry as ft
+from fno_telemetry import report
 from support.documents import ROOT
 
 DOCS = ROOT / "docs"
@@ -56,6 +57,26 @@ def test_the_python_reference_has_every_public_name(site: Path) -> None:
     assert all(f'id="fno_telemetry.{name}"' in page for name in named)
 
 
-def test_the_page_of_help_texts_is_what_the_commands_print() -> None:
-    made = runpy.run_path(str(DOCS / "generators" / "help_page.py"))["text"]()
-    assert (DOCS / "help.md").read_text(encoding="utf-8") == made, "run `make docs-pages`"
+@pytest.mark.parametrize("page", ["help", "report_format"])
+def test_a_page_made_from_the_code_is_what_its_generator_writes(page: str) -> None:
+    made = runpy.run_path(str(DOCS / "generators" / f"{page}_page.py"))["text"]()
+    assert (DOCS / f"{page}.md").read_text(encoding="utf-8") == made, "run `make docs-pages`"
+
+
+def test_every_key_of_the_schema_says_what_it_is() -> None:
+    schema = report.json_schema()
+    inside = schema["properties"]["training"]
+    for name, node in [("report", schema), ("training", inside), *schema["$defs"].items()]:
+        if name != "stats":  # whose meanings are the titles of the quantities
+            missing = [
+                key for key, value in node.get("properties", {}).items() if not value.get("description")
+            ]
+            assert missing == [], name
+
+
+def test_links_to_places_in_pages_have_a_place_to_go_to(site: Path) -> None:
+    texts = {page.name: page.read_text(encoding="utf-8") for page in site.glob("*.html")}
+    ids = {name: set(re.findall(r'\bid="?([^"\s>]+)', text)) for name, text in texts.items()}
+    for name, text in texts.items():
+        for target, place in re.findall(r'href="?([\w./]*\.html)?#([^"\s>]+)', text):
+            assert place in ids[(target or name).removeprefix("./")], f"{name}: {target}#{place}"

@@ -7,24 +7,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib import resources
+from itertools import pairwise
 
 import pytest
 
 import fno_telemetry as ft
 from fno_telemetry import page, report
 from fno_telemetry.diagnosis import example_records
+from fno_telemetry.pictures import themes
 from fno_telemetry.records import FrozenMapping, freeze_mapping
 from fno_telemetry.testing import example_record
+from support.colours import contrast
 from support.hostile_text import make_evil_reports, shows_only_what_is_seen
 from support.html_pages import Page, needs_browser, read_after_scripts, take_picture
-from support.picture_records import HOSTILE, bare, deep, example, hostile, series
-
-
-def broken_run(count=6):
-    run = [example_records.set_step(example_records.healthy_record(), step) for step in range(count)]
-    place = run[0].modules[3].name
-    run[4:] = [example_records.change_module(record, place, rms=1e4, abs_p99=1e5) for record in run[4:]]
-    return run
+from support.picture_records import HOSTILE, bare, broken_run, deep, example, hostile, series
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +73,38 @@ def test_it_reads_without_its_script(text):
         assert part in shown
     assert without.count("<svg") == len(example().plot())
     assert all(each.get("aria-label") for each in Page(without).named("svg"))
+
+
+@pytest.mark.parametrize("records", [[example()], [bare()], [hostile()], broken_run()], ids=len)
+def test_readers_who_hear_a_page_can_find_their_way(records):
+    findings = records[-1].findings if len(records) == 1 else ft.diagnose(*records)
+    parsed = Page(page.render_page(records, findings))
+    assert parsed.named("html") == [{"lang": "en"}]
+    assert len(parsed.named("h1")) == len(parsed.named("main")) == 1
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(below <= above + 1 for above, below in pairwise(levels))  # no level is left out
+    assert all(each.get("role") == "img" and each.get("aria-label") for each in parsed.named("svg"))
+    # What can be scrolled can be reached by keyboard, and says what it is.
+    assert all(
+        each.get("tabindex") == "0" and each.get("role") == "region" and each.get("aria-label")
+        for each in parsed.named("div")
+        if each.get("class") == "wide"
+    )
+    inside_table = False
+    for tag, attributes in parsed.tags:
+        inside_table = inside_table if tag != "table" else attributes.get("class") != "numbers"
+        if tag == "th" and inside_table:
+            assert attributes["scope"] in ("row", "col")
+
+
+def test_every_text_of_the_style_stands_out_from_what_is_behind_it():
+    for name in ("light", "dark"):
+        theme = themes.colours_of(name)
+        pairs = [(theme.ink, behind) for behind in (theme.page, theme.marked, theme.grid)]
+        pairs += [(theme.muted, theme.page), (theme.first, theme.page), (theme.alert, theme.page)]
+        pairs += [(theme.page, theme.alert), (theme.first, theme.grid), (theme.alert, theme.grid)]
+        assert [pair for pair in pairs if contrast(*pair) < 4.5] == [], name
 
 
 def test_every_number_of_every_layer_is_there(text):
@@ -245,6 +273,18 @@ def test_a_browser_draws_it_without_a_network_and_names_what_is_under_the_pointe
     assert 'type="search"' in shown
     assert shown.count("<button") > 10
     assert '"button">rms' in shown
+
+
+@needs_browser
+def test_a_browser_that_runs_no_scripts_shows_all_of_it(tmp_path, text):
+    path = tmp_path / "page.html"
+    path.write_text(re.sub(r"script-src [^;]*;", "script-src 'none';", text))
+    shown = read_after_scripts(path)
+    assert '<div id="under"' not in shown  # so its script was kept from running
+    assert "<button" not in shown
+    assert Page(shown).headings() == Page(text).headings()
+    assert shown.count("<svg") == text.count("<svg")
+    assert shown.count("<details") == text.count("<details")
 
 
 @needs_browser

@@ -21,6 +21,7 @@ from fno_telemetry.diagnosis import example_records
 from fno_telemetry.pictures import maps, rows, spectra, themes
 from fno_telemetry.records import FrozenMapping
 from fno_telemetry.testing import example_record
+from support.colours import contrast
 from support.picture_records import HOSTILE, bare, deep, example, healthy, hostile, series
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -109,9 +110,18 @@ def test_a_name_is_shortened_in_its_middle(name, longest):
         assert name.endswith(end)
 
 
+def marked(record, places):
+    """Return the record with an error in each of these places."""
+    [error, *_] = example_record.add_findings(record).findings
+    return replace(record, findings=tuple(replace(error, id=f"a:{at}", layer=at) for at in places))
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
 @pytest.mark.parametrize("layers", [4, 40, 60, 120, 400])
-def test_names_of_layers_do_not_overlap(layers):
-    figure = pictures.size_and_gain(deep(layers)).figure()
+def test_names_of_layers_do_not_overlap(layers, is_marked):
+    record = deep(layers)
+    record = marked(record, [module.place for module in record.modules]) if is_marked else record
+    figure = pictures.size_and_gain(record).figure()
     renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]
     names = [text for text in axes.texts if not isinstance(text, Annotation)]
@@ -159,6 +169,22 @@ def test_a_picture_as_numbers_is_the_same_each_time():
     assert first.shape == (*first.shape[:2], 3)
     assert first.shape[1] == 450
     assert np.array_equal(first, second)
+
+
+def test_the_cause_of_a_finding_has_a_row_whatever_its_role():
+    record = deep(60)
+    modules = (replace(record.modules[0], name="decoder.0", role="other"), *record.modules[1:])
+    record = replace(record, modules=modules)
+    assert "decoder.0" not in texts(pictures.size_and_gain(record).svg())
+    assert "! decoder.0" in texts(pictures.size_and_gain(marked(record, ["decoder.0"])).svg())
+
+
+def test_one_layer_that_explodes_does_not_make_the_others_look_dead():
+    record = deep(20)
+    record = example_record.with_stats(record, record.modules[-1].name, rms=1e20, p01=-1e20, p99=1e20)
+    axes = pictures.size_and_gain(record).figure().axes[0]
+    middle = axes.transData.transform((record.modules[0].stats["rms"], 0))[0]
+    assert middle - axes.transData.transform((0, 0))[0] > 5  # points
 
 
 def test_pictures_of_a_series_mark_findings_at_their_steps():
@@ -219,16 +245,6 @@ def test_colours_of_maps_follow_the_numbers_and_what_is_undefined_has_none():
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_and_marks_stand_out_from_the_page(theme):
     colours = themes.colours_of(theme)
-
-    def brightness(colour):
-        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-    def contrast(one, other):
-        high, low = sorted((brightness(one), brightness(other)), reverse=True)
-        return (high + 0.05) / (low + 0.05)
-
     for name, least in (("ink", 7), ("muted", 4.5), ("alert", 4.5), ("first", 3), ("second", 3)):
         assert contrast(getattr(colours, name), colours.page) >= least, name
     assert contrast(colours.alert, colours.marked) >= 4.5
@@ -333,7 +349,10 @@ def test_zero_is_on_the_scale():
 def test_the_pictures_of_the_documents_are_small_and_load_nothing():
     folder = Path(__file__).parents[2] / "docs" / "pictures"
     files = sorted(folder.glob("*.svg"))
-    shown = "".join((folder.parent.parent / name).read_text() for name in ("README.md", "docs/pictures.md"))
+    shown = "".join(page.read_text(encoding="utf-8") for page in folder.parent.glob("*.md"))
+    for file in sorted(folder.glob("*.png")):
+        assert file.stat().st_size <= 150_000
+        assert f"pictures/{file.name}" in shown
     assert files
     for file in files:
         text = file.read_text(encoding="utf-8")

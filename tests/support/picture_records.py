@@ -66,3 +66,13 @@ def series(count: int = 5, record: CaptureRecord | None = None) -> list[CaptureR
         )
         for index in range(count)
     ]
+
+
+def broken_run(count: int = 6) -> list[CaptureRecord]:
+    """Return a run of which the last steps are broken, from one layer on."""
+    run = [example_records.set_step(example_records.healthy_record(), step) for step in range(count)]
+    place = run[0].modules[3].name
+    return [
+        record if step < 4 else example_records.change_module(record, place, rms=1e4, abs_p99=1e5)
+        for step, record in enumerate(run)
+    ]
