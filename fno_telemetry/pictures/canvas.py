@@ -32,7 +32,7 @@ WIDTH = 7.5
 TEXT, SMALL = 9.0, 8.0  # points
 _FONTS = ["DejaVu Sans", "Verdana", "Arial", "sans-serif"]
 _TOP, _BOTTOM, _RIGHT, _GAP = 0.34, 0.52, 0.14, 0.22
-_LETTER = 0.0735  # inches of a letter of SMALL on the average, and somewhat more
+LETTER = 0.0735  # inches of a letter of SMALL on the average, and somewhat more
 _MOST_HEIGHT = 12.0  # of all rows together
 _NARROWEST_LABEL = 0.118  # inches from one name to the next
 _MOST_DECADES = 14
@@ -150,8 +150,13 @@ def row_panels(
     inch_of_row = min(inch_of_row, _MOST_HEIGHT / max(len(rows), 1))
     inside = max(inch_of_row * len(rows), 0.9)
     canvas = Canvas(theme, _TOP + inside + _BOTTOM)
+<<<<<<< HEAD
     left = 0.16 + _LETTER * max(columns_of(canvas._label(row)) for row in rows)
     room = WIDTH - left - right - _BAR * len(bars) - _GAP * (len(titles) - 1)
+=======
+    left = 0.16 + LETTER * max(columns_of(canvas._label(row)) for row in rows)
+    room = WIDTH - left - _RIGHT - _BAR * len(bars) - _GAP * (len(titles) - 1)
+>>>>>>> site
     total = sum(share for _, share in titles)
     panels = []
     for index, (title, share) in enumerate(titles):

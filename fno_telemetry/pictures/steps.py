@@ -1,15 +1,27 @@
 """Pictures over the steps of a training, or of a series of checkpoints: a column for each record."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+<<<<<<< HEAD
 from fno_telemetry.findings import Finding, group_by_cause, select_new
 from fno_telemetry.pictures.canvas import SMALL, Canvas, decade_text, row_panels, set_ticks
 from fno_telemetry.pictures.columns import collect_numbers, name_block_numbers, name_steps, thin
+=======
+from fno_telemetry.findings import Finding
+from fno_telemetry.pictures.canvas import (
+    SMALL,
+    Canvas,
+    choose_columns,
+    decade_text,
+    row_panels,
+    set_ticks,
+)
+>>>>>>> site
 from fno_telemetry.pictures.maps import ColourScale, Grid, draw_map, draw_scale, stack
+from fno_telemetry.pictures.marks import draw_marks, find_marks
 from fno_telemetry.pictures.picture import Picture
 from fno_telemetry.pictures.rows import drawable, entries_by_place
 from fno_telemetry.pictures.spectra import (
@@ -27,43 +39,19 @@ from fno_telemetry.pictures.spectra import (
 from fno_telemetry.pictures.themes import Theme
 from fno_telemetry.quantities import OF_THE_TENSOR, SHARE, look_up
 from fno_telemetry.records import CaptureRecord
-from fno_telemetry.wording import format_number, to_one_line, to_printable
+from fno_telemetry.wording import format_number, to_printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _HEIGHT = 2.9  # inches
 _MOST_MARKS = 9
+<<<<<<< HEAD
 _LONGEST_TEXT = 120
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A finding of a series: the column of its step, its place, and what a legend says of it."""
-
-    column: int
-    place: str | None
-    text: str
-
-
-def find_marks(records: Sequence[CaptureRecord], findings: Iterable[Finding] | None = None) -> list[Mark]:
-    """Return the errors and warnings that nothing explains, each at the step where it was found first.
-
-    `findings` are those of a diagnosis of the whole series; without them, those that the records have.
-    """
-    if findings is None:
-        findings = [finding for record in records for finding in select_new(record)]
-    columns = {record.label: column for column, record in enumerate(records)}
-    steps = {record.step: column for column, record in enumerate(records) if record.step is not None}
-    found: dict[tuple[str, str | None], Mark] = {}
-    for cause in group_by_cause(findings):
-        finding = cause.finding
-        label, _, _ = finding.id.partition(":")
-        column = columns.get(label, -1 if finding.step is None else steps.get(finding.step, -1))
-        if finding.severity != "note" and column >= 0:
-            text = to_one_line(f"{finding.when}: {finding.where}: {finding.message}", _LONGEST_TEXT)
-            found.setdefault((finding.rule, finding.layer), Mark(column, finding.layer, text))
-    return sorted(found.values(), key=lambda mark: mark.column)
+=======
+_MOST_COLUMNS = 1000
+"""Of a longer series, so many evenly spread records have a column: a screen has no more."""
+>>>>>>> site
 
 
 def statistic_by_step(
@@ -186,7 +174,7 @@ def losses(records: Sequence[CaptureRecord], findings: Iterable[Finding] | None 
             axes = canvas.panel(0.72 + index * (room + 0.75), 0.52, room, _HEIGHT - 1.0)
             axes.set_title(name, loc="left", fontsize=9, color=theme.ink, pad=16 if marks else 5)
             _draw_curve(axes, theme, values)
-            _draw_marks(axes, theme, marks, len(records))
+            draw_marks(axes, theme, marks, len(records) / room)
             axes.set_xlim(-0.5, len(records) - 0.5)
             name_steps(axes, theme, records, most=6)
         return canvas
@@ -258,28 +246,6 @@ def _draw_curve(axes: "Axes", theme: Theme, values: Sequence[float | None]) -> N
         ticks = [10.0**decade for decade in inside][:: max(1, (len(inside) + 4) // 5)]
         set_ticks(axes, ticks, [decade_text(tick) for tick in ticks], vertical=True)
     axes.grid(axis="y", color=theme.grid, linewidth=0.6)
-
-
-def _draw_marks(axes: "Axes", theme: Theme, marks: Sequence[Mark], columns: int) -> None:
-    """Draw a line for each finding, numbered above; numbers that are close share a text."""
-    texts: list[tuple[int, list[str]]] = []
-    for number, mark in enumerate(marks, 1):
-        axes.axvline(mark.column, color=theme.alert, linewidth=0.9, linestyle=(0, (3, 2)), zorder=2)
-        if texts and mark.column - texts[-1][0] < 0.06 * columns:
-            texts[-1][1].append(str(number))
-        else:
-            texts.append((mark.column, [str(number)]))
-    for column, numbers in texts:
-        axes.annotate(
-            ",".join(numbers),
-            (column, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            color=theme.alert,
-            fontsize=SMALL,
-            horizontalalignment="center",
-        )
 
 
 def _hatched_numbers(grid: Grid) -> str:

@@ -18,7 +18,7 @@ from matplotlib.text import Annotation
 import fno_telemetry as ft
 from fno_telemetry import pictures
 from fno_telemetry.diagnosis import example_records
-from fno_telemetry.pictures import maps, rows, spectra, themes
+from fno_telemetry.pictures import maps, marks, rows, spectra, themes
 from fno_telemetry.records import FrozenMapping
 from fno_telemetry.testing import example_record
 from support.colours import contrast
@@ -30,10 +30,16 @@ OF_A_RECORD = ["sizes", "branches", "channels", "spectrum", "values", "modes", "
 
 def all_of(record):
     """Return every picture that a record, a series of it and a pair have."""
+<<<<<<< HEAD
     steps = series(6, record)
     found = [*pictures.pictures_of(record), *pictures.pictures_of_series(steps)]
     found += [pictures.depth_profile(record), pictures.curves_by_step(steps)]
     return [*found, *pictures.pictures_of_pair(steps[0], steps[-1])]
+=======
+    run = series(6, record)
+    found = [*pictures.pictures_of(record), *pictures.pictures_of_series(run)]
+    return [*found, *pictures.pictures_of_pair(run[0], run[-1])]
+>>>>>>> site
 
 
 def texts(svg):
@@ -200,6 +206,15 @@ def test_pictures_of_a_series_mark_findings_at_their_steps():
     assert any(text and text.startswith("! ") for text in texts(picture.svg()))
     quiet = pictures.statistic_by_step(run, "rms", ())
     assert "triangle" not in quiet.caption
+
+
+def test_numbers_of_findings_at_near_steps_share_a_text():
+    assert marks.number_marks([35, 40], 1) == [(35, "1"), (40, "2")]
+    assert marks.number_marks([35, 40, 40], 1) == [(35, "1"), (40, "2,3")]
+    assert marks.number_marks([120, 121, 121, 123, 127, 130, 134], 5) == [(120, "1–7")]
+    # "2,3" is wider than "2", and so too near to 1.
+    assert marks.number_marks([10, 12, 13, 14], 1) == [(10, "1–3"), (14, "4")]
+    assert marks.number_marks([], 1) == []
 
 
 def test_numbers_of_blocks_and_of_other_packages_have_maps_too():
