@@ -150,13 +150,8 @@ def row_panels(
     inch_of_row = min(inch_of_row, _MOST_HEIGHT / max(len(rows), 1))
     inside = max(inch_of_row * len(rows), 0.9)
     canvas = Canvas(theme, _TOP + inside + _BOTTOM)
-<<<<<<< HEAD
-    left = 0.16 + _LETTER * max(columns_of(canvas._label(row)) for row in rows)
-    room = WIDTH - left - right - _BAR * len(bars) - _GAP * (len(titles) - 1)
-=======
     left = 0.16 + LETTER * max(columns_of(canvas._label(row)) for row in rows)
-    room = WIDTH - left - _RIGHT - _BAR * len(bars) - _GAP * (len(titles) - 1)
->>>>>>> site
+    room = WIDTH - left - right - _BAR * len(bars) - _GAP * (len(titles) - 1)
     total = sum(share for _, share in titles)
     panels = []
     for index, (title, share) in enumerate(titles):

@@ -5,21 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-<<<<<<< HEAD
-from fno_telemetry.findings import Finding, group_by_cause, select_new
+from fno_telemetry.findings import Finding
 from fno_telemetry.pictures.canvas import SMALL, Canvas, decade_text, row_panels, set_ticks
 from fno_telemetry.pictures.columns import collect_numbers, name_block_numbers, name_steps, thin
-=======
-from fno_telemetry.findings import Finding
-from fno_telemetry.pictures.canvas import (
-    SMALL,
-    Canvas,
-    choose_columns,
-    decade_text,
-    row_panels,
-    set_ticks,
-)
->>>>>>> site
 from fno_telemetry.pictures.maps import ColourScale, Grid, draw_map, draw_scale, stack
 from fno_telemetry.pictures.marks import draw_marks, find_marks
 from fno_telemetry.pictures.picture import Picture
@@ -46,12 +34,6 @@ if TYPE_CHECKING:
 
 _HEIGHT = 2.9  # inches
 _MOST_MARKS = 9
-<<<<<<< HEAD
-_LONGEST_TEXT = 120
-=======
-_MOST_COLUMNS = 1000
-"""Of a longer series, so many evenly spread records have a column: a screen has no more."""
->>>>>>> site
 
 
 def statistic_by_step(

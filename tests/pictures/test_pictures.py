@@ -30,16 +30,10 @@ OF_A_RECORD = ["sizes", "branches", "channels", "spectrum", "values", "modes", "
 
 def all_of(record):
     """Return every picture that a record, a series of it and a pair have."""
-<<<<<<< HEAD
     steps = series(6, record)
     found = [*pictures.pictures_of(record), *pictures.pictures_of_series(steps)]
     found += [pictures.depth_profile(record), pictures.curves_by_step(steps)]
     return [*found, *pictures.pictures_of_pair(steps[0], steps[-1])]
-=======
-    run = series(6, record)
-    found = [*pictures.pictures_of(record), *pictures.pictures_of_series(run)]
-    return [*found, *pictures.pictures_of_pair(run[0], run[-1])]
->>>>>>> site
 
 
 def texts(svg):

@@ -10,6 +10,8 @@ from fno_telemetry.diagnosis.wording import format_number
 from fno_telemetry.records import CaptureRecord, TensorRecord
 
 _SETTLED = 6  # records, at least, that tell how large the updates of a run usually are
+_ENDS = 3  # losses of the first records, and of the last ones, of which the median counts
+_MOST_NOISE = 10  # times the smallest of the first losses
 _WORSE = 1.05  # the loss over that of the record before
 
 
@@ -54,7 +56,8 @@ def updates_too_large(
         (5) a loss >= `risen` (3) times the first one, if the last loss is not below the first, or is not
             finite;
         (6) a loss that is not finite after one that is, if all inputs and targets of the records are finite.
-        It is an error if the last loss is > `fallen` times the first, or not finite.
+        It is an error if the last loss is > `fallen` times the first, or not finite. Of six records or more the
+        first and the last loss are medians of three; losses of small batches are noisy.
     Default: healthy training had u of at most 0.04 (0.1 with a high rate), the most in the first steps, and
         1e-4 to 1e-2 later; from one record to the next u did not double, except during a warm-up.
     False alarm when: the records are of the first steps, of weights that start near zero; or a batch with a
@@ -63,7 +66,7 @@ def updates_too_large(
     updates = [_update(record) for record in series]
     losses = [record.summary.get("loss") for record in series]
     known = [loss for loss in losses if loss is not None]
-    first, last = (known[0], known[-1]) if known else (None, None)
+    first, last = _find_ends(known)
     is_broken = bool(known) and losses[-1] is None
     stays = first is not None and last is not None and (is_broken or last > fallen * first)
     ends_above = first is not None and last is not None and (is_broken or last >= first)
@@ -117,6 +120,21 @@ def updates_too_large(
             explains=Consequences(about=("accuracy", "values", "gradients", "finiteness", "steps")),
         )
         return
+
+
+def _find_ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the loss at the start and at the end: medians, since those of small batches are noisy.
+
+    Of few records it is the first and the last one; and the first one where the loss changes by so much that
+    it is no noise.
+    """
+    if not losses:
+        return None, None
+    if len(losses) < 2 * _ENDS:
+        return losses[0], losses[-1]
+    start = losses[:_ENDS]
+    is_noise = max(start) <= _MOST_NOISE * min(start)
+    return median(start) if is_noise else losses[0], median(losses[-_ENDS:])
 
 
 def _grows_again(before: Sequence[float], most: float) -> bool:
