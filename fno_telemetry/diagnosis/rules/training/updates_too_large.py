@@ -56,8 +56,8 @@ def updates_too_large(
         (5) a loss >= `risen` (3) times the first one, if the last loss is not below the first, or is not
             finite;
         (6) a loss that is not finite after one that is, if all inputs and targets of the records are finite.
-        It is an error if the last loss is > `fallen` times the first, or not finite. Of six records or more the
-        first and the last loss are medians of three; losses of small batches are noisy.
+        It is an error if the last loss is > `fallen` times the first, or not finite. Of six records or more
+        the first and the last loss are medians of three: losses of small batches are noisy.
     Default: healthy training had u of at most 0.04 (0.1 with a high rate), the most in the first steps, and
         1e-4 to 1e-2 later; from one record to the next u did not double, except during a warm-up.
     False alarm when: the records are of the first steps, of weights that start near zero; or a batch with a
