@@ -12,6 +12,8 @@ _ROUNDING = 1e-6
 _MOST_DECAYED = 0.005  # the share by which weight decay alone may have shrunk them
 _NEAR_BOUND = 10.0  # expected values between the largest and the bound: fewer than this but for exp(-10)
 _LEAST_LAYERS = 3
+_LEAST_BIASES = 4
+_BEYOND = 1.01  # times the bound
 _ERRORS = 4.0  # standard errors of the rms
 
 
@@ -44,6 +46,29 @@ def is_as_initialised(parameter: ParameterRecord) -> bool | None:
         if min(sample.max, -sample.min) >= bound * _least_share(sample.number)
     ]
     return any(starts)
+
+
+def shows_training(record: CaptureRecord) -> bool:
+    """Return whether a parameter has values that it cannot have started with, whatever the others do.
+
+    It is a bias beyond the bounds between which PyTorch draws it, or a weight of a norm whose values differ.
+    Weights tell nothing of that: many start normally distributed, and those have no bounds.
+    """
+    layers = {module.name: module for module in record.modules}
+    weights = {one.name: one.shape for one in record.parameters}
+    for one in record.parameters:
+        name, _, own = one.name.rpartition(".")
+        sample, layer = one.sample, layers.get(name)
+        if sample is None or layer is None or sample.number < _LEAST_BIASES or sample.min == sample.max:
+            continue
+        if own == "weight" and layer.role == "norm" and len(one.shape) == 1:
+            return True
+        shape = weights.get(f"{name}.weight", ())
+        if own == "bias" and _is_plain_layer(layer.class_name) and len(shape) > 1:
+            bound = _bounds(shape)[0]
+            if max(sample.max, -sample.min) > _BEYOND * bound:
+                return True
+    return False
 
 
 def compare_with_start(record: CaptureRecord) -> tuple[float, float, int] | None:

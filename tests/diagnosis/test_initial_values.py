@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from neuralop.models import FNO
 from torch import nn
 
 import fno_telemetry as ft
@@ -157,3 +158,17 @@ def test_hostile_parameters_are_judged_without_an_error():
     module.whole = nn.Parameter(torch.ones(64, 64, dtype=torch.int64), requires_grad=False)
     module.one = nn.Parameter(torch.tensor(1.0))
     assert not any(list_starts(module).values())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: FNO((4, 4), 2, 1, 16), lambda: nn.TransformerEncoderLayer(32, 4, 64)]
+)
+def test_a_network_that_starts_in_several_ways_and_was_not_trained_has_notes_only(make):
+    torch.manual_seed(0)
+    network = make()
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+    x = torch.randn(2, 2, 16, 16) if isinstance(network, FNO) else torch.randn(2, 8, 32)
+    found = ft.diagnose(ft.capture(network, x), rules=RULES)
+    assert {finding.severity for finding in found} <= {"note"}

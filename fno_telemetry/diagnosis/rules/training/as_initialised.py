@@ -6,7 +6,7 @@ from dataclasses import replace
 from fno_telemetry.comparison.learning import is_trained, is_untrained
 from fno_telemetry.diagnosis.contract import Consequences, Symptom, rule
 from fno_telemetry.diagnosis.example_records import healthy_record
-from fno_telemetry.diagnosis.initial_values import is_as_initialised
+from fno_telemetry.diagnosis.initial_values import is_as_initialised, shows_training
 from fno_telemetry.diagnosis.places import find_module_of_all
 from fno_telemetry.diagnosis.wording import join_names
 from fno_telemetry.records import CaptureRecord, ParameterRecord, ValueSample, freeze_mapping
@@ -44,9 +44,10 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
     Formula: let s be the parameters of at least 128 values that are uniform between the bounds of a usual
         initialisation to the last digit, and scales of at least 4 that are all the same; let k be all those
         of which this can be told. The report looks at `least` (800) values or more of those in s, and one of
-        (1) s holds some of k, but not all;
-        (2) s holds all of k: an error if the report has a step beyond 0 or weights of a checkpoint, and
-            otherwise a note.
+        (1) s holds some of k, but not all: a warning if the network was trained, and otherwise a note;
+        (2) s holds all of k: an error if the report says that the network was trained, otherwise a note.
+        Trained it was if the report has a step beyond 0 or weights of a checkpoint; in (1) also if a bias is
+        beyond the bounds of its start, or the weights of a norm differ.
         Scales that are all the same are enough by themselves.
     Default: `least` is 800: of so many values some eight are beyond the bounds when all move by 1 %. In
         trained healthy networks single weights of up to 300 values were within.
@@ -68,8 +69,8 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
         return
     same = [one.name for one in found]
     evidence = {"as_initialised": len(same), "told": len(told)}
+    says_trained = is_trained(record) or record.summary.get("weights") == "checkpoint"
     if len(same) == len(told):
-        says_trained = is_trained(record) or record.summary.get("weights") == "checkpoint"
         yield Symptom(
             severity="error" if says_trained else "note",
             message=f"has never been trained, or hardly: all {len(told)} parameters of which it can be told "
@@ -86,7 +87,7 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
     more = f" and {len(same) - _MOST_NAMED} more" if len(same) > _MOST_NAMED else ""
     number = "1 parameter is" if len(same) == 1 else f"{len(same)} of {len(told)} parameters are"
     yield Symptom(
-        severity="warning",
+        severity="warning" if says_trained or shows_training(record) else "note",
         place=find_module_of_all(record, same),
         message=f"was never trained, or not loaded: {number} as initialised: {shown}{more}",
         evidence=evidence,
