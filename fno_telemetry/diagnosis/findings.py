@@ -130,8 +130,7 @@ def _diagnose_series(
         of_record = list(_follow_earlier(list(made), known))
         known = {(finding.rule, finding.layer): finding for finding in of_record}
         findings += of_record
-    about = {rule.name: rule.about for rule in rules}
-    yield from _judge_over_steps(group_by_cause(findings), placed or series, about)
+    yield from _judge_over_steps(group_by_cause(findings), placed or series, rules)
 
 
 def assign_findings(
@@ -313,10 +312,12 @@ def _sort_causes(causes: Iterable[Cause], yields: Mapping[str, int]) -> Iterator
 
 
 def _judge_over_steps(
-    causes: Sequence[Cause], series: Sequence[CaptureRecord], about: Mapping[str, Topic]
+    causes: Sequence[Cause], series: Sequence[CaptureRecord], rules: Sequence[Rule]
 ) -> Iterator[Cause]:
     """Yield the causes as the whole run shows them: each with its end, and a zero start as a note."""
     last, first = series[-1], series[0]
+    about = {rule.name: rule.about for rule in rules}
+    of_series = {rule.name for rule in rules if rule.takes_series}
     if len(series) == 1:
         for cause in causes:
             zero_start = is_untrained(first) and cause.finding.evidence.get("weight_norm") == 0
@@ -332,10 +333,10 @@ def _judge_over_steps(
             seen[key] = max(each.step if each.step is not None else last.step, seen.get(key, 0))
     for cause in causes:
         finding = cause.finding
-        steps = [each.step for each in (finding, *cause.consequences) if about.get(each.rule) != "steps"]
+        steps = [each.step for each in (finding, *cause.consequences) if each.rule not in of_series]
         end = max((step for step in steps if step is not None), default=last.step)
-        # A break is one only if the run did not recover from it, whatever is seen later.
-        if end >= last.step or about.get(finding.rule) == "steps":
+        # What rules over the series find is of the whole run: they say themselves whether it recovered.
+        if end >= last.step or finding.rule in of_series:
             yield cause
             continue
         when = spell_step(end, last.summary.get("step_kind"))

@@ -11,7 +11,7 @@ from fno_telemetry.records import CaptureRecord, TensorRecord
 
 _SETTLED = 6  # records, at least, that tell how large the updates of a run usually are
 _ENDS = 3  # losses of the first records, and of the last ones, of which the median counts
-_MOST_NOISE = 10  # times the smallest of the first losses
+_MOST_NOISE = 10  # times the smallest of these losses
 _WORSE = 1.05  # the loss over that of the record before
 
 
@@ -125,16 +125,17 @@ def updates_too_large(
 def _find_ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
     """Return the loss at the start and at the end: medians, since those of small batches are noisy.
 
-    Of few records it is the first and the last one; and the first one where the loss changes by so much that
-    it is no noise.
+    Of few records it is the first and the last one, and so where the loss changes by more than noise.
     """
     if not losses:
         return None, None
     if len(losses) < 2 * _ENDS:
         return losses[0], losses[-1]
-    start = losses[:_ENDS]
-    is_noise = max(start) <= _MOST_NOISE * min(start)
-    return median(start) if is_noise else losses[0], median(losses[-_ENDS:])
+    start, end = (
+        median(few) if max(few) <= _MOST_NOISE * min(few) else None
+        for few in (losses[:_ENDS], losses[-_ENDS:])
+    )
+    return losses[0] if start is None else start, losses[-1] if end is None else end
 
 
 def _grows_again(before: Sequence[float], most: float) -> bool:
