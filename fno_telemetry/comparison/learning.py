@@ -18,12 +18,12 @@ LESS_MISSED = 0.75
 
 
 def is_untrained(record: CaptureRecord) -> bool:
-    """Whether the record says that no optimiser step was made: untrained weights, or step 0."""
+    """Whether the record says that no optimizer step was made: untrained weights, or step 0."""
     return record.step == 0 or str(record.summary.get("weights")).startswith("untrained")
 
 
 def is_trained(record: CaptureRecord) -> bool:
-    """Whether the record says that optimiser steps were made: it has a step beyond 0."""
+    """Whether the record says that optimizer steps were made: it has a step beyond 0."""
     return record.step is not None and record.step > 0 and not is_untrained(record)
 
 

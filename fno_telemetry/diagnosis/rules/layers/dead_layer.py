@@ -43,7 +43,7 @@ def dead_layer(
         advice = "Its input is probably zero, or negative and followed by a ReLU: check the layer before it."
         if norm is not None:
             advice = (
-                "Its weights are probably zero or almost zero, because of weight decay, an optimiser step "
+                "Its weights are probably zero or almost zero, because of weight decay, an optimizer step "
                 "that was too large, or their initialisation: check them."
             )
         yield Symptom(

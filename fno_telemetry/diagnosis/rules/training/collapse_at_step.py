@@ -98,7 +98,7 @@ def collapse_at_step(
             "first_block": blocks[0].name if blocks else None,
         },
         explains=Consequences(about=("values", "gradients")),
-        advice="An optimiser step was probably too large, or the data of a batch were broken: go back to the "
+        advice="An optimizer step was probably too large, or the data of a batch were broken: go back to the "
         "checkpoint before this step, and check the learning rate, the data and the loss of the steps "
         "between.",
     )
