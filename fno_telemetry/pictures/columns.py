@@ -1,6 +1,7 @@
 """The columns of pictures over steps: which records have one, their numbers, and the steps below them."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fno_telemetry.findings import Finding
@@ -60,4 +61,8 @@ def name_steps(axes: "Axes", theme: Theme, records: Sequence[CaptureRecord], mos
     shown = choose_columns(steps, most)
     set_ticks(axes, [float(column) for column in shown], [steps[column] for column in shown])
     kinds = {str(record.summary.get("step_kind") or "step") for record in records if record.step is not None}
-    axes.set_xlabel(" or ".join(sorted(kinds)) or "record", color=theme.muted, fontsize=SMALL)
+    known = [record.step for record in records if record.step is not None]
+    distances = {after - before for before, after in pairwise(known)}
+    uneven = ", a column for each record" if len(distances) > 1 else ""
+    name = " or ".join(sorted(kinds)) or "record"
+    axes.set_xlabel(f"{name}{uneven}", color=theme.muted, fontsize=SMALL)

@@ -56,7 +56,8 @@ def size_and_gain(record: CaptureRecord) -> Picture | None:
                 )
         _draw_dots(sizes, theme, [row.number("rms") for row in rows])
         value_scale(sizes, drawn, theme.muted)
-        sizes.set_xlabel("x: dot = rms, bar = 1st to 99th percentile")
+        by_decades = ", by decades" if sizes.get_xscale() == "symlog" else ""
+        sizes.set_xlabel(f"x{by_decades}: dot = rms, bar = 1st to 99th percentile")
         if others:
             _draw_gains(canvas, others[0], rows, gains)
         return canvas

@@ -39,7 +39,7 @@ _BAR = 0.62  # inches for the scale of colours with its words
 _AXIS = 0.54  # inches for the numbers to the left of a panel
 _RIGHT = 0.24  # inches for half of a long number below the last panel
 _MOST_DECADES = 14
-_MOST_POINTS = 40  # of a line whose points are marked
+_MOST_POINTS = 8  # records; of more, dots hide the lines
 
 
 def depth_profile(record: CaptureRecord, findings: Iterable[Finding] | None = None) -> Picture | None:

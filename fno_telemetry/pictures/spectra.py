@@ -13,7 +13,7 @@ from fno_telemetry.pictures.picture import Picture
 from fno_telemetry.pictures.rows import Row, is_module, layer_rows
 from fno_telemetry.pictures.themes import Theme
 from fno_telemetry.records import CaptureRecord, LogHistogram, ModuleRecord, Spectrum, TensorRecord
-from fno_telemetry.wording import format_number
+from fno_telemetry.wording import format_number, to_printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,8 @@ _ROUNDING = 1e-9  # shares of energy that float32 leaves where a layer keeps not
 _EXACT = ("float32", "float64", "complex64", "complex128")
 _MOST_BANDS = 256
 _HIGHEST = 16.0  # cycles per grid point; a grid of 1,000 axes has less
+_MOST_UNDEFINED = 4  # names in a caption
+_SHARE = "low_frequency_fraction"
 _MOST_DIGITS = 300.0  # decades that float64 has
 
 
@@ -31,7 +33,8 @@ def spectrum_by_layer(record: CaptureRecord) -> Picture | None:
 
     None without a spectrum.
     """
-    rows = [row for row in layer_rows(record) if spectrum_of(row.entry) is not None]
+    every = layer_rows(record)
+    rows = [row for row in every if spectrum_of(row.entry) is not None]
     if not rows:
         return None
     spectra = [spectrum for row in rows if (spectrum := spectrum_of(row.entry)) is not None]
@@ -56,7 +59,7 @@ def spectrum_by_layer(record: CaptureRecord) -> Picture | None:
         title="Energy by frequency and depth",
         caption="Each row has the shares of a layer's energy around its means; light is much, dark is "
         "little. Frequencies are in cycles per grid point of that layer; the finest along an axis is 1/2."
-        f"{marks if any(each is not None for each in kept) else ''}{hatched(grid)}",
+        f"{marks if any(each is not None for each in kept) else ''}{hatched(grid)}{_undefined(every)}",
         alt=_describe_low(rows),
         draw=draw,
     )
@@ -135,6 +138,19 @@ def spectrum_of(entry: object) -> Spectrum | None:
     if found is None or not are_edges(found.band_edges) or not _are_shares(found.bands):
         return None
     return found
+
+
+def _undefined(rows: Sequence[Row]) -> str:
+    """Return which layers have no spectrum, and why; "" where only those have none that have no fields."""
+    found = [
+        f"{to_printable(row.place)} ({row.entry.reasons[_SHARE]})"
+        for row in rows
+        if isinstance(row.entry, TensorRecord) and row.entry.spatial_axes and _SHARE in row.entry.reasons
+    ]
+    if not found:
+        return ""
+    more = f" and {len(found) - _MOST_UNDEFINED} more" if len(found) > _MOST_UNDEFINED else ""
+    return f" Without a row, as they have no spectrum: {', '.join(found[:_MOST_UNDEFINED])}{more}."
 
 
 def log_histogram_of(entry: object) -> LogHistogram | None:

@@ -164,6 +164,24 @@ def test_a_dead_layer_lies_on_the_lower_edge_of_a_scale_by_decades():
     assert len(axes.lines) == len(rows.layer_rows(example()))
 
 
+def test_layers_without_a_spectrum_are_named_with_the_reason():
+    record = deep(8)
+    flat = record.modules[3]
+    reasons = FrozenMapping({"low_frequency_fraction": "the fields are constant in space"})
+    modules = [replace(one, spectrum=None, reasons=reasons) if one is flat else one for one in record.modules]
+    caption = pictures.spectrum_by_layer(replace(record, modules=tuple(modules))).caption
+    assert f"{flat.place} (the fields are constant in space)" in caption
+    assert "no spectrum" not in pictures.spectrum_by_layer(record).caption
+
+
+def test_records_at_uneven_steps_are_said_to_have_a_column_each():
+    uneven = [
+        example_records.set_step(record, step) for record, step in zip(series(3), (0, 1, 50), strict=True)
+    ]
+    assert any("a column for each record" in (text or "") for text in texts(pictures.losses(uneven).svg()))
+    assert not any("each record" in (text or "") for text in texts(pictures.losses(series(3)).svg()))
+
+
 def test_a_picture_as_numbers_is_the_same_each_time():
     first, second = (pictures.depth_profile(healthy()).pixels(dots_per_inch=60) for _ in range(2))
     assert first.shape == (*first.shape[:2], 3)
