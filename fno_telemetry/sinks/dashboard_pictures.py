@@ -3,6 +3,7 @@
 They are made at the end of a run, of what `KeptSeries` kept: at most as many as NAMES, whatever its length.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fno_telemetry.pictures import Picture
+
+_INTERRUPTED = "the program was interrupted"
 
 GROUP = "pictures"
 """What the keys of pictures begin with."""
@@ -68,6 +71,8 @@ def draw(series: KeptSeries) -> tuple[list[Drawn], str | None]:
     The same records give the same pictures. A picture that cannot be drawn costs no number.
     """
     drawn: list[Drawn] = []
+    if _is_interrupted():
+        return [], _INTERRUPTED
     try:
         for name, picture in _list_pictures(series):
             if picture is not None:
@@ -84,6 +89,8 @@ def make_page(series: KeptSeries) -> tuple[str | None, str | None]:
     """Return the page of a run as HTML that loads nothing; or None and why there is none, in one line."""
     if series.last is None:
         return None, None
+    if _is_interrupted():
+        return None, _INTERRUPTED
     from fno_telemetry.page.rendering import NEEDED, render_page
 
     if not all(find_spec(name) for name in ("jinja2", "matplotlib")):
@@ -95,6 +102,15 @@ def make_page(series: KeptSeries) -> tuple[str | None, str | None]:
     if len(text.encode()) > MOST_PAGE_BYTES:
         return None, "it would be too large; `fno-telemetry view DIR --html FILE` writes it"
     return text, None
+
+
+def _is_interrupted() -> bool:
+    """Whether the program is ending by Ctrl-C: nobody waits for pictures then.
+
+    Python forgets that it was interrupted when source text is compiled, as imports of matplotlib do: its exit
+    status would change. In a session that goes on after an exception, `sys.ps1` is there.
+    """
+    return getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
 
 
 def key_of(name: str) -> str:

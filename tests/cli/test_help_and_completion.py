@@ -102,7 +102,7 @@ def panels(text):
     return found
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", MOST_NEEDED)
 def test_the_options_that_most_people_need_come_first(run, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "160")
     found = {name: options for name, options in panels(run(command, "--help").out).items() if options}

@@ -7,6 +7,7 @@ from functools import cache
 
 import typer
 
+from fno_telemetry_cli.options.choosing import LayerOptions
 from fno_telemetry_cli.options.judging import ComparisonOptions, DiagnosisOptions
 from fno_telemetry_cli.options.measuring import MeasuringOptions
 from fno_telemetry_cli.options.model import (
@@ -29,7 +30,7 @@ _GROUPS = (
         OutputOptions,
         DashboardOptions,
     ),
-    *(PageOptions, WandbCaptureOptions, ComparisonOptions, DiagnosisOptions, ReadingOptions),
+    *(PageOptions, WandbCaptureOptions, ComparisonOptions, DiagnosisOptions, ReadingOptions, LayerOptions),
 )
 _OTHER_NAMES = {"trust": "--trust-checkpoint", "given": "--map", "checkpoint": "--checkpoint"}
 _OTHER_NAMES |= {"weights": "--weights"}

@@ -24,6 +24,8 @@ from fno_telemetry_cli.showing.tables import format_count, some
 LEVELS = (*SEVERITIES, "never")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
+_MOST_LACKING = 3  # things that were not given, in one line
+
 
 def check_level(level: str) -> str:
     """Return the level of --fail-on; OptionError when there is no such level."""
@@ -83,7 +85,9 @@ def skipped_view(skipped: Sequence[Skipped], show_all: bool = False) -> Iterator
         yield from (Text(spell_options(str(each)), style="dim") for each in skipped)
         return
     if number := sum(len(each.rules) for each in skipped):
-        lacks = ", ".join(each.missing for each in skipped if each.rules)
+        lacking = [each.missing for each in skipped if each.rules]
+        more = f" and {len(lacking) - _MOST_LACKING} more" if len(lacking) > _MOST_LACKING else ""
+        lacks = ", ".join(lacking[:_MOST_LACKING]) + more
         yield Text(
             f"{format_count(number, 'rule')} not applied: {lacks}; --all says what to give", style="dim"
         )
