@@ -57,7 +57,8 @@ def updates_too_large(
             finite;
         (6) a loss that is not finite after one that is, if all inputs and targets of the records are finite.
         It is an error if the last loss is > `fallen` times the first, or not finite. Of six records or more
-        the first and the last loss are medians of three: losses of small batches are noisy.
+        the first and the last loss are medians of three, as losses of small batches are noisy, or the first
+        one itself if it is larger.
     Default: healthy training had u of at most 0.04 (0.1 with a high rate), the most in the first steps, and
         1e-4 to 1e-2 later; from one record to the next u did not double, except during a warm-up.
     False alarm when: the records are of the first steps, of weights that start near zero; or a batch with a
@@ -135,7 +136,8 @@ def _find_ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
         median(few) if max(few) <= _MOST_NOISE * min(few) else None
         for few in (losses[:_ENDS], losses[-_ENDS:])
     )
-    return losses[0] if start is None else start, losses[-1] if end is None else end
+    # The first one itself where it is larger: then the loss falls from the beginning.
+    return losses[0] if start is None else max(losses[0], start), losses[-1] if end is None else end
 
 
 def _grows_again(before: Sequence[float], most: float) -> bool:
