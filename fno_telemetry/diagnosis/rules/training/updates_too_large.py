@@ -12,7 +12,7 @@ from fno_telemetry.records import CaptureRecord, TensorRecord
 _SETTLED = 6  # records, at least, that tell how large the updates of a run usually are
 _ENDS = 3  # losses of the first records, and of the last ones, of which the median counts
 _MOST_NOISE = 10  # times the smallest of these losses
-_WORSE = 1.05  # the loss over that of the record before
+_WORSE = 1.05  # the loss over the first one
 
 
 def _series(updates: Sequence[float], losses: Sequence[float]) -> list[CaptureRecord]:
@@ -52,7 +52,7 @@ def updates_too_large(
             which there are three or more;
         (3) u >= `grown` (0.03), and u >= `sudden` times the median of the u of the records before, of which
             there are six or more, if u had fallen to half of the first ones since: it grows again;
-        (4) u >= `huge` (0.3), if the loss of the next record is larger than that of this one;
+        (4) u >= `huge` (0.3), if the loss of the next record is larger than the first one;
         (5) a loss >= `risen` (3) times the first one, if the last loss is not below the first, or is not
             finite;
         (6) a loss that is not finite after one that is, if all inputs and targets of the records are finite.
@@ -78,7 +78,9 @@ def updates_too_large(
         jumps = update is not None and len(before) >= 3 and update >= max(least_sudden, sudden * max(before))
         is_large = update is not None and update >= large and stays and len(known) > 1
         loss, next_losses = losses[index], losses[index + 1 : index + 2]
-        is_worse = loss is not None and any(each is not None and each > _WORSE * loss for each in next_losses)
+        is_worse = first is not None and any(
+            each is not None and each > _WORSE * first for each in next_losses
+        )
         is_large = is_large or (update is not None and update >= huge and is_worse)
         again = update is not None and update >= grown and _grows_again(before, update / sudden)
         grows = first is not None and loss is not None and loss >= risen * first and ends_above
