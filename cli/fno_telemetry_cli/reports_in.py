@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import fno_telemetry as ft
 from fno_telemetry import report
+from fno_telemetry.diagnosis.resolutions import is_of_earlier
 from fno_telemetry.files import why_no_file
 from fno_telemetry.keys import VALIDATION
 
@@ -57,6 +58,10 @@ def reports_in(
         raise first or ft.ReportError(_nothing_in(path))
     if not with_resampled:
         found = leave_out_resampled(found)
+    else:
+        for file in [file for file, record in found.items() if is_of_earlier(record, found.values())]:
+            refused.append(f"{file}: it is of other weights or samples than the report it was made with")
+            del found[file]
     chosen, others = _choose_stage(path, list(found.items()), stage, lambda item: item[1].stage)
     return dict(chosen), [*refused, *others, *_history_beside(path, found.values())]
 

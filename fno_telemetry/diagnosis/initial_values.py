@@ -11,6 +11,7 @@ LEAST_VALUES = 128
 _ROUNDING = 1e-6
 _MOST_DECAYED = 0.005  # the share by which weight decay alone may have shrunk them
 _NEAR_BOUND = 10.0  # expected values between the largest and the bound: fewer than this but for exp(-10)
+_MOST_VALUES = 2**60
 _LEAST_LAYERS = 3
 _LEAST_BIASES = 4
 _BEYOND = 1.01  # times the bound
@@ -30,7 +31,7 @@ def is_as_initialised(parameter: ParameterRecord) -> bool | None:
     Normal distributions have no bounds, and so tell nothing.
     """
     sample = parameter.sample
-    if sample is None:
+    if sample is None or not _has_values(parameter.shape):
         return None
     long_axes = sum(size > 1 for size in parameter.shape)
     if long_axes == 1 and max(parameter.shape) >= 4 and sample.min == sample.max:
@@ -64,7 +65,7 @@ def shows_training(record: CaptureRecord) -> bool:
         if own == "weight" and layer.role == "norm" and len(one.shape) == 1:
             return True
         shape = weights.get(f"{name}.weight", ())
-        if own == "bias" and _is_plain_layer(layer.class_name) and len(shape) > 1:
+        if own == "bias" and _is_plain_layer(layer.class_name) and len(shape) > 1 and _has_values(shape):
             bound = _bounds(shape)[0]
             if max(sample.max, -sample.min) > _BEYOND * bound:
                 return True
@@ -80,7 +81,8 @@ def compare_with_start(record: CaptureRecord) -> tuple[float, float, int] | None
     found = []
     for one in record.parameters:
         name, _, own = one.name.rpartition(".")
-        if one.sample is not None and own == "weight" and name in layers and len(one.shape) > 1:
+        is_weight = own == "weight" and name in layers and len(one.shape) > 1
+        if one.sample is not None and is_weight and _has_values(one.shape):
             usual = [bound / math.sqrt(3) for bound in _bounds(one.shape)]
             found.append((one.sample.rms / min(usual), one.sample.rms / max(usual)))
     if len(found) < _LEAST_LAYERS:
@@ -91,6 +93,11 @@ def compare_with_start(record: CaptureRecord) -> tuple[float, float, int] | None
 
 def _is_plain_layer(class_name: str) -> bool:
     return class_name == "Linear" or class_name.startswith("Conv")
+
+
+def _has_values(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of this shape can be in memory; a report from anywhere may say anything."""
+    return 0 < math.prod(shape) < _MOST_VALUES
 
 
 def _bounds(shape: tuple[int, ...]) -> tuple[float, ...]:

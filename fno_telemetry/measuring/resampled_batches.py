@@ -73,6 +73,7 @@ class Resampling:
     def _resample(self, tensor: torch.Tensor) -> torch.Tensor:
         axes = self._find_axes(tuple(tensor.shape))
         if not axes:
+            self._check_size(tensor)
             return tensor
         if not (tensor.is_floating_point() or tensor.is_complex()):
             raise InputError(
@@ -80,6 +81,22 @@ class Resampling:
                 "a spectrum; convert it, or capture at one resolution"
             )
         return resample(tensor, axes, self.after)
+
+    def _check_size(self, tensor: torch.Tensor) -> None:
+        """Raise InputError for a field of the input, or of the target, that has other points than those."""
+        shape = tuple(tensor.shape)
+        known = [*self.entered, *([] if self.target is None else [self.target])]
+        alike = [one for one in known if one.spatial_axes and len(one.shape) == len(shape)]
+        if any(one.shape[1:] == shape[1:] for one in alike):
+            return
+        for one in alike:
+            others = [axis for axis in range(1, len(shape)) if axis not in one.spatial_axes]
+            if _sizes_of(one) == self.before and all(one.shape[axis] == shape[axis] for axis in others):
+                spelled = " x ".join(map(str, self.before))
+                raise InputError(
+                    f"{describe_value(tensor)} does not have the {spelled} points of the first batch: only "
+                    "fields of one size can be captured at another resolution"
+                )
 
     def _find_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the axes along which a tensor of a batch has the points of the fields; () for another."""

@@ -111,3 +111,14 @@ def test_redacted_reports_name_each_other_without_paths(run, folder):
     second = ft.load_report(f"out/{SECOND}")
     assert second.resolution.of_report == FIRST
     assert "train.npz" not in Path("out", SECOND).read_text()
+
+
+def test_a_second_report_of_earlier_weights_is_left_out(run, folder):
+    run(*CAPTURE, "--also-at", "2")
+    alone = run(*CAPTURE, "--force", "--model", "resolution_networks:make_fixed")
+    assert alone.code == 0, alone.err
+    result = run("diagnose", "out", "--json")
+    assert f"left out: out/{SECOND}: it is of other weights or samples" in result.err
+    assert "resolution_dependent" in str(result.document["skipped"])
+    first, second = (ft.load_report(f"out/{name}") for name in (FIRST, SECOND))
+    assert not [one for one in ft.diagnose(first, second) if one.rule == "resolution_dependent"]

@@ -1,5 +1,7 @@
 """Which weights are as layers start with, told from a report: starts of PyTorch, and trained weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -172,3 +174,21 @@ def test_a_network_that_starts_in_several_ways_and_was_not_trained_has_notes_onl
     x = torch.randn(2, 2, 16, 16) if isinstance(network, FNO) else torch.randn(2, 8, 32)
     found = ft.diagnose(ft.capture(network, x), rules=RULES)
     assert {finding.severity for finding in found} <= {"note"}
+
+
+def test_a_network_whose_small_layers_were_trained_is_said_to_be_trained_in_part():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv1d(3, 32, 1), nn.GELU(), nn.Conv1d(32, 32, 1), nn.GELU(), nn.Conv1d(32, 1, 1)
+    )
+    network[2].requires_grad_(False)
+    train(network, steps=40, rate=5e-2)
+    [finding] = diagnose(network, step=40)
+    assert (finding.severity, finding.layer) == ("warning", "2") and "hardly" in finding.message
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (64, 0), (10**29,) * 40])
+def test_a_report_with_shapes_that_cannot_be_is_judged_without_an_error(shape):
+    record = ft.capture(make_network(), X)
+    hostile = [replace(one, shape=shape) for one in record.parameters]
+    assert ft.diagnose(replace(record, parameters=tuple(hostile)), rules=RULES) == ()

@@ -103,3 +103,10 @@ def test_rounded_sizes_are_named() -> None:
     _, other = _both(make_network(), smooth_fields(2, 15), 1.5)
     assert other.resolution.sizes == (23, 23)
     assert "22.5 x 22.5 points are rounded to 23 x 23" in other.warnings
+
+
+def test_batches_of_several_sizes_are_refused_in_a_line() -> None:
+    batches = [torch.randn(1, 1, 16, 16), torch.randn(1, 1, 20, 20)]
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    with pytest.raises(ft.InputError, match="does not have the 16 x 16 points of the first batch"):
+        ft.capture_resampled(network, batches, 2, ft.capture(network, batches))

@@ -44,8 +44,10 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
     Formula: let s be the parameters of at least 128 values that are uniform between the bounds of a usual
         initialisation to the last digit, and scales of at least 4 that are all the same; let k be all those
         of which this can be told. The report looks at `least` (800) values or more of those in s, and one of
-        (1) s holds some of k, but not all: a warning if the network was trained, and otherwise a note;
-        (2) s holds all of k: an error if the report says that the network was trained, otherwise a note.
+        (1) s holds some of k, or a bias or norm shows training: a warning if the network was trained, and
+            otherwise a note;
+        (2) s holds all of k, and nothing shows training: an error if the report says that the network was
+            trained, otherwise a note.
         Trained it was if the report has a step beyond 0 or weights of a checkpoint; in (1) also if a bias is
         beyond the bounds of its start, or the weights of a norm differ.
         Scales that are all the same are enough by themselves.
@@ -70,11 +72,12 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
     same = [one.name for one in found]
     evidence = {"as_initialised": len(same), "told": len(told)}
     says_trained = is_trained(record) or record.summary.get("weights") == "checkpoint"
-    if len(same) == len(told):
+    was_trained = shows_training(record)
+    if len(same) == len(told) and not was_trained:
         yield Symptom(
             severity="error" if says_trained else "note",
-            message=f"has never been trained, or hardly: all {len(told)} parameters of which it can be told "
-            "are as initialised",
+            message=f"has never been trained, or hardly: {_count(len(told))} of which it can "
+            f"be told {'is' if len(told) == 1 else 'are'} as initialised",
             evidence=evidence,
             advice="If it should be trained: the optimizer has other parameters (make it of "
             "`model.parameters()`, after the model was moved or wrapped), the learning rate is far too low, "
@@ -87,9 +90,9 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
     more = f" and {len(same) - _MOST_NAMED} more" if len(same) > _MOST_NAMED else ""
     number = "1 parameter is" if len(same) == 1 else f"{len(same)} of {len(told)} parameters are"
     yield Symptom(
-        severity="warning" if says_trained or shows_training(record) else "note",
+        severity="warning" if says_trained or was_trained else "note",
         place=find_module_of_all(record, same),
-        message=f"was never trained, or not loaded: {number} as initialised: {shown}{more}",
+        message=f"was never trained, or hardly, or not loaded: {number} as initialised: {shown}{more}",
         evidence=evidence,
         advice="They are probably not in the optimizer, frozen (`requires_grad` is False), cut off from the "
         "loss by a `detach()` or `no_grad`, or missing from the checkpoint. If that is not on purpose, give "
@@ -98,3 +101,7 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
         "`load_state_dict(…, strict=False)` returns.",
         explains=Consequences(about=("accuracy",), rules=("stalled_update", "identity_block")),
     )
+
+
+def _count(parameters: int) -> str:
+    return "the one parameter" if parameters == 1 else f"all {parameters} parameters"
