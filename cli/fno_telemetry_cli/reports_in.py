@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import fno_telemetry as ft
-from fno_telemetry import report
-from fno_telemetry.diagnosis.resolutions import is_of_earlier
+from fno_telemetry import diagnosis, report
 from fno_telemetry.files import why_no_file
 from fno_telemetry.keys import VALIDATION
 
@@ -59,7 +58,9 @@ def reports_in(
     if not with_resampled:
         found = leave_out_resampled(found)
     else:
-        for file in [file for file, record in found.items() if is_of_earlier(record, found.values())]:
+        for file in [
+            file for file, record in found.items() if diagnosis.is_of_earlier(record, found.values())
+        ]:
             refused.append(f"{file}: it is of other weights or samples than the report it was made with")
             del found[file]
     chosen, others = _choose_stage(path, list(found.items()), stage, lambda item: item[1].stage)

@@ -37,6 +37,7 @@ from .places import output_place as output_place
 from .places import select_defined as select_defined
 from .places import target_place as target_place
 from .places import tensor_places as tensor_places
+from .resolutions import is_of_earlier as is_of_earlier
 from .rule_thresholds import RuleExplanation as RuleExplanation
 from .rule_thresholds import RuleThresholds as RuleThresholds
 from .rule_thresholds import explain_rule as explain_rule
