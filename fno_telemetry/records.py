@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from fno_telemetry import record_text
 from fno_telemetry.errors import NameNotFound, OptionError
 from fno_telemetry.quantities import Quantity, look_up
-from fno_telemetry.wording import find_near_names, hint_at_names
+from fno_telemetry.wording import find_near_names, hint_at_names, join_names
 
 if TYPE_CHECKING:
     from fno_telemetry.findings import Finding
@@ -632,5 +632,4 @@ class CaptureRecord:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return join_names(names, _NAMES_SHOWN)

@@ -88,9 +88,11 @@ def format_percent(share: float) -> str:
     return f"{_format(100 * share, 100, _DIGITS)} %"
 
 
-def join_names(names: Sequence[str]) -> str:
-    """Return names separated by commas."""
-    return ", ".join(names)
+def join_names(names: Sequence[str], most: int | None = None) -> str:
+    """Return names separated by commas; of more than `most`, the first ones and how many more there are."""
+    if most is None or len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def find_near_names(
@@ -128,8 +130,7 @@ def hint_at_names(name: str, known: Iterable[str], most: int = _MOST) -> str:
     question = f"Did you mean {' or '.join(near)}?" if near else ""
     if near and len(names) > _FEW:
         return question
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{question} Known: {', '.join(names[:most])}{more}.".strip()
+    return f"{question} Known: {join_names(names, most)}.".strip()
 
 
 def _format(value: float, whole: int, digits: int) -> str:

@@ -21,7 +21,7 @@ class SpikeVerdict:
     """What came of a run that breaks at a known step."""
 
     found_at: int | None  # the step that a finding over the history says
-    right: bool  # that is from the first record after the accident to the rise of the loss, or one record off
+    right: bool  # that is the first record after the accident, or the one before or after that
     rises_at: int | None  # the step at which the loss has risen by half
     warned_at: int | None  # the step of the first new warning from the accident on, in a watched run
     early: bool  # it warned before
@@ -48,10 +48,8 @@ def judge_spike(history: Path, losses: Sequence[float], spike: int, cause: str) 
         and CAUSES[cause].is_named_by(finding)
     ]
     found_at = found[0] if found else None
+    right = found_at in steps and abs(steps.index(found_at) - first) <= 1 if found_at is not None else False
     rises_at, warned_at = find_rise(losses, spike), find_warning(records, spike)
-    # A sudden accident is in the loss of the next step; one that creeps up breaks somewhere until then.
-    broken = next((index for index, step in enumerate(steps) if step >= (rises_at or 0)), first)
-    right = found_at in steps and first - 1 <= steps.index(found_at) <= max(first, broken) + 1
     early = warned_at is not None and (rises_at is None or warned_at < rises_at)
     return SpikeVerdict(found_at, right, rises_at, warned_at, early)
 

@@ -12,7 +12,7 @@ from fno_telemetry.comparison.thresholds import Thresholds
 from fno_telemetry.errors import ReportError
 from fno_telemetry.keys import VALIDATION
 from fno_telemetry.records import CaptureRecord, require_records
-from fno_telemetry.wording import format_number
+from fno_telemetry.wording import format_number, join_names
 
 _MOST_NAMED = 4  # parameters that did not change
 
@@ -116,8 +116,7 @@ def _of_parameters(first: CaptureRecord, last: CaptureRecord) -> Iterator[str]:
     if same and len(same) == len(known):
         yield "no parameter changed"
     elif same:
-        more = f" and {len(same) - _MOST_NAMED} more" if len(same) > _MOST_NAMED else ""
-        yield f"{len(same)} of {len(known)} parameters did not change: {', '.join(same[:_MOST_NAMED])}{more}"
+        yield f"{len(same)} of {len(known)} parameters did not change: {join_names(same, _MOST_NAMED)}"
 
 
 def _size(record: CaptureRecord) -> tuple[int, ...]:

@@ -40,13 +40,12 @@ def is_as_initialised(parameter: ParameterRecord) -> bool | None:
         return None
     if parameter.dtype.startswith("complex") and sample.min >= 0:
         return _is_uniform(sample.rms, sample.max, sample.max, sample.number)
-    starts = [
-        _is_uniform(sample.rms, extreme, bound, sample.number)
+    smaller, larger = sorted((sample.max, -sample.min))
+    return any(
+        smaller >= bound * _least_share(sample.number)
+        and _is_uniform(sample.rms, larger, bound, sample.number)
         for bound in _bounds(parameter.shape)
-        for extreme in (max(sample.max, -sample.min),)
-        if min(sample.max, -sample.min) >= bound * _least_share(sample.number)
-    ]
-    return any(starts)
+    )
 
 
 def shows_training(record: CaptureRecord) -> bool:
@@ -73,9 +72,10 @@ def shows_training(record: CaptureRecord) -> bool:
 
 
 def compare_with_start(record: CaptureRecord) -> tuple[float, float, int] | None:
-    """Return how large the weights are beside usual starts: over the smallest, over the largest, of how many.
+    """Return how large the weights are, compared with the smallest and with the largest usual start.
 
-    Both are medians over the weights of linear and convolution layers; None where there are fewer than three.
+    Both are medians of the weights of linear and convolution layers; their number is the third value. None
+    where there are fewer than three.
     """
     layers = {module.name for module in record.modules if _is_plain_layer(module.class_name)}
     found = []

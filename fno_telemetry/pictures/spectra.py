@@ -13,7 +13,7 @@ from fno_telemetry.pictures.picture import Picture
 from fno_telemetry.pictures.rows import Row, is_module, layer_rows
 from fno_telemetry.pictures.themes import Theme
 from fno_telemetry.records import CaptureRecord, LogHistogram, ModuleRecord, Spectrum, TensorRecord
-from fno_telemetry.wording import format_number, to_printable
+from fno_telemetry.wording import format_number, join_names, to_printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,8 +149,7 @@ def _undefined(rows: Sequence[Row]) -> str:
     ]
     if not found:
         return ""
-    more = f" and {len(found) - _MOST_UNDEFINED} more" if len(found) > _MOST_UNDEFINED else ""
-    return f" Without a row, as they have no spectrum: {', '.join(found[:_MOST_UNDEFINED])}{more}."
+    return f" Without a row, as they have no spectrum: {join_names(found, _MOST_UNDEFINED)}."
 
 
 def log_histogram_of(entry: object) -> LogHistogram | None:

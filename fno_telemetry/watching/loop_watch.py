@@ -250,6 +250,7 @@ class Watch:
         self._is_closed = True
         if self._together is not None:
             self._together.leave()
+        unnamed = self._training.measuring.forwards if self._training.measuring is not None else 0
         self._give_up(self._training)
         self._remove_hooks()
         was_armed, self._is_armed = self._is_armed, False
@@ -262,6 +263,12 @@ class Watch:
             self._delivery.problems.note(
                 "no step was recorded: the forward of the model was never called in training mode; watch the "
                 "object that the loop calls"
+            )
+        # One forward alone may have raised the error that ends the loop.
+        if not self._recorded and self._last is None and unnamed > 1 and not self.problems:
+            self._delivery.problems.note(
+                "no step was recorded: the model ran, but `watch.step` was never called; call it after each "
+                "step of the optimizer"
             )
         self._handles.clear()
         if _find_watch(self._root) is self:

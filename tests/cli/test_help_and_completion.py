@@ -102,6 +102,10 @@ def panels(text):
     return found
 
 
+def test_every_command_of_ours_says_which_options_most_people_need():
+    assert [*MOST_NEEDED] == ["capture", "view", "compare", "diagnose", "merge", "map", "plugins"]
+
+
 @pytest.mark.parametrize("command", MOST_NEEDED)
 def test_the_options_that_most_people_need_come_first(run, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "160")

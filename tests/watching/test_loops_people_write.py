@@ -264,6 +264,24 @@ def test_a_loop_that_calls_something_else_is_told_so():
     assert problem.startswith("no step was recorded: the forward of the model was never called")
 
 
+def test_a_loop_that_never_names_its_steps_is_told_so(sink):
+    network = make()
+    with ft.watch(network, [sink], every=1) as watch:
+        for step in range(3):
+            network(fields(step)).mean().backward()
+    [problem] = watch.problems
+    assert problem.startswith("no step was recorded: the model ran, but `watch.step` was never called")
+    assert sink.records == []
+
+
+def test_an_error_in_the_first_step_is_all_that_is_said(sink):
+    network = make()
+    with pytest.raises(ZeroDivisionError), ft.watch(network, [sink], every=1) as watch:
+        network(fields(0)).mean().backward()
+        raise ZeroDivisionError
+    assert watch.problems == []
+
+
 def test_a_function_is_not_asked_about_millions_of_steps():
     asked = []
     schedule = Schedule(every=lambda step: asked.append(step))

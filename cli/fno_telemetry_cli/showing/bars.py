@@ -16,9 +16,9 @@ PLAIN, RISING, HIGH = "cyan", "yellow", "red"
 
 
 def bar(share: float | None, cells: int, screen: Screen, *, should_be_low: bool = False) -> Text:
-    """Return a share from 0 to 1 as a bar; one of a single cell stands, a wider one lies.
+    """Return a share from 0 to 1 as a bar: vertical if it has a single cell, else horizontal.
 
-    What is above zero is seen.
+    A share above zero always has a visible bar.
     """
     if share is None or not share > 0:
         return Text(" " * cells)
@@ -40,7 +40,7 @@ def profile(values: Sequence[float | None], highest: float, cells: int, screen: 
     """Return values in order as columns from 0 to `highest`, at most as many as `cells`.
 
     Of more values, each cell has the one of its stretch that is furthest from the median of all, so that a
-    single odd one is seen. What is undefined is a blank, and what is below zero is as high as zero.
+    single odd one is seen. Undefined values are blank; values below zero are drawn as zero.
     """
     known = [value for value in values if value is not None]
     if not known:

@@ -146,7 +146,7 @@ def _sort(found: Layers, key: str, direction: str | None) -> Layers:
 
 
 def _sorted(entries: Sequence[Entry], by: Callable[[Entry], Any], falls: bool) -> list[Entry]:
-    """Return the entries sorted; equal ones in execution order, and what is undefined last."""
+    """Return the entries sorted. Equal ones keep their execution order, undefined ones come last."""
     known: list[Entry] = [entry for entry in entries if by(entry) is not None]
     unknown: list[Entry] = [entry for entry in entries if by(entry) is None]
     return sorted(known, key=by, reverse=falls) + unknown

@@ -12,7 +12,7 @@ from rich.text import Text
 from fno_telemetry_cli.showing.bars import bar
 from fno_telemetry_cli.showing.terminal import Screen
 
-_BAR_CELLS = (6, 4, 1)  # of a bar beside a share, the widest for which there is room
+_BAR_CELLS = (6, 4, 1)  # the widths of a bar next to a share; the widest one that fits is taken
 _NAMES_FOLD = 2  # names are folded before a column that gives way this late, or later, is dropped
 _FOLDED_NAME = 20  # columns of the terminal that a folded name keeps while there is anything to drop
 _GAP = 2  # columns of the terminal between columns of a table

@@ -17,7 +17,7 @@ from fno_telemetry.findings import (
     describe_evidence,
     group_by_cause,
 )
-from fno_telemetry.wording import hint_at_names, to_one_line, to_printable
+from fno_telemetry.wording import hint_at_names, join_names, to_one_line, to_printable
 from fno_telemetry_cli.options.spelling import spell_options
 from fno_telemetry_cli.showing.tables import format_count, some
 
@@ -85,9 +85,7 @@ def skipped_view(skipped: Sequence[Skipped], show_all: bool = False) -> Iterator
         yield from (Text(spell_options(str(each)), style="dim") for each in skipped)
         return
     if number := sum(len(each.rules) for each in skipped):
-        lacking = [each.missing for each in skipped if each.rules]
-        more = f" and {len(lacking) - _MOST_LACKING} more" if len(lacking) > _MOST_LACKING else ""
-        lacks = ", ".join(lacking[:_MOST_LACKING]) + more
+        lacks = join_names([each.missing for each in skipped if each.rules], _MOST_LACKING)
         yield Text(
             f"{format_count(number, 'rule')} not applied: {lacks}; --all says what to give", style="dim"
         )

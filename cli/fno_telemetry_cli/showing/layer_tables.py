@@ -59,7 +59,7 @@ def block_columns(record: ft.CaptureRecord, layers: Layers) -> list[Column]:
 
 
 def overview_columns(record: ft.CaptureRecord, layers: Layers) -> list[Column]:
-    """Return a table of the numbers of an overview: a row for each block, and what is around the blocks.
+    """Return the overview: a row for each block, and for the layers before the first and after the last one.
 
     A block has the numbers of its output and of its branches.
     """

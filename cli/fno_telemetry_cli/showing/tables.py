@@ -6,7 +6,7 @@ from rich.text import Text
 
 import fno_telemetry as ft
 from fno_telemetry.quantities import ORDER, look_up
-from fno_telemetry.wording import format_number, to_printable
+from fno_telemetry.wording import format_number, join_names, to_printable
 
 _NAMES_SHOWN = 3
 
@@ -73,8 +73,7 @@ def format_count(number: int, noun: str) -> str:
 
 def some(names: Sequence[str]) -> str:
     """Return the first few names, and how many more there are."""
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return join_names(names, _NAMES_SHOWN)
 
 
 def number(value: float | None, keeps_one: bool = True) -> str:

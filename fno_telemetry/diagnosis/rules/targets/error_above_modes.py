@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fno_telemetry.comparison.learning import is_untrained
+from fno_telemetry.diagnosis.band_shares import share_above
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import add_target, healthy_record
 from fno_telemetry.diagnosis.places import output_place
 from fno_telemetry.diagnosis.wording import format_number, format_percent
-from fno_telemetry.records import CaptureRecord, ModeEnergy, Spectrum
+from fno_telemetry.records import CaptureRecord, ModeEnergy
 
 
 def _with_modes(*ratios: float, modes: int = 8) -> CaptureRecord:
@@ -78,7 +79,7 @@ def error_above_modes(
     is_needed = needed >= of_target and upper >= missed
     if share < noted or (upper < factor * lower and not is_needed):
         return
-    entered = _share_above(record.input.spectrum if record.input is not None else None, reached)
+    entered = share_above(record.input.spectrum if record.input is not None else None, reached)
     is_shown = entered is not None and entered >= of_input * needed
     total = accuracy.stats.get("relative_l2")
     is_known_below = share >= of_error and lower <= learned and total is not None and total >= error
@@ -121,14 +122,6 @@ def _find_highest_frequency(record: CaptureRecord) -> float | None:
         ends.append(min(half / number for half, number in zip(halves, points, strict=True)))
     highest = max(ends, default=0.5)
     return highest if highest < 0.5 else None
-
-
-def _share_above(spectrum: Spectrum | None, frequency: float) -> float | None:
-    """Return the share of the energy, without the mean, in the radial bands above a frequency."""
-    if spectrum is None:
-        return None
-    starts = zip(spectrum.band_edges, spectrum.bands, strict=False)
-    return math.fsum(share for start, share in starts if start >= frequency)
 
 
 def _relative_error(error: Sequence[float], target: Sequence[float], members: Sequence[int]) -> float | None:

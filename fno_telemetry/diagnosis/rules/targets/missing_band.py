@@ -6,11 +6,12 @@ from itertools import pairwise
 from typing import Any
 
 from fno_telemetry.comparison.learning import is_untrained
+from fno_telemetry.diagnosis.band_shares import share_above
 from fno_telemetry.diagnosis.contract import Symptom, rule
 from fno_telemetry.diagnosis.example_records import add_target, healthy_record
 from fno_telemetry.diagnosis.places import Place, block_places, module_places, output_place
 from fno_telemetry.diagnosis.wording import format_number, format_percent
-from fno_telemetry.records import LEAST_RATIO, BandAccuracy, CaptureRecord, ModuleRecord
+from fno_telemetry.records import LEAST_RATIO, BandAccuracy, CaptureRecord
 
 _SIDES = ("in", "out")
 
@@ -153,18 +154,13 @@ def _find_smoother(
             and other.role != "activation"
             and other.stats.get("weight_norm") is None
         ):
-            entering, leaving = _share_above(one, from_frequency), _share_above(other, from_frequency)
+            entering, leaving = (
+                share_above(one.spectrum, from_frequency),
+                share_above(other.spectrum, from_frequency),
+            )
             if entering and leaving is not None and leaving <= left * entering:
                 found.append((leaving / entering, place, entering, leaving))
     return min(found, key=lambda each: each[0])[1:] if found else None
-
-
-def _share_above(module: ModuleRecord, frequency: float) -> float | None:
-    """Return the share of the energy, without the mean, in the radial bands above a frequency."""
-    if module.spectrum is None:
-        return None
-    starts = zip(module.spectrum.band_edges, module.spectrum.bands, strict=False)
-    return math.fsum(share for start, share in starts if start >= frequency)
 
 
 def _spell(bands: BandAccuracy, lost: Sequence[int]) -> str:

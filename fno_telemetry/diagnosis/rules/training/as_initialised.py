@@ -86,13 +86,12 @@ def as_initialised(record: CaptureRecord, *, least: float = 800) -> Iterator[Sym
             explains=Consequences(about=("accuracy",)),
         )
         return
-    shown = join_names(same[:_MOST_NAMED])
-    more = f" and {len(same) - _MOST_NAMED} more" if len(same) > _MOST_NAMED else ""
+    shown = join_names(same, _MOST_NAMED)
     number = "1 parameter is" if len(same) == 1 else f"{len(same)} of {len(told)} parameters are"
     yield Symptom(
         severity="warning" if says_trained or was_trained else "note",
         place=find_module_of_all(record, same),
-        message=f"was never trained, or hardly, or not loaded: {number} as initialised: {shown}{more}",
+        message=f"was never trained, or hardly, or not loaded: {number} as initialised: {shown}",
         evidence=evidence,
         advice="They are probably not in the optimizer, frozen (`requires_grad` is False), cut off from the "
         "loss by a `detach()` or `no_grad`, or missing from the checkpoint. If that is not on purpose, give "

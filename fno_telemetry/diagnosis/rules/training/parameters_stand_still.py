@@ -80,14 +80,13 @@ def parameters_stand_still(
         )
     elif still:
         names = [one.name for one in still]
-        shown = join_names(names[:_MOST_NAMED])
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         number = "1 parameter has" if len(names) == 1 else f"{len(names)} of {len(known)} parameters have"
         yield Symptom(
             severity="warning",
             record=last,
             place=find_module_of_all(last, names),
-            message=f"is not trained: {number} not moved since {first.spelled_step}: {shown}{more}",
+            message=f"is not trained: {number} not moved since {first.spelled_step}: "
+            f"{join_names(names, _MOST_NAMED)}",
             evidence=evidence | {"gradient": _gradient(last, still)},
             advice=_advise_on_part(last, still, known),
             confirm="compare `sum(p.numel() for group in optimizer.param_groups for p in group['params'])` "

@@ -69,13 +69,12 @@ def unchanged_parameters(
                 explains=Consequences(about=("accuracy",)),
             )
         return
-    shown = join_names(same[:_MOST_NAMED])
-    more = f" and {len(same) - _MOST_NAMED} more" if len(same) > _MOST_NAMED else ""
+    shown = join_names(same, _MOST_NAMED)
     number = "1 parameter has" if len(same) == 1 else f"{len(same)} of {len(known)} parameters have"
     yield Symptom(
         severity="warning",
         place=find_module_of_all(record, same),
-        message=f"is not trained: {number} the very values of the baseline: {shown}{more}",
+        message=f"is not trained: {number} the very values of the baseline: {shown}",
         evidence=evidence,
         advice="They are probably frozen (`requires_grad` is False), not in the optimizer, cut off from the "
         "loss by a `detach()` or a factor that stays at zero, or missing from the checkpoint. If that is not "

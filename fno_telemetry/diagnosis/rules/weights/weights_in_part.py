@@ -50,13 +50,12 @@ def weights_in_part(
     others = [place for place, is_same in known if not is_same]
     if not others or len(others) == len(known):
         return
-    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
-    names = join_names([place.name for place in others[:_MOST_NAMED]])
+    names = join_names([place.name for place in others], _MOST_NAMED)
     yield Symptom(
         severity="warning",
         place=others[0],
         message=f"and other layers do not have the weights of the baseline, as if they were not loaded: "
-        f"{len(others)} of {len(known)} ({names}{more}); all others are exactly the same, and the error is "
+        f"{len(others)} of {len(known)} ({names}); all others are exactly the same, and the error is "
         f"{format_number(errors[0])}, in the baseline {format_number(errors[1])}",
         evidence={
             "other_layers": len(others),
