@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fno_telemetry.comparison import Comparison, LayerChange
 from fno_telemetry.errors import MissingExtra, OptionError
 from fno_telemetry.findings import (
+    SEVERITIES,
     Cause,
     Finding,
     describe_counts,
@@ -227,12 +228,15 @@ def _collect(
 
 
 def _own_findings(records: Sequence[CaptureRecord]) -> tuple[Finding, ...] | None:
-    """Return the findings that the records have; None where none was diagnosed."""
+    """Return the findings that the records have, the worst causes first; None where none was diagnosed."""
     if all(record.findings is None for record in records):
         return None
     if len(records) == 1:
         return records[0].findings
-    return tuple(finding for record in records for finding in select_new(record))
+    found = [finding for record in records for finding in select_new(record)]
+    # By step alone, what every training begins with would come before what broke it.
+    causes = sorted(group_by_cause(found), key=lambda cause: -SEVERITIES.index(cause.worst))
+    return tuple(one for cause in causes for one in (cause.finding, *cause.consequences))
 
 
 def _findings_at(records: Sequence[CaptureRecord], findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -145,6 +145,28 @@ def test_hostile_reports_make_pages_of_text():
         assert Page(written).loads() == []
 
 
+def test_what_broke_comes_before_what_every_training_begins_with():
+    def found(step, severity, layer):
+        return ft.Finding(
+            id=f"step{step}:rule:{layer}",
+            rule=f"rule_{step}",
+            severity=severity,
+            layer=layer,
+            step=step,
+            report=None,
+            message=f"of step {step}",
+            evidence=FrozenMapping({}),
+            advice="",
+            follows_from=None,
+        )
+
+    run = [replace(record, findings=()) for record in broken_run(3)]
+    run[0] = replace(run[0], findings=(found(0, "warning", "output"),))
+    run[2] = replace(run[2], findings=(found(2, "error", "blocks.1"),))
+    text = Page(page.render_page(run)).text
+    assert text.index("of step 2") < text.index("of step 0")
+
+
 def test_a_run_has_its_steps_and_the_findings_where_they_began():
     run = broken_run()
     found = ft.diagnose(*run)
